@@ -1,0 +1,102 @@
+"""A completion, however it comes, as one assistant turn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from conversation import _streaming, _wire
+from conversation._turns import AssistantTurn
+from conversation.errors import InvalidCompletion, InvalidTurn
+
+
+@attrs.frozen
+class Asked:
+    """What a request asked for, as far as its answer does not tell.
+
+    Attributes:
+        sent_at: Unix time in seconds, by our clock, at which it was sent; None if not known.
+        audio_format: What the sound was asked in.
+        speaks: Whether sound was asked for.
+    """
+
+    sent_at: float | None
+    audio_format: str | None
+    speaks: bool
+
+
+def completion_object(completion: Any) -> Mapping[str, Any]:
+    """The completion as a JSON object: from the SDK's object, a dict, or an iterable of chunks.
+
+    Raises:
+        InvalidCompletion: if it is none of these.
+    """
+    if isinstance(completion, Mapping) or hasattr(completion, "model_dump"):
+        whole = _streaming.json_object(completion)
+        if whole.get("object") == "chat.completion.chunk":
+            return _streaming.assembled([whole])
+        return whole
+    if isinstance(completion, Iterable) and not isinstance(completion, str | bytes):
+        return _streaming.assembled(completion)
+    return _streaming.json_object(completion)
+
+
+def turn_from_completion(completion: Mapping[str, Any], asked: Asked) -> AssistantTurn:
+    """The answer in a completion.
+
+    Taken from the first choice; its audio from another one where the first has none, as
+    vLLM-Omni sends it (contract §6).
+
+    Raises:
+        InvalidCompletion: if there is no answer in it, or more than one.
+    """
+    message, finish_reason = _one_answer(completion.get("choices"))
+    entry = {**message, "role": "assistant", "finish_reason": finish_reason}
+    entry |= {key: completion[key] for key in ("model", "usage") if completion.get(key)}
+    try:
+        turn = _wire.assistant_turn(entry, sound_format=asked.audio_format)
+    except InvalidTurn as error:
+        msg = f"the completion's message is not one that can be kept: {error}"
+        raise InvalidCompletion(msg) from error
+    dropped = asked.speaks and turn.audio is None and bool(turn.content)
+    return attrs.evolve(turn, voice_dropped=dropped and not turn.tool_calls)
+
+
+def skew_of(completion: Mapping[str, Any], asked: Asked) -> float | None:
+    """How many seconds the server's clock is ahead of ours; None if that cannot be told."""
+    created = completion.get("created")
+    if asked.sent_at is None or isinstance(created, bool) or not isinstance(created, int | float):
+        return None
+    # Beyond 1e11 it counts milliseconds; the clock may be off by years, but not by millennia.
+    return created - asked.sent_at if math.isfinite(created) and 0 < created < 1e11 else None
+
+
+def _one_answer(choices: object) -> tuple[Mapping[str, Any], object]:
+    found = (
+        [choice for choice in choices if isinstance(choice, Mapping)]
+        if isinstance(choices, list | tuple)
+        else []
+    )
+    messages = [choice.get("message") for choice in found]
+    answers = [message for message in messages if isinstance(message, Mapping)]
+    if not answers or len(answers) != len(messages):
+        msg = (
+            "the completion has no choices with a message, so there is no answer to keep; pass "
+            "what chat.completions.create returned, not a part of it"
+        )
+        raise InvalidCompletion(msg)
+    first = answers[0]
+    for key in ("audio", "content"):
+        if sum(1 for answer in answers if answer.get(key)) > 1:
+            msg = (
+                f"the completion has {len(answers)} answers; a conversation has one for each turn: "
+                "ask with n=1"
+            )
+            raise InvalidCompletion(msg)
+    spoken = next((answer["audio"] for answer in answers if answer.get("audio")), None)
+    if spoken is not None and not first.get("audio"):
+        first = {**first, "audio": spoken}
+    return first, found[0].get("finish_reason")

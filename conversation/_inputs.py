@@ -1,0 +1,234 @@
+"""What a user turn can carry beside text: sound, pictures, files."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import attrs
+
+from conversation import _sound
+from conversation.errors import InvalidTurn, UnsupportedAudio
+
+
+def clean_text(text: str) -> str:
+    """The text as UTF-8 can hold it: surrogate pairs joined, lone surrogates replaced by U+FFFD."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def as_text(value: str) -> str:
+    if not isinstance(value, str):
+        msg = f"expected text, got {type(value).__name__}: {shown(value)}; pass a str"
+        raise InvalidTurn(msg)
+    return clean_text(value)
+
+
+def as_optional_text(value: str | None) -> str | None:
+    return None if value is None else as_text(value)
+
+
+def as_bytes(value: bytes) -> bytes:
+    if not isinstance(value, bytes | bytearray | memoryview):
+        msg = (
+            f"expected bytes, got {type(value).__name__}: {shown(value)}; "
+            "use from_file(path) for a file, base64.b64decode(text) for base64"
+        )
+        raise InvalidTurn(msg)
+    return bytes(value)
+
+
+def as_optional_bytes(value: bytes | None) -> bytes | None:
+    return None if value is None else as_bytes(value)
+
+
+def shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _size(data: bytes | None) -> str:
+    return "None" if data is None else f"<{len(data)} bytes>"
+
+
+def data_field(**options: Any) -> Any:
+    return attrs.field(repr=_size, **options)
+
+
+@attrs.frozen
+class AudioInput:
+    """Sound that the user said: a part of a user turn.
+
+    The API takes WAV and MP3, at most some 20 MB a request.
+
+    Attributes:
+        data: The whole file's bytes.
+        format: `"wav"` or `"mp3"`, told from the bytes; what is given must agree with them.
+        transcript: The words in it, where they are known. Sent instead of old sound.
+
+    Raises:
+        UnsupportedAudio: if the bytes are neither, or not what `format` says.
+    """
+
+    data: bytes = data_field(converter=as_bytes)
+    format: str = attrs.field(default=None)
+    transcript: str | None = attrs.field(
+        default=None,
+        converter=as_optional_text,
+    )
+
+    def __attrs_post_init__(self) -> None:
+        found = _sound.format_of(self.data)
+        if found not in ("wav", "mp3"):
+            what = f"{found} sound" if found else f"no sound file, it begins {self.data[:12]!r}"
+            msg = (
+                f"a user turn takes WAV or MP3; this is {what} ({len(self.data)} bytes); convert "
+                "it first, or use AudioInput.from_pcm(data, rate) for raw 16-bit samples"
+            )
+            raise UnsupportedAudio(msg)
+        if self.format not in (None, found):
+            msg = f"format says {self.format!r}, but the bytes are {found}; leave format out"
+            raise UnsupportedAudio(msg)
+        object.__setattr__(self, "format", found)
+
+    @classmethod
+    def from_file(cls, path: str | Path, transcript: str | None = None) -> AudioInput:
+        """The sound in a WAV or MP3 file, whatever its name.
+
+        Raises:
+            UnsupportedAudio: if it is neither.
+            OSError: if it cannot be read.
+        """
+        return cls(Path(path).read_bytes(), transcript=transcript)
+
+    @classmethod
+    def from_pcm(cls, data: bytes, rate: int, transcript: str | None = None) -> AudioInput:
+        """Raw samples, as a microphone gives them: mono, signed 16 bit, little-endian.
+
+        Args:
+            data: The samples, two bytes each.
+            rate: Samples a second, in Hz.
+            transcript: The words in it, where they are known.
+        """
+        data = as_bytes(data)
+        if len(data) % 2 or not data:
+            msg = (
+                f"16-bit samples are two bytes each; {len(data)} bytes hold no whole number of them"
+            )
+            raise UnsupportedAudio(msg)
+        if not isinstance(rate, int) or not 0 < rate <= 768_000:
+            msg = f"rate is samples a second (Hz), such as 24000; got {rate!r}"
+            raise UnsupportedAudio(msg)
+        return cls(_sound.wav_from_pcm(data, rate), transcript=transcript)
+
+    @property
+    def duration(self) -> float | None:
+        """Length in seconds."""
+        return _sound.duration_of(self.data, self.format)
+
+    def read(self) -> bytes:
+        """The whole file's bytes."""
+        return self.data
+
+
+_IMAGE_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+}
+
+
+def _image_type(data: bytes) -> str | None:
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "image/webp"
+    types = (kind for sign, kind in _IMAGE_SIGNATURES.items() if data.startswith(sign))
+    return next(types, None)
+
+
+def _image(data: bytes | str) -> bytes | str:
+    if isinstance(data, str):
+        head, _, body = data.partition(",")
+        if head.startswith("data:") and head.endswith(";base64"):
+            with contextlib.suppress(ValueError):
+                inline = base64.b64decode(body, validate=True)
+                return inline if _image_type(inline) else data
+        if data.startswith(("http://", "https://", "data:")):
+            return clean_text(data)
+        msg = (
+            f"an image's URL begins with https:, http: or data:, not {shown(data)}; use "
+            "ImageInput.from_file(path) for a file"
+        )
+        raise InvalidTurn(msg)
+    data = as_bytes(data)
+    if _image_type(data) is None:
+        msg = f"an image is PNG, JPEG, GIF or WebP; these {len(data)} bytes begin {data[:12]!r}"
+        raise InvalidTurn(msg)
+    return data
+
+
+@attrs.frozen
+class ImageInput:
+    """A picture that the user shows: a part of a user turn.
+
+    Attributes:
+        data: The bytes of a PNG, JPEG, GIF or WebP file; or a `str` with its URL.
+        detail: `"low"`, `"high"` or `"auto"`; None leaves it to the API.
+
+    Raises:
+        InvalidTurn: if it is neither.
+    """
+
+    data: bytes | str = attrs.field(
+        repr=lambda data: _size(data) if isinstance(data, bytes) else shown(data), converter=_image
+    )
+    detail: str | None = attrs.field(default=None, converter=as_optional_text)
+
+    @classmethod
+    def from_file(cls, path: str | Path, detail: str | None = None) -> ImageInput:
+        """The picture in a file, whatever its name."""
+        return cls(Path(path).read_bytes(), detail)
+
+    @property
+    def media_type(self) -> str | None:
+        """Such as `"image/png"`, told from the bytes; None where only a URL is known."""
+        return None if isinstance(self.data, str) else _image_type(self.data)
+
+
+@attrs.frozen
+class FileInput:
+    """A document, such as a PDF, that the user hands over: a part of a user turn.
+
+    Attributes:
+        data: The file's bytes; None where `file_id` names an uploaded one.
+        filename: Its name, which tells the API its type.
+        file_id: The id of a file that was uploaded to the API before.
+    """
+
+    data: bytes | None = data_field(default=None, converter=as_optional_bytes)
+    filename: str | None = attrs.field(default=None, converter=as_optional_text)
+    file_id: str | None = attrs.field(default=None, converter=as_optional_text)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.data is None) == (self.file_id is None):
+            msg = "a file is either data with a filename, or a file_id; give one of them"
+            raise InvalidTurn(msg)
+        if self.data is not None and not self.filename:
+            msg = "a file's bytes need a filename, such as 'report.pdf': it tells their type"
+            raise InvalidTurn(msg)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> FileInput:
+        """The file at `path`, under its own name."""
+        path = Path(path)
+        return cls(path.read_bytes(), path.name)
+
+
+Part: TypeAlias = str | AudioInput | ImageInput | FileInput
+PARTS = (str, AudioInput, ImageInput, FileInput)

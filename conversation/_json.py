@@ -1,0 +1,92 @@
+"""JSON: what it can hold, and the parts of an object that nothing here has a field for."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from conversation._inputs import clean_text
+from conversation.errors import InvalidSetting
+
+
+def leftover(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `given` stands nowhere in `known`, in the same places."""
+    left: dict[str, Any] = {}
+    for key, value in given.items():
+        mine = known.get(key)
+        if isinstance(value, Mapping) and isinstance(mine, Mapping):
+            if inner := leftover(value, mine):
+                left[key] = inner
+        elif isinstance(value, list | tuple) and isinstance(mine, list):
+            if len(value) == len(mine) and all(isinstance(item, Mapping) for item in value):
+                inners = [leftover(*pair) for pair in zip(value, mine, strict=True)]
+                if any(inners):
+                    left[key] = inners
+        elif mine is None and (value is not None or key not in known):
+            left[key] = value
+    return left
+
+
+def merged(known: dict[str, Any], left: Mapping[str, Any]) -> dict[str, Any]:
+    """`known` with what `leftover` took aside put back in its places."""
+    for key, value in left.items():
+        mine = known.get(key)
+        if isinstance(value, dict) and isinstance(mine, dict):
+            merged(mine, value)
+        elif isinstance(value, list) and isinstance(mine, list):
+            for pair in zip(mine, value, strict=False):
+                merged(*pair)
+        elif mine is None:
+            known[key] = value
+    return known
+
+
+def json_text(value: object) -> str:
+    """JSON of what a server sent; what strict JSON cannot hold becomes text inside it."""
+    try:
+        # Sorted, so that equal objects are equal texts.
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except orjson.JSONEncodeError:
+        if isinstance(value, dict):
+            pairs = ((clean_text(str(key)), inner) for key, inner in value.items())
+            return (
+                "{" + ",".join(f"{_quoted(key)}:{json_text(inner)}" for key, inner in pairs) + "}"
+            )
+        if isinstance(value, str):
+            return _quoted(clean_text(value))
+        try:
+            return _quoted(json.dumps(value, default=repr))
+        except (ValueError, RecursionError):
+            return _quoted(f"a {type(value).__name__} too deep to write down")
+
+
+def _quoted(text: str) -> str:
+    return orjson.dumps(text).decode()
+
+
+def check_json(value: object, name: str, *, levels: int = 100) -> None:
+    """Refuse what strict JSON cannot hold, before anything is sent or written.
+
+    Raises:
+        InvalidSetting: naming the place: a number that is NaN, infinite or beyond 64 bits, or
+            nesting deeper than `levels`.
+    """
+    if not levels:
+        msg = f"{name} is nested too deep to be written as JSON; flatten it"
+        raise InvalidSetting(msg)
+    if isinstance(value, float) and not math.isfinite(value):
+        msg = f"{name} is {value!r}, which JSON cannot hold; give a finite number"
+        raise InvalidSetting(msg)
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        msg = f"{name} has {value.bit_length()} bits; JSON numbers have at most 64; pass it as text"
+        raise InvalidSetting(msg)
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            check_json(inner, f"{name}[{key!r}]", levels=levels - 1)
+    elif isinstance(value, list | tuple):
+        for position, inner in enumerate(value):
+            check_json(inner, f"{name}[{position}]", levels=levels - 1)

@@ -1,0 +1,347 @@
+"""From turns to the messages of the next request, and why each took its form.
+
+Pure: `now` is read once by the caller, and there is no clock in here.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from enum import Enum
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+import attrs
+
+from conversation import _wire
+from conversation._turns import AssistantAudio, AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+log = logging.getLogger("conversation")
+
+PLACEHOLDER = "[spoken answer, its words are not known]"
+NO_RESULT = "[no result: the call was not carried out]"
+ID_LIFETIME = 3600
+"""Seconds from the time inside an id to its end (contract §1: exactly so in all recordings)."""
+
+_TIMED_ID = re.compile(r"audio_([0-9a-f]{8})[0-9a-f]{24}")
+
+
+class Form(Enum):
+    """In which form a turn is sent."""
+
+    PLAIN = "as it is"
+    VOICE = "voice"
+    TRANSCRIPT = "transcript"
+    TEXT = "text"
+    TOOL_CALLS = "tool calls alone"
+    REFUSAL = "refusal"
+    PLACEHOLDER = "placeholder"
+    NO_RESULT = "no result"
+    LEFT_OUT = "left out"
+
+
+@attrs.frozen
+class RenderedMessage:
+    """One message of a request, and where it comes from.
+
+    Attributes:
+        message: What is sent; None for a turn that is left out.
+        turn: The turn it stands for; None for the instructions.
+        form: The form it took.
+        why: The form and its reason, such as `"transcript, expired 3 min ago"`.
+    """
+
+    message: _wire.Message | None = attrs.field(repr=False)
+    turn: Turn | None
+    form: Form
+    why: str
+
+
+@attrs.frozen
+class Rendering:
+    """What the next request would send, message by message.
+
+    Attributes:
+        items: One `RenderedMessage` for each message and for each turn that is left out.
+    """
+
+    items: tuple[RenderedMessage, ...]
+
+    @property
+    def messages(self) -> list[_wire.Message]:
+        """The messages alone, as `chat.completions.create(messages=…)` takes them."""
+        return [item.message for item in self.items if item.message is not None]
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{item.turn.role if item.turn else 'system'}: {item.why}" for item in self.items
+        )
+
+
+@attrs.frozen
+class Moment:
+    """When a request is rendered, as far as audio ids are concerned.
+
+    Attributes:
+        now: Unix time in seconds by the server's clock.
+        margin: Seconds before its end from which an id is not used any more.
+    """
+
+    now: float
+    margin: float
+
+    @property
+    def limit(self) -> float:
+        """Ids that end at this time or before are not used any more."""
+        return self.now + self.margin
+
+
+class Prepared(NamedTuple):
+    """A turn as it can be sent, as far as that does not depend on the time.
+
+    Attributes:
+        turn: None for what no turn stands for: instructions, results that never came.
+        voice_end: Unix time (s) by which the server forgets the voice; minus infinity: it has none.
+        form: The form without voice.
+        message: The message in that form; None where it holds more than text, and is made anew.
+        voice_id: The audio id, where the message in voice form is no more than that.
+        in_tools: Whether it calls tools, or answers a call.
+    """
+
+    turn: Turn | None
+    voice_end: float
+    form: Form
+    message: _wire.Message | None
+    voice_id: str | None = None
+    in_tools: bool = False
+
+
+NO_VOICE = -math.inf
+_in_tools = attrgetter("in_tools")
+
+
+def prepare(turn: Turn) -> Prepared:
+    """The rule of substitution, first half: what an answer can be sent as, and until when."""
+    if isinstance(turn, AssistantTurn):
+        form = form_without_voice(turn)
+        end = voice_end(turn)
+        if turn.tool_calls:
+            return Prepared(turn, end, form, None, in_tools=True)
+        voice_id = turn.audio.id if turn.audio and not turn.content else None
+        return Prepared(turn, end, form, assistant_message(turn, form), voice_id)
+    if isinstance(turn, UserTurn):
+        flat = all(isinstance(part, str) for part in turn.content) and len(turn.content) == 1
+        return Prepared(turn, NO_VOICE, Form.PLAIN, _wire.user_message(turn) if flat else None)
+    if isinstance(turn, SystemTurn):
+        return Prepared(turn, NO_VOICE, Form.PLAIN, _wire.system_message(turn))
+    message = _wire.tool_message(turn.tool_call_id, turn.content)
+    return Prepared(turn, NO_VOICE, Form.PLAIN, message, in_tools=True)
+
+
+def form_at(prepared: Prepared, at: Moment) -> Form:
+    """The rule of substitution, second half: when the id turns into the transcript."""
+    return Form.VOICE if at.limit < prepared.voice_end else prepared.form
+
+
+def voice_end(turn: AssistantTurn) -> float:
+    """Unix time at which the server forgets the answer's voice; minus infinity if it is of no use.
+
+    An id without `expires_at` is used only if it carries its time.
+    """
+    audio = turn.audio
+    if audio is None or audio.lost or turn.interrupted or not (audio.id or "").startswith("audio_"):
+        return NO_VOICE
+    if audio.expires_at is not None:
+        return audio.expires_at
+    timed = _TIMED_ID.fullmatch(audio.id or "")
+    return int(timed[1], 16) + ID_LIFETIME if timed else NO_VOICE
+
+
+def form_without_voice(turn: AssistantTurn) -> Form:
+    """The first that there is: transcript, text, tool calls alone, refusal, placeholder."""
+    if turn.audio is not None and (turn.audio.transcript or "").strip():
+        return Form.TRANSCRIPT
+    if (turn.content or "").strip():
+        return Form.TEXT
+    if turn.tool_calls:
+        return Form.TOOL_CALLS
+    if turn.refusal:
+        return Form.REFUSAL
+    log.warning("no words are known of an answer; a placeholder is sent in its place")
+    return Form.PLACEHOLDER
+
+
+def assistant_message(turn: AssistantTurn, form: Form) -> _wire.Message:
+    """What is sent for an answer in that form. Never more of `audio` than its id."""
+    message: _wire.Message = {"role": "assistant"}
+    if form is Form.VOICE and turn.audio is not None:
+        message["audio"] = {"id": turn.audio.id}
+        if turn.content:
+            message["content"] = turn.content
+    elif form is Form.PLACEHOLDER:
+        message["content"] = PLACEHOLDER
+    elif form is not Form.TOOL_CALLS:
+        message["content"] = turn.text
+    if turn.tool_calls:
+        message["tool_calls"] = [_wire.tool_call_entry(call) for call in turn.tool_calls]
+    return message
+
+
+def messages(
+    prepared: Sequence[Prepared], instructions: str | None, at: Moment
+) -> list[_wire.Message]:
+    """What the next request sends."""
+    limit = at.limit
+    out: list[_wire.Message] = []
+    # `message_at`, spelled out for what most messages are: it halves the time.
+    for item in arranged(prepared, instructions):
+        _, voice_end, form, message, voice_id, _ = item
+        if limit < voice_end and voice_id is not None:
+            out.append({"role": "assistant", "audio": {"id": voice_id}})
+        elif limit >= voice_end and message is not None:
+            out.append(message.copy())
+        elif form is not Form.LEFT_OUT:
+            out.append(message_at(item, at))
+    return out
+
+
+def message_at(prepared: Prepared, at: Moment) -> _wire.Message:
+    """What is sent for a turn at that moment."""
+    turn = prepared.turn
+    if isinstance(turn, AssistantTurn):
+        return assistant_message(turn, form_at(prepared, at))
+    if isinstance(turn, UserTurn):
+        return _wire.user_message(turn)
+    return dict(prepared.message or {})
+
+
+def arranged(prepared: Sequence[Prepared], instructions: str | None) -> list[Prepared]:
+    """The turns in the order in which they are sent, instructions first.
+
+    A call and its answer stand together: an answer is moved beside the nearest earlier call with
+    its id, a call without one gets a fixed result, an answer without a call is left out.
+    """
+    first = [] if instructions is None else [_instructions(instructions)]
+    if not any(map(_in_tools, prepared)):
+        return first + list(prepared)
+    answers = answers_by_call([item.turn for item in prepared])
+    answering = set(answers.values())
+    out = first
+    for position, item in enumerate(prepared):
+        turn = item.turn
+        if isinstance(turn, ToolTurn):
+            if position not in answering:
+                out.append(item._replace(form=Form.LEFT_OUT, message=None))
+            continue
+        out.append(item)
+        for index, call in enumerate(turn.tool_calls if isinstance(turn, AssistantTurn) else ()):
+            answer = answers.get((position, index))
+            out.append(_no_result(call.id) if answer is None else prepared[answer])
+    return out
+
+
+def answers_by_call(turns: Sequence[Turn | None]) -> dict[tuple[int, int], int]:
+    """Which tool turn answers which call, all by position.
+
+    A tool turn answers the nearest earlier call with its id that has no answer yet.
+
+    Returns:
+        `(position of the assistant turn, index of the call) -> position of the tool turn`.
+    """
+    answers: dict[tuple[int, int], int] = {}
+    waiting: dict[str, list[tuple[int, int]]] = {}
+    for position, turn in enumerate(turns):
+        if isinstance(turn, AssistantTurn):
+            for index in reversed(range(len(turn.tool_calls))):
+                call_id = turn.tool_calls[index].id
+                waiting.setdefault(call_id, []).append((position, index))
+        elif isinstance(turn, ToolTurn) and waiting.get(turn.tool_call_id):
+            answers[waiting[turn.tool_call_id].pop()] = position
+    return answers
+
+
+def open_calls(turns: Sequence[Turn]) -> list[str]:
+    """The ids of the calls that have no answer, oldest first."""
+    answers = answers_by_call(turns)
+    return [
+        call.id
+        for position, turn in enumerate(turns)
+        if isinstance(turn, AssistantTurn)
+        for index, call in enumerate(turn.tool_calls)
+        if (position, index) not in answers
+    ]
+
+
+def explained(prepared: Sequence[Prepared], instructions: str | None, at: Moment) -> Rendering:
+    """The messages with a reason for each."""
+    items = []
+    for item in arranged(prepared, instructions):
+        form = form_at(item, at)
+        message = None if form is Form.LEFT_OUT else message_at(item, at)
+        items.append(RenderedMessage(message, item.turn, form, _why(item, form, at)))
+    return Rendering(tuple(items))
+
+
+def voices(prepared: Sequence[Prepared], instructions: str | None, at: Moment) -> list[str | None]:
+    """For each message that is sent, the audio id in it."""
+    return [
+        item.turn.audio.id
+        if form_at(item, at) is Form.VOICE
+        and isinstance(item.turn, AssistantTurn)
+        and item.turn.audio
+        else None
+        for item in arranged(prepared, instructions)
+        if item.form is not Form.LEFT_OUT
+    ]
+
+
+def _instructions(text: str) -> Prepared:
+    return Prepared(None, NO_VOICE, Form.PLAIN, {"role": "system", "content": text})
+
+
+def _no_result(call_id: str) -> Prepared:
+    return Prepared(None, NO_VOICE, Form.NO_RESULT, _wire.tool_message(call_id, NO_RESULT))
+
+
+def _why(item: Prepared, form: Form, at: Moment) -> str:
+    turn = item.turn
+    if form is Form.VOICE:
+        return f"voice, {_span(item.voice_end - at.now)} left"
+    if isinstance(turn, AssistantTurn) and turn.audio is not None:
+        return f"{form.value}, {_why_no_voice(turn, turn.audio, item.voice_end, at)}"
+    match form:
+        case Form.PLAIN if turn is None:
+            return "instructions"
+        case Form.TEXT if isinstance(turn, AssistantTurn) and turn.voice_dropped:
+            return "text, the model did not speak"
+        case Form.PLACEHOLDER:
+            return "placeholder, no words are known"
+        case Form.NO_RESULT:
+            return "no result, the call has no answer"
+        case Form.LEFT_OUT:
+            return "left out, it answers no open call"
+    return str(form.value)
+
+
+def _why_no_voice(turn: AssistantTurn, audio: AssistantAudio, end: float, at: Moment) -> str:
+    if turn.interrupted:
+        return "interrupted"
+    if audio.lost:
+        return "server lost it"
+    if audio.id is None:
+        return "server gave no id"
+    if end == NO_VOICE:
+        return "its id tells no time" if audio.id.startswith("audio_") else "its id is of no use"
+    left = end - at.now
+    return f"expires in {_span(left)}" if left > 0 else f"expired {_span(abs(left))} ago"
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size * 2 or (unit == "min" and seconds >= size):
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"

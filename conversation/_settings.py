@@ -1,0 +1,144 @@
+"""How the model is asked: the settings of a conversation, checked, and the request they make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
+
+import attrs
+
+from conversation import _json, _sound
+from conversation._inputs import clean_text
+from conversation.errors import InvalidSetting
+
+
+class SettingsGiven(TypedDict, total=False):
+    """The settings as keyword arguments; those of `Conversation`, without `client` and `clock`."""
+
+    model: str
+    voice: str | Mapping[str, Any]
+    audio_format: str
+    modalities: Iterable[str]
+    instructions: str | None
+    tools: Iterable[Mapping[str, Any]]
+    expiry_margin: float
+
+
+def _model(model: str) -> str:
+    if not isinstance(model, str) or not model.strip():
+        msg = f"model is a model's name, such as 'gpt-audio-1.5', not {model!r}"
+        raise InvalidSetting(msg)
+    return clean_text(model)
+
+
+def _voice(voice: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
+    if not voice or not isinstance(voice, str | Mapping):
+        msg = f"voice is a voice's name, such as 'alloy', not {voice!r}"
+        raise InvalidSetting(msg)
+    _json.check_json(voice, "voice")
+    return clean_text(voice) if isinstance(voice, str) else voice
+
+
+def _audio_format(audio_format: str) -> str:
+    if audio_format not in _sound.FORMATS:
+        msg = f"audio_format is one of {', '.join(_sound.FORMATS)}, not {audio_format!r}"
+        raise InvalidSetting(msg)
+    return audio_format
+
+
+def _modalities(modalities: Iterable[str]) -> tuple[str, ...]:
+    given = (modalities,) if isinstance(modalities, str) else tuple(modalities)
+    if "text" not in given or not set(given) <= {"text", "audio"}:
+        msg = (
+            f'modalities is ("text", "audio") or ("text",), not {modalities!r}: the API answers '
+            "in text, or in sound with its transcript"
+        )
+        raise InvalidSetting(msg)
+    return given
+
+
+def _instructions(instructions: str | None) -> str | None:
+    if instructions is not None and not isinstance(instructions, str):
+        msg = f"instructions is text or None, not {type(instructions).__name__}"
+        raise InvalidSetting(msg)
+    return None if instructions is None else clean_text(instructions)
+
+
+def _tools(tools: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    given = tuple(tools)
+    for tool in given:
+        if not isinstance(tool, Mapping):
+            msg = (
+                "a tool is described by a dict, as chat.completions.create takes it, not by "
+                f"{type(tool).__name__}"
+            )
+            raise InvalidSetting(msg)
+    _json.check_json(given, "tools")
+    return given
+
+
+def _margin(margin: float) -> float:
+    if not isinstance(margin, int | float) or not math.isfinite(margin) or margin < 0:
+        msg = f"expiry_margin is a number of seconds, 0 or more, not {margin!r}"
+        raise InvalidSetting(msg)
+    return margin
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Everything about a conversation that is no turn; `Conversation` says what each means."""
+
+    model: str = attrs.field(default="gpt-audio-1.5", converter=_model)
+    voice: str | Mapping[str, Any] = attrs.field(default="alloy", converter=_voice)
+    audio_format: str = attrs.field(default="wav", converter=_audio_format)
+    modalities: tuple[str, ...] = attrs.field(default=("text", "audio"), converter=_modalities)
+    instructions: str | None = attrs.field(default=None, converter=_instructions)
+    tools: tuple[Mapping[str, Any], ...] = attrs.field(default=(), converter=_tools)
+    expiry_margin: float = attrs.field(default=30.0, converter=_margin)
+
+    def saved(self) -> dict[str, Any]:
+        """Those that differ from the defaults, as JSON."""
+        defaults = Settings()
+        values = attrs.asdict(self, recurse=False)
+        return {key: value for key, value in values.items() if value != getattr(defaults, key)}
+
+    def request(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The keyword arguments of `chat.completions.create`, without the messages.
+
+        Args:
+            options: Arguments of the caller's own, which win.
+
+        Raises:
+            InvalidSetting: if an option cannot work here.
+        """
+        self._check(options)
+        request: dict[str, Any] = {"model": self.model, "modalities": list(self.modalities)}
+        if self.tools:
+            request["tools"] = list(self.tools)
+        request |= options
+        streams = options.get("stream") is True
+        if streams:
+            request.setdefault("stream_options", {"include_usage": True})
+        if asks_for_sound(request):
+            audio_format = "pcm16" if streams else self.audio_format
+            own = options.get("audio") or {}
+            request["audio"] = {"voice": self.voice, "format": audio_format, **own}
+        return request
+
+    def _check(self, options: Mapping[str, Any]) -> None:
+        if "messages" in options:
+            msg = "the messages are the conversation's own; add turns to it instead"
+            raise InvalidSetting(msg)
+        n = options.get("n")
+        if isinstance(n, int) and n > 1:
+            msg = f"n={n} asks for {n} answers; a conversation has one for each turn: leave n out"
+            raise InvalidSetting(msg)
+        for name, value in options.items():
+            _json.check_json(value, name)
+
+
+def asks_for_sound(request: Mapping[str, Any]) -> bool:
+    """Whether a request's modalities name audio."""
+    modalities = request.get("modalities")
+    return isinstance(modalities, list | tuple) and "audio" in modalities

@@ -1,0 +1,275 @@
+"""The values a conversation is made of. Frozen, comparable, free of I/O, paths and clocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+import attrs
+import orjson
+
+from conversation import _sound
+from conversation._inputs import (
+    PARTS,
+    AudioInput,
+    Part,
+    as_optional_bytes,
+    as_optional_text,
+    as_text,
+    clean_text,
+    data_field,
+    shown,
+)
+from conversation.errors import InvalidTurn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+
+@attrs.frozen
+class ToolCall:
+    """A call that the model asks for.
+
+    Attributes:
+        id: What its answer refers to.
+        name: The tool's name.
+        arguments: As the model wrote them: JSON text, not always valid.
+        type: `"function"`, or `"custom"` for a tool whose input is free text.
+    """
+
+    id: str = attrs.field(converter=as_text)
+    name: str = attrs.field(converter=as_text)
+    arguments: str = attrs.field(converter=as_text)
+    type: str = attrs.field(default="function", converter=as_text)
+
+
+def _calls(values: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+    calls = tuple(values)
+    for call in calls:
+        if not isinstance(call, ToolCall):
+            msg = f"tool_calls are ToolCall values, not {type(call).__name__}: {shown(call)}"
+            raise InvalidTurn(msg)
+    return calls
+
+
+@attrs.frozen
+class Usage:
+    """Tokens, as the API counted them (contract §4: user sound 10 a second, spoken answers 20).
+
+    Sums with `+`. Where the API gave no breakdown, only the first two are set.
+
+    Attributes:
+        prompt_tokens: Everything that was sent.
+        completion_tokens: Everything that was answered.
+        prompt_text_tokens: Of what was sent, text.
+        prompt_audio_tokens: Of what was sent, sound.
+        cached_tokens: Of what was sent, billed at the lower cached rate.
+        completion_text_tokens: Of the answer, text.
+        completion_audio_tokens: Of the answer, sound.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_text_tokens: int = 0
+    prompt_audio_tokens: int = 0
+    cached_tokens: int = 0
+    completion_text_tokens: int = 0
+    completion_audio_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Sent and answered together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        if not isinstance(other, Usage):
+            return NotImplemented
+        return Usage(
+            *(
+                mine + theirs
+                for mine, theirs in zip(attrs.astuple(self), attrs.astuple(other), strict=True)
+            )
+        )
+
+
+@attrs.frozen
+class AssistantAudio:
+    """The sound of a spoken answer, and the server's name for it.
+
+    Attributes:
+        id: The server's id; None from servers that give none.
+        expires_at: Unix time in seconds after which the server has forgotten the id; None if it
+            did not say.
+        transcript: The words; None if they are not known.
+        data: The sound's bytes; None where the server sent only an id.
+        format: `"wav"`, `"mp3"`, `"flac"`, `"opus"`, `"aac"`, `"pcm16"`; None without data.
+        duration: Length in seconds; None where it is not known.
+        lost: The server said `audio_not_found`: the id is never used again.
+    """
+
+    id: str | None = attrs.field(default=None, converter=as_optional_text)
+    expires_at: float | None = None
+    transcript: str | None = attrs.field(default=None, converter=as_optional_text)
+    data: bytes | None = data_field(default=None, converter=as_optional_bytes)
+    format: str | None = None
+    duration: float | None = None
+    lost: bool = False
+
+    def read(self) -> bytes:
+        """The sound's bytes, in `format`.
+
+        Raises:
+            LookupError: if no sound came with the answer.
+        """
+        if self.data is None:
+            msg = f"the answer {self.id or ''} came without its sound; only the words are known"
+            raise LookupError(msg)
+        return self.data
+
+    def save(self, path: str | Path) -> Path:
+        """Write the sound to a file, and return its path.
+
+        Raw `pcm16` is wrapped as WAV where the name ends in `.wav`; nothing else is converted.
+
+        Raises:
+            LookupError: if no sound came with the answer.
+            OSError: if the file cannot be written.
+        """
+        data, path = self.read(), Path(path)
+        if self.format == "pcm16" and path.suffix.lower() == ".wav":
+            data = _sound.wav_from_pcm(data)
+        path.write_bytes(data)
+        return path
+
+
+def _json_object(text: str) -> str:
+    if text == "{}":
+        return text
+    try:
+        if isinstance(orjson.loads(text), dict):
+            return text
+    except orjson.JSONDecodeError:
+        pass
+    msg = f"extra is the text of a JSON object, not {shown(text)}"
+    raise InvalidTurn(msg)
+
+
+@attrs.frozen(kw_only=True)
+class _Turn:
+    """What all turns have.
+
+    Attributes:
+        at: When it was added (UTC); the conversation sets it.
+        extra: A JSON object of the message's keys that have no field here, as text; they are kept.
+    """
+
+    at: datetime | None = None
+    extra: str = attrs.field(default="{}", repr=False, converter=_json_object)
+
+
+@attrs.frozen
+class SystemTurn(_Turn):
+    """Words to the model from the program, not from the user.
+
+    Attributes:
+        text: The words.
+        role: `"system"`, or `"developer"`.
+    """
+
+    text: str = attrs.field(converter=as_text)
+    role: str = "system"
+
+
+def _parts(content: Iterable[Part]) -> tuple[Part, ...]:
+    parts = (content,) if isinstance(content, PARTS) else tuple(content)
+    for part in parts:
+        if not isinstance(part, PARTS):
+            msg = (
+                f"a user turn is made of str, AudioInput, ImageInput and FileInput, not of "
+                f"{type(part).__name__}: {shown(part)}"
+            )
+            raise InvalidTurn(msg)
+    return tuple(clean_text(part) if isinstance(part, str) else part for part in parts)
+
+
+@attrs.frozen
+class UserTurn(_Turn):
+    """What the user said, wrote or showed.
+
+    Attributes:
+        content: Its parts, in order: `str`, `AudioInput`, `ImageInput`, `FileInput`.
+    """
+
+    role: ClassVar[str] = "user"
+    content: tuple[Part, ...] = attrs.field(converter=_parts)
+
+    @property
+    def text(self) -> str:
+        """The words that are known: written ones, and the transcripts of spoken ones."""
+        words = (part.transcript if isinstance(part, AudioInput) else part for part in self.content)
+        return "\n".join(word for word in words if isinstance(word, str) and word)
+
+
+@attrs.frozen
+class AssistantTurn(_Turn):
+    """What the model answered.
+
+    Attributes:
+        content: Text that it wrote; None if it only spoke or called tools.
+        audio: What it said.
+        tool_calls: The calls that it asks for.
+        refusal: Why it would not answer.
+        usage: What the request cost.
+        model: The model that answered.
+        finish_reason: `"stop"`, `"length"`, `"tool_calls"`, `"content_filter"`; None if not told.
+        interrupted: Broken off before its end: never sent as voice.
+        voice_dropped: Sound was asked for, and text came (contract §1).
+    """
+
+    role: ClassVar[str] = "assistant"
+    content: str | None = attrs.field(default=None, converter=as_optional_text)
+    audio: AssistantAudio | None = None
+    tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), converter=_calls)
+    refusal: str | None = attrs.field(default=None, converter=as_optional_text)
+    usage: Usage | None = None
+    model: str | None = attrs.field(default=None, converter=as_optional_text)
+    finish_reason: str | None = attrs.field(default=None, converter=as_optional_text)
+    interrupted: bool = False
+    voice_dropped: bool = False
+
+    @property
+    def text(self) -> str:
+        """The words, spoken or written; both where they differ, a blank line between.
+
+        A refusal's words where there are no others; empty where none are known.
+        """
+        written = self.content or ""
+        spoken = (self.audio.transcript if self.audio else None) or ""
+        if written.strip() and spoken.strip() and written.strip() != spoken.strip():
+            return f"{written}\n\n{spoken}"
+        if spoken.strip():
+            return spoken
+        return written if written.strip() else self.refusal or ""
+
+
+@attrs.frozen
+class ToolTurn(_Turn):
+    """The answer to a tool call.
+
+    Attributes:
+        tool_call_id: The `ToolCall.id` that it answers.
+        content: The result, as text.
+    """
+
+    role: ClassVar[str] = "tool"
+    tool_call_id: str = attrs.field(converter=as_text)
+    content: str = attrs.field(converter=as_text)
+
+    @property
+    def text(self) -> str:
+        """The result."""
+        return self.content
+
+
+Turn: TypeAlias = SystemTurn | UserTurn | AssistantTurn | ToolTurn

@@ -1,0 +1,123 @@
+"""Every exception that `conversation` raises of its own.
+
+The SDK's exceptions pass through unchanged, with a note where the remedy is known.
+
+::
+
+    ConversationError
+    ├── InvalidTurn (ValueError)          content that no turn can hold
+    │   └── UnsupportedAudio              bytes that are not the sound they should be
+    ├── InvalidCompletion (ValueError)    a completion without an answer in it
+    ├── InvalidSetting (ValueError)       a setting or request option that cannot work
+    ├── UnknownToolCall (LookupError)     a result for a call that is not open
+    └── SessionError
+        ├── SessionCorrupt (ValueError)   a file that is no saved conversation, or a broken one
+        ├── SessionTooNew (ValueError)    a file in a later version's format
+        └── SaveFailed (OSError)          the disk refused; memory and file are as before
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "ConversationError",
+    "InvalidCompletion",
+    "InvalidSetting",
+    "InvalidTurn",
+    "SaveFailed",
+    "SessionCorrupt",
+    "SessionError",
+    "SessionTooNew",
+    "UnknownToolCall",
+    "UnsupportedAudio",
+]
+
+
+class ConversationError(Exception):
+    """What all of these are."""
+
+
+class InvalidTurn(ConversationError, ValueError):
+    """Content that no turn can hold; nothing was changed."""
+
+
+class UnsupportedAudio(InvalidTurn):
+    """Bytes that are not WAV or MP3, the two formats a user turn can carry."""
+
+
+class InvalidCompletion(ConversationError, ValueError):
+    """What was given is no completion with one answer in it; nothing was changed."""
+
+
+class InvalidSetting(ConversationError, ValueError):
+    """A setting or a request option that the API would refuse or that JSON cannot hold."""
+
+
+class UnknownToolCall(ConversationError, LookupError):
+    """A tool result for a call that does not exist or already has its answer.
+
+    Attributes:
+        tool_call_id: The id that was given.
+        open_calls: The ids that do wait for an answer.
+    """
+
+    def __init__(
+        self, message: str, *, tool_call_id: str = "", open_calls: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.tool_call_id = tool_call_id
+        self.open_calls = open_calls
+
+
+class SessionError(ConversationError):
+    """Something about a saved conversation.
+
+    Attributes:
+        path: The file in question, where there is one.
+    """
+
+    def __init__(self, message: str, *, path: Path | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class SessionCorrupt(SessionError, ValueError):
+    """A file that is no saved conversation, or a damaged one; it was not changed.
+
+    Attributes:
+        path: The file.
+        line: The line (from 1) at which it stops making sense, where that is known.
+        reason: What is wrong with it.
+    """
+
+    def __init__(
+        self, message: str, *, path: Path | None = None, line: int | None = None, reason: str = ""
+    ) -> None:
+        super().__init__(message, path=path)
+        self.line = line
+        self.reason = reason
+
+
+class SessionTooNew(SessionError, ValueError):
+    """A file in the format of a later version; it was not changed.
+
+    Attributes:
+        path: The file.
+        version: The format number that it carries.
+    """
+
+    def __init__(self, message: str, *, path: Path | None = None, version: int = 0) -> None:
+        super().__init__(message, path=path)
+        self.version = version
+
+
+class SaveFailed(SessionError, OSError):
+    """The disk refused a write. Memory and file are as they were before.
+
+    Attributes:
+        path: The file that was to be written.
+    """

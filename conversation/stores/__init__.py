@@ -1,0 +1,1 @@
+"""Where saved conversations live."""

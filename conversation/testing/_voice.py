@@ -1,0 +1,66 @@
+"""Sound for the stand-in's answers: a hum for each word, of the length the API would count."""
+
+from __future__ import annotations
+
+import array
+import functools
+import sys
+import zlib
+
+from conversation import _sound
+
+TOKENS_PER_SECOND = 20
+"""Audio tokens of a spoken answer (contract §4)."""
+
+_TOKENS_PER_WORD = 8
+_RATE = _sound.PCM_RATE
+_WORD_SAMPLES = _RATE * _TOKENS_PER_WORD // TOKENS_PER_SECOND
+_HUM_SAMPLES = _WORD_SAMPLES * 3 // 4
+_FADE_SAMPLES = _RATE // 100
+
+# Layer III, MPEG 2, 64 kbit/s, 24 kHz, mono; a frame of zeros is 24 ms of silence.
+_MP3_FRAME = b"\xff\xf3\x84\xc4" + bytes(188)
+_MP3_FRAME_SECONDS = 0.024
+
+
+def spoken_tokens(text: str) -> int:
+    """Audio tokens it takes to say the text: 50 ms each."""
+    return _TOKENS_PER_WORD * max(1, len(text.split()))
+
+
+def spoken(text: str, audio_format: str) -> bytes:
+    """The sound of the text, `spoken_tokens(text) / 20` seconds long.
+
+    Args:
+        text: What is said.
+        audio_format: `"wav"`, `"pcm16"` or `"mp3"` (silence: there is no encoder here).
+    """
+    pcm = b"".join(_hum(word) for word in text.split() or [""])
+    if audio_format == "pcm16":
+        return pcm
+    if audio_format == "mp3":
+        return _MP3_FRAME * round(len(pcm) / 2 / _RATE / _MP3_FRAME_SECONDS)
+    return _wav(pcm)
+
+
+def _wav(pcm: bytes) -> bytes:
+    # With a LIST chunk before the data, as the real server's files have it (contract §1).
+    plain = _sound.wav_from_pcm(pcm)
+    comment = b"LIST" + (26).to_bytes(4, "little") + b"INFOISFT" + (14).to_bytes(4, "little")
+    comment += b"Lavf58.76.100\0"
+    size = len(plain) - 8 + len(comment)
+    return plain[:4] + size.to_bytes(4, "little") + plain[8:36] + comment + plain[36:]
+
+
+@functools.lru_cache(maxsize=512)
+def _hum(word: str) -> bytes:
+    period = 100 + zlib.crc32(word.encode()) % 120
+    wave = [6000 - 24_000 * min(i, period - i) // period for i in range(period)]
+    samples = array.array("h", (wave * (_HUM_SAMPLES // period + 1))[:_HUM_SAMPLES])
+    for i in range(_FADE_SAMPLES):
+        samples[i] = samples[i] * i // _FADE_SAMPLES
+        samples[-1 - i] = samples[-1 - i] * i // _FADE_SAMPLES
+    samples.extend([0] * (_WORD_SAMPLES - _HUM_SAMPLES))
+    if sys.byteorder == "big":
+        samples.byteswap()
+    return samples.tobytes()

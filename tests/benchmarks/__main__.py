@@ -1,0 +1,24 @@
+"""`python -m tests.benchmarks [--quick]`: every figure; exit status 1 if one is over."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.benchmarks import bench_rendering
+
+MODULES = (bench_rendering,)
+
+
+def main() -> int:
+    """Measure all, and print each figure as it comes."""
+    quick = "--quick" in sys.argv[1:]
+    over = 0
+    for module in MODULES:
+        for result in module.run(quick=quick):
+            print(result, flush=True)
+            over += result.figure > result.limit
+    return 1 if over else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

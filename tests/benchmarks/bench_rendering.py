@@ -1,0 +1,77 @@
+"""What rendering and importing cost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from conversation import AssistantAudio, AssistantTurn, Conversation, UserTurn
+from conversation._turns import Turn
+from tests.benchmarks.measure import Result, compared
+
+NOW = 1_762_000_000.0
+TURNS = 10_000
+
+
+def history() -> Iterator[Turn]:
+    """Spoken answers, the older half of them expired."""
+    for i in range(TURNS // 2):
+        yield UserTurn(f"Question number {i}")
+        yield AssistantTurn(
+            audio=AssistantAudio(
+                id=f"audio_{i:032x}",
+                expires_at=NOW - TURNS // 4 + i,
+                transcript=f"Answer number {i}",
+            )
+        )
+
+
+def by_hand(turns: tuple[Turn, ...], now: float) -> list[dict[str, Any]]:
+    """What a user writes who knows that all turns are of these two kinds."""
+    messages: list[dict[str, Any]] = []
+    for turn in turns:
+        if isinstance(turn, UserTurn):
+            messages.append({"role": "user", "content": turn.content[0]})
+        elif isinstance(turn, AssistantTurn) and turn.audio:
+            if now < (turn.audio.expires_at or 0) - 30:
+                messages.append({"role": "assistant", "audio": {"id": turn.audio.id}})
+            else:
+                messages.append({"role": "assistant", "content": turn.audio.transcript})
+    return messages
+
+
+def run(*, quick: bool) -> Iterator[Result]:
+    """All figures of this module."""
+    chat = Conversation(clock=lambda: NOW)
+    for turn in history():
+        chat.add(turn)
+    turns = chat.turns
+    if chat.messages() != by_hand(turns, NOW):
+        msg = "both must build the same list"
+        raise AssertionError(msg)
+    yield compared(
+        f"messages() of {TURNS:,} turns / the same list built by hand",
+        chat.messages,
+        lambda: by_hand(turns, NOW),
+        limit=1.5,
+        rounds=15 if quick else 101,
+    )
+
+    # Bytecode is cached, as it is after an install, whatever this shell says.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+    def python(code: str) -> None:
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+    python("import conversation")
+    yield compared(
+        "import conversation - a bare interpreter",
+        lambda: python("import conversation"),
+        lambda: python("pass"),
+        limit=120,
+        rounds=7 if quick else 31,
+        is_difference=True,
+    )

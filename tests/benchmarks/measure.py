@@ -1,0 +1,60 @@
+"""Two things measured in turns, so that a noisy machine troubles both alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import attrs
+
+
+@attrs.frozen
+class Result:
+    """One figure.
+
+    Attributes:
+        name: What was compared with what.
+        ours: Median seconds (or bytes) of ours.
+        theirs: Median of what it is compared with.
+        limit: What the ratio (or, without `theirs`, the value) may be at most.
+        unit: Of `ours` and `theirs`.
+    """
+
+    name: str
+    ours: float
+    theirs: float
+    limit: float
+    unit: str = "ms"
+    is_difference: bool = False
+
+    @property
+    def figure(self) -> float:
+        """The ratio; or the difference, for figures that are one."""
+        return self.ours - self.theirs if self.is_difference else self.ours / self.theirs
+
+    def __str__(self) -> str:
+        sign = "ok " if self.figure <= self.limit else "OVER"
+        figure = f"{self.figure:8.2f} {self.unit if self.is_difference else 'x':3}"
+        sides = f"{self.ours:10.3f} {self.theirs:10.3f} {self.unit}"
+        return f"{sign} {self.name:62} {sides:26} {figure} (at most {self.limit:g})"
+
+
+def compared(
+    name: str,
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    *,
+    limit: float,
+    rounds: int,
+    is_difference: bool = False,
+) -> Result:
+    """Median milliseconds of both, measured in turns."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for function, found in zip((ours, theirs), times, strict=True):
+            begin = time.perf_counter()
+            function()
+            found.append((time.perf_counter() - begin) * 1000)
+    mine, other = (statistics.median(found) for found in times)
+    return Result(name, mine, other, limit, is_difference=is_difference)

@@ -1,0 +1,96 @@
+"""Recorded answers (contract §1 and §2), and small pieces that many tests use."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from conversation import AudioInput
+
+SOUND = AudioInput.from_pcm(b"\1\0" * 2400, 24_000).read()
+"""A WAV file of 0.1 s."""
+
+MP3 = (b"\xff\xf3\x84\xc4" + bytes(188)) * 50
+"""1.2 s of silence."""
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
+
+RECORDED_USAGE = {
+    "prompt_tokens": 64,
+    "completion_tokens": 200,
+    "total_tokens": 264,
+    "prompt_tokens_details": {
+        "cached_tokens": 0,
+        "audio_tokens": 38,
+        "text_tokens": 26,
+        "image_tokens": 0,
+    },
+    "completion_tokens_details": {
+        "reasoning_tokens": 0,
+        "audio_tokens": 159,
+        "text_tokens": 41,
+        "accepted_prediction_tokens": 0,
+        "rejected_prediction_tokens": 0,
+    },
+}
+
+RECORDED_ID = "audio_690691a2f0248191be5a199d7a49968b"
+
+
+def recorded() -> dict[str, Any]:
+    """The real response of contract §1: pcm16, cut at max_tokens 200."""
+    return {
+        "id": "chatcmpl-CXEu0000000000000000000000000",
+        "object": "chat.completion",
+        "created": 1762038177,
+        "model": "gpt-4o-audio-preview-2025-06-03",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "length",
+                "message": {
+                    "role": "assistant",
+                    "content": None,
+                    "refusal": None,
+                    "annotations": [],
+                    "audio": {
+                        "id": RECORDED_ID,
+                        "data": base64.b64encode(b"\1\0" * 24_000).decode(),
+                        "expires_at": 1762041778,
+                        "transcript": "…casual greeting",
+                    },
+                },
+            }
+        ],
+        "usage": RECORDED_USAGE,
+        "service_tier": "default",
+        "system_fingerprint": "fp_363417d4a6",
+    }
+
+
+def answer(**message: Any) -> dict[str, Any]:
+    """A completion with this message in it, and nothing more than needed."""
+    return {
+        "object": "chat.completion",
+        "choices": [
+            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", **message}}
+        ],
+    }
+
+
+def spoken(
+    transcript: str = "Good morning.",
+    *,
+    audio_id: str = "audio_" + "6" * 32,
+    expires_at: float | None = 1_762_003_600,
+) -> dict[str, Any]:
+    """A completion that speaks."""
+    data = base64.b64encode(SOUND).decode()
+    audio = {"id": audio_id, "data": data, "expires_at": expires_at, "transcript": transcript}
+    return answer(content=None, audio=audio)
+
+
+def tool_call(call_id: str, name: str = "look_up", arguments: str = "{}") -> dict[str, Any]:
+    """A tool call as the API writes it."""
+    body = {"name": name, "arguments": arguments}
+    return {"id": call_id, "type": "function", "function": body}

@@ -1,0 +1,225 @@
+"""A completion, however it comes, as one turn; and back, without loss."""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import Any
+
+import pytest
+from openai.types.chat import ChatCompletion
+
+from conversation import AssistantTurn, Conversation, Usage
+from conversation._completion import Asked, completion_object, skew_of, turn_from_completion
+from conversation._wire import entry_from_turn, turn_from_entry
+from conversation.errors import InvalidCompletion
+from tests.conftest import START
+from tests.samples import RECORDED_ID, RECORDED_USAGE, SOUND, answer, recorded, spoken, tool_call
+
+ASKED = Asked(sent_at=None, audio_format="pcm16", speaks=True)
+
+
+def parsed(completion: Any, asked: Asked = ASKED) -> AssistantTurn:
+    """The turn in a completion."""
+    return turn_from_completion(completion_object(completion), asked)
+
+
+def test_the_recorded_response_has_every_field() -> None:
+    """Id, expiry, words, sound, usage, model and reason are where they belong."""
+    turn = parsed(recorded())
+    assert turn.audio is not None
+    assert turn.audio.id == RECORDED_ID
+    assert turn.audio.expires_at == 1762041778
+    assert turn.text == "…casual greeting"
+    assert turn.audio.format == "pcm16"
+    assert turn.audio.duration == 1.0
+    assert turn.audio.read() == b"\1\0" * 24_000
+    assert (turn.model, turn.finish_reason) == ("gpt-4o-audio-preview-2025-06-03", "length")
+    assert turn.usage == Usage(64, 200, 26, 38, 0, 41, 159)
+    assert turn.usage.total_tokens == 264
+
+
+def test_the_recorded_response_comes_out_again_without_loss() -> None:
+    """Every key of the message and its usage is there after a round trip."""
+    entry = entry_from_turn(turn_from_entry(entry_from_turn(parsed(recorded()))))
+    message = recorded()["choices"][0]["message"]
+    audio = entry.pop("audio")
+    assert {key: audio[key] for key in message["audio"]} == message.pop("audio")
+    assert {key: entry[key] for key in message} == message
+    assert entry["usage"] == RECORDED_USAGE
+
+
+def test_keys_without_a_field_are_kept_in_their_places() -> None:
+    """Unknown keys survive in the message, its audio, its calls and its usage."""
+    message = {
+        "content": "Hm.",
+        "reasoning": {"deep": [1, 2]},
+        "audio": {"id": "audio_x", "voice_style": "warm", "transcript": None},
+        "tool_calls": [tool_call("a"), {**tool_call("b"), "index": 7}],
+    }
+    entry = entry_from_turn(parsed({**answer(**message), "usage": {"cost": 0.1}}))
+    assert entry["reasoning"] == {"deep": [1, 2]}
+    assert entry["audio"]["voice_style"] == "warm"
+    assert "index" not in entry["tool_calls"][0]
+    assert entry["tool_calls"][1]["index"] == 7
+    assert entry["usage"]["cost"] == 0.1
+
+
+def test_the_sdk_object_and_its_dict_give_the_same_turn() -> None:
+    """It does not matter which of them is passed."""
+    assert parsed(ChatCompletion.model_validate(recorded())) == parsed(recorded())
+
+
+def test_an_sdk_object_with_holes_gives_no_warning() -> None:
+    """Servers leave out what the SDK's types call required."""
+    holed = spoken(expires_at=None)
+    del holed["choices"][0]["message"]["audio"]["transcript"]
+    turn = parsed(ChatCompletion.construct(**holed))
+    assert turn.audio is not None
+    assert turn.audio.transcript is None
+
+
+@pytest.mark.parametrize(
+    ("audio", "field", "value"),
+    [
+        ({"id": None}, "id", None),
+        ({"id": 5}, "id", None),
+        ({"expires_at": None}, "expires_at", None),
+        ({"expires_at": "soon"}, "expires_at", None),
+        ({"expires_at": True}, "expires_at", None),
+        ({"expires_at": math.nan}, "expires_at", None),
+        ({"transcript": ""}, "transcript", ""),
+        ({"transcript": None}, "transcript", None),
+        ({"data": None}, "data", None),
+        ({"data": ""}, "data", None),
+        ({"data": "*not base64*"}, "data", None),
+    ],
+)
+def test_odd_audio_is_tolerated(audio: dict[str, Any], field: str, value: object) -> None:
+    """What other servers leave out or get wrong counts as not given."""
+    completion = spoken()
+    completion["choices"][0]["message"]["audio"] |= audio
+    turn = parsed(completion)
+    assert getattr(turn.audio, field) == value
+
+
+def test_what_was_odd_is_kept_too() -> None:
+    """Sound that cannot be decoded is still there, as the text that came."""
+    completion = spoken()
+    completion["choices"][0]["message"]["audio"] |= {"data": "*not base64*", "expires_at": "soon"}
+    audio = entry_from_turn(parsed(completion))["audio"]
+    assert (audio["data"], audio["expires_at"]) == ("*not base64*", "soon")
+
+
+def test_audio_from_another_choice() -> None:
+    """A server that puts the sound into a choice of its own is understood."""
+    completion = answer(content="Good morning.")
+    completion["choices"].append(
+        {
+            "index": 1,
+            "message": {
+                "role": "assistant",
+                "content": None,
+                "audio": {"id": "audio-1", "data": "AAAA"},
+            },
+        }
+    )
+    turn = parsed(completion)
+    assert turn.content == "Good morning."
+    assert turn.audio is not None
+    assert turn.audio.id == "audio-1"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"choices": []},
+        {"choices": None},
+        {"choices": [{}]},
+        {"choices": ["text"]},
+        {"error": {"message": "bad gateway"}},
+        "<html>bad gateway</html>",
+        None,
+        7,
+        [],
+        {"choices": [*spoken()["choices"], *spoken()["choices"]]},
+        {"choices": [*answer(content="a")["choices"], *answer(content="b")["choices"]]},
+        answer(tool_calls=[{"id": "a", "type": "function"}]),
+    ],
+    ids=repr,
+)
+def test_what_is_no_answer_is_refused_and_changes_nothing(wrong: Any) -> None:
+    """A completion without an answer, or with several, leaves the conversation as it was."""
+    chat = Conversation()
+    chat.add_user("Hello")
+    before = chat.turns
+    with pytest.raises(InvalidCompletion):
+        chat.add_completion(wrong)
+    assert chat.turns == before
+
+
+def test_the_format_is_told_from_the_bytes_else_from_the_request() -> None:
+    """WAV that was not asked for is WAV; raw PCM is what was asked for."""
+    turn = parsed(spoken(), Asked(None, "pcm16", speaks=True))
+    assert turn.audio is not None
+    assert turn.audio.format == "wav"
+    raw = spoken()
+    raw["choices"][0]["message"]["audio"]["data"] = base64.b64encode(SOUND[44:]).decode()
+    turn = parsed(raw, Asked(None, "pcm16", speaks=True))
+    assert turn.audio is not None
+    assert turn.audio.format == "pcm16"
+
+
+def test_voice_dropped_is_said() -> None:
+    """Sound was asked for and text came."""
+    assert parsed(answer(content="text")).voice_dropped
+    assert not parsed(answer(content="text"), Asked(None, None, speaks=False)).voice_dropped
+    assert not parsed(spoken()).voice_dropped
+    assert not parsed(answer(content="Hm.", tool_calls=[tool_call("a")])).voice_dropped
+
+
+def test_text_parts_and_custom_calls_are_understood() -> None:
+    """Content as a list of text parts is text; a custom tool's input is its arguments."""
+    custom = {"id": "c", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}
+    turn = parsed(
+        answer(
+            content=[{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
+            tool_calls=[custom],
+        )
+    )
+    assert turn.content == "ab"
+    assert turn.tool_calls[0].arguments == "SELECT 1"
+    assert entry_from_turn(turn)["tool_calls"] == [custom]
+
+
+def test_lone_surrogates_of_a_server_become_replacement_characters() -> None:
+    """Text that UTF-8 cannot hold never reaches the disk."""
+    turn = parsed(answer(content="a\ud800b", note="\udfff", deep={"k": 10**30}))
+    assert turn.content == "a\ufffdb"
+    assert entry_from_turn(turn)["note"] == "\ufffd"
+    assert entry_from_turn(turn)["deep"] == {"k": str(10**30)}
+
+
+@pytest.mark.parametrize(
+    ("created", "skew"),
+    [
+        (START + 90, 90),
+        (START - 86_400 * 400, -86_400 * 400),
+        (5, 5 - START),
+        (None, None),
+        (0, None),
+        (START * 1000, None),
+        ("1762000000", None),
+        (True, None),
+        (math.nan, None),
+    ],
+)
+def test_the_servers_clock_is_read_off_created(created: object, skew: float | None) -> None:
+    """However absurd it is; but what is no time in seconds tells nothing."""
+    assert skew_of({"created": created}, Asked(START, None, speaks=True)) == skew
+
+
+def test_without_a_request_the_clock_is_not_read() -> None:
+    """A completion from somewhere else tells nothing about the server's clock now."""
+    assert skew_of(recorded(), Asked(None, None, speaks=True)) is None

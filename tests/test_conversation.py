@@ -1,0 +1,498 @@
+"""A conversation in memory: adding, asking, healing, and what happens when a call fails."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import socket
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+
+from conversation import (
+    AssistantTurn,
+    AudioInput,
+    Conversation,
+    ImageInput,
+    SystemTurn,
+    ToolTurn,
+    Usage,
+    UserTurn,
+)
+from conversation.errors import (
+    InvalidCompletion,
+    InvalidSetting,
+    InvalidTurn,
+    UnknownToolCall,
+)
+from conversation.testing import StandIn
+from tests.conftest import Clock
+from tests.samples import MP3, PNG, SOUND, answer, spoken, tool_call
+
+NO_SOUND = "This model requires that either input content or output modality contain audio."
+
+
+def notes(error: BaseException) -> str:
+    """What was noted on an error."""
+    return "\n".join(getattr(error, "__notes__", ()))
+
+
+@pytest.mark.parametrize(
+    ("content", "modalities", "speaks"),
+    [
+        (("Hello",), ("text", "audio"), True),
+        ((AudioInput(SOUND),), ("text", "audio"), True),
+        ((AudioInput(MP3),), ("text",), False),
+        (("Hello", AudioInput(SOUND)), ("text", "audio"), True),
+        (("Hello", AudioInput(SOUND)), ("text",), False),
+        (("Hello", AudioInput(SOUND), ImageInput(PNG)), ("text", "audio"), True),
+    ],
+)
+def test_each_combination_of_the_audio_guide_works(
+    server: StandIn, client: OpenAI, content: Any, modalities: Any, speaks: bool
+) -> None:
+    """Text, sound or both in; text alone, or text and sound, out."""
+    chat = Conversation(client=client, modalities=modalities)
+    reply = chat.say(*content)
+    assert (reply.audio is not None) is speaks
+    assert ("audio" in server.requests[0]) is speaks
+    assert server.requests[0]["modalities"] == list(modalities)
+    assert "Hello" in reply.text or "seconds of sound" in reply.text
+    assert not reply.voice_dropped
+    assert chat.turns == (chat.turns[0], reply)
+
+
+def test_no_sound_on_either_side_is_refused_with_the_remedy(client: OpenAI) -> None:
+    """The SDK's error passes through, and notes say what to do and what became of the turn."""
+    chat = Conversation(client=client, modalities=["text"])
+    with pytest.raises(openai.BadRequestError, match=NO_SOUND) as caught:
+        chat.say("Hello")
+    assert "add an AudioInput" in notes(caught.value)
+    assert "taken back" in notes(caught.value)
+    assert chat.turns == ()
+    assert chat.say("Hello", modalities=["text", "audio"]).audio is not None
+
+
+def test_answers_are_remembered_by_voice_and_then_from_transcripts(
+    chat: Conversation, clock: Clock
+) -> None:
+    """The main job: the hour passes between two turns, and nobody notices."""
+    chat.say("One")
+    assert "recall 1 of my earlier answers by voice and 0 from" in chat.say("Two").text
+    clock.now += 3600
+    assert "recall 0 of my earlier answers by voice and 2 from" in chat.say("Three").text
+    assert "recall 1 of my earlier answers by voice and 2 from" in chat.say("Four").text
+
+
+def test_a_server_with_a_fast_clock_is_understood(client: OpenAI, clock: Clock) -> None:
+    """Our clock two hours behind: ids still go as voice, and stop in time."""
+    ours = Clock(clock.now - 7200)
+    chat = Conversation(client=client, clock=ours)
+    chat.say("One")
+    assert "1 of my earlier answers by voice" in chat.say("Two").text
+    clock.now += 3590
+    ours.now += 3590
+    assert "0 of my earlier answers by voice" in chat.say("Three").text
+
+
+def test_a_lost_id_is_healed(server: StandIn, chat: Conversation) -> None:
+    """The server forgot sooner: one more request, no error, and the id is dead for good."""
+    first = chat.say("One")
+    chat.say("Two")
+    assert first.audio is not None
+    assert first.audio.id is not None
+    server.forget(first.audio.id)
+    assert "1 of my earlier answers by voice and 1 from" in chat.say("Three").text
+    assert len(server.requests) == 4
+    assert [t.audio.lost for t in chat.turns if isinstance(t, AssistantTurn) and t.audio] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_a_second_loss_gives_up_every_id_of_the_list(server: StandIn, chat: Conversation) -> None:
+    """However many are lost, there are at most two extra requests."""
+    for word in ("One", "Two", "Three", "Four"):
+        turn = chat.say(word)
+        assert turn.audio is not None
+    for lost in chat.turns[1:6:2]:
+        assert isinstance(lost, AssistantTurn)
+        assert lost.audio is not None
+        server.forget(str(lost.audio.id))
+    assert "0 of my earlier answers by voice and 4 from" in chat.say("Five").text
+    assert len(server.requests) == 4 + 3
+
+
+def test_a_server_that_never_stops_complaining_is_believed_in_the_end(
+    server: StandIn, chat: Conversation
+) -> None:
+    """The third `audio_not_found` of an exchange passes through."""
+    chat.say("One")
+    for _ in range(3):
+        server.will_fail(400, "Assistant audio audio_x not found.", code="audio_not_found")
+    with pytest.raises(openai.BadRequestError):
+        chat.say("Two")
+    assert len(server.requests) == 1 + 2
+    assert len(chat.turns) == 2
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "param", "lost"),
+    [
+        ("Assistant audio {0} not found.", "audio_not_found", "content.messages[1].audio.id", [0]),
+        ("Gone.", "audio_not_found", "content.messages[3].audio.id", [1]),
+        ("Gone.", "audio_not_found", "messages.[1].audio.id", [0]),
+        ("Gone.", "audio_not_found", "content.messages[0].audio.id", [0, 1]),
+        ("Gone.", "audio_not_found", None, [0, 1]),
+        ('provider says {{"code":"audio_not_found"}} about {1}', None, None, [1]),
+        ("Assistant audio {0} not found.", None, None, [0]),
+        ("Something else about {0}.", "invalid_value", "content.messages[1].audio.id", []),
+    ],
+)
+def test_what_is_given_up_is_what_the_error_names(
+    server: StandIn,
+    chat: Conversation,
+    client: OpenAI,
+    message: str,
+    code: str | None,
+    param: str | None,
+    lost: list[int],
+) -> None:
+    """The id in the message, else the message that `param` names, else all; wrapped or not."""
+    answers = [chat.say("One"), chat.say("Two")]
+    ids = [turn.audio.id for turn in answers if turn.audio]
+    chat.add_user("Three")
+    request = chat.request()
+    server.will_fail(400, message.format(*ids), code=code, param=param)
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**request)
+    assert chat.heal(caught.value) is bool(lost)
+    spoken_turns = [turn for turn in chat.turns if isinstance(turn, AssistantTurn)]
+    assert [i for i, turn in enumerate(spoken_turns) if turn.audio and turn.audio.lost] == lost
+
+
+def test_heal_is_for_ones_own_calls_too(
+    server: StandIn, chat: Conversation, client: OpenAI
+) -> None:
+    """Twice in a row it helps; a third time, and for other errors, it says no."""
+    for word in ("One", "Two", "Three"):
+        turn = chat.say(word)
+        assert turn.audio is not None
+        server.forget(str(turn.audio.id))
+        chat.add_user("more")
+        chat.add_completion(spoken(audio_id=f"audio_{word}"))
+    assert chat.heal(ValueError("audio_not_found")) is False
+    healed = []
+    chat.add_user("Four")
+    for _ in range(3):
+        try:
+            completion = client.chat.completions.create(**chat.request())
+        except openai.BadRequestError as error:
+            healed.append(chat.heal(error))
+        else:
+            chat.add_completion(completion)
+            break
+    assert healed == [True, True]
+    assert "0 of my earlier answers by voice" in chat.turns[-1].text
+
+
+@pytest.mark.parametrize("status", [401, 403, 408, 409, 429, 500, 503])
+def test_after_a_failure_that_can_be_mended_the_user_turn_is_kept(
+    server: StandIn, chat: Conversation, status: int
+) -> None:
+    """`reply` goes on from there."""
+    server.will_fail(status)
+    with pytest.raises(openai.APIStatusError) as caught:
+        chat.say("Hello")
+    assert "reply() tries again" in notes(caught.value)
+    assert [turn.text for turn in chat.turns] == ["Hello"]
+    assert "Hello" in chat.reply().text
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+def test_after_any_other_refusal_the_user_turn_is_taken_back(
+    server: StandIn, chat: Conversation, status: int
+) -> None:
+    """One bad clip does not brick the chat."""
+    chat.say("One")
+    before = chat.turns
+    server.will_fail(status)
+    with pytest.raises(openai.APIStatusError) as caught:
+        chat.say("Two")
+    assert "taken back" in notes(caught.value)
+    assert chat.turns == before
+    assert chat.say("Three").text
+
+
+def test_a_server_that_is_not_there_keeps_the_user_turn(clock: Clock) -> None:
+    """A lost connection is no reason to lose words."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    with OpenAI(base_url=url, api_key="x", max_retries=0) as client:
+        chat = Conversation(client=client, clock=clock)
+        with pytest.raises(openai.APIConnectionError) as caught:
+            chat.say("Hello")
+    assert "reply() tries again" in notes(caught.value)
+    assert len(chat.turns) == 1
+
+
+@pytest.mark.parametrize("body", [b'{"choices": []}', b'{"error": "busy"}', b"not json"])
+def test_an_answer_that_is_none_keeps_the_user_turn(
+    server: StandIn, chat: Conversation, body: bytes
+) -> None:
+    """A proxy's 200 with something else in it is the server's fault, not the user's."""
+    server.will_send(body)
+    with pytest.raises((InvalidCompletion, json.JSONDecodeError)) as caught:
+        chat.say("Hello")
+    assert "reply() tries again" in notes(caught.value)
+    assert [turn.text for turn in chat.turns] == ["Hello"]
+
+
+def test_a_missing_key_is_an_error_with_the_remedy_before_anything_is_added() -> None:
+    """The SDK's own error, and a note."""
+    chat = Conversation()
+    with pytest.raises(openai.OpenAIError) as caught:
+        chat.say("Hello")
+    assert "OPENAI_API_KEY" in notes(caught.value)
+    assert chat.turns == ()
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "status", "note"),
+    [
+        ("The model `x` does not exist", "model_not_found", 404, "gpt-audio-1.5"),
+        ("too long", "context_length_exceeded", 400, "longer than the model's window"),
+        ("no such format", "unsupported_format", 400, "convert it"),
+        ("wrong key", "invalid_api_key", 401, "OPENAI_API_KEY"),
+        (
+            "'response_format' of type 'json_schema' is not supported with this model",
+            None,
+            400,
+            "no schema",
+        ),
+    ],
+)
+def test_known_remedies_are_noted(
+    server: StandIn, chat: Conversation, message: str, code: str | None, status: int, note: str
+) -> None:
+    """The error is the SDK's, the advice ours."""
+    server.will_fail(status, message, code=code)
+    with pytest.raises(openai.APIStatusError) as caught:
+        chat.say("Hello")
+    assert note in notes(caught.value)
+
+
+def test_tool_calls_are_kept_and_answered(server: StandIn, chat: Conversation) -> None:
+    """A call, its result, the answer that uses it."""
+    server.will_answer(tool_calls=[("weather", {"city": "Oslo"}), ("time", {})])
+    turn = chat.say("Weather?")
+    assert [call.name for call in turn.tool_calls] == ["weather", "time"]
+    assert turn.finish_reason == "tool_calls"
+    chat.add_tool_result(turn.tool_calls[0].id, {"degrees": -3})
+    chat.add_tool_result(turn.tool_calls[1].id, "noon")
+    assert chat.reply().text.startswith("The tool says noon")
+    assert server.requests[-1]["messages"][2]["content"] == '{"degrees":-3}'
+
+
+def test_an_unanswered_call_does_not_break_the_next_request(
+    server: StandIn, chat: Conversation
+) -> None:
+    """The user went on without running the tool."""
+    server.will_answer(tool_calls=[("weather", {})])
+    chat.say("Weather?")
+    assert chat.say("Never mind.").text.startswith("You wrote: Never mind.")
+
+
+def test_tool_descriptions_go_along(server: StandIn, client: OpenAI) -> None:
+    """`tools` as plain dicts are sent with every request."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    Conversation(client=client, tools=[tool]).say("Hi")
+    assert server.requests[0]["tools"] == [tool]
+    with pytest.raises(InvalidSetting, match="described by a dict"):
+        Conversation(tools=[print])  # type: ignore[list-item]  # the mistake under test
+
+
+@pytest.mark.parametrize("call_id", ["unknown", "a"])
+def test_a_result_that_no_call_waits_for_is_refused(call_id: str) -> None:
+    """An unknown id, and a second answer to one call."""
+    chat = Conversation()
+    chat.add_user("Hi")
+    chat.add_completion(answer(content=None, tool_calls=[tool_call("a"), tool_call("b")]))
+    chat.add_tool_result("a", "1")
+    before = chat.turns
+    with pytest.raises(UnknownToolCall, match="waiting: 'b'") as caught:
+        chat.add_tool_result(call_id, "2")
+    assert (caught.value.tool_call_id, caught.value.open_calls) == (call_id, ("b",))
+    assert chat.turns == before
+
+
+@pytest.mark.parametrize("content", [(), ("",), (" \n",), ("", "  ")])
+def test_an_empty_user_turn_is_refused(chat: Conversation, content: tuple[str, ...]) -> None:
+    """And nothing is sent or added."""
+    with pytest.raises(InvalidTurn, match="words, sound, a picture or a file"):
+        chat.say(*content)
+    assert chat.turns == ()
+
+
+def test_content_of_a_wrong_kind_is_refused_by_name(chat: Conversation) -> None:
+    """Bytes, paths and dicts are no content."""
+    for wrong in (b"sound", 5, {"type": "text"}, None):
+        with pytest.raises(InvalidTurn, match=type(wrong).__name__):
+            chat.add_user(wrong)  # type: ignore[arg-type]  # the mistakes under test
+    for add in (chat.add_assistant, chat.add_system):
+        with pytest.raises(InvalidTurn):
+            add("  ")
+        with pytest.raises(InvalidTurn):
+            add(None)  # type: ignore[arg-type]  # the mistake under test
+    with pytest.raises(InvalidTurn, match="expected a UserTurn"):
+        chat.add("Hello")  # type: ignore[type-var]  # the mistake under test
+    assert chat.turns == ()
+
+
+def test_lone_surrogates_in_texts_are_replaced(server: StandIn, chat: Conversation) -> None:
+    """They become U+FFFD, pairs become what they stand for; the request goes out."""
+    chat.say("a\ud800b \ud83d\ude00")
+    assert server.requests[0]["messages"][0]["content"] == "a\ufffdb \U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"seed": 10**30}, "seed has 100 bits"),
+        ({"metadata": {"a": [1, math.inf]}}, r"metadata\['a'\]\[1\] is inf"),
+        ({"n": 2}, "n=2 asks for 2 answers"),
+        ({"messages": []}, "the conversation's own"),
+        ({"extra_body": None}, "nested too deep"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_is_added(
+    server: StandIn, chat: Conversation, options: dict[str, Any], place: str
+) -> None:
+    """Numbers that JSON cannot hold, several answers, messages of one's own."""
+    if "extra_body" in options:
+        options["extra_body"] = options
+    for call in (chat.say, chat.request):
+        with pytest.raises(InvalidSetting, match=place):
+            call("Hi", **options) if call == chat.say else call(**options)
+    assert (chat.turns, server.requests) == ((), [])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model": ""},
+        {"model": None},
+        {"voice": ""},
+        {"voice": 3},
+        {"audio_format": "ogg"},
+        {"modalities": ["audio"]},
+        {"modalities": "audio"},
+        {"modalities": ["text", "video"]},
+        {"modalities": []},
+        {"instructions": 5},
+        {"expiry_margin": -1},
+        {"expiry_margin": math.nan},
+        {"expiry_margin": "30"},
+        {"tools": [{"n": math.nan}]},
+    ],
+    ids=repr,
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any]) -> None:
+    """Each names what it may be."""
+    with pytest.raises(InvalidSetting):
+        Conversation(**settings)
+
+
+def test_options_win_over_settings(server: StandIn, client: OpenAI) -> None:
+    """For one request, and partly for `audio`."""
+    chat = Conversation(client=client, voice="alloy", audio_format="mp3")
+    chat.say("Hi", model="gpt-audio-mini", audio={"voice": "echo"}, temperature=0.5)
+    assert server.requests[0]["model"] == "gpt-audio-mini"
+    assert server.requests[0]["audio"] == {"voice": "echo", "format": "mp3"}
+    assert server.requests[0]["temperature"] == 0.5
+
+
+def test_an_answer_in_text_where_sound_was_asked_for_is_marked(
+    server: StandIn, chat: Conversation
+) -> None:
+    """It is sent as text from then on, and the reason tells."""
+    server.will_answer("Only words.", spoken=False)
+    assert chat.say("Hi").voice_dropped
+    assert chat.render().items[1].why == "text, the model did not speak"
+
+
+def test_a_refusal_has_words(server: StandIn, chat: Conversation) -> None:
+    """It is what there is to print, and what is sent."""
+    server.will_answer(refusal="I must not.")
+    assert chat.say("Hi").text == "I must not."
+    assert chat.say("Why?").text
+
+
+def test_reply_needs_something_to_answer(chat: Conversation, client: OpenAI) -> None:
+    """An empty chat is refused here; one with instructions may begin by itself."""
+    with pytest.raises(InvalidTurn, match="nothing to answer"):
+        chat.reply()
+    assert Conversation(client=client, instructions="Greet the user.").reply().text
+
+
+def test_turns_are_added_by_hand_and_stamped(clock: Clock) -> None:
+    """Each method returns its turn, with the time of the clock."""
+    chat = Conversation(clock=clock)
+    turns = (
+        chat.add_system("Be kind."),
+        chat.add_assistant("Hello!"),
+        chat.add_user("Hi", AudioInput(SOUND, transcript="there")),
+        chat.add(AssistantTurn(content="Again.")),
+    )
+    assert chat.turns == turns
+    assert [type(turn) for turn in turns] == [SystemTurn, AssistantTurn, UserTurn, AssistantTurn]
+    assert turns[2].text == "Hi\nthere"
+    assert all(turn.at and turn.at.timestamp() == clock.now for turn in turns)
+    other = Conversation()
+    assert other.add(turns[0]) == turns[0]
+    with pytest.raises(UnknownToolCall):
+        other.add(ToolTurn("a", "1"))
+
+
+def test_usage_is_the_sum_over_all_answers(chat: Conversation) -> None:
+    """Text and audio, in and out."""
+    first, second = chat.say("One"), chat.say(AudioInput(SOUND))
+    assert first.usage is not None
+    assert second.usage is not None
+    assert chat.usage == first.usage + second.usage
+    assert second.usage.prompt_audio_tokens == 1 + first.usage.completion_audio_tokens
+    assert Conversation().usage == Usage()
+
+
+def test_an_empty_chat_is_not_false() -> None:
+    """There is no length to mistake it by."""
+    assert Conversation()
+    assert not hasattr(Conversation, "__len__")
+    assert repr(Conversation()) == "<Conversation of 0 turns with gpt-audio-1.5>"
+
+
+def test_the_default_client_is_one_and_comes_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, server: StandIn
+) -> None:
+    """`OPENAI_BASE_URL` and `OPENAI_API_KEY` are enough."""
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    assert Conversation().say("Hi").audio is not None
+
+
+def test_healing_is_told_to_the_log(
+    server: StandIn, chat: Conversation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody sees an error; who looks can find it."""
+    turn = chat.say("One")
+    assert turn.audio is not None
+    server.forget(str(turn.audio.id))
+    with caplog.at_level(logging.INFO, "conversation"):
+        chat.say("Two")
+    assert "lost 1 audio id" in caplog.text

@@ -1,0 +1,68 @@
+"""The examples and the README's code, run as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import pytest
+
+from conversation import Conversation
+from conversation.testing import StandIn
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def run(*arguments: str, folder: Path, **environment: str) -> str:
+    """What a program prints that is run in a folder of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+def test_the_quickstart_holds_a_conversation_past_its_expiry(tmp_path: Path) -> None:
+    """Voice first, transcripts after the hour, voice again; sound and session on disk."""
+    out = run(str(ROOT / "examples" / "quickstart.py"), folder=tmp_path)
+    assert "stand-in on this machine" in out
+    requests = re.split(r"\nrequest of \d+ turns:\n", out)[1:]
+    voices = [request.count("assistant voice") for request in requests]
+    transcripts = [request.count("assistant transcript, expired 3 min ago") for request in requests]
+    assert voices == [0, 1, 2, 0, 1]
+    assert transcripts == [0, 0, 0, 3, 3]
+    for recalled, kept, request in zip(voices, transcripts, requests, strict=True):
+        assert f"{recalled} of my earlier answers by voice and {kept} from transcripts" in request
+    folder = tmp_path / "quickstart-sound"
+    for number in range(1, 6):
+        with wave.open(str(folder / f"answer-{number}.wav")) as sound:
+            assert sound.getnframes() > sound.getframerate()
+    assert len(Conversation.load(folder / "chat.json").turns) == 8
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_the_readmes_code_runs(number: int, tmp_path: Path, server: StandIn) -> None:
+    """Each block by itself, after the lines that the first block shares with all."""
+    run(
+        "-c",
+        BLOCKS[number],
+        folder=tmp_path,
+        OPENAI_BASE_URL=server.url,
+        OPENAI_API_KEY="any",
+    )
+
+
+def test_the_readme_has_code() -> None:
+    """There is something for the test above to run."""
+    assert len(BLOCKS) >= 3
