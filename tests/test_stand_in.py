@@ -1,0 +1,980 @@
+"""The stand-in keeps the contract of the real server, over real HTTP and as a command."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import wave
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+import pytest
+
+import conversation
+from conversation.testing import StandIn
+from tests.conftest import START, Clock
+from tests.samples import MP3, SOUND, tool_call
+
+Json = dict[str, Any]
+
+HELLO: Json = {"role": "user", "content": "Hello"}
+UNKNOWN_ID = "audio_" + "0" * 32
+BYTES_PER_TOKEN = 2400  # 50 ms of 24 kHz, 16 bit
+NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def sound(data: bytes | str = SOUND, audio_format: str = "wav") -> Json:
+    """A content part that is heard."""
+    encoded = base64.b64encode(data).decode() if isinstance(data, bytes) else data
+    return {"type": "input_audio", "input_audio": {"data": encoded, "format": audio_format}}
+
+
+def user(*parts: Json) -> Json:
+    """A user message of parts."""
+    return {"role": "user", "content": list(parts)}
+
+
+def assistant(**fields: Any) -> Json:
+    """An assistant message."""
+    return {"role": "assistant", **fields}
+
+
+def recall(audio_id: str) -> Json:
+    """An assistant message by its audio id alone."""
+    return assistant(audio={"id": audio_id})
+
+
+def calls(*ids: str) -> Json:
+    """An assistant message with a tool call for each id."""
+    return assistant(tool_calls=[tool_call(call_id) for call_id in ids])
+
+
+def result(call_id: str) -> Json:
+    """A tool message."""
+    return {"role": "tool", "tool_call_id": call_id, "content": "12 degrees"}
+
+
+def asking(*messages: Json, **changes: Any) -> Json:
+    """A request for a spoken answer; a change to None leaves the key out."""
+    body = {
+        "model": "gpt-audio-1.5",
+        "messages": list(messages or (HELLO,)),
+        "modalities": ["text", "audio"],
+        "audio": {"voice": "alloy", "format": "wav"},
+        **changes,
+    }
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def writing(*messages: Json, **changes: Any) -> Json:
+    """A request to a text model."""
+    return asking(*messages, **{"model": "gpt-5", "modalities": None, "audio": None, **changes})
+
+
+def sent(
+    url: str, body: Json | bytes | None, headers: Json | None = None
+) -> tuple[int, str, bytes]:
+    """Status, content type and bytes of what comes back; GET if there is no body."""
+    data = json.dumps(body).encode() if isinstance(body, dict) else body
+    headers = {"Authorization": "Bearer any"} if headers is None else headers
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers})
+    try:
+        with NO_PROXY.open(request, timeout=10) as response:
+            return response.status, response.headers["Content-Type"], response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers["Content-Type"], error.read()
+
+
+def ask(server: StandIn, body: Json | bytes) -> tuple[int, Any]:
+    """Status and JSON of the answer to a request."""
+    status, _, data = sent(f"{server.url}/chat/completions", body)
+    return status, json.loads(data)
+
+
+def answered(server: StandIn, body: Json) -> Json:
+    """The completion that answers a request."""
+    status, completion = ask(server, body)
+    assert status == 200, completion
+    assert isinstance(completion, dict)
+    return completion
+
+
+def message_of(completion: Json) -> Json:
+    """The message of its only choice."""
+    [choice] = completion["choices"]
+    assert isinstance(choice["message"], dict)
+    return choice["message"]
+
+
+def refusal(message: str, param: str | None, code: str | None) -> Json:
+    """The body of an error."""
+    kind = "invalid_request_error"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def missing(name: str) -> tuple[str, str, str]:
+    """Message, param and code for a missing parameter."""
+    return f"Missing required parameter: '{name}'.", name, "missing_required_parameter"
+
+
+def unknown(name: str) -> tuple[str, str, str]:
+    """Message, param and code for an unknown parameter."""
+    return f"Unknown parameter: '{name}'.", name, "unknown_parameter"
+
+
+def empty(name: str) -> tuple[str, str, str]:
+    """Message, param and code for an empty array."""
+    text = "empty array. Expected an array with minimum length 1, but got an empty array instead."
+    return f"Invalid '{name}': {text}", name, "empty_array"
+
+
+def wrong_type(name: str, expected: str, found: str) -> tuple[str, str, str]:
+    """Message, param and code for a value of the wrong type."""
+    message = f"Invalid type for '{name}': expected {expected}, but got {found} instead."
+    return message, name, "invalid_type"
+
+
+def unanswered(*ids: str) -> tuple[str, str, None]:
+    """Message, param and code for tool calls without results."""
+    message = (
+        "An assistant message with 'tool_calls' must be followed by tool messages responding to "
+        "each 'tool_call_id'. The following tool_call_ids did not have response messages: "
+    )
+    return message + ", ".join(ids), "messages", None
+
+
+def unheard(audio_id: str, position: int) -> tuple[str, str, str]:
+    """Message, param and code for an audio id that is not known."""
+    param = f"content.messages[{position}].audio.id"
+    return f"Assistant audio {audio_id} not found.", param, "audio_not_found"
+
+
+NO_AUDIO = (
+    "This model requires that either input content or output modality contain audio.",
+    "model",
+    "invalid_value",
+)
+UNSUPPORTED = (
+    "This model does not support the format you provided.",
+    "messages",
+    "unsupported_format",
+)
+WEBM = (
+    "Invalid value: 'webm'. Supported values are: 'wav' and 'mp3'.",
+    "messages[0].content[0].input_audio.format",
+    "invalid_value",
+)
+NO_SCHEMA = (
+    "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
+    "response_format",
+    None,
+)
+NO_CONTENT = ("Invalid value for 'content': expected a string, got null.", "messages.[1].content")
+N_TOO_SMALL = (
+    "Invalid 'n': integer below minimum value. Expected a value >= 1, but got 0 instead.",
+    "n",
+    "integer_below_min_value",
+)
+TEXT_OR_IMAGE = (
+    "Invalid 'messages[3]'. Content blocks are expected to be either text or image_url type.",
+    "messages[3]",
+    "invalid_value",
+)
+WAV_STREAMED = (
+    "Unsupported value: 'audio.format' does not support 'wav' when stream=true. "
+    "Supported values are: 'pcm16'."
+)
+AUDIO_ALONE = (
+    "Invalid value: ['audio']. Supported values are: ['text'] and ['text', 'audio'].",
+    "modalities",
+    "invalid_value",
+)
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}
+PLAIN_FILE = {"type": "file", "file": {"data": "aGk=", "filename": "a.pdf"}}
+
+REFUSED: dict[str, tuple[Json, tuple[str, str | None, str | None]]] = {
+    "no audio in or out": (asking(modalities=None, audio=None), NO_AUDIO),
+    "text out only": (asking(modalities=["text"], audio=None), NO_AUDIO),
+    "never issued id": (asking(HELLO, recall(UNKNOWN_ID), HELLO), unheard(UNKNOWN_ID, 1)),
+    "no voice": (asking(audio={"format": "wav"}), missing("audio.voice")),
+    "no voice, text out": (
+        asking(user(sound()), modalities=None, audio={"format": "wav"}),
+        missing("audio.voice"),
+    ),
+    "no output format": (asking(audio={"voice": "alloy"}), missing("audio.format")),
+    "no audio parameter": (asking(audio=None), missing("audio")),
+    "audio alone": (asking(modalities=["audio"]), AUDIO_ALONE),
+    "input format": (asking(user(sound(audio_format="webm"))), WEBM),
+    "input format further on": (
+        asking(*[HELLO] * 4, user(sound(audio_format="webm"))),
+        (WEBM[0], "messages[4].content[0].input_audio.format", WEBM[2]),
+    ),
+    "wav labelled mp3": (asking(user(sound(SOUND, "mp3"))), UNSUPPORTED),
+    "mp3 labelled wav": (asking(user(sound(MP3, "wav"))), UNSUPPORTED),
+    "corrupt sound": (asking(user(sound(b"no sound at all"))), UNSUPPORTED),
+    "no base64": (asking(user(sound("!" + base64.b64encode(SOUND).decode()))), UNSUPPORTED),
+    "sound as data URL": (
+        asking(user(sound("data:audio/wav;base64," + base64.b64encode(SOUND).decode()))),
+        UNSUPPORTED,
+    ),
+    "sound to a text model": (writing(*[HELLO] * 3, user(sound())), TEXT_OR_IMAGE),
+    "audio parameter to a text model": (asking(model="gpt-5"), unknown("audio")),
+    "audio out of a text model": (writing(modalities=["text", "audio"]), unknown("modalities")),
+    "json_schema": (asking(response_format=SCHEMA), NO_SCHEMA),
+    "assistant without anything": (asking(HELLO, assistant()), (*NO_CONTENT, None)),
+    "assistant of null": (
+        asking(HELLO, assistant(content=None, audio=None, tool_calls=None)),
+        (*NO_CONTENT, None),
+    ),
+    "no calls in tool_calls": (
+        asking(HELLO, assistant(content="Hm.", tool_calls=[])),
+        empty("messages[1].tool_calls"),
+    ),
+    "no messages in messages": ({**asking(), "messages": []}, empty("messages")),
+    "tool call unanswered": (asking(HELLO, calls("a"), HELLO), unanswered("a")),
+    "tool call unanswered at the end": (asking(HELLO, calls("a", "b")), unanswered("a", "b")),
+    "user between tool results": (
+        asking(HELLO, calls("a", "b"), result("a"), HELLO, result("b")),
+        unanswered("b"),
+    ),
+    "unknown key in a part": (
+        asking(HELLO, user({"type": "text", "text": "Read"}, PLAIN_FILE)),
+        unknown("messages[1].content[1].file.data"),
+    ),
+    "unknown key in a message": (asking({**HELLO, "id": "x"}), unknown("messages[0].id")),
+    "unknown key": (asking(voice="alloy"), unknown("voice")),
+    "expiry sent back": (
+        asking(HELLO, assistant(audio={"id": UNKNOWN_ID, "expires_at": 1})),
+        unknown("messages[1].audio.expires_at"),
+    ),
+    "transcript sent back": (
+        asking(HELLO, assistant(audio={"id": UNKNOWN_ID, "transcript": "Hi"})),
+        unknown("messages[1].audio.transcript"),
+    ),
+    "sound sent back": (
+        asking(HELLO, assistant(audio={"id": UNKNOWN_ID, "data": "AAAA"})),
+        unknown("messages[1].audio.data"),
+    ),
+    "audio without id": (asking(HELLO, assistant(audio={})), missing("messages[1].audio.id")),
+    "n of 0": (asking(n=0), N_TOO_SMALL),
+    "n of text": (asking(n="2"), wrong_type("n", "an integer", "a string")),
+    "call id of number": (
+        asking(HELLO, {**result("a"), "tool_call_id": 7}),
+        wrong_type("messages[1].tool_call_id", "a string", "an integer"),
+    ),
+    "stream of wav": (
+        asking(stream=True),
+        (WAV_STREAMED, "audio.format", "unsupported_value"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "error"), REFUSED.values(), ids=REFUSED)
+def test_a_faulty_request_is_refused_in_the_words_of_the_api(
+    server: StandIn, body: Json, error: tuple[str, str | None, str | None]
+) -> None:
+    """Status, message, param and code are those of the contract."""
+    assert ask(server, body) == (400, refusal(*error))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "gpt-4o-audio-preview",
+        "gpt-4o-audio-preview-2025-06-03",
+        "gpt-4o-mini-audio-preview",
+        "gpt-audio-9",
+    ],
+)
+def test_a_retired_model_is_not_found(server: StandIn, model: str) -> None:
+    """Models that were shut down, or never were, answer 404."""
+    message = f"The model `{model}` does not exist or you do not have access to it."
+    expected = 404, refusal(message, None, "model_not_found")
+    assert ask(server, asking(model=model)) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        asking(HELLO, assistant(content=""), HELLO),
+        asking(HELLO, assistant(content=[]), HELLO),
+        asking(HELLO, assistant(content=None, refusal="No."), HELLO),
+        asking(HELLO, calls("a", "b"), result("b"), result("a"), HELLO),
+        asking(model="gpt-audio-mini-2025-12-15"),
+        asking(user(sound()), modalities=["text"], audio=None),
+        writing(response_format=SCHEMA),
+        writing(modalities=["text"]),
+    ],
+)
+def test_what_the_api_accepts_is_answered(server: StandIn, body: Json) -> None:
+    """Strictness goes no further than the contract."""
+    assert message_of(answered(server, body))["role"] == "assistant"
+
+
+def test_faults_are_reported_in_the_order_in_which_the_api_looks(server: StandIn) -> None:
+    """Mended one by one, the faults of one request come up in the contract's order."""
+    webm = [user(sound(audio_format="webm")), assistant(), recall(UNKNOWN_ID)]
+    wav = [user(sound()), *webm[1:]]
+    body: Json = {"surprise": 1, "n": 0, "audio": {}}
+    body |= {"modalities": ["text", "audio"], "response_format": SCHEMA}
+    steps: list[tuple[Json, tuple[str, str | None, str | None]]] = [
+        ({}, missing("model")),
+        ({"model": 5}, missing("messages")),
+        ({"messages": webm}, unknown("surprise")),
+        ({"surprise": None}, WEBM),
+        ({"messages": wav}, wrong_type("model", "a string", "an integer")),
+        ({"model": "gpt-audio-1.5"}, N_TOO_SMALL),
+        ({"n": 1}, missing("audio.voice")),
+        ({"audio": {"voice": "alloy", "format": "wav"}}, NO_SCHEMA),
+        ({"response_format": {"type": "text"}}, unheard(UNKNOWN_ID, 2)),
+        ({"messages": wav[:2]}, (*NO_CONTENT, None)),
+    ]
+    for change, error in steps:
+        body = {key: value for key, value in {**body, **change}.items() if value is not None}
+        assert ask(server, body) == (400, refusal(*error))
+    assert ask(server, {**body, "messages": wav[:1]})[0] == 200
+
+
+def test_an_input_format_is_looked_at_before_the_model(server: StandIn) -> None:
+    """A text model that could not hear at all still names the format first."""
+    assert ask(server, writing(user(sound(audio_format="webm")))) == (400, refusal(*WEBM))
+
+
+def test_the_window_is_128000_tokens(server: StandIn) -> None:
+    """A prompt that fills it is answered; one token more is refused, and counted in the error."""
+    full = {"role": "user", "content": "x" * 4 * 127_996}
+    assert answered(server, writing(full))["usage"]["prompt_tokens"] == 128_000
+    message = (
+        "This model's maximum context length is 128000 tokens. However, your messages resulted in "
+        "128001 tokens. Please reduce the length of the messages."
+    )
+    over = {**full, "content": full["content"] + "x"}
+    expected = 400, refusal(message, "messages", "context_length_exceeded")
+    assert ask(server, asking(over)) == expected
+
+
+@pytest.mark.parametrize("body", [b"", b"{'model': 1}", b"\xff\xfe", b"[]", b'"text"'])
+def test_a_body_that_is_no_json_object_is_refused(server: StandIn, body: bytes) -> None:
+    """Whatever the bytes are, the answer is an error in JSON."""
+    message = "We could not parse the JSON body of your request."
+    assert ask(server, body) == (400, refusal(message, None, None))
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer "}])
+def test_a_request_without_a_key_is_not_authorised(server: StandIn, headers: Json) -> None:
+    """Any key will do, but there has to be one."""
+    status, kind, data = sent(f"{server.url}/chat/completions", asking(), headers)
+    assert (status, kind) == (401, "application/json")
+    assert json.loads(data)["error"]["code"] == "invalid_api_key"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "called"),
+    [
+        ("/responses", asking(), "POST /v1/responses"),
+        ("/chat/completions/", asking(), "POST /v1/chat/completions/"),
+        ("/models", None, "GET /v1/models"),
+    ],
+)
+def test_a_wrong_path_is_not_found(
+    server: StandIn, path: str, body: Json | None, called: str
+) -> None:
+    """There is one address, and an error names the one that was tried."""
+    status, _, data = sent(server.url + path, body)
+    expected = 404, refusal(f"Invalid URL ({called})", None, None)
+    assert (status, json.loads(data)) == expected
+
+
+def test_a_spoken_answer_has_the_shape_of_the_recorded_one(server: StandIn) -> None:
+    """The keys are those of the contract, the words are in the transcript alone."""
+    completion = answered(server, asking())
+    assert re.fullmatch(r"chatcmpl-\w+", completion.pop("id"))
+    usage, [choice] = completion.pop("usage"), completion.pop("choices")
+    assert completion == {
+        "object": "chat.completion",
+        "created": int(START),
+        "model": "gpt-audio-1.5",
+        "service_tier": "default",
+        "system_fingerprint": None,
+    }
+    message = choice.pop("message")
+    assert choice == {"index": 0, "finish_reason": "stop"}
+    audio = message.pop("audio")
+    assert message == {"role": "assistant", "content": None, "refusal": None, "annotations": []}
+    assert audio.keys() == {"id", "data", "expires_at", "transcript"}
+    assert audio["transcript"].startswith("You wrote: Hello")
+    details = usage["prompt_tokens_details"], usage["completion_tokens_details"]
+    assert details[0].keys() == {"cached_tokens", "audio_tokens", "text_tokens", "image_tokens"}
+    assert details[1].keys() == {
+        "reasoning_tokens",
+        "audio_tokens",
+        "text_tokens",
+        "accepted_prediction_tokens",
+        "rejected_prediction_tokens",
+    }
+
+
+@pytest.mark.parametrize("lifetime", [3600, 60])
+def test_an_id_tells_when_it_was_issued(clock: Clock, lifetime: int) -> None:
+    """Its first eight digits are a Unix time, and it expires one lifetime later."""
+    clock.now += 0.75
+    with StandIn(lifetime, clock) as server:
+        audio = message_of(answered(server, asking()))["audio"]
+    assert re.fullmatch(r"audio_[0-9a-f]{32}", audio["id"])
+    assert int(audio["id"][6:14], 16) == int(START)
+    assert audio["expires_at"] == int(START) + lifetime
+
+
+@pytest.mark.parametrize("modalities", [None, ["text"]])
+def test_an_answer_in_text_has_no_audio_key(server: StandIn, modalities: list[str] | None) -> None:
+    """Sound that is heard is answered in content when no sound was asked for."""
+    body = asking(user(sound()), modalities=modalities, audio=None)
+    message = message_of(answered(server, body))
+    assert "audio" not in message
+    assert message["content"].startswith("I heard 0.1 seconds of sound.")
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"), [("", 8), ("Hi", 8), ("Good morning to you.", 32), ("la " * 50, 400)]
+)
+def test_sound_is_as_long_as_its_tokens_say(server: StandIn, text: str, tokens: int) -> None:
+    """Twenty tokens are a second of WAV, PCM and MP3 alike, and are what is billed."""
+    sounds: dict[str, bytes] = {}
+    for audio_format in ("wav", "pcm16", "mp3"):
+        server.will_answer(text)
+        audio = {"voice": "alloy", "format": audio_format}
+        completion = answered(server, asking(audio=audio))
+        assert completion["usage"]["completion_tokens_details"]["audio_tokens"] == tokens
+        sounds[audio_format] = base64.b64decode(message_of(completion)["audio"]["data"])
+    assert len(sounds["pcm16"]) == tokens * BYTES_PER_TOKEN
+    with wave.open(io.BytesIO(sounds["wav"])) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 24_000)
+        assert file.readframes(file.getnframes()) == sounds["pcm16"]
+    frames = [sounds["mp3"][at : at + 192] for at in range(0, len(sounds["mp3"]), 192)]
+    assert {(len(frame), frame[:4]) for frame in frames} == {(192, b"\xff\xf3\x84\xc4")}
+    assert len(frames) * 0.024 == pytest.approx(tokens / 20, abs=0.012)
+
+
+def test_a_wav_file_has_the_list_chunk_of_the_real_ones(server: StandIn) -> None:
+    """Its samples begin at byte 78, and its sizes are true."""
+    data = base64.b64decode(message_of(answered(server, asking()))["audio"]["data"])
+    assert (data[:4], data[36:40], data[70:74]) == (b"RIFF", b"LIST", b"data")
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8
+    assert int.from_bytes(data[74:78], "little") == len(data) - 78
+
+
+@pytest.mark.parametrize("audio_format", ["flac", "opus", "aac", "ogg"])
+def test_sound_that_cannot_be_made_is_refused(server: StandIn, audio_format: str) -> None:
+    """Formats that the API makes and the stand-in does not are told from those nobody makes."""
+    body = asking(audio={"voice": "alloy", "format": audio_format})
+    status, answer = ask(server, body)
+    code = "invalid_value" if audio_format == "ogg" else "not_made_by_the_stand_in"
+    assert status == 400
+    assert (answer["error"]["param"], answer["error"]["code"]) == ("audio.format", code)
+
+
+@pytest.mark.parametrize(
+    ("parts", "tokens"),
+    [
+        ([sound()], 1),
+        ([sound(MP3, "mp3")], 12),
+        ([sound(MP3[:192] * 187, "mp3")], 44),  # 4.488 s, as measured
+        ([sound(MP3[:192] * 290, "mp3")], 69),  # 6.96 s, as measured
+        ([sound(MP3[:192] * 350, "mp3")], 84),  # 8.4 s, which a sum of floats falls short of
+        ([sound(), sound(MP3, "mp3")], 13),
+    ],
+)
+def test_a_users_sound_costs_ten_tokens_a_second(
+    server: StandIn, parts: list[Json], tokens: int
+) -> None:
+    """Seconds count in full tenths."""
+    usage = answered(server, asking(user(*parts)))["usage"]
+    assert usage["prompt_tokens_details"]["audio_tokens"] == tokens
+
+
+def test_an_answer_sent_back_by_id_costs_its_tokens_again(server: StandIn) -> None:
+    """Twenty tokens a second as prompt audio, and its words as prompt text."""
+    first = answered(server, asking())
+    spoken = first["usage"]["completion_tokens_details"]["audio_tokens"]
+    usage = answered(server, asking(HELLO, recall(message_of(first)["audio"]["id"])))["usage"]
+    assert spoken > 0
+    assert usage["prompt_tokens_details"]["audio_tokens"] == spoken
+    assert (
+        usage["prompt_tokens_details"]["text_tokens"]
+        > first["usage"]["prompt_tokens_details"]["text_tokens"]
+    )
+
+
+@pytest.mark.parametrize("body", [asking(), asking(user(sound()), n=3), writing()])
+def test_the_bill_adds_up(server: StandIn, body: Json) -> None:
+    """Sound and text make up each side, and both sides the total."""
+    usage = answered(server, body)["usage"]
+    for side in ("prompt", "completion"):
+        details = usage[f"{side}_tokens_details"]
+        assert details["text_tokens"] > 0
+        assert usage[f"{side}_tokens"] == details["text_tokens"] + details["audio_tokens"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def test_each_choice_has_an_id_and_all_are_billed(server: StandIn) -> None:
+    """Three choices are three ids that can be recalled, and three times the tokens."""
+    one = answered(server, asking())
+    three = answered(server, asking(n=3))
+    ids = [choice["message"]["audio"]["id"] for choice in three["choices"]]
+    assert [choice["index"] for choice in three["choices"]] == [0, 1, 2]
+    assert len(set(ids)) == 3
+    assert three["usage"]["completion_tokens"] == 3 * one["usage"]["completion_tokens"]
+    words = message_of(answered(server, asking(*map(recall, ids), HELLO)))["audio"]["transcript"]
+    assert "recall 3 of my earlier answers by voice" in words
+
+
+def test_an_id_is_forgotten_when_the_clock_reaches_its_expiry(
+    server: StandIn, clock: Clock
+) -> None:
+    """It is known up to the last moment, and then not found."""
+    audio = message_of(answered(server, asking()))["audio"]
+    body = asking(HELLO, HELLO, recall(audio["id"]), HELLO)
+    clock.now = audio["expires_at"] - 0.001
+    assert ask(server, body)[0] == 200
+    clock.now = audio["expires_at"]
+    assert ask(server, body) == (400, refusal(*unheard(audio["id"], 2)))
+    with pytest.raises(KeyError):
+        server.forget(audio["id"])
+
+
+def test_an_id_can_be_forgotten_early(server: StandIn) -> None:
+    """What is forgotten is refused at once, the others are still known."""
+    first, second = (message_of(answered(server, asking()))["audio"]["id"] for _ in range(2))
+    server.forget(first)
+    assert ask(server, asking(HELLO, recall(second), HELLO))[0] == 200
+    expected = 400, refusal(*unheard(first, 3))
+    assert ask(server, asking(HELLO, recall(second), HELLO, recall(first))) == expected
+    for gone in (first, UNKNOWN_ID):
+        with pytest.raises(KeyError, match=gone):
+            server.forget(gone)
+
+
+def test_an_answer_tells_how_earlier_ones_were_sent(server: StandIn) -> None:
+    """Voices are those sent by id, with or without words; transcripts are words alone."""
+    ids = [message_of(answered(server, asking()))["audio"]["id"] for _ in range(2)]
+    by_voice = [recall(ids[0]), assistant(content="I said that.", audio={"id": ids[1]})]
+    by_words = [assistant(content="One."), assistant(content=[{"type": "text", "text": "Two."}])]
+    by_words += [assistant(content="Three.")]
+    neither = [calls("a"), result("a"), assistant(content="")]
+    for voices, transcripts in itertools.product(range(3), range(4)):
+        earlier = [HELLO, *by_voice[:voices], *by_words[:transcripts], *neither, HELLO]
+        message = message_of(answered(server, asking(*earlier)))
+        assert message["audio"]["transcript"] == (
+            f"You wrote: Hello I recall {voices} of my earlier answers by voice and {transcripts} "
+            "from transcripts."
+        )
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        ([user(sound(MP3, "mp3"))], "I heard 1.2 seconds of sound."),
+        (
+            [user(sound(MP3, "mp3"), {"type": "text", "text": "What is it?"})],
+            "I heard 1.2 seconds of sound. You wrote: What is it?",
+        ),
+        ([HELLO, calls("a"), result("a")], "The tool says 12 degrees."),
+        ([{"role": "user", "content": ""}], "I have nothing to answer."),
+    ],
+)
+def test_an_answer_tells_what_it_answers(server: StandIn, last: list[Json], words: str) -> None:
+    """The last message is heard, read or reported."""
+    message = message_of(answered(server, asking(*last)))
+    assert message["audio"]["transcript"].startswith(f"{words} I recall 0 of my")
+
+
+def test_scripted_answers_come_in_order_and_then_its_own(server: StandIn) -> None:
+    """Each is given once, in sound or in text as it was scripted."""
+    server.will_answer("One.")
+    server.will_answer("Two.", spoken=False)
+    server.will_answer("Three.", finish_reason="length")
+    choices = [answered(server, asking())["choices"][0] for _ in range(4)]
+    messages = [choice["message"] for choice in choices]
+    words = [message.get("audio", {}).get("transcript") for message in messages]
+    assert words[:3] == ["One.", None, "Three."]
+    assert words[3].startswith("You wrote: Hello")
+    assert [message["content"] for message in messages] == [None, "Two.", None, None]
+    reasons = [choice["finish_reason"] for choice in choices]
+    assert reasons == ["stop", "stop", "length", "stop"]
+
+
+@pytest.mark.parametrize(
+    ("text", "has_audio"), [(None, False), ("One moment.", True)], ids=["silent", "spoken"]
+)
+def test_scripted_tool_calls_are_made(server: StandIn, text: str | None, has_audio: bool) -> None:
+    """They have ids of their own, arguments in JSON, and words only if they were scripted."""
+    server.will_answer(text, tool_calls=[("weather", {"city": "Köln"}), ("time", {})])
+    [choice] = answered(server, asking())["choices"]
+    message = choice["message"]
+    ids = [call.pop("id") for call in message["tool_calls"]]
+    assert choice["finish_reason"] == "tool_calls"
+    assert len(set(ids)) == 2
+    assert all(re.fullmatch(r"call_\w+", call_id) for call_id in ids)
+    assert [call["type"] for call in message["tool_calls"]] == ["function", "function"]
+    functions = [call["function"] for call in message["tool_calls"]]
+    assert [function["name"] for function in functions] == ["weather", "time"]
+    arguments = [json.loads(function["arguments"]) for function in functions]
+    assert arguments == [{"city": "Köln"}, {}]
+    assert ("audio" in message, message["content"]) == (has_audio, None)
+
+
+def test_a_scripted_refusal_has_no_words_of_its_own(server: StandIn) -> None:
+    """The refusal is given, and nothing is said."""
+    server.will_answer(refusal="I would rather not.")
+    message = message_of(answered(server, asking()))
+    assert (message["refusal"], message["content"]) == ("I would rather not.", None)
+    assert "audio" not in message
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(429, "invalid_request_error"), (500, "server_error")]
+)
+def test_a_scripted_failure_meets_any_request(server: StandIn, status: int, kind: str) -> None:
+    """It comes once, with the message, code and param given, and what was asked is recorded."""
+    server.will_fail(status, "Not now.", code="some_code", param="model")
+    error = {"message": "Not now.", "type": kind, "param": "model", "code": "some_code"}
+    assert ask(server, {"nothing": "right"}) == (status, {"error": error})
+    assert server.requests == [{"nothing": "right"}]
+    assert ask(server, asking())[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "data"),
+    [({"choices": [], "x": "é"}, '{"choices":[],"x":"é"}'.encode()), (b"\xff{not json", None)],
+)
+def test_a_scripted_body_is_sent_as_it_is(
+    server: StandIn, body: Json | bytes, data: bytes | None
+) -> None:
+    """Bytes go out unread, values as JSON, whatever was asked."""
+    server.will_send(body)
+    assert sent(f"{server.url}/chat/completions", {}) == (200, "application/json", data or body)
+
+
+@pytest.mark.parametrize(
+    "faulty", [asking(n=0), asking({"role": "user", "content": "x" * 600_000})]
+)
+def test_a_refused_request_does_not_use_up_the_script(server: StandIn, faulty: Json) -> None:
+    """The request that is mended gets the answer, and the one after it the next."""
+    server.will_answer()
+    server.will_answer("Scripted.")
+    assert ask(server, faulty)[0] == 400
+    words = [message_of(answered(server, asking()))["audio"]["transcript"] for _ in range(2)]
+    assert words[0].startswith("You wrote: Hello")
+    assert words[1] == "Scripted."
+
+
+def test_requests_are_kept_as_they_arrived(server: StandIn) -> None:
+    """Bodies, refused ones too, with path and headers, and in a list of the caller's own."""
+    bodies = [asking(), asking(n=0), writing()]
+    for body in bodies:
+        ask(server, body)
+    received = server.requests
+    assert received == bodies
+    assert {request.path for request in received} == {"/v1/chat/completions"}
+    assert received[0].headers["authorization"] == "Bearer any"
+    received.clear()
+    assert server.requests == bodies
+
+
+def streamed(server: StandIn, **changes: Any) -> list[Json]:
+    """The chunks of a stream of pcm16."""
+    audio = {"voice": "alloy", "format": "pcm16"}
+    body = asking(**{"audio": audio, "stream": True, **changes})
+    status, kind, data = sent(f"{server.url}/chat/completions", body)
+    assert (status, kind) == (200, "text/event-stream")
+    *events, done, rest = data.decode().split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    assert all(event.startswith("data: ") for event in events)
+    return [json.loads(event.removeprefix("data: ")) for event in events]
+
+
+def test_a_stream_has_the_order_that_was_recorded(server: StandIn) -> None:
+    """Head, transcript, data whose first repeats id and role, then the expiry alone."""
+    server.will_answer("Hi there !")
+    chunks = streamed(server)
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    parts = [delta.get("audio", {}) for delta in deltas]
+    sounds = [base64.b64decode(part["data"], validate=True) for part in parts if "data" in part]
+    for part in parts:
+        if "data" in part:
+            part["data"] = "…"
+    audio_id = parts[1]["id"]
+    assert re.fullmatch(r"audio_[0-9a-f]{32}", audio_id)
+    assert deltas == [
+        {"role": "assistant", "refusal": None},
+        {"content": None, "audio": {"id": audio_id, "transcript": "Hi"}},
+        {"audio": {"transcript": " there"}},
+        {"audio": {"transcript": " !"}},
+        {
+            "role": "assistant",
+            "content": None,
+            "refusal": None,
+            "audio": {"id": audio_id, "data": "…"},
+        },
+        {"audio": {"data": "…"}},
+        {"audio": {"data": "…"}},
+        {"audio": {"expires_at": int(START) + 3600}},
+        {},
+    ]
+    assert [len(piece) for piece in sounds] == [19_200] * 3
+    reasons = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"]]
+    assert reasons == [None] * 8 + ["stop"]
+    assert {(chunk["object"], chunk["created"]) for chunk in chunks} == {
+        ("chat.completion.chunk", int(START))
+    }
+    assert len({chunk["id"] for chunk in chunks}) == 1
+
+
+def test_a_stream_says_what_a_whole_answer_says(server: StandIn) -> None:
+    """Joined, the chunks are the same words and sound, under an id that is remembered."""
+    whole = message_of(answered(server, asking(audio={"voice": "alloy", "format": "pcm16"})))
+    chunks = streamed(server)
+    parts = [chunk["choices"][0]["delta"].get("audio", {}) for chunk in chunks]
+    assert "".join(part.get("transcript", "") for part in parts) == whole["audio"]["transcript"]
+    data = b"".join(base64.b64decode(part.get("data", "")) for part in parts)
+    assert data == base64.b64decode(whole["audio"]["data"])
+    [audio_id] = {part["id"] for part in parts if "id" in part}
+    assert ask(server, asking(HELLO, recall(audio_id), HELLO))[0] == 200
+
+
+def test_usage_is_streamed_only_where_it_is_asked_for(server: StandIn) -> None:
+    """It is then the last chunk, without choices, and null in all others."""
+    whole = answered(server, asking())["usage"]
+    for options in (None, {}, {"include_usage": False}):
+        assert all("usage" not in chunk for chunk in streamed(server, stream_options=options))
+    *chunks, last = streamed(server, stream_options={"include_usage": True})
+    assert (last["choices"], last["usage"]) == ([], whole)
+    assert all(chunk["choices"] and chunk["usage"] is None for chunk in chunks)
+
+
+def test_text_tool_calls_and_refusals_are_streamed_in_pieces(server: StandIn) -> None:
+    """Joined, they are what was scripted, and no audio is among them."""
+    arguments = {"city": "Reykjavík", "days": 3}
+    server.will_answer(
+        "On it, now.", spoken=False, tool_calls=[("weather", arguments)], refusal="Not twice."
+    )
+    deltas = [chunk["choices"][0]["delta"] for chunk in streamed(server)]
+    assert not any("audio" in delta for delta in deltas)
+    pieces = [delta["content"] for delta in deltas if delta.get("content")]
+    assert pieces == ["On", " it,", " now."]
+    assert [delta["refusal"] for delta in deltas if delta.get("refusal")] == ["Not twice."]
+    first, *more = [delta["tool_calls"][0] for delta in deltas if "tool_calls" in delta]
+    assert (first["index"], first["function"]) == (0, {"name": "weather", "arguments": ""})
+    assert len(more) > 1
+    assert all(call.keys() == {"index", "function"} for call in more)
+    assert json.loads("".join(call["function"]["arguments"] for call in more)) == arguments
+
+
+def test_the_choices_of_a_stream_keep_apart(server: StandIn) -> None:
+    """Each choice has its index, its id and its end."""
+    choices = [choice for chunk in streamed(server, n=2) for choice in chunk["choices"]]
+    ids = {(c["index"], c["delta"]["audio"]["id"]) for c in choices if "id" in audio_of(c)}
+    assert len({audio_id for _, audio_id in ids}) == len(ids) == 2
+    assert [c["index"] for c in choices if c["finish_reason"]] == [0, 1]
+
+
+def audio_of(choice: Json) -> Json:
+    """The audio of a choice in a chunk, if there is any."""
+    audio = choice["delta"].get("audio", {})
+    assert isinstance(audio, dict)
+    return audio
+
+
+def test_the_openai_client_reads_answers_and_streams(server: StandIn) -> None:
+    """The real client finds words, sound, expiry and usage where it looks for them."""
+    client = server.client()
+    server.will_answer("Good morning.")
+    completion = client.chat.completions.create(
+        model="gpt-audio-1.5",
+        messages=[{"role": "user", "content": "Hello"}],
+        modalities=["text", "audio"],
+        audio={"voice": "alloy", "format": "wav"},
+    )
+    audio = completion.choices[0].message.audio
+    assert audio is not None
+    assert (audio.transcript, audio.expires_at) == ("Good morning.", int(START) + 3600)
+    server.will_answer("Good night.", spoken=False)
+    with client.chat.completions.create(
+        model="gpt-audio-1.5",
+        messages=[{"role": "assistant", "audio": {"id": audio.id}}],
+        modalities=["text", "audio"],
+        audio={"voice": "alloy", "format": "pcm16"},
+        stream=True,
+        stream_options={"include_usage": True},
+    ) as stream:
+        chunks = list(stream)
+    words = [choice.delta.content or "" for chunk in chunks for choice in chunk.choices]
+    assert "".join(words) == "Good night."
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.prompt_tokens_details is not None
+    assert chunks[-1].usage.prompt_tokens_details.audio_tokens == 16
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, openai.AuthenticationError),
+        (404, openai.NotFoundError),
+        (429, openai.RateLimitError),
+        (503, openai.InternalServerError),
+    ],
+)
+def test_the_openai_client_raises_its_own_errors_once(
+    server: StandIn, status: int, error: type[openai.APIStatusError]
+) -> None:
+    """A client of the stand-in does not retry, and finds the code in the body."""
+    server.will_fail(status, code="some_code")
+    with pytest.raises(error) as caught:
+        server.client().chat.completions.create(
+            model="gpt-audio-1.5", messages=[{"role": "user", "content": "Hello"}]
+        )
+    assert caught.value.code == "some_code"
+    assert len(server.requests) == 1
+
+
+def test_a_client_takes_options_and_ends_with_the_server() -> None:
+    """Options go through to the client, and nobody needs to close it."""
+    with StandIn() as server:
+        client = server.client(api_key="mine")
+        with pytest.raises(openai.BadRequestError, match="requires that either input content"):
+            client.chat.completions.create(
+                model="gpt-audio-1.5", messages=[{"role": "user", "content": "Hello"}]
+            )
+        assert server.requests[0].headers["authorization"] == "Bearer mine"
+        assert not client.is_closed()
+    assert client.is_closed()
+
+
+def open_connection(url: str) -> http.client.HTTPConnection:
+    """A connection that can be kept."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    return http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
+
+
+def test_twenty_requests_at_once_are_each_answered() -> None:
+    """All wait when it begins to serve; each gets its own answer, and no id is issued twice."""
+    server = StandIn()
+    with ExitStack() as stack:
+        connections = [stack.enter_context(closing(open_connection(server.url))) for _ in range(20)]
+        for number, connection in enumerate(connections):
+            body = json.dumps(asking({"role": "user", "content": f"No. {number}!"}))
+            headers = {"Authorization": "Bearer any"}
+            connection.request("POST", "/v1/chat/completions", body, headers)
+        stack.enter_context(server)
+        answers = [json.load(connection.getresponse()) for connection in connections]
+    messages = [message_of(answer) for answer in answers]
+    for number, message in enumerate(messages):
+        assert message["audio"]["transcript"].startswith(f"You wrote: No. {number}! I recall")
+    assert len({message["audio"]["id"] for message in messages}) == 20
+    assert len(server.requests) == 20
+
+
+def test_a_connection_is_kept_through_answers_refusals_and_streams(server: StandIn) -> None:
+    """One socket carries them all."""
+    pcm = {"voice": "alloy", "format": "pcm16"}
+    bodies = [asking(), asking(n=0), asking(stream=True, audio=pcm), asking()]
+    statuses = []
+    with closing(open_connection(server.url)) as connection:
+        connection.connect()
+        kept = connection.sock
+        for key, body in [("", asking()), *(("any", body) for body in bodies)]:
+            headers = {"Authorization": f"Bearer {key}"}
+            connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+            response = connection.getresponse()
+            response.read()
+            statuses.append(response.status)
+            assert connection.sock is kept
+    assert statuses == [401, 200, 400, 200, 200]
+
+
+def test_a_kept_connection_does_not_hold_up_the_end() -> None:
+    """Leaving the block hangs up."""
+    with StandIn() as server, closing(open_connection(server.url)) as connection:
+        connection.request("GET", "/v1/models")
+        assert connection.getresponse().read()
+        kept = connection.sock.dup()
+    with kept:
+        assert kept.recv(1) == b""
+
+
+def command(*options: str) -> subprocess.Popen[str]:
+    """`python -m conversation.testing`, with the package that is under test."""
+    root = str(Path(conversation.__file__).parents[1])
+    return subprocess.Popen(
+        [sys.executable, "-m", "conversation.testing", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+
+
+@contextmanager
+def served(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command and the URL that it says it serves."""
+    with command(*options) as process:
+        try:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            url = re.search(r"http://127\.0\.0\.1:\d+/v1", first)
+            assert url, first
+            assert process.stdout.readline() == "stop with Ctrl-C\n"
+            yield process, url[0]
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals end a process at once there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_it_is_interrupted(number: signal.Signals) -> None:
+    """It answers with the lifetime asked for, and ends without a word and with status 0."""
+    with served("--port", "0", "--audio-lifetime", "60") as (process, url):
+        status, _, data = sent(f"{url}/chat/completions", asking())
+        assert status == 200
+        audio = message_of(json.loads(data))["audio"]
+        assert audio["expires_at"] == int(audio["id"][6:14], 16) + 60
+        process.send_signal(number)
+        assert process.communicate(timeout=10) == ("", "")
+        assert process.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals end a process at once there")
+def test_the_command_ends_while_a_connection_is_open() -> None:
+    """A client that stays connected does not keep it from ending."""
+    with served("--port", "0") as (process, url), closing(open_connection(url)) as connection:
+        connection.request("GET", "/v1/models")
+        assert connection.getresponse().status == 404
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def test_the_command_says_that_a_port_is_taken() -> None:
+    """Status 1, and a line with the port instead of a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with command("--port", str(port)) as process:
+            output, errors = process.communicate(timeout=10)
+    assert (process.returncode, output) == (1, "")
+    assert re.fullmatch(rf"cannot listen on port {port}: .+\n", errors)
