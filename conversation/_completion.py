@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from conversation import _streaming, _wire
+from conversation import _entries, _streaming
 from conversation._turns import AssistantTurn
 from conversation.errors import InvalidCompletion, InvalidTurn
 
@@ -57,7 +57,7 @@ def turn_from_completion(completion: Mapping[str, Any], asked: Asked) -> Assista
     entry = {**message, "role": "assistant", "finish_reason": finish_reason}
     entry |= {key: completion[key] for key in ("model", "usage") if completion.get(key)}
     try:
-        turn = _wire.assistant_turn(entry, sound_format=asked.audio_format)
+        turn = _entries.assistant_turn(entry, sound_format=asked.audio_format)
     except InvalidTurn as error:
         msg = f"the completion's message is not one that can be kept: {error}"
         raise InvalidCompletion(msg) from error

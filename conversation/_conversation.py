@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
 import attrs
 import orjson
 
-from conversation import _client, _completion, _exchange, _json, _rendering, _settings, _wire
+from conversation import (
+    _client,
+    _completion,
+    _entries,
+    _exchange,
+    _json,
+    _rendering,
+    _settings,
+    _wire,
+)
 from conversation._inputs import Part
 from conversation._turns import (
     AssistantTurn,
@@ -80,7 +89,7 @@ class Conversation:
         )
         self._header: dict[str, Any] = {
             "id": None,
-            "created_at": _wire.time_text(self._now()),
+            "created_at": _entries.time_text(self._now()),
             "title": None,
             "settings": {},
             "metadata": {},
@@ -374,7 +383,7 @@ class Conversation:
         """
         path = Path(path)
         header = self._header | {"settings": self._foreign_settings | self._settings.saved()}
-        entries = (orjson.dumps(_wire.entry_from_turn(turn)) for turn in self._turns)
+        entries = (orjson.dumps(_entries.entry_from_turn(turn)) for turn in self._turns)
         _document.replace(path, _document.dump(header, entries))
         return path
 
@@ -410,7 +419,7 @@ class Conversation:
         ours = data.count(b"\n") == len(entries) + 2
         for position, entry in enumerate(entries):
             try:
-                chat._turns.append(_wire.turn_from_entry(entry))
+                chat._turns.append(_entries.turn_from_entry(entry))
             except InvalidTurn as error:
                 line = position + 2 if ours else None
                 raise _document.corrupt(path, f"turn {position + 1}: {error}", line) from error

@@ -4,13 +4,55 @@ from __future__ import annotations
 
 import base64
 import contextlib
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
 from conversation import _sound
-from conversation.errors import InvalidTurn, UnsupportedAudio
+from conversation.errors import AudioFileMissing, InvalidTurn, UnsupportedAudio
+
+
+class Stored(ABC):
+    """Bytes that are kept elsewhere, and read when they are needed."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What a saved turn calls them by."""
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """The bytes.
+
+        Raises:
+            AudioFileMissing: if they are gone.
+        """
+
+
+@attrs.frozen
+class NotKept(Stored):
+    """Bytes that were not saved, by the wish of who saved."""
+
+    name: str = ""
+
+    def read(self) -> bytes:
+        """Nothing to be had.
+
+        Raises:
+            AudioFileMissing: always.
+        """
+        msg = "these bytes were not kept when the turn was saved; only the words are known"
+        raise AudioFileMissing(msg)
+
+
+Data: TypeAlias = bytes | Stored
+
+
+def read_data(data: Data) -> bytes:
+    """The bytes, wherever they are."""
+    return data if isinstance(data, bytes) else data.read()
 
 
 def clean_text(text: str) -> str:
@@ -35,6 +77,11 @@ def as_optional_text(value: str | None) -> str | None:
     return None if value is None else as_text(value)
 
 
+def as_data(value: Data) -> Data:
+    """The same, as bytes where it is a buffer."""
+    return value if isinstance(value, Stored) else as_bytes(value)
+
+
 def as_bytes(value: bytes) -> bytes:
     if not isinstance(value, bytes | bytearray | memoryview):
         msg = (
@@ -45,8 +92,9 @@ def as_bytes(value: bytes) -> bytes:
     return bytes(value)
 
 
-def as_optional_bytes(value: bytes | None) -> bytes | None:
-    return None if value is None else as_bytes(value)
+def as_optional_data(value: Data | None) -> Data | None:
+    """The same, or None."""
+    return None if value is None else as_data(value)
 
 
 def shown(value: object) -> str:
@@ -54,12 +102,9 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def _size(data: bytes | None) -> str:
-    return "None" if data is None else f"<{len(data)} bytes>"
-
-
-def data_field(**options: Any) -> Any:
-    return attrs.field(repr=_size, **options)
+def size_of(data: Data | None) -> str:
+    """For a `repr`: how much there is, or what it is called."""
+    return f"<{len(data)} bytes>" if isinstance(data, bytes) else str(data and data.name)
 
 
 @attrs.frozen
@@ -69,22 +114,26 @@ class AudioInput:
     The API takes WAV and MP3, at most some 20 MB a request.
 
     Attributes:
-        data: The whole file's bytes.
+        data: The whole file's bytes; of a saved turn, where they are kept. `read()` gives them.
         format: `"wav"` or `"mp3"`, told from the bytes; what is given must agree with them.
         transcript: The words in it, where they are known. Sent instead of old sound.
+        duration: Length in seconds, told from the bytes; None where they do not tell.
 
     Raises:
         UnsupportedAudio: if the bytes are neither, or not what `format` says.
     """
 
-    data: bytes = data_field(converter=as_bytes)
-    format: str = attrs.field(default=None)
-    transcript: str | None = attrs.field(
-        default=None,
-        converter=as_optional_text,
-    )
+    data: Data = attrs.field(converter=as_data, repr=size_of)
+    format: str | None = None
+    transcript: str | None = attrs.field(default=None, converter=as_optional_text)
+    duration: float | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.data, bytes):
+            if self.format not in ("wav", "mp3"):
+                msg = f"the format of kept sound is wav or mp3, not {self.format!r}"
+                raise UnsupportedAudio(msg)
+            return
         found = _sound.format_of(self.data)
         if found not in ("wav", "mp3"):
             what = f"{found} sound" if found else f"no sound file, it begins {self.data[:12]!r}"
@@ -97,6 +146,8 @@ class AudioInput:
             msg = f"format says {self.format!r}, but the bytes are {found}; leave format out"
             raise UnsupportedAudio(msg)
         object.__setattr__(self, "format", found)
+        if self.duration is None:
+            object.__setattr__(self, "duration", _sound.duration_of(self.data, found))
 
     @classmethod
     def from_file(cls, path: str | Path, transcript: str | None = None) -> AudioInput:
@@ -128,14 +179,13 @@ class AudioInput:
             raise UnsupportedAudio(msg)
         return cls(_sound.wav_from_pcm(data, rate), transcript=transcript)
 
-    @property
-    def duration(self) -> float | None:
-        """Length in seconds."""
-        return _sound.duration_of(self.data, self.format)
-
     def read(self) -> bytes:
-        """The whole file's bytes."""
-        return self.data
+        """The whole file's bytes.
+
+        Raises:
+            AudioFileMissing: if the saved file is gone.
+        """
+        return read_data(self.data)
 
 
 _IMAGE_SIGNATURES = {
@@ -152,7 +202,9 @@ def _image_type(data: bytes) -> str | None:
     return next(types, None)
 
 
-def _image(data: bytes | str) -> bytes | str:
+def _image(data: Data | str) -> Data | str:
+    if isinstance(data, Stored):
+        return data
     if isinstance(data, str):
         head, _, body = data.partition(",")
         if head.startswith("data:") and head.endswith(";base64"):
@@ -185,8 +237,8 @@ class ImageInput:
         InvalidTurn: if it is neither.
     """
 
-    data: bytes | str = attrs.field(
-        repr=lambda data: _size(data) if isinstance(data, bytes) else shown(data), converter=_image
+    data: Data | str = attrs.field(
+        repr=lambda data: shown(data) if isinstance(data, str) else size_of(data), converter=_image
     )
     detail: str | None = attrs.field(default=None, converter=as_optional_text)
 
@@ -198,7 +250,9 @@ class ImageInput:
     @property
     def media_type(self) -> str | None:
         """Such as `"image/png"`, told from the bytes; None where only a URL is known."""
-        return None if isinstance(self.data, str) else _image_type(self.data)
+        if isinstance(self.data, bytes):
+            return _image_type(self.data)
+        return None if isinstance(self.data, str) else f"image/{Path(self.data.name).suffix[1:]}"
 
 
 @attrs.frozen
@@ -211,7 +265,7 @@ class FileInput:
         file_id: The id of a file that was uploaded to the API before.
     """
 
-    data: bytes | None = data_field(default=None, converter=as_optional_bytes)
+    data: Data | None = attrs.field(default=None, converter=as_optional_data, repr=size_of)
     filename: str | None = attrs.field(default=None, converter=as_optional_text)
     file_id: str | None = attrs.field(default=None, converter=as_optional_text)
 

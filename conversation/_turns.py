@@ -12,13 +12,15 @@ from conversation import _sound
 from conversation._inputs import (
     PARTS,
     AudioInput,
+    Data,
     Part,
-    as_optional_bytes,
+    as_optional_data,
     as_optional_text,
     as_text,
     clean_text,
-    data_field,
+    read_data,
     shown,
+    size_of,
 )
 from conversation.errors import InvalidTurn
 
@@ -102,7 +104,8 @@ class AssistantAudio:
         expires_at: Unix time in seconds after which the server has forgotten the id; None if it
             did not say.
         transcript: The words; None if they are not known.
-        data: The sound's bytes; None where the server sent only an id.
+        data: The sound's bytes; of a saved turn, where they are kept; None where the server sent
+            only an id. `read()` gives them.
         format: `"wav"`, `"mp3"`, `"flac"`, `"opus"`, `"aac"`, `"pcm16"`; None without data.
         duration: Length in seconds; None where it is not known.
         lost: The server said `audio_not_found`: the id is never used again.
@@ -111,7 +114,7 @@ class AssistantAudio:
     id: str | None = attrs.field(default=None, converter=as_optional_text)
     expires_at: float | None = None
     transcript: str | None = attrs.field(default=None, converter=as_optional_text)
-    data: bytes | None = data_field(default=None, converter=as_optional_bytes)
+    data: Data | None = attrs.field(default=None, converter=as_optional_data, repr=size_of)
     format: str | None = None
     duration: float | None = None
     lost: bool = False
@@ -121,11 +124,12 @@ class AssistantAudio:
 
         Raises:
             LookupError: if no sound came with the answer.
+            AudioFileMissing: if the saved file is gone.
         """
         if self.data is None:
             msg = f"the answer {self.id or ''} came without its sound; only the words are known"
             raise LookupError(msg)
-        return self.data
+        return read_data(self.data)
 
     def save(self, path: str | Path) -> Path:
         """Write the sound to a file, and return its path.

@@ -1,49 +1,23 @@
-"""Values to and from the API's own message objects, to which a saved entry adds our fields.
-
-A saved entry is what the server sent (or would be sent) for the turn, whole, with `model`,
-`finish_reason`, `usage`, `at` and the like beside it. So one pair of functions serves both:
-`turn_from_entry` and `entry_from_turn`. What has no field in a turn stays in its `extra`.
-"""
+"""Values to the API's own message objects: what is sent."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import logging
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-import attrs
 import orjson
 
-from conversation import _sound
-from conversation._inputs import AudioInput, FileInput, ImageInput, Part
-from conversation._json import json_text, leftover, merged
-from conversation._turns import (
-    AssistantAudio,
-    AssistantTurn,
-    SystemTurn,
-    ToolCall,
-    ToolTurn,
-    Turn,
-    Usage,
-    UserTurn,
-)
-from conversation.errors import InvalidTurn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from conversation._inputs import AudioInput, Data, FileInput, ImageInput, Part, read_data
+from conversation._turns import SystemTurn, ToolCall, Turn, UserTurn
+from conversation.errors import AudioFileMissing
 
 log = logging.getLogger("conversation")
 
-_T = TypeVar("_T", bound=Turn)
+MISSING = "[something the user gave, no longer available]"
 
 Message = dict[str, Any]
 """One message as `chat.completions.create(messages=[…])` takes it."""
-
-
-# --- what is sent ------------------------------------------------------------------------------
 
 
 def system_message(turn: SystemTurn) -> Message:
@@ -82,335 +56,47 @@ def _named(message: Message, turn: Turn) -> Message:
 def _content(parts: tuple[Part, ...]) -> str | list[dict[str, Any]]:
     if len(parts) == 1 and isinstance(parts[0], str):
         return parts[0]
-    return [_part(part) for part in parts]
+    return [part_message(part) for part in parts]
 
 
-def _part(part: Part) -> dict[str, Any]:
+def part_message(part: Part) -> dict[str, Any]:
+    """A content part; words or a placeholder where its bytes are gone."""
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    try:
+        return _media_part(part)
+    except AudioFileMissing as error:
+        words = part.transcript if isinstance(part, AudioInput) else None
+        log.warning("%s; %s is sent instead", error, "its transcript" if words else "a placeholder")
+        return {"type": "text", "text": words or MISSING}
+
+
+def _media_part(part: AudioInput | ImageInput | FileInput) -> dict[str, Any]:
     match part:
-        case str():
-            return {"type": "text", "text": part}
         case AudioInput():
-            sound = {"data": _base64(part.read()), "format": part.format}
+            sound = {"data": base64_text(part.read()), "format": part.format}
             return {"type": "input_audio", "input_audio": sound}
         case ImageInput():
-            data = part.data
-            url = data if isinstance(data, str) else _data_url(part.media_type, data)
+            url = part.data if isinstance(part.data, str) else _data_url(part.media_type, part.data)
             detail = {"detail": part.detail} if part.detail else {}
             return {"type": "image_url", "image_url": {"url": url, **detail}}
         case FileInput():
             if part.data is None:
                 return {"type": "file", "file": {"file_id": part.file_id}}
-            import mimetypes
-
-            media_type = mimetypes.guess_type(part.filename or "")[0]
-            file = {"filename": part.filename, "file_data": _data_url(media_type, part.data)}
-            return {"type": "file", "file": file}
+            file_data = _data_url(_media_type(part.filename), part.data)
+            return {"type": "file", "file": {"filename": part.filename, "file_data": file_data}}
 
 
-def _base64(data: bytes) -> str:
+def _media_type(filename: str | None) -> str | None:
+    import mimetypes
+
+    return mimetypes.guess_type(filename or "")[0]
+
+
+def base64_text(data: bytes) -> str:
+    """Bytes as base64."""
     return base64.b64encode(data).decode("ascii")
 
 
-def _data_url(media_type: str | None, data: bytes) -> str:
-    return f"data:{media_type or 'application/octet-stream'};base64,{_base64(data)}"
-
-
-# --- what is saved -----------------------------------------------------------------------------
-
-
-def entry_from_turn(turn: Turn) -> dict[str, Any]:
-    """The turn as it is saved, its bytes inline."""
-    entry = _known_entry(turn)
-    return entry if turn.extra == "{}" else merged(entry, orjson.loads(turn.extra))
-
-
-def turn_from_entry(entry: object, *, sound_format: str | None = None) -> Turn:
-    """The turn that a saved entry, or a message as the API sends it, stands for.
-
-    Fields of an unexpected type count as not given, and are kept in `extra`.
-
-    Args:
-        entry: The JSON object.
-        sound_format: What spoken answers are in if their bytes do not tell (raw PCM does not).
-
-    Raises:
-        InvalidTurn: if it is not a message of a kind that this version knows.
-    """
-    if not isinstance(entry, Mapping):
-        msg = f"a turn is a JSON object, not {type(entry).__name__}"
-        raise InvalidTurn(msg)
-    role = entry.get("role")
-    turn: Turn
-    if role == "user":
-        turn = UserTurn(tuple(_user_parts(entry.get("content"))))
-    elif role == "assistant":
-        turn = _assistant_turn(entry, sound_format)
-    elif role == "tool":
-        turn = ToolTurn(_required_text(entry, "tool_call_id"), _joined(entry.get("content")) or "")
-    elif role in ("system", "developer"):
-        turn = SystemTurn(_joined(entry.get("content")) or "", str(role))
-    else:
-        msg = f"a turn's role is user, assistant, tool, system or developer, not {role!r}"
-        raise InvalidTurn(msg)
-    return _with_rest(turn, entry)
-
-
-def assistant_turn(entry: Mapping[str, Any], *, sound_format: str | None) -> AssistantTurn:
-    """Same as `turn_from_entry`, for an entry that is known to be the assistant's."""
-    return _with_rest(_assistant_turn(entry, sound_format), entry)
-
-
-def _with_rest(turn: _T, entry: Mapping[str, Any]) -> _T:
-    turn = attrs.evolve(turn, at=_time(entry.get("at")))
-    left = leftover(entry, _known_entry(turn))
-    return attrs.evolve(turn, extra=json_text(left)) if left else turn
-
-
-def time_text(time: datetime) -> str:
-    """A UTC time as ISO 8601, ending in `Z`."""
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _known_entry(turn: Turn) -> dict[str, Any]:
-    entry: dict[str, Any] = {"role": turn.role}
-    match turn:
-        case UserTurn():
-            entry["content"] = _content(turn.content)
-            for part, saved in zip(turn.content, entry["content"], strict=False):
-                if isinstance(part, AudioInput) and part.transcript is not None:
-                    saved["input_audio"]["transcript"] = part.transcript
-        case AssistantTurn():
-            entry["content"] = turn.content
-            entry |= _given(
-                audio=_audio_entry(turn.audio) if turn.audio else None,
-                refusal=turn.refusal,
-                tool_calls=[tool_call_entry(call) for call in turn.tool_calls] or None,
-                model=turn.model,
-                finish_reason=turn.finish_reason,
-                usage=_usage_entry(turn.usage) if turn.usage else None,
-                interrupted=turn.interrupted or None,
-                voice_dropped=turn.voice_dropped or None,
-            )
-        case ToolTurn():
-            entry |= {"tool_call_id": turn.tool_call_id, "content": turn.content}
-        case SystemTurn():
-            entry["content"] = turn.text
-    if turn.at is not None:
-        entry["at"] = time_text(turn.at)
-    return entry
-
-
-def _audio_entry(audio: AssistantAudio) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "id": audio.id,
-        "expires_at": audio.expires_at,
-        "transcript": audio.transcript,
-    }
-    return entry | _given(
-        data=None if audio.data is None else _base64(audio.data),
-        format=audio.format,
-        duration=audio.duration,
-        lost=audio.lost or None,
-    )
-
-
-def _usage_entry(usage: Usage) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-    }
-    prompt = {
-        "text_tokens": usage.prompt_text_tokens,
-        "audio_tokens": usage.prompt_audio_tokens,
-        "cached_tokens": usage.cached_tokens,
-    }
-    completion = {
-        "text_tokens": usage.completion_text_tokens,
-        "audio_tokens": usage.completion_audio_tokens,
-    }
-    for name, details in (("prompt", prompt), ("completion", completion)):
-        if any(details.values()):
-            entry[f"{name}_tokens_details"] = details
-    return entry
-
-
-def _given(**fields: Any) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if value is not None}
-
-
-# --- what is read ------------------------------------------------------------------------------
-
-
-def _user_parts(content: object) -> Iterator[Part]:
-    if isinstance(content, str):
-        yield content
-        return
-    if not isinstance(content, list | tuple):
-        msg = f"a user turn's content is text or a list of parts, not {type(content).__name__}"
-        raise InvalidTurn(msg)
-    for part in content:
-        yield _user_part(part)
-
-
-def _user_part(part: object) -> Part:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind == "text":
-        return _required_text(part, "text")
-    if kind == "input_audio":
-        body = _required_object(part, kind)
-        data = _decoded(_required_text(body, "data"))
-        return AudioInput(data, transcript=_text(body.get("transcript")))
-    if kind == "image_url":
-        body = _required_object(part, kind)
-        return ImageInput(_required_text(body, "url"), _text(body.get("detail")))
-    if kind == "file":
-        body = _required_object(part, kind)
-        if "file_id" in body:
-            return FileInput(file_id=_required_text(body, "file_id"))
-        data_text = _required_text(body, "file_data")
-        encoded = data_text.partition(",")[2] if _is_base64_url(data_text) else data_text
-        return FileInput(_decoded(encoded), _text(body.get("filename")) or "file")
-    msg = f"a content part is text, input_audio, image_url or file, not {kind!r}"
-    raise InvalidTurn(msg)
-
-
-def _assistant_turn(entry: Mapping[str, Any], sound_format: str | None) -> AssistantTurn:
-    usage = _usage(entry.get("usage"))
-    audio = entry.get("audio")
-    return AssistantTurn(
-        content=_joined(entry.get("content")),
-        audio=_audio(audio, sound_format, usage) if isinstance(audio, Mapping) else None,
-        tool_calls=tuple(_tool_calls(entry.get("tool_calls"))),
-        refusal=_text(entry.get("refusal")),
-        usage=usage,
-        model=_text(entry.get("model")),
-        finish_reason=_text(entry.get("finish_reason")),
-        interrupted=entry.get("interrupted") is True,
-        voice_dropped=entry.get("voice_dropped") is True,
-    )
-
-
-def _audio(
-    audio: Mapping[str, Any], sound_format: str | None, usage: Usage | None
-) -> AssistantAudio:
-    data = _sound_bytes(audio.get("data"))
-    found = _sound.format_of(data) if data else None
-    named = audio.get("format") or sound_format
-    audio_format = found or (named if data and named in _sound.FORMATS else None)
-    duration = _number(audio.get("duration"))
-    if duration is None and data:
-        duration = _sound.duration_of(data, audio_format)
-        if duration is None and usage and usage.completion_audio_tokens:
-            duration = usage.completion_audio_tokens / 20
-    return AssistantAudio(
-        id=_text(audio.get("id")),
-        expires_at=_number(audio.get("expires_at")),
-        transcript=_text(audio.get("transcript")),
-        data=data,
-        format=audio_format,
-        duration=duration,
-        lost=audio.get("lost") is True,
-    )
-
-
-def _sound_bytes(data: object) -> bytes | None:
-    if isinstance(data, bytes):
-        return data or None
-    if not isinstance(data, str) or not data:
-        return None
-    try:
-        return _decoded(data)
-    except InvalidTurn:
-        log.warning("an answer's sound is not base64; its words and the text itself are kept")
-        return None
-
-
-def _tool_calls(calls: object) -> Iterator[ToolCall]:
-    for position, call in enumerate(calls if isinstance(calls, list | tuple) else ()):
-        kind = call.get("type") if isinstance(call, Mapping) else None
-        kind = kind if isinstance(kind, str) else "function"
-        body = _required_object(call, "custom" if kind == "custom" else "function")
-        arguments = body.get("input" if kind == "custom" else "arguments")
-        if not isinstance(arguments, str):
-            arguments = "{}" if arguments is None else json_text(arguments)
-        call_id = _text(call.get("id")) or f"call_{position}"
-        yield ToolCall(call_id, _required_text(body, "name"), arguments, kind)
-
-
-def _usage(usage: object) -> Usage | None:
-    if not isinstance(usage, Mapping):
-        return None
-    prompt = _object(usage.get("prompt_tokens_details"))
-    completion = _object(usage.get("completion_tokens_details"))
-    return Usage(
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        prompt_text_tokens=_count(prompt.get("text_tokens")),
-        prompt_audio_tokens=_count(prompt.get("audio_tokens")),
-        cached_tokens=_count(prompt.get("cached_tokens")),
-        completion_text_tokens=_count(completion.get("text_tokens")),
-        completion_audio_tokens=_count(completion.get("audio_tokens")),
-    )
-
-
-def _joined(content: object) -> str | None:
-    """Text content: a string, or a list of text parts, which some servers answer with."""
-    if isinstance(content, list | tuple):
-        texts = [part.get("text") for part in content if isinstance(part, Mapping)]
-        return "".join(text for text in texts if isinstance(text, str)) or None
-    return _text(content)
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _number(value: object) -> float | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
-    return value if good else None  # type: ignore[return-value]  # `good` says so
-
-
-def _count(value: object) -> int:
-    number = _number(value)
-    return int(number) if number is not None and number > 0 else 0
-
-
-def _time(value: object) -> datetime | None:
-    try:
-        time = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return time.astimezone(UTC) if time and time.tzinfo else None
-
-
-def _required_text(body: object, key: str) -> str:
-    value = body.get(key) if isinstance(body, Mapping) else None
-    if not isinstance(value, str):
-        msg = f"expected text under {key!r}, got {type(value).__name__}"
-        raise InvalidTurn(msg)
-    return value
-
-
-def _required_object(body: object, key: str) -> Mapping[str, Any]:
-    value = body.get(key) if isinstance(body, Mapping) else None
-    if not isinstance(value, Mapping):
-        msg = f"expected an object under {key!r}, got {type(value).__name__}"
-        raise InvalidTurn(msg)
-    return value
-
-
-def _object(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _is_base64_url(url: str) -> bool:
-    return url.startswith("data:") and url.partition(",")[0].endswith(";base64")
-
-
-def _decoded(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        msg = f"expected base64, got {text[:24]!r}…: {error}"
-        raise InvalidTurn(msg) from error
+def _data_url(media_type: str | None, data: Data) -> str:
+    return f"data:{media_type or 'application/octet-stream'};base64,{base64_text(read_data(data))}"

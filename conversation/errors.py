@@ -13,6 +13,11 @@ The SDK's exceptions pass through unchanged, with a note where the remedy is kno
     └── SessionError
         ├── SessionCorrupt (ValueError)   a file that is no saved conversation, or a broken one
         ├── SessionTooNew (ValueError)    a file in a later version's format
+        ├── SessionNotFound (LookupError) no session has this id
+        ├── SessionLocked (TimeoutError)  another process, thread or object holds it
+        ├── SessionChanged (RuntimeError) the file is no longer ours; nothing was written
+        ├── SessionReadOnly (PermissionError)  it was opened with read_only=True, or closed
+        ├── AudioFileMissing (FileNotFoundError)  a turn's sound is gone
         └── SaveFailed (OSError)          the disk refused; memory and file are as before
 """
 
@@ -23,14 +28,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conversation._turns import Turn
+
 __all__ = [
+    "AudioFileMissing",
     "ConversationError",
     "InvalidCompletion",
     "InvalidSetting",
     "InvalidTurn",
     "SaveFailed",
+    "SessionChanged",
     "SessionCorrupt",
     "SessionError",
+    "SessionLocked",
+    "SessionNotFound",
+    "SessionReadOnly",
     "SessionTooNew",
     "UnknownToolCall",
     "UnsupportedAudio",
@@ -120,4 +132,33 @@ class SaveFailed(SessionError, OSError):
 
     Attributes:
         path: The file that was to be written.
+        turn: The turn that could not be saved; `chat.add(error.turn)` tries again. None for labels.
+    """
+
+    def __init__(self, message: str, *, path: Path | None = None, turn: Turn | None = None) -> None:
+        super().__init__(message, path=path)
+        self.turn = turn
+
+
+class SessionNotFound(SessionError, LookupError):
+    """No session has this id."""
+
+
+class SessionLocked(SessionError, TimeoutError):
+    """Another process, thread or object held the session for longer than the timeout."""
+
+
+class SessionChanged(SessionError, RuntimeError):
+    """Something else replaced or changed the file while it was held; nothing was written."""
+
+
+class SessionReadOnly(SessionError, PermissionError):
+    """A change to a session that was opened with `read_only=True`, or that was closed."""
+
+
+class AudioFileMissing(SessionError, FileNotFoundError):
+    """The file with a saved turn's sound, picture or document is gone; its words are still there.
+
+    Attributes:
+        path: The file that is missing.
     """

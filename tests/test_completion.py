@@ -11,7 +11,7 @@ from openai.types.chat import ChatCompletion
 
 from conversation import AssistantTurn, Conversation, Usage
 from conversation._completion import Asked, completion_object, skew_of, turn_from_completion
-from conversation._wire import entry_from_turn, turn_from_entry
+from conversation._entries import entry_from_turn, turn_from_entry
 from conversation.errors import InvalidCompletion
 from tests.conftest import START
 from tests.samples import RECORDED_ID, RECORDED_USAGE, SOUND, answer, recorded, spoken, tool_call

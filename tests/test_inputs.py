@@ -104,5 +104,6 @@ def test_files_need_a_name_or_an_id(tmp_path: Path) -> None:
 
 def test_a_repr_shows_counts_and_no_sound() -> None:
     """Bytes do not flood a log."""
-    assert repr(AudioInput(SOUND)) == "AudioInput(data=<4844 bytes>, format='wav', transcript=None)"
+    shown = "AudioInput(data=<4844 bytes>, format='wav', transcript=None, duration=0.1)"
+    assert repr(AudioInput(SOUND)) == shown
     assert repr(ImageInput(PNG)) == "ImageInput(data=<16 bytes>, detail=None)"

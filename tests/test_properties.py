@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conversation import Conversation, Form, ToolTurn
+from conversation._entries import entry_from_turn, turn_from_entry
 from conversation._rendering import Moment, explained, messages, prepare
 from conversation._turns import Turn
-from conversation._wire import entry_from_turn, turn_from_entry
 from conversation.testing import _contract
 from tests.conftest import START, Clock
 from tests.strategies import histories, turns, user_turns, words

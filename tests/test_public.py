@@ -89,6 +89,7 @@ def test_modules_import_one_way() -> None:
         "_turns",
         "_json",
         "_wire",
+        "_entries",
         "_rendering",
         "_streaming",
         "_completion",

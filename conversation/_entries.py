@@ -1,0 +1,430 @@
+"""Turns to and from the entries of a saved conversation.
+
+A saved entry is what the server sent (or would be sent) for the turn, whole, with `model`,
+`finish_reason`, `usage`, `at` and the like beside it. So the same functions read a completion's
+message. What has no field in a turn stays in its `extra`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import orjson
+
+from conversation import _sound
+from conversation._inputs import AudioInput, Data, FileInput, ImageInput, NotKept, Part, Stored
+from conversation._json import json_text, leftover, merged
+from conversation._turns import (
+    AssistantAudio,
+    AssistantTurn,
+    SystemTurn,
+    ToolCall,
+    ToolTurn,
+    Turn,
+    Usage,
+    UserTurn,
+)
+from conversation._wire import base64_text, part_message, tool_call_entry
+from conversation.errors import InvalidTurn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger("conversation")
+
+_T = TypeVar("_T", bound=Turn)
+
+Fetch = Callable[[str], Stored]
+"""From the name in an entry to what is kept under it."""
+
+
+def with_data(turn: _T, change: Callable[[Data, str], Data]) -> _T:
+    """The turn with each of its bytes changed for something else, as when they are put elsewhere.
+
+    Args:
+        turn: The turn.
+        change: Given what is there and a file suffix that fits, such as `"wav"`.
+    """
+    if isinstance(turn, AssistantTurn):
+        audio = turn.audio
+        if audio is None or audio.data is None:
+            return turn
+        data = change(audio.data, audio.format or "bin")
+        return attrs.evolve(turn, audio=attrs.evolve(audio, data=data))
+    if isinstance(turn, UserTurn):
+        return attrs.evolve(turn, content=tuple(_changed(part, change) for part in turn.content))
+    return turn
+
+
+def _changed(part: Part, change: Callable[[Data, str], Data]) -> Part:
+    match part:
+        case AudioInput():
+            return attrs.evolve(part, data=change(part.data, part.format or "bin"))
+        case ImageInput() if not isinstance(part.data, str):
+            suffix = (part.media_type or "image/bin").partition("/")[2]
+            return attrs.evolve(part, data=change(part.data, suffix))
+        case FileInput() if part.data is not None:
+            ending = (part.filename or "").rpartition(".")[2].lower()
+            suffix = ending if ending.isascii() and ending.isalnum() and len(ending) < 9 else "bin"
+            return attrs.evolve(part, data=change(part.data, suffix))
+    return part
+
+
+def entry_from_turn(turn: Turn) -> dict[str, Any]:
+    """The turn as it is saved: bytes inline, what is kept elsewhere by its name under `file`."""
+    entry = _known_entry(turn)
+    return entry if turn.extra == "{}" else merged(entry, orjson.loads(turn.extra))
+
+
+def turn_from_entry(
+    entry: object, *, sound_format: str | None = None, fetch: Fetch | None = None
+) -> Turn:
+    """The turn that a saved entry, or a message as the API sends it, stands for.
+
+    Fields of an unexpected type count as not given, and are kept in `extra`.
+
+    Args:
+        entry: The JSON object.
+        sound_format: What spoken answers are in if their bytes do not tell (raw PCM does not).
+        fetch: Where what an entry names is kept.
+
+    Raises:
+        InvalidTurn: if it is not a message of a kind that this version knows.
+    """
+    role = role_of(entry)
+    assert isinstance(entry, Mapping)  # noqa: S101  # `role_of` says so
+    turn: Turn
+    if role == "user":
+        turn = UserTurn(tuple(_user_parts(entry.get("content"), fetch)))
+    elif role == "assistant":
+        turn = _assistant_turn(entry, sound_format, fetch)
+    elif role == "tool":
+        turn = ToolTurn(_required_text(entry, "tool_call_id"), _joined(entry.get("content")) or "")
+    else:
+        turn = SystemTurn(_joined(entry.get("content")) or "", role)
+    return _with_rest(turn, entry)
+
+
+def role_of(entry: object) -> str:
+    """The role that an entry names.
+
+    Raises:
+        InvalidTurn: if it is none, or the entry no object.
+    """
+    if not isinstance(entry, Mapping):
+        msg = f"a turn is a JSON object, not {type(entry).__name__}"
+        raise InvalidTurn(msg)
+    role = entry.get("role")
+    if role not in ("user", "assistant", "tool", "system", "developer"):
+        msg = f"a turn's role is user, assistant, tool, system or developer, not {role!r}"
+        raise InvalidTurn(msg)
+    return str(role)
+
+
+def assistant_turn(entry: Mapping[str, Any], *, sound_format: str | None) -> AssistantTurn:
+    """Same as `turn_from_entry`, for an entry that is known to be the assistant's."""
+    return _with_rest(_assistant_turn(entry, sound_format, None), entry)
+
+
+def _with_rest(turn: _T, entry: Mapping[str, Any]) -> _T:
+    turn = attrs.evolve(turn, at=_time(entry.get("at")))
+    left = leftover(entry, _known_entry(turn))
+    return attrs.evolve(turn, extra=json_text(left)) if left else turn
+
+
+def time_text(time: datetime) -> str:
+    """A UTC time as ISO 8601, ending in `Z`."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _known_entry(turn: Turn) -> dict[str, Any]:
+    entry: dict[str, Any] = {"role": turn.role}
+    match turn:
+        case UserTurn():
+            only = turn.content[0] if len(turn.content) == 1 else None
+            parts = turn.content
+            entry["content"] = only if isinstance(only, str) else [_saved(part) for part in parts]
+        case AssistantTurn():
+            entry["content"] = turn.content
+            entry |= _given(
+                audio=_audio_entry(turn.audio) if turn.audio else None,
+                refusal=turn.refusal,
+                tool_calls=[tool_call_entry(call) for call in turn.tool_calls] or None,
+                model=turn.model,
+                finish_reason=turn.finish_reason,
+                usage=_usage_entry(turn.usage) if turn.usage else None,
+                interrupted=turn.interrupted or None,
+                voice_dropped=turn.voice_dropped or None,
+            )
+        case ToolTurn():
+            entry |= {"tool_call_id": turn.tool_call_id, "content": turn.content}
+        case SystemTurn():
+            entry["content"] = turn.text
+    if turn.at is not None:
+        entry["at"] = time_text(turn.at)
+    return entry
+
+
+def _saved(part: Part) -> dict[str, Any]:
+    match part:
+        case AudioInput():
+            sound = _kept(part.data, "data", base64_text)
+            sound |= _given(format=part.format, transcript=part.transcript, duration=part.duration)
+            return {"type": "input_audio", "input_audio": sound}
+        case ImageInput() if isinstance(part.data, Stored):
+            image = _kept(part.data, "url", base64_text) | _given(detail=part.detail)
+            return {"type": "image_url", "image_url": image}
+        case FileInput() if isinstance(part.data, Stored):
+            file = _kept(part.data, "file_data", base64_text) | _given(filename=part.filename)
+            return {"type": "file", "file": file}
+    return part_message(part)
+
+
+def _kept(data: Data, key: str, inline: Callable[[bytes], str]) -> dict[str, Any]:
+    if isinstance(data, bytes):
+        return {key: inline(data)}
+    return {"file": data.name} if data.name else {}
+
+
+def _audio_entry(audio: AssistantAudio) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "id": audio.id,
+        "expires_at": audio.expires_at,
+        "transcript": audio.transcript,
+    }
+    if audio.data is not None:
+        entry |= _kept(audio.data, "data", base64_text)
+    return entry | _given(
+        format=audio.format,
+        duration=audio.duration,
+        lost=audio.lost or None,
+    )
+
+
+def _usage_entry(usage: Usage) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+    prompt = {
+        "text_tokens": usage.prompt_text_tokens,
+        "audio_tokens": usage.prompt_audio_tokens,
+        "cached_tokens": usage.cached_tokens,
+    }
+    completion = {
+        "text_tokens": usage.completion_text_tokens,
+        "audio_tokens": usage.completion_audio_tokens,
+    }
+    for name, details in (("prompt", prompt), ("completion", completion)):
+        if any(details.values()):
+            entry[f"{name}_tokens_details"] = details
+    return entry
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+# --- what is read ------------------------------------------------------------------------------
+
+
+def _user_parts(content: object, fetch: Fetch | None) -> Iterator[Part]:
+    if isinstance(content, str):
+        yield content
+        return
+    if not isinstance(content, list | tuple):
+        msg = f"a user turn's content is text or a list of parts, not {type(content).__name__}"
+        raise InvalidTurn(msg)
+    for part in content:
+        yield _user_part(part, fetch)
+
+
+def _user_part(part: object, fetch: Fetch | None) -> Part:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "text":
+        return _required_text(part, "text")
+    if kind == "input_audio":
+        body = _required_object(part, kind)
+        data: Data | None = _fetched(body, fetch)
+        if data is None and "data" not in body and "duration" in body:
+            data = NotKept()
+        if data is None:
+            data = _decoded(_required_text(body, "data"))
+        return AudioInput(
+            data,
+            str(body.get("format")) if isinstance(data, Stored) else None,
+            _text(body.get("transcript")),
+            duration=_number(body.get("duration")),
+        )
+    if kind == "image_url":
+        body = _required_object(part, kind)
+        url = _fetched(body, fetch) or _required_text(body, "url")
+        return ImageInput(url, _text(body.get("detail")))
+    if kind == "file":
+        body = _required_object(part, kind)
+        if "file_id" in body:
+            return FileInput(file_id=_required_text(body, "file_id"))
+        data = _fetched(body, fetch)
+        if data is None:
+            text = _required_text(body, "file_data")
+            data = _decoded(text.partition(",")[2] if _is_base64_url(text) else text)
+        return FileInput(data, _text(body.get("filename")) or "file")
+    msg = f"a content part is text, input_audio, image_url or file, not {kind!r}"
+    raise InvalidTurn(msg)
+
+
+def _fetched(body: Mapping[str, Any], fetch: Fetch | None) -> Stored | None:
+    name = body.get("file")
+    if fetch is None or not isinstance(name, str):
+        return None
+    return fetch(name)
+
+
+def _assistant_turn(
+    entry: Mapping[str, Any], sound_format: str | None, fetch: Fetch | None
+) -> AssistantTurn:
+    usage = _usage(entry.get("usage"))
+    audio = entry.get("audio")
+    return AssistantTurn(
+        content=_joined(entry.get("content")),
+        audio=_audio(audio, sound_format, usage, fetch) if isinstance(audio, Mapping) else None,
+        tool_calls=tuple(_tool_calls(entry.get("tool_calls"))),
+        refusal=_text(entry.get("refusal")),
+        usage=usage,
+        model=_text(entry.get("model")),
+        finish_reason=_text(entry.get("finish_reason")),
+        interrupted=entry.get("interrupted") is True,
+        voice_dropped=entry.get("voice_dropped") is True,
+    )
+
+
+def _audio(
+    audio: Mapping[str, Any], sound_format: str | None, usage: Usage | None, fetch: Fetch | None
+) -> AssistantAudio:
+    data: Data | None = _fetched(audio, fetch) or _sound_bytes(audio.get("data"))
+    found = _sound.format_of(data) if isinstance(data, bytes) else None
+    named = audio.get("format") or sound_format
+    audio_format = found or (named if data and named in _sound.FORMATS else None)
+    duration = _number(audio.get("duration"))
+    if duration is None and isinstance(data, bytes):
+        duration = _sound.duration_of(data, audio_format)
+        if duration is None and usage and usage.completion_audio_tokens:
+            duration = usage.completion_audio_tokens / 20
+    return AssistantAudio(
+        id=_text(audio.get("id")),
+        expires_at=_number(audio.get("expires_at")),
+        transcript=_text(audio.get("transcript")),
+        data=data,
+        format=audio_format,
+        duration=duration,
+        lost=audio.get("lost") is True,
+    )
+
+
+def _sound_bytes(data: object) -> bytes | None:
+    if isinstance(data, bytes):
+        return data or None
+    if not isinstance(data, str) or not data:
+        return None
+    try:
+        return _decoded(data)
+    except InvalidTurn:
+        log.warning("an answer's sound is not base64; its words and the text itself are kept")
+        return None
+
+
+def _tool_calls(calls: object) -> Iterator[ToolCall]:
+    for position, call in enumerate(calls if isinstance(calls, list | tuple) else ()):
+        kind = call.get("type") if isinstance(call, Mapping) else None
+        kind = kind if isinstance(kind, str) else "function"
+        body = _required_object(call, "custom" if kind == "custom" else "function")
+        arguments = body.get("input" if kind == "custom" else "arguments")
+        if not isinstance(arguments, str):
+            arguments = "{}" if arguments is None else json_text(arguments)
+        call_id = _text(call.get("id")) or f"call_{position}"
+        yield ToolCall(call_id, _required_text(body, "name"), arguments, kind)
+
+
+def _usage(usage: object) -> Usage | None:
+    if not isinstance(usage, Mapping):
+        return None
+    prompt = _object(usage.get("prompt_tokens_details"))
+    completion = _object(usage.get("completion_tokens_details"))
+    return Usage(
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        prompt_text_tokens=_count(prompt.get("text_tokens")),
+        prompt_audio_tokens=_count(prompt.get("audio_tokens")),
+        cached_tokens=_count(prompt.get("cached_tokens")),
+        completion_text_tokens=_count(completion.get("text_tokens")),
+        completion_audio_tokens=_count(completion.get("audio_tokens")),
+    )
+
+
+def _joined(content: object) -> str | None:
+    """Text content: a string, or a list of text parts, which some servers answer with."""
+    if isinstance(content, list | tuple):
+        texts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        return "".join(text for text in texts if isinstance(text, str)) or None
+    return _text(content)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: object) -> float | None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+    return value if good else None  # type: ignore[return-value]  # `good` says so
+
+
+def _count(value: object) -> int:
+    number = _number(value)
+    return int(number) if number is not None and number > 0 else 0
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return time.astimezone(UTC) if time and time.tzinfo else None
+
+
+def _required_text(body: object, key: str) -> str:
+    value = body.get(key) if isinstance(body, Mapping) else None
+    if not isinstance(value, str):
+        msg = f"expected text under {key!r}, got {type(value).__name__}"
+        raise InvalidTurn(msg)
+    return value
+
+
+def _required_object(body: object, key: str) -> Mapping[str, Any]:
+    value = body.get(key) if isinstance(body, Mapping) else None
+    if not isinstance(value, Mapping):
+        msg = f"expected an object under {key!r}, got {type(value).__name__}"
+        raise InvalidTurn(msg)
+    return value
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _is_base64_url(url: str) -> bool:
+    return url.startswith("data:") and url.partition(",")[0].endswith(";base64")
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        msg = f"expected base64, got {text[:24]!r}…: {error}"
+        raise InvalidTurn(msg) from error
