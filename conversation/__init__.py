@@ -17,6 +17,8 @@ from conversation._turns import (
     Usage,
     UserTurn,
 )
+from conversation.stores import Recovery, SessionInfo
+from conversation.stores.files import FileStore
 
 __all__ = [
     "AssistantAudio",
@@ -24,10 +26,13 @@ __all__ = [
     "AudioInput",
     "Conversation",
     "FileInput",
+    "FileStore",
     "Form",
     "ImageInput",
+    "Recovery",
     "RenderedMessage",
     "Rendering",
+    "SessionInfo",
     "SystemTurn",
     "ToolCall",
     "ToolTurn",

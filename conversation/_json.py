@@ -68,25 +68,48 @@ def _quoted(text: str) -> str:
     return orjson.dumps(text).decode()
 
 
-def check_json(value: object, name: str, *, levels: int = 100) -> None:
-    """Refuse what strict JSON cannot hold, before anything is sent or written.
+def plain_json(value: Any, name: str, *, levels: int = 100) -> Any:
+    """The same as strict JSON can hold it: a copy, lone surrogates in texts replaced by U+FFFD.
+
+    What is no JSON at all is left as it is.
 
     Raises:
-        InvalidSetting: naming the place: a number that is NaN, infinite or beyond 64 bits, or
-            nesting deeper than `levels`.
+        InvalidSetting: naming the place: a number that is NaN, infinite or beyond 64 bits, a key
+            that is no text, or nesting deeper than `levels`.
     """
-    if not levels:
-        msg = f"{name} is nested too deep to be written as JSON; flatten it"
-        raise InvalidSetting(msg)
+    if isinstance(value, str):
+        return clean_text(value)
     if isinstance(value, float) and not math.isfinite(value):
         msg = f"{name} is {value!r}, which JSON cannot hold; give a finite number"
         raise InvalidSetting(msg)
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         msg = f"{name} has {value.bit_length()} bits; JSON numbers have at most 64; pass it as text"
         raise InvalidSetting(msg)
+    if isinstance(value, Mapping | list | tuple) and not levels:
+        msg = f"{name} is nested too deep to be written as JSON; flatten it"
+        raise InvalidSetting(msg)
     if isinstance(value, Mapping):
-        for key, inner in value.items():
-            check_json(inner, f"{name}[{key!r}]", levels=levels - 1)
-    elif isinstance(value, list | tuple):
-        for position, inner in enumerate(value):
-            check_json(inner, f"{name}[{position}]", levels=levels - 1)
+        for key in value:
+            if not isinstance(key, str):
+                msg = f"{name} has the key {key!r}; keys are text"
+                raise InvalidSetting(msg)
+        return {
+            clean_text(key): plain_json(inner, f"{name}[{key!r}]", levels=levels - 1)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [plain_json(v, f"{name}[{i}]", levels=levels - 1) for i, v in enumerate(value)]
+    return value
+
+
+def json_bytes(value: Any, name: str) -> bytes:
+    """Strict JSON of a value of the caller's.
+
+    Raises:
+        InvalidSetting: if JSON cannot hold it.
+    """
+    try:
+        return orjson.dumps(plain_json(value, name))
+    except orjson.JSONEncodeError as error:
+        msg = f"{name} cannot be written as JSON: {error}"
+        raise InvalidSetting(msg) from error

@@ -8,17 +8,15 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Sequence
 from enum import Enum
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import attrs
 
 from conversation import _wire
 from conversation._turns import AssistantAudio, AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 log = logging.getLogger("conversation")
 
@@ -119,6 +117,9 @@ class Prepared(NamedTuple):
     voice_id: str | None = None
     in_tools: bool = False
 
+
+Sent = tuple[Sequence[Prepared], Moment]
+"""What a request was rendered from."""
 
 NO_VOICE = -math.inf
 _in_tools = attrgetter("in_tools")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypedDict, cast
 
 import attrs
+import orjson
 
 from conversation import _json, _sound
 from conversation._inputs import clean_text
 from conversation.errors import InvalidSetting
+from conversation.stores._document import corrupt
 
 
 class SettingsGiven(TypedDict, total=False):
@@ -32,12 +36,11 @@ def _model(model: str) -> str:
     return clean_text(model)
 
 
-def _voice(voice: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
+def _voice(voice: str | Mapping[str, Any]) -> Any:
     if not voice or not isinstance(voice, str | Mapping):
         msg = f"voice is a voice's name, such as 'alloy', not {voice!r}"
         raise InvalidSetting(msg)
-    _json.check_json(voice, "voice")
-    return clean_text(voice) if isinstance(voice, str) else voice
+    return orjson.loads(_json.json_bytes(voice, "voice"))
 
 
 def _audio_format(audio_format: str) -> str:
@@ -74,8 +77,7 @@ def _tools(tools: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
                 f"{type(tool).__name__}"
             )
             raise InvalidSetting(msg)
-    _json.check_json(given, "tools")
-    return given
+    return tuple(orjson.loads(_json.json_bytes(given, "tools")))
 
 
 def _margin(margin: float) -> float:
@@ -97,11 +99,16 @@ class Settings:
     tools: tuple[Mapping[str, Any], ...] = attrs.field(default=(), converter=_tools)
     expiry_margin: float = attrs.field(default=30.0, converter=_margin)
 
-    def saved(self) -> dict[str, Any]:
-        """Those that differ from the defaults, as JSON."""
+    def saved(self, given: Collection[str] = ()) -> dict[str, Any]:
+        """Those that were given, and those that differ from the defaults, as JSON."""
         defaults = Settings()
         values = attrs.asdict(self, recurse=False)
-        return {key: value for key, value in values.items() if value != getattr(defaults, key)}
+        wanted = {
+            key: value
+            for key, value in values.items()
+            if key in given or value != getattr(defaults, key)
+        }
+        return dict(orjson.loads(orjson.dumps(wanted)))
 
     def request(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The keyword arguments of `chat.completions.create`, without the messages.
@@ -112,10 +119,10 @@ class Settings:
         Raises:
             InvalidSetting: if an option cannot work here.
         """
-        self._check(options)
+        options = self._checked(options)
         request: dict[str, Any] = {"model": self.model, "modalities": list(self.modalities)}
         if self.tools:
-            request["tools"] = list(self.tools)
+            request["tools"] = copy.deepcopy(list(self.tools))
         request |= options
         streams = options.get("stream") is True
         if streams:
@@ -126,7 +133,7 @@ class Settings:
             request["audio"] = {"voice": self.voice, "format": audio_format, **own}
         return request
 
-    def _check(self, options: Mapping[str, Any]) -> None:
+    def _checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         if "messages" in options:
             msg = "the messages are the conversation's own; add turns to it instead"
             raise InvalidSetting(msg)
@@ -134,8 +141,25 @@ class Settings:
         if isinstance(n, int) and n > 1:
             msg = f"n={n} asks for {n} answers; a conversation has one for each turn: leave n out"
             raise InvalidSetting(msg)
-        for name, value in options.items():
-            _json.check_json(value, name)
+        return {name: _json.plain_json(value, name) for name, value in options.items()}
+
+
+def read(saved: object, path: Path) -> tuple[SettingsGiven, dict[str, Any]]:
+    """The settings in a file: those known here, checked, and those of another version.
+
+    Raises:
+        SessionCorrupt: if they cannot be.
+    """
+    if saved is not None and not isinstance(saved, dict):
+        raise corrupt(path, 'what is under "settings" is no object')
+    names = [field.name for field in attrs.fields(Settings)]
+    known = {key: value for key, value in (saved or {}).items() if key in names}
+    try:
+        Settings(**known)
+    except (InvalidSetting, TypeError) as error:
+        raise corrupt(path, f'under "settings": {error}') from error
+    foreign = {key: value for key, value in (saved or {}).items() if key not in names}
+    return cast("SettingsGiven", known), foreign
 
 
 def asks_for_sound(request: Mapping[str, Any]) -> bool:

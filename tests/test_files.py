@@ -101,6 +101,7 @@ def test_given_settings_win_over_those_in_the_file(tmp_path: Path, clock: Clock)
     again = Conversation.load(path, voice="alloy", expiry_margin=60)
     again.save(path)
     assert json.loads(path.read_text())["settings"] == {
+        "voice": "alloy",
         "instructions": "Be brief.",
         "expiry_margin": 60,
     }

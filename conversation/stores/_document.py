@@ -1,4 +1,4 @@
-"""The bytes of a saved conversation: one JSON document, one turn a line.
+"""The bytes of a saved conversation: one JSON document, one turn a line, that grows in place.
 
 ::
 
@@ -13,29 +13,64 @@ It knows no kinds of turns: an entry is the bytes of one JSON object.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import attrs
 import orjson
 
-from conversation.errors import SaveFailed, SessionCorrupt, SessionTooNew
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from conversation.errors import SessionChanged, SessionCorrupt, SessionTooNew
+from conversation.stores._disk import Disk, open_regular, read_all, read_at
 
 VERSION = 1
+END = b"\n]}\n"
+
+_PATIENCE = 40
+"""How often a read that is not whole is done again before it counts."""
 
 
-def dump(header: Mapping[str, Any], entries: Iterable[bytes]) -> bytes:
+@attrs.frozen
+class Torn:
+    """The end of a document whose writing was cut off.
+
+    Attributes:
+        line: The line (from 1) at which it stops being whole.
+        lines: The entries before, as bytes.
+        rest: The bytes from there on.
+    """
+
+    line: int
+    lines: tuple[bytes, ...]
+    rest: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Snapshot:
+    """What a document says.
+
+    Attributes:
+        header: Its keys but `conversation` and `turns`.
+        entries: The turns, as JSON values.
+        torn: What is wrong with its end; None if it is whole.
+    """
+
+    header: dict[str, Any]
+    entries: list[Any]
+    torn: Torn | None = None
+
+
+def dump(header: Mapping[str, Any], lines: Sequence[bytes]) -> bytes:
     """The whole document. The header's keys stand before the turns."""
-    first = orjson.dumps({"conversation": VERSION, **header})
-    lines = b",\n".join(entries)
-    return first[:-1] + b',"turns":[\n' + lines + (b"\n]}\n" if lines else b"]}\n")
+    first = orjson.dumps({"conversation": VERSION, **header})[:-1] + b',"turns":['
+    return first + (b"\n" if lines else b"") + b",\n".join(lines) + END
 
 
-def parse(data: bytes, path: Path) -> tuple[dict[str, Any], list[Any]]:
-    """The header, without `turns`, and the entries as JSON objects.
+def parse(data: bytes, path: Path) -> Snapshot:
+    """What a document says, whole or torn.
 
     Args:
         data: The document.
@@ -48,7 +83,38 @@ def parse(data: bytes, path: Path) -> tuple[dict[str, Any], list[Any]]:
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise corrupt(path, f"it is not JSON ({error.msg})", error.lineno) from error
+        return _parse_torn(data, path, error)
+    return _checked(document, path)
+
+
+def parse_header(line: bytes, path: Path) -> dict[str, Any]:
+    """The header in a document's first line.
+
+    Raises:
+        SessionCorrupt, SessionTooNew: as `parse`.
+    """
+    try:
+        document = orjson.loads(line.rstrip() + b"]}")
+    except orjson.JSONDecodeError as error:
+        raise corrupt(path, f"its header is not JSON ({error.msg})", 1) from error
+    return _checked(document, path).header
+
+
+def corrupt(path: Path, reason: str, line: int | None = None) -> SessionCorrupt:
+    """The error for a file that is no sound saved conversation."""
+    place = f"{path}, line {line}," if line else f"{path}"
+    msg = f"{place} is not a saved conversation that can be read: {reason}; it was not changed"
+    return SessionCorrupt(msg, path=path, line=line, reason=reason)
+
+
+def is_laid_out(data: bytes, entries: Sequence[Any]) -> bool:
+    """Whether the document has a turn a line, so that line `i + 2` is entry `i`."""
+    lines = len(entries) + 2
+    first = data[: data.find(b"\n")]
+    return data.count(b"\n") == lines and data.endswith(END) and first.endswith(b'"turns":[')
+
+
+def _checked(document: Any, path: Path) -> Snapshot:
     version = document.get("conversation") if isinstance(document, dict) else None
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise corrupt(path, 'it has no format number under "conversation"')
@@ -62,49 +128,256 @@ def parse(data: bytes, path: Path) -> tuple[dict[str, Any], list[Any]]:
     if not isinstance(entries, list):
         raise corrupt(path, 'it has no list under "turns"')
     del document["conversation"]
-    return document, entries
+    return Snapshot(document, entries)
 
 
-def corrupt(path: Path, reason: str, line: int | None = None) -> SessionCorrupt:
-    """The error for a file that is no sound saved conversation."""
-    place = f"{path}, line {line}," if line else f"{path}"
-    msg = f"{place} is not a saved conversation that can be read: {reason}; it was not changed"
-    return SessionCorrupt(msg, path=path, line=line, reason=reason)
+def _parse_torn(data: bytes, path: Path, error: orjson.JSONDecodeError) -> Snapshot:
+    first, found, _ = data.partition(b"\n")
+    if not found or not first.startswith(b"{") or not first.endswith(b"["):
+        raise corrupt(path, f"it is not JSON ({error.msg})", error.lineno) from error
+    header = parse_header(first, path)
+    at = len(first) + 1
+    lines: list[bytes] = []
+    entries: list[Any] = []
+    while at < len(data):
+        end = data.find(b"\n", at)
+        end = len(data) if end < 0 else end
+        line = data[at:end]
+        if line.strip():
+            whole = _entry_in(line)
+            if whole is None:
+                break
+            lines.append(whole[0])
+            entries.append(whole[1])
+        at = end + 1
+    number = data.count(b"\n", 0, at) + 1
+    rest = data[at:]
+    if any(_entry_in(line) for line in rest.split(b"\n")[1:]):
+        reason = "this line is damaged, and whole turns follow it"
+        raise corrupt(path, reason, number) from error
+    return Snapshot(header, entries, Torn(number, tuple(lines), rest))
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Put `data` in the place of the file, durably, so that there is always the old or the new.
+def _entry_in(line: bytes) -> tuple[bytes, dict[str, Any]] | None:
+    """The one object in a line, however the pieces of old and new ends ran together with it."""
+    line = line.strip(b"\0\r ")
+    for before in (b"", b"]", b"]}"):
+        for after in (b"", b",", b",]}", b",]", b"]}", b"]"):
+            if line.startswith(before + b"{") and line.endswith(after):
+                entry = line[len(before) : len(line) - len(after)]
+                with contextlib.suppress(orjson.JSONDecodeError):
+                    value = orjson.loads(entry)
+                    if isinstance(value, dict):
+                        return entry, value
+    return None
 
-    Raises:
-        SaveFailed: if the disk refuses; the old file is as it was.
+
+class Document:
+    """A document in a file.
+
+    Every change expects the file to be as this object last saw it; who changes it holds a lock.
+
+    Args:
+        path: The file.
+        disk: How to write.
     """
-    path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
-    try:
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        self._path = path
+        self._disk = disk
+        self._descriptor: int | None = None
+        self._writable = False
+        self._size = 0
+        self._count = 0
+        self._process = os.getpid()
+        self._unsure = False
+        self.can_grow = False
+        """Whether an append may follow; else the next write is a whole rewrite."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there was a file when it was last read or written."""
+        return self._descriptor is not None
+
+    def read(self) -> Snapshot | None:
+        """What the file says now; None if there is none.
+
+        Needs no lock: a read that is not whole is done again until it is, or nothing changes.
+
+        Raises:
+            SessionCorrupt, SessionTooNew: as `parse`.
+            OSError: if it cannot be read.
+        """
+        self._close()
         try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+            self._descriptor = open_regular(self._path)
+        except OSError as error:
+            if error.errno in (None, errno.ELOOP):
+                raise corrupt(self._path, "it is a link or no regular file") from error
             raise
-        sync_folder(path.parent)
-    except OSError as error:
+        if self._descriptor is None:
+            return None
+        data = read_all(self._descriptor)
+        for _ in range(_PATIENCE):
+            with contextlib.suppress(SessionCorrupt):
+                if parse(data, self._path).torn is None:
+                    break
+            time.sleep(0.002)
+            again = read_all(self._descriptor)
+            if again == data:
+                break
+            data = again
+        try:
+            snapshot = parse(data, self._path)
+        except BaseException:
+            self._close()
+            raise
+        self._process = os.getpid()
+        self._size, self._count = len(data), len(snapshot.entries)
+        self._unsure = False
+        self.can_grow = snapshot.torn is None and is_laid_out(data, snapshot.entries)
+        return snapshot
+
+    def news(self) -> Snapshot | list[Any] | None:
+        """What others wrote since: entries that were added, else the whole; None if nothing.
+
+        Raises:
+            SessionChanged: if the file is gone.
+            SessionCorrupt, SessionTooNew, OSError: as `read`.
+        """
+        if self._descriptor is None:
+            return self.read()
+        try:
+            now = self._path.lstat()
+        except FileNotFoundError as error:
+            raise self._changed("it was deleted") from error
+        before = os.fstat(self._descriptor)
+        if (now.st_dev, now.st_ino) == (before.st_dev, before.st_ino):
+            if now.st_size == self._size:
+                return None
+            if now.st_size > self._size and self.can_grow and (added := self._added(now.st_size)):
+                self._size = now.st_size
+                self._count += len(added)
+                return added
+        return self.read()
+
+    def _added(self, size: int) -> list[Any] | None:
+        start = self._size - len(END)
+        tail = read_at(self._descriptor or 0, size - start, start)
+        if len(tail) != size - start or not tail.endswith(END):
+            return None
+        body = tail[: -len(END)]
+        if self._count:
+            if not body.startswith(b",\n"):
+                return None
+            body = body[1:]
+        with contextlib.suppress(orjson.JSONDecodeError):
+            added = orjson.loads(b"[" + body + b"]")
+            if body.count(b"\n") == len(added):
+                return list(added)
+        return None
+
+    def append(self, entry: bytes) -> None:
+        """Add one turn at the end, durably. The cost does not grow with the document.
+
+        Raises:
+            SessionChanged: if the file is not as it was; nothing was written.
+            OSError: if the disk refuses; the file is as it was.
+        """
+        self._check()
+        descriptor = self._open_for_writing()
+        end = self._size
+        data = (b",\n" if self._count else b"\n") + entry + END
+        try:
+            # What is beyond the old end first: until the old end is overwritten, it still stands.
+            self._disk.write(descriptor, data[len(END) :], end)
+            self._unsure = True
+            self._disk.write(descriptor, data[: len(END)], end - len(END))
+            self._disk.sync(descriptor)
+            self._unsure = False
+        except BaseException:
+            try:
+                if self._unsure:
+                    self._disk.write(descriptor, END, end - len(END))
+                self._disk.truncate(descriptor, end)
+            except OSError:
+                self._unsure = True
+            # After a failed sync nobody knows what is on the disk, whatever reads say.
+            self.can_grow = not self._unsure
+            raise
+        self._size = end - len(END) + len(data)
+        self._count += 1
+
+    def rewrite(self, header: Mapping[str, Any], entries: Sequence[bytes | None]) -> None:
+        """Put a whole new document in the place of the old one, durably and at once.
+
+        Args:
+            header: Its keys but `conversation` and `turns`.
+            entries: The turns. None at position `i`: entry `i` as it stands, byte for byte; this
+                needs `can_grow`.
+
+        Raises:
+            SessionChanged: if the file is not as it was; nothing was written.
+            OSError: if the disk refuses; the file is as it was.
+        """
+        self._check()
+        old: list[bytes] = []
+        if self._descriptor is not None and None in entries:
+            old = read_all(self._descriptor).split(b"\n")[1:-2]
+        lines = [old[i].removesuffix(b",") if e is None else e for i, e in enumerate(entries)]
+        data = dump(header, lines)
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        descriptor = self._disk.write_new(self._path, data, temporary=temporary)
+        self._close()
+        self._descriptor, self._writable = descriptor, True
+        self._size, self._count = len(data), len(entries)
+        # If the folder cannot be synced, nobody knows which of the two files a power cut leaves.
+        self._unsure, self.can_grow = True, False
+        self._disk.sync_folder(self._path.parent)
+        self._unsure, self.can_grow = False, True
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._close()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor, self._writable = self._descriptor, None, False
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _open_for_writing(self) -> int:
+        if not self._writable:
+            descriptor = open_regular(self._path, writable=True)
+            if descriptor is None:
+                raise self._changed("it was deleted")
+            self._close()
+            self._descriptor, self._writable = descriptor, True
+        return self._descriptor or 0
+
+    def _check(self) -> None:
+        """Refuse to write to a file that is not as it was."""
+        if self._process != os.getpid():
+            raise self._changed("this is another process than the one that opened it")
+        try:
+            now = self._path.lstat()
+        except FileNotFoundError as error:
+            if self._descriptor is None:
+                return
+            raise self._changed("it was deleted") from error
+        if self._descriptor is None:
+            raise self._changed("another program made it")
+        ours = os.fstat(self._descriptor)
+        if (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino):
+            raise self._changed("another file is in its place")
+        if self._unsure:
+            return
+        end = read_at(self._descriptor, len(END), self._size - len(END))
+        if now.st_size != self._size or (self.can_grow and end != END):
+            raise self._changed(f"it has {now.st_size} bytes instead of {self._size}")
+
+    def _changed(self, what: str) -> SessionChanged:
         msg = (
-            f"{path} could not be written ({error.strerror or error}); what was there is unchanged"
+            f"{self._path} was changed by something else while it was in use: {what}; nothing was "
+            "written; open the session anew, and save(path) keeps what this object holds"
         )
-        raise SaveFailed(msg, path=path) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in the folder durable, where the system can."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return SessionChanged(msg, path=self._path)

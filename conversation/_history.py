@@ -1,0 +1,156 @@
+"""A conversation's turns and labels: in memory, and on the disk where it is a saved session."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from conversation import _entries, _rendering
+from conversation._journal import InMemory, Journal
+from conversation._turns import Turn
+from conversation.errors import InvalidTurn, SessionLocked
+from conversation.stores import Recovery, State
+from conversation.stores._document import corrupt
+
+_T = TypeVar("_T", bound=Turn)
+
+
+class History:
+    """Turns and labels, changed by one at a time.
+
+    Args:
+        header: The labels: `id`, `created_at`, `title`, `settings`, `metadata`, and what other
+            versions wrote.
+        entries: The turns as they are saved; decoded when they are needed.
+        journal: Where changes go.
+        fetch: Where what an entry names is kept.
+        place: Where the entries came from, for errors.
+        recovered: What was repaired when they were read.
+    """
+
+    def __init__(
+        self,
+        header: Mapping[str, Any],
+        entries: Sequence[Any] = (),
+        *,
+        journal: Journal | None = None,
+        fetch: _entries.Fetch | None = None,
+        place: Path | None = None,
+        recovered: Recovery | None = None,
+    ) -> None:
+        self.header = dict(header)
+        self.recovered = recovered
+        self._entries = list(entries)
+        self._journal = journal or InMemory()
+        self._fetch = fetch
+        self._place = place or Path()
+        self._turns: list[Turn] = []
+        self._prepared: list[_rendering.Prepared] = []
+        self._mutex = threading.RLock()
+        self._is_changing = False
+
+    @property
+    def turns(self) -> list[Turn]:
+        """All turns, oldest first; not to be changed.
+
+        Raises:
+            SessionCorrupt: if an entry is no turn.
+        """
+        if self._entries:
+            decoded = []
+            for number, entry in enumerate(self._entries, len(self._turns) + 1):
+                try:
+                    decoded.append(_entries.turn_from_entry(entry, fetch=self._fetch))
+                except InvalidTurn as error:
+                    raise corrupt(self._place, f"turn {number}: {error}", number + 1) from error
+            self._turns += decoded
+            self._entries = []
+        return self._turns
+
+    @property
+    def prepared(self) -> tuple[_rendering.Prepared, ...]:
+        """The turns, prepared for rendering."""
+        new = self.turns[len(self._prepared) :]
+        self._prepared += map(_rendering.prepare, new)
+        return tuple(self._prepared)
+
+    def __len__(self) -> int:
+        return len(self._turns) + len(self._entries)
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold everything against everybody else, and take in what they wrote before.
+
+        Raises:
+            SessionLocked: if somebody else held it for too long.
+            SessionReadOnly, SessionChanged, SessionCorrupt, SaveFailed: if it cannot be changed.
+        """
+        timeout = self._journal.timeout
+        if not self._mutex.acquire(timeout=-1 if math.isinf(timeout) else timeout):
+            msg = f"another thread uses this conversation (waited {timeout:g} s)"
+            raise SessionLocked(msg, path=self._place)
+        try:
+            if self._is_changing:
+                yield
+                return
+            with self._journal.held():
+                self._is_changing = True
+                try:
+                    self._take_in(self._journal.news())
+                    yield
+                finally:
+                    self._is_changing = False
+        finally:
+            self._mutex.release()
+
+    def add(self, turn: _T) -> _T:
+        """Add a turn at the end; it comes back as it is kept."""
+        turn = self._journal.add(turn, self.turns, self.header)
+        self._turns.append(turn)
+        return turn
+
+    def drop(self, number: int) -> list[Turn]:
+        """Take back the last turns, with what they kept."""
+        kept, dropped = self.turns[:-number], self.turns[-number:]
+        self._journal.rewrite(kept, self.header, ())
+        self._set(kept)
+        self._journal.discard(dropped)
+        return dropped
+
+    def replace(self, changed: Mapping[int, Turn], *, must_save: bool = True) -> None:
+        """Put other turns in the places of some.
+
+        Args:
+            changed: The new turns by their positions.
+            must_save: False: where it cannot be saved, the next write makes up for it.
+        """
+        turns = [changed.get(position, turn) for position, turn in enumerate(self.turns)]
+        self._journal.rewrite(turns, self.header, changed.keys(), must_save=must_save)
+        self._set(turns)
+
+    def relabel(self, name: str, value: Any) -> None:
+        """Change a label."""
+        header = self.header | {name: value}
+        self._journal.rewrite(self.turns, header, ())
+        self.header = header
+
+    def close(self) -> None:
+        """Let go of file handles."""
+        self._journal.close()
+
+    def _take_in(self, news: State | Sequence[Any] | None) -> None:
+        if isinstance(news, State):
+            # The settings in use stay those that this object was opened with.
+            self.header = news.header | {"settings": self.header["settings"]}
+            self.recovered = news.recovered or self.recovered
+            self._set([])
+            self._entries = news.entries
+        elif news is not None:
+            self._entries += news
+
+    def _set(self, turns: Sequence[Turn]) -> None:
+        self._turns, self._entries, self._prepared = list(turns), [], []

@@ -1,0 +1,149 @@
+"""The system calls that put bytes on a disk and keep them there, on each platform.
+
+Everything that can fail for want of room or health of a disk goes through a `Disk`, so that a test
+can let it fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from pathlib import Path
+
+from conversation.errors import SaveFailed
+
+_OPEN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+# A link is not followed, and opening a FIFO hangs nobody.
+_CAREFUL = _OPEN | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+class Disk:
+    """Writes that last.
+
+    Args:
+        fsync: False leaves power cuts to the operating system.
+    """
+
+    def __init__(self, *, fsync: bool = True) -> None:
+        self.fsync = fsync
+
+    def write(self, descriptor: int, data: bytes, at: int) -> None:
+        """All of `data` at that offset."""
+        view = memoryview(data)
+        while view:
+            if hasattr(os, "pwrite"):
+                done = os.pwrite(descriptor, view, at)
+            else:
+                os.lseek(descriptor, at, os.SEEK_SET)
+                done = os.write(descriptor, view)
+            view = view[done:]
+            at += done
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cut the file to that size."""
+        os.ftruncate(descriptor, size)
+
+    def sync(self, descriptor: int) -> None:
+        """Wait until the file's bytes are on the disk itself."""
+        if not self.fsync:
+            return
+        if sys.platform == "darwin":
+            import fcntl
+
+            # fsync there leaves the bytes in the drive's cache.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+                return
+        getattr(os, "fdatasync", os.fsync)(descriptor)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Wait until the folder's names are on the disk itself."""
+        if not self.fsync or os.name == "nt":
+            return
+        descriptor = os.open(folder, os.O_RDONLY | _OPEN)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Give a file the name of another, which is gone then."""
+        source.replace(target)
+
+    def create(self, path: Path, mode: int) -> int:
+        """A new, empty file; what had that name before is removed."""
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _CAREFUL, mode)
+
+    def write_new(self, path: Path, data: bytes, *, temporary: Path, mode: int = 0o600) -> int:
+        """A file with this content, there whole and for good, or not at all.
+
+        Returns:
+            Its descriptor, open for reading and writing.
+        """
+        descriptor = self.create(temporary, mode)
+        try:
+            self.write(descriptor, data, 0)
+            self.sync(descriptor)
+            self.replace(temporary, path)
+        except BaseException:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        return descriptor
+
+
+def open_regular(path: Path, *, writable: bool = False) -> int | None:
+    """A descriptor of a regular file; None if there is no file.
+
+    Raises:
+        OSError: if it is a link, a folder, a FIFO or the like, or cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | _CAREFUL)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is no regular file")
+    return descriptor
+
+
+def read_all(descriptor: int) -> bytes:
+    """Everything in the file, from its beginning."""
+    pieces, at = [], 0
+    while piece := read_at(descriptor, 1 << 20, at):
+        pieces.append(piece)
+        at += len(piece)
+    return b"".join(pieces)
+
+
+def read_at(descriptor: int, size: int, at: int) -> bytes:
+    """Up to `size` bytes from that offset."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, size, at)
+    os.lseek(descriptor, at, os.SEEK_SET)
+    return os.read(descriptor, size)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` in the place of any file, durably, so that there is always the old or the new.
+
+    Raises:
+        SaveFailed: if the disk refuses; the old file is as it was.
+    """
+    path = Path(os.path.realpath(path))
+    disk = Disk()
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        os.close(disk.write_new(path, data, temporary=temporary, mode=0o666))
+        disk.sync_folder(path.parent)
+    except OSError as error:
+        msg = (
+            f"{path} could not be written ({error.strerror or error}); what was there is unchanged"
+        )
+        raise SaveFailed(msg, path=path) from error

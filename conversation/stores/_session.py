@@ -1,0 +1,329 @@
+"""One session in files: its lock, its document, and the files that its turns name."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from conversation._inputs import Data, Stored
+from conversation.errors import (
+    AudioFileMissing,
+    InvalidTurn,
+    SaveFailed,
+    SessionError,
+    SessionLocked,
+    SessionNotFound,
+)
+from conversation.stores import Recovery, State
+from conversation.stores._disk import Disk, open_regular, read_all
+from conversation.stores._document import Document, Snapshot, corrupt
+
+log = logging.getLogger("conversation")
+
+_POLL = 0.01
+"""Seconds between two looks at a lock that somebody else holds."""
+
+_BARE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+
+
+@attrs.frozen
+class StoredFile(Stored):
+    """A turn's bytes in a session's folder.
+
+    Attributes:
+        path: The file.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The file's bare name."""
+        return self.path.name
+
+    def read(self) -> bytes:
+        """The file's bytes.
+
+        Raises:
+            AudioFileMissing: if it is gone, or no regular file of the folder any more.
+        """
+        descriptor = None
+        with contextlib.suppress(OSError):
+            if not self.path.parent.is_symlink():
+                descriptor = open_regular(self.path)
+        if descriptor is None:
+            msg = f"the file {self.path} is gone; the turn's words are still there"
+            raise AudioFileMissing(msg, path=self.path)
+        try:
+            return read_all(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class FileSession:
+    """One session of a `FileStore`.
+
+    Args:
+        place: Its document.
+        session_id: What it is opened by.
+        disk: How to write.
+        keep_sound: As in `FileStore`.
+    """
+
+    def __init__(self, place: Path, session_id: str, disk: Disk, keep_sound: str) -> None:
+        self.id = session_id
+        self.place = place
+        self._folder = place.with_name(f"{place.name.removesuffix('.json')}.audio")
+        self._lock = self._folder.with_suffix(".lock")
+        self._disk = disk
+        self._keep_sound = keep_sound
+        self._document = Document(self.place, disk)
+        self._descriptor: int | None = None
+        self._process = os.getpid()
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether `append` is possible; else the next write is a whole one."""
+        return self._document.can_grow
+
+    # --- the lock ------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def locked(self, timeout: float) -> Iterator[None]:
+        """Hold the session against all other processes, threads and objects.
+
+        Raises:
+            SessionLocked: if somebody else held it for `timeout` seconds.
+            SaveFailed: if the lock's file cannot be made.
+        """
+        deadline = time.monotonic() + timeout
+        while not self.try_lock():
+            if time.monotonic() >= deadline:
+                msg = (
+                    f"session {self.id!r} is in use by another process, thread or object (waited "
+                    f"{timeout:g} s); finish there first, or pass read_only=True"
+                )
+                raise SessionLocked(msg, path=self.place)
+            time.sleep(_POLL)
+        try:
+            yield
+        finally:
+            self.unlock()
+
+    def try_lock(self) -> bool:
+        """Take the lock if it is free."""
+        import filelock
+
+        if self._process != os.getpid():
+            # A forked child shares its parent's lock, and must have its own.
+            self._close_lock()
+            self._process = os.getpid()
+        try:
+            while True:
+                if self._descriptor is None:
+                    self._make_folder(self._lock.parent)
+                    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+                    self._descriptor = os.open(
+                        self._lock, flags | getattr(os, "O_CLOEXEC", 0), 0o600
+                    )
+                if not filelock.lock_descriptor(self._descriptor, blocking=False):
+                    return False
+                if os.fstat(self._descriptor).st_nlink:
+                    return True
+                self._close_lock()  # who deleted the session has removed this lock
+        except OSError as error:
+            raise self._failed(self._lock, error) from error
+
+    def unlock(self) -> None:
+        """Let others have it."""
+        import filelock
+
+        if self._descriptor is not None and self._process == os.getpid():
+            filelock.unlock_descriptor(self._descriptor)
+
+    def _close_lock(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    # --- the document --------------------------------------------------------------------------
+
+    def read(self, *, repair: bool) -> State | None:
+        """What the session says; None if it was never written.
+
+        Args:
+            repair: Put a torn end aside and make the file whole; this needs the lock.
+
+        Raises:
+            SessionCorrupt, SessionTooNew: if it is no sound session; it is not changed.
+            SaveFailed: if the repair cannot be written.
+        """
+        return self._state(self._document.read(), repair=repair)
+
+    def news(self) -> State | list[Any] | None:
+        """What others wrote since; needs the lock.
+
+        Raises:
+            SessionChanged: if the session is gone.
+            SessionCorrupt, SessionTooNew, SaveFailed: as `read`.
+        """
+        news = self._document.news()
+        return self._state(news, repair=True) if isinstance(news, Snapshot) else news
+
+    def append(self, entry: bytes) -> None:
+        """Add a turn, durably, or change nothing."""
+        with self._writing():
+            self._document.append(entry)
+
+    def rewrite(self, header: Mapping[str, Any], entries: Sequence[bytes | None]) -> None:
+        """Change everything, durably, or nothing. None: the entry at this position, as it is."""
+        with self._writing():
+            self._make_folder(self.place.parent)
+            self._document.rewrite(header, entries)
+
+    def _state(self, snapshot: Snapshot | None, *, repair: bool) -> State | None:
+        if snapshot is None:
+            return None
+        said = snapshot.header.get("id")
+        if said != self.id:
+            reason = f"it is the session {said!r}, not {self.id!r} (a copied or renamed file?)"
+            raise corrupt(self.place, reason)
+        torn = snapshot.torn
+        if torn is None:
+            return State(snapshot.header, snapshot.entries)
+        put_aside = None
+        if not repair:
+            # Perhaps somebody is in the middle of writing it: what comes next is read anew.
+            self._document.close()
+        if repair:
+            with self._writing():
+                if torn.rest:
+                    put_aside = self._folder.with_suffix(f".torn-{os.urandom(4).hex()}")
+                    os.close(self._write(put_aside, torn.rest))
+                self._document.rewrite(snapshot.header, torn.lines)
+        log.warning(
+            "session %r: the last write was cut off at line %d; %d bytes were %s",
+            self.id,
+            torn.line,
+            len(torn.rest),
+            f"put aside as {put_aside}" if put_aside else "left where they are",
+        )
+        recovery = Recovery(torn.line, len(torn.rest), put_aside)
+        return State(snapshot.header, snapshot.entries, recovery)
+
+    # --- sound, images and files ---------------------------------------------------------------
+
+    def keep(self, data: Data, suffix: str, number: int, *, spoken: bool = False) -> Data:
+        """Put a turn's bytes into a file of their own, durably.
+
+        Args:
+            data: The bytes, or what is already kept somewhere.
+            suffix: Of the file's name.
+            number: Of the turn, for people who look at the folder.
+            spoken: Whether they are a spoken answer.
+
+        Returns:
+            The file; or what was given, where `keep_sound` says that it is not kept.
+
+        Raises:
+            SaveFailed: if the disk refuses.
+        """
+        if self._is_here(data):
+            return data
+        if self._keep_sound == "none" or (spoken and self._keep_sound == "user"):
+            return data
+        content = data if isinstance(data, bytes) else data.read()
+        name = f"{number:04}-{os.urandom(4).hex()}.{suffix}"
+        with self._writing():
+            if not self._folder.is_dir() or self._folder.is_symlink():
+                self._make_folder(self._folder)
+                self._disk.sync_folder(self._folder.parent)
+            os.close(self._write(self._folder / name, content))
+        return StoredFile(self._folder / name)
+
+    def fetch(self, name: str) -> StoredFile:
+        """The file of this name in the session's folder, which need not be there.
+
+        Raises:
+            InvalidTurn: if it is no bare file name.
+        """
+        if not _BARE_NAME.fullmatch(name):
+            raise InvalidTurn(
+                f"a turn's file is a bare name, such as 0002-7f3a91c4.wav, not {name!r}"
+            )
+        return StoredFile(self._folder / name)
+
+    def discard(self, kept: Sequence[Stored]) -> None:
+        """Remove files that no turn names any more; what cannot be removed stays."""
+        for stored in kept:
+            if self._is_here(stored):
+                with contextlib.suppress(OSError):
+                    (self._folder / stored.name).unlink()
+
+    def _is_here(self, data: Data) -> bool:
+        return isinstance(data, StoredFile) and data.path.parent == self._folder
+
+    # --- the end -------------------------------------------------------------------------------
+
+    def not_found(self) -> SessionNotFound:
+        """The error for a session that is not there."""
+        msg = (
+            f"there is no session {self.id!r} in {self.place.parent}; list() shows those there are"
+        )
+        return SessionNotFound(msg, path=self.place)
+
+    def remove(self) -> None:
+        """Delete the session with all that it keeps; needs the lock."""
+        try:
+            self.place.unlink()
+        except FileNotFoundError as error:
+            raise self.not_found() from error
+        except OSError as error:
+            raise self._failed(self.place, error) from error
+        with self._writing():
+            if self._folder.is_symlink():
+                self._folder.unlink()
+            else:
+                shutil.rmtree(self._folder, ignore_errors=True)
+            self._disk.sync_folder(self.place.parent)
+            self._lock.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of file handles."""
+        self._document.close()
+        self._close_lock()
+
+    def _write(self, path: Path, data: bytes) -> int:
+        temporary = path.with_name(f".{self.place.name}.part.tmp")
+        descriptor = self._disk.write_new(path, data, temporary=temporary)
+        self._disk.sync_folder(path.parent)
+        return descriptor
+
+    @staticmethod
+    def _make_folder(folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.is_symlink():
+            raise OSError(f"{folder} is a link")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except SessionError:
+            raise
+        except OSError as error:
+            raise self._failed(self.place, error) from error
+
+    def _failed(self, path: Path, error: OSError) -> SaveFailed:
+        why = error.strerror or str(error)
+        msg = f"session {self.id!r} could not be saved ({why}: {path}); nothing was changed"
+        return SaveFailed(msg, path=path)

@@ -1,0 +1,184 @@
+"""`FileStore`: sessions as files in a folder of this machine.
+
+::
+
+    retriever.json        the session: one JSON document, one turn a line
+    retriever.audio/      its sound, images and files: 0002-7f3a91c4.wav, playable
+    retriever.lock        held during a change or an exchange
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from conversation.errors import (
+    InvalidSetting,
+    SessionError,
+)
+from conversation.stores import SessionInfo
+from conversation.stores._disk import Disk, open_regular, read_all, read_at
+from conversation.stores._document import parse, parse_header
+from conversation.stores._session import FileSession
+
+log = logging.getLogger("conversation")
+
+_POLL = 0.01
+"""Seconds between two looks at a lock that somebody else holds."""
+
+_SAFE = re.compile(r"[A-Za-z0-9_@-]|(?<=.)\.(?=.)")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+_BARE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+_LONGEST = 150
+
+
+class FileStore:
+    """Sessions as files: each a JSON document that other programs can read, its sound beside it.
+
+    For one host and a local disk. Folders are made with mode 0700, files with 0600.
+
+    Args:
+        root: The folder. None: `$CONVERSATION_HOME`, else the user's data folder.
+        fsync: False leaves power cuts to the operating system; kills are survived either way.
+        keep_sound: `"all"`; `"user"`: no spoken answers; `"none"`: no sound at all. What is not
+            kept stays in the memory of the object that has it, and is later sent as its words.
+    """
+
+    def __init__(
+        self, root: str | Path | None = None, *, fsync: bool = True, keep_sound: str = "all"
+    ) -> None:
+        if keep_sound not in ("all", "user", "none"):
+            msg = f'keep_sound is "all", "user" or "none", not {keep_sound!r}'
+            raise InvalidSetting(msg)
+        self.root = Path(root) if root is not None else default_root()
+        self.keep_sound = keep_sound
+        self._disk = Disk(fsync=fsync)
+
+    def __repr__(self) -> str:
+        return f"FileStore({str(self.root)!r})"
+
+    def session(self, session_id: str) -> FileSession:
+        """The session of this id, whether it exists or not. `Conversation.open` uses it.
+
+        Raises:
+            InvalidSetting: if the id is not text of 1 to 128 UTF-8 bytes without control
+                characters.
+        """
+        place = self.root / f"{file_name(session_id)}.json"
+        return FileSession(place, session_id, self._disk, self.keep_sound)
+
+    def list(self) -> Sequence[SessionInfo]:
+        """All sessions, last written first. Reads only the first line of each.
+
+        A file that is no session is passed over, with a log warning.
+        """
+        found = []
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.root) as entries:
+            for entry in entries:
+                if entry.name.endswith(".json") and not entry.name.startswith("."):
+                    info = _info(Path(entry.path))
+                    if info is not None:
+                        found.append(info)
+        return sorted(found, key=lambda info: info.updated_at, reverse=True)
+
+    def delete(self, session_id: str, *, timeout: float = 60.0) -> None:
+        """Remove a session with its sound.
+
+        Raises:
+            SessionNotFound: if there is none.
+            SessionLocked: if it is in use for longer than `timeout` seconds.
+            SaveFailed: if the disk refuses.
+        """
+        session = self.session(session_id)
+        if not session.place.exists():
+            raise session.not_found()
+        with contextlib.closing(session), session.locked(timeout):
+            session.remove()
+
+
+def default_root() -> Path:
+    """`$CONVERSATION_HOME`, else `conversation/sessions` in the user's data folder."""
+    home = os.environ.get("CONVERSATION_HOME")
+    if home:
+        return Path(home)
+    import platformdirs
+
+    return platformdirs.user_data_path("conversation") / "sessions"
+
+
+def file_name(session_id: str) -> str:
+    """The file name of a session, without its suffix: the id, percent-encoded.
+
+    Raises:
+        InvalidSetting: as `FileStore.session`.
+    """
+    if not isinstance(session_id, str):
+        raise InvalidSetting(f"a session's id is text, not {type(session_id).__name__}")
+    size = len(session_id.encode(errors="replace"))
+    if not 1 <= size <= 128 or not _is_plain(session_id):
+        msg = (
+            f"a session's id has 1 to 128 UTF-8 bytes and no control characters; "
+            f"{session_id[:40]!r} has {size} bytes"
+        )
+        raise InvalidSetting(msg)
+    name = "".join(
+        char if _SAFE.match(session_id, at) else "".join(f"%{byte:02X}" for byte in char.encode())
+        for at, char in enumerate(session_id)
+    )
+    if _DEVICE.match(name):
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    if len(name) > _LONGEST:
+        # File systems take some 255 bytes; the id itself stands in the header.
+        digest = hashlib.sha256(session_id.encode()).hexdigest()[:24]
+        name = f"{name[:_LONGEST]}~{digest}"
+    return name
+
+
+def _is_plain(text: str) -> bool:
+    return not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for char in text) and not any(
+        0xD800 <= ord(char) < 0xE000 for char in text
+    )
+
+
+def _info(path: Path) -> SessionInfo | None:
+    try:
+        descriptor = open_regular(path)
+        if descriptor is None:
+            return None
+        try:
+            status = os.fstat(descriptor)
+            line = read_at(descriptor, 4096, 0).partition(b"\n")[0]
+            if not line.endswith(b"["):
+                # A long header, or another layout.
+                line = read_all(descriptor)
+                header = parse(line, path).header
+            else:
+                header = parse_header(line, path)
+        finally:
+            os.close(descriptor)
+    except (OSError, SessionError) as error:
+        log.warning("%s is passed over: %s", path, error)
+        return None
+    session_id, title = header.get("id"), header.get("title")
+    if not isinstance(session_id, str):
+        log.warning("%s is passed over: it names no session", path)
+        return None
+    return SessionInfo(
+        id=session_id,
+        title=title if isinstance(title, str) else None,
+        created_at=_time(header.get("created_at")),
+        updated_at=datetime.fromtimestamp(status.st_mtime, UTC),
+        size=status.st_size,
+    )
+
+
+def _time(value: object) -> datetime | None:
+    with contextlib.suppress(ValueError):
+        return datetime.fromisoformat(value) if isinstance(value, str) else None
+    return None
