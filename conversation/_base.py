@@ -40,6 +40,9 @@ class Base:
         clock: Callable[[], float] = time.time,
         expiry_margin: float = 30.0,
     ) -> None:
+        if type(client).__name__.startswith("Async"):
+            msg = f"client is an openai.OpenAI here, not {type(client).__name__}"
+            raise InvalidSetting(msg)
         self._client = client
         self._clock = clock
         self._settings = _settings.Settings(
@@ -120,8 +123,8 @@ class Base:
             InvalidCompletion: if there is no answer in it, or more than one (`n` above 1).
         """
         whole = _completion.completion_object(completion)
-        turn = self._added(_completion.turn_from_completion(whole, self._asked))
         skew = _completion.skew_of(whole, self._asked)
+        turn = self._added(_completion.turn_from_completion(whole, self._asked))
         if skew is not None:
             self._skew = skew
         self._asked = attrs.evolve(self._asked, sent_at=None)
@@ -146,7 +149,7 @@ class Base:
         """Add a turn that was made before, such as one of another conversation.
 
         Raises:
-            InvalidTurn: if it is empty or no turn.
+            InvalidTurn: if it is no turn, or one of the user or the system without content.
             UnknownToolCall: if it answers a call that is not open.
         """
         return self._added(turn)

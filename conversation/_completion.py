@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -55,6 +54,8 @@ def turn_from_completion(completion: Mapping[str, Any], asked: Asked) -> Assista
     """
     message, finish_reason = _one_answer(completion.get("choices"))
     entry = {**message, "role": "assistant", "finish_reason": finish_reason}
+    if completion.get("interrupted"):
+        entry["interrupted"] = True
     entry |= {key: completion[key] for key in ("model", "usage") if completion.get(key)}
     try:
         turn = _entries.assistant_turn(entry, sound_format=asked.audio_format)
@@ -71,32 +72,30 @@ def skew_of(completion: Mapping[str, Any], asked: Asked) -> float | None:
     if asked.sent_at is None or isinstance(created, bool) or not isinstance(created, int | float):
         return None
     # Beyond 1e11 it counts milliseconds; the clock may be off by years, but not by millennia.
-    return created - asked.sent_at if math.isfinite(created) and 0 < created < 1e11 else None
+    return created - asked.sent_at if 0 < created < 1e11 else None
 
 
-def _one_answer(choices: object) -> tuple[Mapping[str, Any], object]:
+def _one_answer(choices: Any) -> tuple[Mapping[str, Any], object]:
     found = (
-        [choice for choice in choices if isinstance(choice, Mapping)]
-        if isinstance(choices, list | tuple)
-        else []
+        [c for c in choices if isinstance(c, Mapping)] if isinstance(choices, list | tuple) else []
     )
-    messages = [choice.get("message") for choice in found]
-    answers = [message for message in messages if isinstance(message, Mapping)]
-    if not answers or len(answers) != len(messages):
+    messages = [m for m in (c.get("message") for c in found) if isinstance(m, Mapping)]
+    if not messages or len(messages) != len(choices):
         msg = (
             "the completion has no choices with a message, so there is no answer to keep; pass "
             "what chat.completions.create returned, not a part of it"
         )
         raise InvalidCompletion(msg)
-    first = answers[0]
-    for key in ("audio", "content"):
-        if sum(1 for answer in answers if answer.get(key)) > 1:
-            msg = (
-                f"the completion has {len(answers)} answers; a conversation has one for each turn: "
-                "ask with n=1"
-            )
-            raise InvalidCompletion(msg)
-    spoken = next((answer["audio"] for answer in answers if answer.get("audio")), None)
-    if spoken is not None and not first.get("audio"):
-        first = {**first, "audio": spoken}
-    return first, found[0].get("finish_reason")
+    # Some servers give words and sound a choice each; two of a kind are two answers.
+    answer: dict[str, Any] = {}
+    for message in messages:
+        for key, value in message.items():
+            if key in ("content", "audio", "tool_calls", "refusal") and value and answer.get(key):
+                msg = (
+                    f"the completion has {len(messages)} answers; a conversation has one for each "
+                    "turn: ask with n=1"
+                )
+                raise InvalidCompletion(msg)
+            if not answer.get(key):
+                answer[key] = value
+    return answer, found[0].get("finish_reason")

@@ -17,7 +17,7 @@ from conversation._history import History
 from conversation._inputs import Part
 from conversation._journal import Saved, inlined
 from conversation._turns import AssistantTurn
-from conversation.errors import InvalidTurn, SaveFailed, SessionNotFound
+from conversation.errors import InvalidTurn, SaveFailed, SessionChanged, SessionNotFound
 from conversation.stores import Store, _document
 from conversation.stores._disk import replace_file
 from conversation.stores.files import FileStore
@@ -66,14 +66,14 @@ class Conversation(Base):
                 or cannot be written as JSON.
         """
         request = self._settings.request(options)
-        speaks = _settings.asks_for_sound(request)
-        audio_format = request["audio"].get("format") if speaks else None
-        return {**request, "messages": self._sending(speaks=speaks, audio_format=audio_format)}
+        sound = request["audio"] if _settings.asks_for_sound(request) else {}
+        self._asked = _completion.Asked(self._clock(), sound.get("format"), speaks=bool(sound))
+        return {**request, "messages": self._sending()}
 
     def messages(self) -> list[_wire.Message]:
         """The messages alone, as `request` sends them now."""
-        speaks = "audio" in self._settings.modalities
-        return self._sending(speaks=speaks, audio_format=self._settings.audio_format)
+        self._asked = attrs.evolve(self._asked, sent_at=self._clock())
+        return self._sending()
 
     def render(self) -> _rendering.Rendering:
         """What the next request would send, with each message's turn and why it took its form."""
@@ -103,6 +103,8 @@ class Conversation(Base):
             if not dead:
                 return False
             self._heals += 1
+            # What is given up next must have been sent again.
+            self._sent = ((), at)
             lost = {
                 position: without_voice(turn)
                 for position, turn in enumerate(self._history.turns)
@@ -113,11 +115,8 @@ class Conversation(Base):
         log.info("the server lost %d audio id(s); their transcripts are sent instead", len(dead))
         return True
 
-    def _sending(self, *, speaks: bool, audio_format: str | None) -> list[_wire.Message]:
-        """The messages of a request that is sent now, noted for its answer."""
-        now = self._clock()
-        self._asked = _completion.Asked(now, audio_format, speaks)
-        at, prepared = self._moment(now), self._history.prepared
+    def _sending(self) -> list[_wire.Message]:
+        at, prepared = self._moment(self._clock()), self._history.prepared
         self._sent = (prepared, at)
         return _rendering.messages(prepared, self._settings.instructions, at)
 
@@ -147,8 +146,8 @@ class Conversation(Base):
             turn = self.add_user(*content)
             try:
                 return self._exchanged(client, options)
-            except SaveFailed as error:
-                error.add_note("the answer came: add(error.turn) keeps it once there is room")
+            except (SaveFailed, SessionChanged) as error:
+                error.add_note("the answer came and is in error.turn; add(error.turn) keeps it")
                 raise
             except Exception as error:
                 if _client.is_refused(error) and self._history.turns[-1] is turn:

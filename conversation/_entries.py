@@ -7,8 +7,6 @@ message. What has no field in a turn stays in its `extra`.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -30,13 +28,16 @@ from conversation._turns import (
     Usage,
     UserTurn,
 )
-from conversation._wire import base64_text, part_message, tool_call_entry
+from conversation._wire import base64_text, bytes_from_base64, part_message, tool_call_entry
 from conversation.errors import InvalidTurn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 log = logging.getLogger("conversation")
+
+TOKENS_PER_SECOND = 20
+"""Audio tokens of a spoken answer, as the API counts them."""
 
 _T = TypeVar("_T", bound=Turn)
 
@@ -270,7 +271,8 @@ def _user_part(part: object, fetch: Fetch | None) -> Part:
     if kind == "file":
         body = _required_object(part, kind)
         if "file_id" in body:
-            return FileInput(file_id=_required_text(body, "file_id"))
+            file_id = _required_text(body, "file_id")
+            return FileInput(filename=_text(body.get("filename")), file_id=file_id)
         data = _fetched(body, fetch)
         if data is None:
             text = _required_text(body, "file_data")
@@ -309,23 +311,25 @@ def _audio(
     audio: Mapping[str, Any], sound_format: str | None, usage: Usage | None, fetch: Fetch | None
 ) -> AssistantAudio:
     data: Data | None = _fetched(audio, fetch) or _sound_bytes(audio.get("data"))
-    found = _sound.format_of(data) if isinstance(data, bytes) else None
     named = audio.get("format") or sound_format
-    audio_format = found or (named if data and named in _sound.FORMATS else None)
     duration = _number(audio.get("duration"))
-    if duration is None and isinstance(data, bytes):
-        duration = _sound.duration_of(data, audio_format)
-        if duration is None and usage and usage.completion_audio_tokens:
-            duration = usage.completion_audio_tokens / 20
+    if duration is None and data and usage and usage.completion_audio_tokens:
+        duration = _told_duration(data, named) or usage.completion_audio_tokens / TOKENS_PER_SECOND
     return AssistantAudio(
         id=_text(audio.get("id")),
-        expires_at=_number(audio.get("expires_at")),
+        expires_at=_number(audio.get("expires_at")) or None,
         transcript=_text(audio.get("transcript")),
         data=data,
-        format=audio_format,
+        format=named if named in _sound.FORMATS else None,
         duration=duration,
         lost=audio.get("lost") is True,
     )
+
+
+def _told_duration(data: Data, named: str | None) -> float | None:
+    if not isinstance(data, bytes):
+        return None
+    return _sound.duration_of(data, _sound.format_of(data) or named)
 
 
 def _sound_bytes(data: object) -> bytes | None:
@@ -341,14 +345,19 @@ def _sound_bytes(data: object) -> bytes | None:
 
 
 def _tool_calls(calls: object) -> Iterator[ToolCall]:
+    taken: set[str] = set()
     for position, call in enumerate(calls if isinstance(calls, list | tuple) else ()):
-        kind = call.get("type") if isinstance(call, Mapping) else None
-        kind = kind if isinstance(kind, str) else "function"
-        body = _required_object(call, "custom" if kind == "custom" else "function")
-        arguments = body.get("input" if kind == "custom" else "arguments")
+        is_custom = isinstance(call, Mapping) and call.get("type") == "custom"
+        body = _required_object(call, "custom" if is_custom else "function")
+        arguments = body.get("input" if is_custom else "arguments")
         if not isinstance(arguments, str):
             arguments = "{}" if arguments is None else json_text(arguments)
+        # Answers find their calls by id, so each has one of its own, whatever the server sent.
         call_id = _text(call.get("id")) or f"call_{position}"
+        while call_id in taken:
+            call_id += "_"
+        taken.add(call_id)
+        kind = "custom" if is_custom else "function"
         yield ToolCall(call_id, _required_text(body, "name"), arguments, kind)
 
 
@@ -393,9 +402,9 @@ def _count(value: object) -> int:
 def _time(value: object) -> datetime | None:
     try:
         time = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
+        return time.astimezone(UTC) if time and time.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return time.astimezone(UTC) if time and time.tzinfo else None
 
 
 def _required_text(body: object, key: str) -> str:
@@ -424,7 +433,7 @@ def _is_base64_url(url: str) -> bool:
 
 def _decoded(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
+        return bytes_from_base64(text)
+    except ValueError as error:
         msg = f"expected base64, got {text[:24]!r}…: {error}"
         raise InvalidTurn(msg) from error

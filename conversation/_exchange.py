@@ -14,8 +14,6 @@ from conversation._turns import AssistantTurn
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Sequence
 
-MAX_HEALS = 2
-
 _NAMED_ID = re.compile(r"audio_[A-Za-z0-9]+")
 _NAMED_MESSAGE = re.compile(r"messages\.?\[(\d+)\]")
 
@@ -57,30 +55,26 @@ def dead_ids(
         error: What came instead of a completion.
         sent: For each message that was sent, the audio id in it.
         known: The ids that the history still believes in.
-        heals: How often this exchange was healed before. The second time gives up every id that
-            was sent, the third time none.
+        heals: How often this exchange was healed before. From the second time on, every id that
+            was sent is given up; then none is left, so a third time finds nothing.
     """
-    text = _text_of(error)
-    if heals >= MAX_HEALS or not _is_audio_not_found(error, text):
+    text = f"{error} {getattr(error, 'body', None)}"
+    named = {audio_id for audio_id in _NAMED_ID.findall(text) if audio_id in known}
+    if not _is_audio_not_found(error, text, named):
         return set()
-    if heals == 0:
-        if named := set(_NAMED_ID.findall(text)) & set(known):
-            return named
-        position = _NAMED_MESSAGE.search(str(getattr(error, "param", None) or text))
-        if position and int(position[1]) < len(sent):
-            blamed = sent[int(position[1])]
-            if blamed is not None:
-                return {blamed}
-    return {audio_id for audio_id in sent if audio_id is not None}
+    everything = {audio_id for audio_id in sent if audio_id is not None and audio_id in known}
+    if heals:
+        return everything
+    if named:
+        return named
+    position = _NAMED_MESSAGE.search(str(getattr(error, "param", None) or text))
+    blamed = sent[int(position[1])] if position and int(position[1]) < len(sent) else None
+    return {blamed} if blamed is not None and blamed in known else everything
 
 
-def _is_audio_not_found(error: BaseException, text: str) -> bool:
+def _is_audio_not_found(error: BaseException, text: str, named: Collection[str]) -> bool:
+    if getattr(error, "code", None) == "audio_not_found":
+        return True
     # Gateways wrap the error, and then its code is found only in the text.
-    return getattr(error, "code", None) == "audio_not_found" or (
-        isinstance(getattr(error, "status_code", None), int)
-        and ("audio_not_found" in text or re.search(r"audio_\w+ not found", text) is not None)
-    )
-
-
-def _text_of(error: BaseException) -> str:
-    return f"{error} {getattr(error, 'body', None)}"
+    is_answer = hasattr(error, "status_code") or hasattr(error, "body")
+    return is_answer and ("audio_not_found" in text or (bool(named) and "not found" in text))

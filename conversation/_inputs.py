@@ -135,6 +135,9 @@ class AudioInput:
                 raise UnsupportedAudio(msg)
             return
         found = _sound.format_of(self.data)
+        if found == "wav" and not _sound.duration_of(self.data, found):
+            msg = f"this WAV file ({len(self.data)} bytes) has no samples in it"
+            raise UnsupportedAudio(msg)
         if found not in ("wav", "mp3"):
             what = f"{found} sound" if found else f"no sound file, it begins {self.data[:12]!r}"
             msg = (
@@ -174,7 +177,7 @@ class AudioInput:
                 f"16-bit samples are two bytes each; {len(data)} bytes hold no whole number of them"
             )
             raise UnsupportedAudio(msg)
-        if not isinstance(rate, int) or not 0 < rate <= 768_000:
+        if isinstance(rate, bool) or not isinstance(rate, int) or not 0 < rate <= 768_000:
             msg = f"rate is samples a second (Hz), such as 24000; got {rate!r}"
             raise UnsupportedAudio(msg)
         return cls(_sound.wav_from_pcm(data, rate), transcript=transcript)
@@ -225,6 +228,10 @@ def _image(data: Data | str) -> Data | str:
     return data
 
 
+def _detail(detail: str | None) -> str | None:
+    return as_optional_text(detail) or None
+
+
 @attrs.frozen
 class ImageInput:
     """A picture that the user shows: a part of a user turn.
@@ -240,7 +247,7 @@ class ImageInput:
     data: Data | str = attrs.field(
         repr=lambda data: shown(data) if isinstance(data, str) else size_of(data), converter=_image
     )
-    detail: str | None = attrs.field(default=None, converter=as_optional_text)
+    detail: str | None = attrs.field(default=None, converter=_detail)
 
     @classmethod
     def from_file(cls, path: str | Path, detail: str | None = None) -> ImageInput:

@@ -18,7 +18,7 @@ import orjson
 from conversation._entries import entry_from_turn, with_data
 from conversation._inputs import Data, NotKept, Stored
 from conversation._turns import AssistantTurn, Turn
-from conversation.errors import AudioFileMissing, SaveFailed, SessionReadOnly
+from conversation.errors import AudioFileMissing, SaveFailed, SessionChanged, SessionReadOnly
 from conversation.stores import State, StoredSession
 
 log = logging.getLogger("conversation")
@@ -138,11 +138,9 @@ class Saved:
                 self._session.append(line)
             else:
                 self._rewrite([*self._lines(before, ()), line], header)
-        except SaveFailed as error:
+        except (SaveFailed, SessionChanged) as error:
             error.turn = turn
-            if self._session.can_grow:
-                # It is certain that nothing on the disk names them.
-                self._session.discard(files)
+            self._session.discard(files)
             raise
         return kept
 

@@ -46,26 +46,30 @@ def merged(known: dict[str, Any], left: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def json_text(value: object) -> str:
-    """JSON of what a server sent; what strict JSON cannot hold becomes text inside it."""
+    """JSON of what a server sent; what strict JSON cannot hold becomes text inside it.
+
+    Keys are sorted, so that equal objects are equal texts.
+    """
+    return orjson.dumps(_holdable(value, 50), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _holdable(value: object, levels: int) -> object:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, Mapping) and levels:
+        return {clean_text(str(key)): _holdable(v, levels - 1) for key, v in value.items()}
+    if isinstance(value, list | tuple) and levels:
+        return [_holdable(inner, levels - 1) for inner in value]
     try:
-        # Sorted, so that equal objects are equal texts.
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-    except orjson.JSONEncodeError:
-        if isinstance(value, dict):
-            pairs = ((clean_text(str(key)), inner) for key, inner in value.items())
-            return (
-                "{" + ",".join(f"{_quoted(key)}:{json_text(inner)}" for key, inner in pairs) + "}"
-            )
-        if isinstance(value, str):
-            return _quoted(clean_text(value))
-        try:
-            return _quoted(json.dumps(value, default=repr))
-        except (ValueError, RecursionError):
-            return _quoted(f"a {type(value).__name__} too deep to write down")
-
-
-def _quoted(text: str) -> str:
-    return orjson.dumps(text).decode()
+        return clean_text(json.dumps(value, default=repr))
+    except (ValueError, RecursionError):
+        return f"[a {type(value).__name__} too deep to write down]"
 
 
 def plain_json(value: Any, name: str, *, levels: int = 100) -> Any:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import attrs
 
 from conversation import _wire
+from conversation._inputs import AudioInput
 from conversation._turns import AssistantAudio, AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
 
 log = logging.getLogger("conversation")
@@ -48,7 +49,8 @@ class RenderedMessage:
 
     Attributes:
         message: What is sent; None for a turn that is left out.
-        turn: The turn it stands for; None for the instructions.
+        turn: The turn it stands for; None for the instructions, and for the answer to a call
+            that has none.
         form: The form it took.
         why: The form and its reason, such as `"transcript, expired 3 min ago"`.
     """
@@ -57,6 +59,11 @@ class RenderedMessage:
     turn: Turn | None
     form: Form
     why: str
+
+    @property
+    def role(self) -> str:
+        """Whose message it is, such as `"assistant"`."""
+        return str(self.message["role"]) if self.message else getattr(self.turn, "role", "")
 
 
 @attrs.frozen
@@ -75,9 +82,7 @@ class Rendering:
         return [item.message for item in self.items if item.message is not None]
 
     def __str__(self) -> str:
-        return "\n".join(
-            f"{item.turn.role if item.turn else 'system'}: {item.why}" for item in self.items
-        )
+        return "\n".join(f"{item.role}: {item.why}" for item in self.items)
 
 
 @attrs.frozen
@@ -132,8 +137,9 @@ def prepare(turn: Turn) -> Prepared:
         end = voice_end(turn)
         if turn.tool_calls:
             return Prepared(turn, end, form, None, in_tools=True)
-        voice_id = turn.audio.id if turn.audio and not turn.content else None
-        return Prepared(turn, end, form, assistant_message(turn, form), voice_id)
+        voice_id = turn.audio.id if turn.audio and not own_text(turn) else None
+        message = None if form is Form.PLACEHOLDER else assistant_message(turn, form)
+        return Prepared(turn, end, form, message, voice_id)
     if isinstance(turn, UserTurn):
         flat = all(isinstance(part, str) for part in turn.content) and len(turn.content) == 1
         return Prepared(turn, NO_VOICE, Form.PLAIN, _wire.user_message(turn) if flat else None)
@@ -170,9 +176,8 @@ def form_without_voice(turn: AssistantTurn) -> Form:
         return Form.TEXT
     if turn.tool_calls:
         return Form.TOOL_CALLS
-    if turn.refusal:
+    if (turn.refusal or "").strip():
         return Form.REFUSAL
-    log.warning("no words are known of an answer; a placeholder is sent in its place")
     return Form.PLACEHOLDER
 
 
@@ -181,8 +186,8 @@ def assistant_message(turn: AssistantTurn, form: Form) -> _wire.Message:
     message: _wire.Message = {"role": "assistant"}
     if form is Form.VOICE and turn.audio is not None:
         message["audio"] = {"id": turn.audio.id}
-        if turn.content:
-            message["content"] = turn.content
+        if text := own_text(turn):
+            message["content"] = text
     elif form is Form.PLACEHOLDER:
         message["content"] = PLACEHOLDER
     elif form is not Form.TOOL_CALLS:
@@ -190,6 +195,13 @@ def assistant_message(turn: AssistantTurn, form: Form) -> _wire.Message:
     if turn.tool_calls:
         message["tool_calls"] = [_wire.tool_call_entry(call) for call in turn.tool_calls]
     return message
+
+
+def own_text(turn: AssistantTurn) -> str:
+    """What the model wrote beside what it said; empty if that is the same, or nothing."""
+    written = (turn.content or "").strip()
+    spoken = (turn.audio.transcript or "").strip() if turn.audio else ""
+    return turn.content or "" if written and written != spoken else ""
 
 
 def messages(
@@ -206,6 +218,8 @@ def messages(
         elif limit >= voice_end and message is not None:
             out.append(message.copy())
         elif form is not Form.LEFT_OUT:
+            if form_at(item, at) is Form.PLACEHOLDER:
+                log.warning("no words are known of an answer; a placeholder is sent in its place")
             out.append(message_at(item, at))
     return out
 
@@ -317,6 +331,8 @@ def _why(item: Prepared, form: Form, at: Moment) -> str:
     match form:
         case Form.PLAIN if turn is None:
             return "instructions"
+        case Form.PLAIN if isinstance(turn, UserTurn):
+            return _why_of_user(turn)
         case Form.TEXT if isinstance(turn, AssistantTurn) and turn.voice_dropped:
             return "text, the model did not speak"
         case Form.PLACEHOLDER:
@@ -326,6 +342,11 @@ def _why(item: Prepared, form: Form, at: Moment) -> str:
         case Form.LEFT_OUT:
             return "left out, it answers no open call"
     return str(form.value)
+
+
+def _why_of_user(turn: UserTurn) -> str:
+    sounds = [part for part in turn.content if isinstance(part, AudioInput)]
+    return f"sound, {sum(s.duration or 0 for s in sounds):.1f} s" if sounds else "as it is"
 
 
 def _why_no_voice(turn: AssistantTurn, audio: AssistantAudio, end: float, at: Moment) -> str:

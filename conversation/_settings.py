@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -51,7 +50,10 @@ def _audio_format(audio_format: str) -> str:
 
 
 def _modalities(modalities: Iterable[str]) -> tuple[str, ...]:
-    given = (modalities,) if isinstance(modalities, str) else tuple(modalities)
+    try:
+        given = (modalities,) if isinstance(modalities, str) else tuple(modalities)
+    except TypeError:
+        given = ()
     if "text" not in given or not set(given) <= {"text", "audio"}:
         msg = (
             f'modalities is ("text", "audio") or ("text",), not {modalities!r}: the API answers '
@@ -69,7 +71,13 @@ def _instructions(instructions: str | None) -> str | None:
 
 
 def _tools(tools: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    given = tuple(tools)
+    try:
+        given = () if isinstance(tools, Mapping | str) else tuple(tools)
+    except TypeError:
+        given = ()
+    if not given and tools not in ((), []):
+        msg = f"tools is a sequence of dicts, not {type(tools).__name__}"
+        raise InvalidSetting(msg)
     for tool in given:
         if not isinstance(tool, Mapping):
             msg = (
@@ -81,7 +89,7 @@ def _tools(tools: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
 
 
 def _margin(margin: float) -> float:
-    if not isinstance(margin, int | float) or not math.isfinite(margin) or margin < 0:
+    if not isinstance(margin, int | float) or not 0 <= margin <= 1e9:
         msg = f"expiry_margin is a number of seconds, 0 or more, not {margin!r}"
         raise InvalidSetting(msg)
     return margin
@@ -129,8 +137,8 @@ class Settings:
             request.setdefault("stream_options", {"include_usage": True})
         if asks_for_sound(request):
             audio_format = "pcm16" if streams else self.audio_format
-            own = options.get("audio") or {}
-            request["audio"] = {"voice": self.voice, "format": audio_format, **own}
+            voice = copy.deepcopy(self.voice)
+            request["audio"] = {"voice": voice, "format": audio_format, **options.get("audio", {})}
         return request
 
     def _checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,9 +146,14 @@ class Settings:
             msg = "the messages are the conversation's own; add turns to it instead"
             raise InvalidSetting(msg)
         n = options.get("n")
-        if isinstance(n, int) and n > 1:
-            msg = f"n={n} asks for {n} answers; a conversation has one for each turn: leave n out"
+        if isinstance(n, int | float | str) and n != 1:
+            msg = f"n={n!r}, but a conversation has one answer for each turn; leave n out"
             raise InvalidSetting(msg)
+        if not isinstance(options.get("audio", {}), Mapping):
+            msg = f"audio is a mapping such as {{'voice': 'echo'}}, not {options['audio']!r}"
+            raise InvalidSetting(msg)
+        if isinstance(options.get("modalities"), str | tuple | list):
+            options = {**options, "modalities": list(_modalities(options["modalities"]))}
         return {name: _json.plain_json(value, name) for name, value in options.items()}
 
 

@@ -36,7 +36,7 @@ def format_of(data: bytes) -> AudioFormat | None:
         return "opus"
     if _starts_a_chain(data, 0, _aac_frame):
         return "aac"
-    if data[:3] == b"ID3" or _starts_a_chain(data, _mp3_start(data), _mp3_frame):
+    if _starts_a_chain(data, _mp3_start(data), _mp3_frame):
         return "mp3"
     return None
 
@@ -65,6 +65,21 @@ def wav_from_pcm(pcm: bytes, rate: int = PCM_RATE) -> bytes:
     return file.getvalue()
 
 
+def joined(pieces: list[bytes]) -> bytes:
+    """The pieces of a stream as one file: WAV, where they are raw PCM or a WAV file each."""
+    if len(pieces) > 1 and all(format_of(piece) == "wav" for piece in pieces):
+        import wave
+
+        samples, rate = [], PCM_RATE
+        for piece in pieces:
+            with wave.open(io.BytesIO(piece)) as part:
+                rate = part.getframerate()
+                samples.append(part.readframes(part.getnframes()))
+        return wav_from_pcm(b"".join(samples), rate)
+    data = b"".join(pieces)
+    return wav_from_pcm(data) if data and not format_of(data) else data
+
+
 def _wav_duration(data: bytes) -> float | None:
     # Walked by hand: writers into a pipe leave sizes of 0 or 2**32-1, which `wave` refuses.
     at, bytes_per_second = 12, 0
@@ -82,12 +97,14 @@ def _wav_duration(data: bytes) -> float | None:
 
 
 def _mp3_start(data: bytes) -> int:
-    if data[:3] == b"ID3" and len(data) >= 10:
+    at = 0
+    while data[at : at + 3] == b"ID3" and len(data) >= at + 10:
         size = 0
-        for byte in data[6:10]:
+        for byte in data[at + 6 : at + 10]:
             size = size << 7 | byte & 0x7F
-        return 10 + size
-    return len(data[:4096]) - len(data[:4096].lstrip(b"\0"))
+        at += size + (20 if data[at + 5] & 0x10 else 10)
+    padding = data[at : at + 4096]
+    return at + len(padding) - len(padding.lstrip(b"\0"))
 
 
 def _starts_a_chain(
@@ -95,9 +112,10 @@ def _starts_a_chain(
 ) -> bool:
     # One frame header alone is only eleven set bits: quiet PCM has that too. Two in a row are not.
     frame = frame_at(data, at)
-    return frame is not None and (
-        at + frame[0] == len(data) or frame_at(data, at + frame[0]) is not None
-    )
+    if frame is None:
+        return False
+    end = at + frame[0]
+    return end == len(data) or data[end : end + 3] == b"TAG" or frame_at(data, end) is not None
 
 
 def _aac_frame(data: bytes, at: int) -> tuple[int, float] | None:

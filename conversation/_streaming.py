@@ -1,125 +1,150 @@
 """Chunks of a streamed completion, put together into one completion.
 
-The SDK's own accumulator joins ids, roles and base64 and sums `expires_at` (contract §2).
+The SDK's own accumulator joins ids, roles and base64, and sums `expires_at`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from conversation import _sound
+from conversation._wire import bytes_from_base64
 from conversation.errors import InvalidCompletion
 
 log = logging.getLogger("conversation")
 
+_HEAD = ("id", "created", "model", "system_fingerprint", "service_tier", "usage")
+
 
 class Assembly:
-    """One completion, as its chunks come in. Every field of a chunk stands for itself."""
+    """One completion, as its chunks come in. Every field of a chunk stands for itself.
+
+    A field of an unexpected type is passed over: a server may send anything.
+    """
 
     def __init__(self) -> None:
         self._choices: dict[int, _Choice] = {}
         self._head: dict[str, Any] = {}
 
     def add(self, chunk: Mapping[str, Any]) -> None:
-        """Take in one chunk, as a JSON object."""
-        for key in ("id", "created", "model", "system_fingerprint", "service_tier", "usage"):
-            if chunk.get(key):
-                self._head[key] = chunk[key]
-        for choice in chunk.get("choices") or ():
-            index = choice.get("index") or 0
-            self._choices.setdefault(index, _Choice()).add(choice)
+        """Take in one chunk, as a JSON object.
+
+        Raises:
+            InvalidCompletion: if it is an error, or no chunk.
+        """
+        if chunk.get("error"):
+            msg = f"the stream broke off with an error: {chunk['error']}"
+            raise InvalidCompletion(msg)
+        self._head |= {key: chunk[key] for key in _HEAD if chunk.get(key)}
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list | tuple) else ():
+            delta = choice.get("delta") if isinstance(choice, Mapping) else None
+            if not isinstance(delta, Mapping):
+                msg = "a chunk's choice has no delta; is this a completion that was not streamed?"
+                raise InvalidCompletion(msg)
+            index = choice.get("index")
+            whole = self._choices.setdefault(index if isinstance(index, int) else 0, _Choice())
+            whole.add(delta, choice.get("finish_reason"), sounds=chunk.get("modality") == "audio")
 
     def completion(self) -> dict[str, Any]:
         """What has come so far, in the shape of a completion that was not streamed.
 
-        Sound stands under `data` as bytes: WAV, where it came as raw PCM.
+        Sound stands under `data` as bytes: WAV, where it came as raw PCM. `interrupted` is set
+        where neither `finish_reason` nor `expires_at` told the end.
         """
         choices = [{"index": i, **self._choices[i].whole()} for i in sorted(self._choices)]
-        return {"object": "chat.completion", **self._head, "choices": choices}
+        ended = any(choice.ended for choice in self._choices.values())
+        head = {"object": "chat.completion", **self._head}
+        return {**head, "choices": choices, "interrupted": not ended}
 
 
 class _Choice:
     def __init__(self) -> None:
-        self._texts: dict[str, list[str]] = {}
+        self._message: dict[str, Any] = {}
         self._audio: dict[str, Any] = {}
-        self._transcript: list[str] = []
         self._data: list[bytes] = []
-        self._calls: dict[int, dict[str, Any]] = {}
-        self._rest: dict[str, Any] = {}
+        self._calls: list[dict[str, Any]] = []
+        self._call_at: dict[int, int] = {}
         self._finish_reason: str | None = None
 
-    def add(self, choice: Mapping[str, Any]) -> None:
-        self._finish_reason = choice.get("finish_reason") or self._finish_reason
-        for key, value in (choice.get("delta") or {}).items():
-            if value is None or key == "role":
-                continue
-            if key == "audio" and isinstance(value, Mapping):
-                self._add_audio(value)
-            elif key == "tool_calls" and isinstance(value, list | tuple):
-                for position, call in enumerate(value):
-                    self._add_call(call, position)
-            elif isinstance(value, str):
-                self._texts.setdefault(key, []).append(value)
-            else:
-                self._rest[key] = value
+    @property
+    def ended(self) -> bool:
+        return bool(self._finish_reason or self._audio.get("expires_at"))
 
-    def _add_audio(self, audio: Mapping[str, Any]) -> None:
-        for key, value in audio.items():
-            if value is None:
-                continue
-            if key == "transcript":
-                self._transcript.append(value)
-            elif key == "data":
-                self._data.append(decoded_piece(value))
-            else:
+    def add(self, delta: Mapping[str, Any], finish_reason: object, *, sounds: bool) -> None:
+        if isinstance(finish_reason, str) and finish_reason:
+            self._finish_reason = finish_reason
+        for key, value in delta.items():
+            if key == "audio":
+                self._add_audio(value)
+            elif key == "tool_calls":
+                for call in value if isinstance(value, list | tuple) else ():
+                    self._add_call(call)
+            elif key == "content" and sounds:
+                # vLLM-Omni puts base64 there, and says so in the chunk.
+                self._add_data(value)
+            elif key != "role":
+                self._message[key] = _joined(self._message.get(key), value)
+
+    def _add_audio(self, audio: object) -> None:
+        for key, value in audio.items() if isinstance(audio, Mapping) else ():
+            if key == "data":
+                self._add_data(value)
+            elif key == "transcript":
+                self._audio[key] = _joined(self._audio.get(key), value)
+            elif value:
+                # The last that is given counts; gateways fill in empty ones.
                 self._audio[key] = value
 
-    def _add_call(self, piece: Mapping[str, Any], position: int) -> None:
-        index = piece.get("index")
-        call = self._calls.setdefault(position if index is None else index, {})
+    def _add_data(self, text: object) -> None:
+        if isinstance(text, str) and text:
+            try:
+                self._data.append(bytes_from_base64(text))
+            except ValueError:
+                log.warning("a piece of sound was no base64 and is passed over: %.24r", text)
+
+    def _add_call(self, piece: object) -> None:
+        if not isinstance(piece, Mapping):
+            return
+        index, call_id = piece.get("index"), piece.get("id")
+        at = self._call_at.get(index) if isinstance(index, int) else len(self._calls) - 1
+        is_new = at is None or at < 0 or (call_id and self._calls[at].get("id", call_id) != call_id)
+        if is_new:
+            self._calls.append({})
+            at = len(self._calls) - 1
+            if isinstance(index, int):
+                self._call_at[index] = at
+        call = self._calls[at or 0]
         for key, value in piece.items():
             if isinstance(value, Mapping):
                 body = call.setdefault(key, {})
-                for name, text in value.items():
-                    joins = name in ("arguments", "input") and text is not None
-                    if joins:
-                        body[name] = body.get(name, "") + text
-                    elif text:
-                        body[name] = text
+                for name, part in value.items():
+                    joins = name in ("arguments", "input")
+                    body[name] = _joined(body.get(name), part) if joins else part or body.get(name)
             elif value and key != "index":
                 call[key] = value
 
     def whole(self) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": None, **self._rest}
-        message |= {key: "".join(pieces) for key, pieces in self._texts.items()}
-        if self._audio or self._transcript or self._data:
-            data = b"".join(self._data)
-            if data and not _sound.format_of(data):
-                data = _sound.wav_from_pcm(data)
-            message["audio"] = {
-                **self._audio,
-                "transcript": "".join(self._transcript) or None,
-                "data": data or None,
-            }
+        message: dict[str, Any] = {"role": "assistant", "content": None, **self._message}
+        if self._audio or self._data:
+            data = _sound.joined(self._data)
+            message["audio"] = {"transcript": None, **self._audio, "data": data or None}
         if self._calls:
-            message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
+            message["tool_calls"] = self._calls
         return {"message": message, "finish_reason": self._finish_reason}
 
 
-def decoded_piece(text: str) -> bytes:
-    """The bytes of one chunk's base64, padded or not."""
-    text = text.rstrip("=")
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        log.warning(
-            "a piece of sound that is not base64 was passed over (%d characters)", len(text)
-        )
-        return b""
+def _joined(before: Any, more: Any) -> Any:
+    """Two pieces of a field: texts and lists follow one another, objects by their fields."""
+    if before is None or more is None:
+        return more if before is None else before
+    if isinstance(before, Mapping) and isinstance(more, Mapping):
+        return {**before, **{key: _joined(before.get(key), more[key]) for key in more}}
+    is_text = isinstance(before, str) and isinstance(more, str)
+    is_list = isinstance(before, list) and isinstance(more, list)
+    return before + more if is_text or is_list else more
 
 
 def assembled(chunks: Iterable[Any]) -> dict[str, Any]:
@@ -139,12 +164,16 @@ def json_object(value: Any) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
     dump = getattr(value, "model_dump", None)
-    if dump is None:
+    try:
+        # Without warnings: servers leave out fields that the SDK's types call required.
+        dumped = dump(exclude_unset=True, warnings=False) if dump else None
+    except ValueError as error:
+        msg = f"the answer cannot be read: {error}"
+        raise InvalidCompletion(msg) from error
+    if not isinstance(dumped, Mapping):
         msg = (
             "expected a completion of chat.completions.create (the SDK's object, its dict, or its "
             f"chunks), got {type(value).__name__}"
         )
         raise InvalidCompletion(msg)
-    # Without warnings: servers leave out fields that the SDK's types call required.
-    dumped: Mapping[str, Any] = dump(exclude_unset=True, warnings=False)
     return dumped

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
 import orjson
@@ -24,9 +27,38 @@ from conversation._inputs import (
 )
 from conversation.errors import InvalidTurn
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import datetime
+
+def _finite(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+    ):
+        return
+    msg = f"{field.name} is a number of seconds or None, not {shown(value)}"
+    raise InvalidTurn(msg)
+
+
+def _one_of(*kinds: type, optional: bool = False) -> Callable[..., None]:
+    def check(_: object, field: attrs.Attribute[Any], value: object) -> None:
+        if not (isinstance(value, kinds) or (optional and value is None)):
+            msg = f"{field.name} is {kinds[0].__name__}, not {type(value).__name__}: {shown(value)}"
+            raise InvalidTurn(msg)
+
+    return check
+
+
+def _among(*allowed: str) -> Callable[..., None]:
+    def check(_: object, field: attrs.Attribute[Any], value: object) -> None:
+        if value not in allowed:
+            msg = f"{field.name} is {' or '.join(map(repr, allowed))}, not {shown(value)}"
+            raise InvalidTurn(msg)
+
+    return check
+
+
+def _count(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        msg = f"{field.name} is a number of tokens, not {shown(value)}"
+        raise InvalidTurn(msg)
 
 
 @attrs.frozen
@@ -43,16 +75,24 @@ class ToolCall:
     id: str = attrs.field(converter=as_text)
     name: str = attrs.field(converter=as_text)
     arguments: str = attrs.field(converter=as_text)
-    type: str = attrs.field(default="function", converter=as_text)
+    type: str = attrs.field(default="function", validator=_among("function", "custom"))
 
 
 def _calls(values: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
-    calls = tuple(values)
-    for call in calls:
-        if not isinstance(call, ToolCall):
-            msg = f"tool_calls are ToolCall values, not {type(call).__name__}: {shown(call)}"
-            raise InvalidTurn(msg)
+    calls = _as_tuple(values, "tool_calls")
+    if len({call.id for call in calls if isinstance(call, ToolCall)}) < len(calls):
+        calls_shown = ", ".join(str(getattr(call, "id", call)) for call in calls)
+        msg = f"each of a turn's tool_calls is a ToolCall with an id of its own, not {calls_shown}"
+        raise InvalidTurn(msg)
     return calls
+
+
+def _as_tuple(values: Iterable[Any], name: str) -> tuple[Any, ...]:
+    try:
+        return tuple(values)
+    except TypeError as error:
+        msg = f"{name} is a sequence, not {type(values).__name__}: {shown(values)}"
+        raise InvalidTurn(msg) from error
 
 
 @attrs.frozen
@@ -71,13 +111,13 @@ class Usage:
         completion_audio_tokens: Of the answer, sound.
     """
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_text_tokens: int = 0
-    prompt_audio_tokens: int = 0
-    cached_tokens: int = 0
-    completion_text_tokens: int = 0
-    completion_audio_tokens: int = 0
+    prompt_tokens: int = attrs.field(default=0, validator=_count)
+    completion_tokens: int = attrs.field(default=0, validator=_count)
+    prompt_text_tokens: int = attrs.field(default=0, validator=_count)
+    prompt_audio_tokens: int = attrs.field(default=0, validator=_count)
+    cached_tokens: int = attrs.field(default=0, validator=_count)
+    completion_text_tokens: int = attrs.field(default=0, validator=_count)
+    completion_audio_tokens: int = attrs.field(default=0, validator=_count)
 
     @property
     def total_tokens(self) -> int:
@@ -112,12 +152,22 @@ class AssistantAudio:
     """
 
     id: str | None = attrs.field(default=None, converter=as_optional_text)
-    expires_at: float | None = None
+    expires_at: float | None = attrs.field(default=None, validator=_finite)
     transcript: str | None = attrs.field(default=None, converter=as_optional_text)
     data: Data | None = attrs.field(default=None, converter=as_optional_data, repr=size_of)
-    format: str | None = None
-    duration: float | None = None
+    format: str | None = attrs.field(default=None, converter=as_optional_text)
+    duration: float | None = attrs.field(default=None, validator=_finite)
     lost: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        """Let bytes tell what they can tell themselves."""
+        if not isinstance(self.data, bytes):
+            return
+        audio_format = _sound.format_of(self.data) or self.format
+        object.__setattr__(self, "data", self.data or None)
+        object.__setattr__(self, "format", audio_format if self.data else None)
+        if self.duration is None and self.data:
+            object.__setattr__(self, "duration", _sound.duration_of(self.data, audio_format))
 
     def read(self) -> bytes:
         """The sound's bytes, in `format`.
@@ -147,14 +197,19 @@ class AssistantAudio:
         return path
 
 
+def _utc(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not (isinstance(value, datetime) and value.tzinfo):
+        msg = f"{field.name} is a datetime with a time zone or None, not {shown(value)}"
+        raise InvalidTurn(msg)
+
+
 def _json_object(text: str) -> str:
     if text == "{}":
         return text
-    try:
-        if isinstance(orjson.loads(text), dict):
-            return text
-    except orjson.JSONDecodeError:
-        pass
+    with contextlib.suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
+        value = orjson.loads(text)
+        if isinstance(value, dict):
+            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
     msg = f"extra is the text of a JSON object, not {shown(text)}"
     raise InvalidTurn(msg)
 
@@ -168,7 +223,7 @@ class _Turn:
         extra: A JSON object of the message's keys that have no field here, as text; they are kept.
     """
 
-    at: datetime | None = None
+    at: datetime | None = attrs.field(default=None, validator=_utc)
     extra: str = attrs.field(default="{}", repr=False, converter=_json_object)
 
 
@@ -182,11 +237,11 @@ class SystemTurn(_Turn):
     """
 
     text: str = attrs.field(converter=as_text)
-    role: str = "system"
+    role: str = attrs.field(default="system", validator=_among("system", "developer"))
 
 
 def _parts(content: Iterable[Part]) -> tuple[Part, ...]:
-    parts = (content,) if isinstance(content, PARTS) else tuple(content)
+    parts = (content,) if isinstance(content, PARTS) else _as_tuple(content, "content")
     for part in parts:
         if not isinstance(part, PARTS):
             msg = (
@@ -233,10 +288,12 @@ class AssistantTurn(_Turn):
 
     role: ClassVar[str] = "assistant"
     content: str | None = attrs.field(default=None, converter=as_optional_text)
-    audio: AssistantAudio | None = None
+    audio: AssistantAudio | None = attrs.field(
+        default=None, validator=_one_of(AssistantAudio, optional=True)
+    )
     tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), converter=_calls)
     refusal: str | None = attrs.field(default=None, converter=as_optional_text)
-    usage: Usage | None = None
+    usage: Usage | None = attrs.field(default=None, validator=_one_of(Usage, optional=True))
     model: str | None = attrs.field(default=None, converter=as_optional_text)
     finish_reason: str | None = attrs.field(default=None, converter=as_optional_text)
     interrupted: bool = False

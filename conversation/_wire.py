@@ -82,7 +82,8 @@ def _media_part(part: AudioInput | ImageInput | FileInput) -> dict[str, Any]:
             return {"type": "image_url", "image_url": {"url": url, **detail}}
         case FileInput():
             if part.data is None:
-                return {"type": "file", "file": {"file_id": part.file_id}}
+                named = {"filename": part.filename} if part.filename else {}
+                return {"type": "file", "file": {"file_id": part.file_id, **named}}
             file_data = _data_url(_media_type(part.filename), part.data)
             return {"type": "file", "file": {"filename": part.filename, "file_data": file_data}}
 
@@ -96,6 +97,16 @@ def _media_type(filename: str | None) -> str | None:
 def base64_text(data: bytes) -> str:
     """Bytes as base64."""
     return base64.b64encode(data).decode("ascii")
+
+
+def bytes_from_base64(text: str) -> bytes:
+    """The bytes of base64, padded or not, in one line or more.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    text = "".join(text.split()).rstrip("=")
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
 def _data_url(media_type: str | None, data: Data) -> str:

@@ -149,7 +149,16 @@ class SessionLocked(SessionError, TimeoutError):
 
 
 class SessionChanged(SessionError, RuntimeError):
-    """Something else replaced or changed the file while it was held; nothing was written."""
+    """Something else replaced or changed the file while it was held; nothing was written.
+
+    Attributes:
+        path: The file.
+        turn: The turn that was to be added; None for other changes.
+    """
+
+    def __init__(self, message: str, *, path: Path | None = None, turn: Turn | None = None) -> None:
+        super().__init__(message, path=path)
+        self.turn = turn
 
 
 class SessionReadOnly(SessionError, PermissionError):

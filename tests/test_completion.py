@@ -6,6 +6,7 @@ import base64
 import math
 from typing import Any
 
+import orjson
 import pytest
 from openai.types.chat import ChatCompletion
 
@@ -223,3 +224,65 @@ def test_the_servers_clock_is_read_off_created(created: object, skew: float | No
 def test_without_a_request_the_clock_is_not_read() -> None:
     """A completion from somewhere else tells nothing about the server's clock now."""
     assert skew_of(recorded(), Asked(None, None, speaks=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "one", "other"),
+    [
+        ("content", "a", "b"),
+        ("audio", {"id": "audio_1"}, {"id": "audio_2"}),
+        ("tool_calls", [tool_call("a")], [tool_call("b")]),
+        ("refusal", "no", "never"),
+    ],
+)
+def test_two_answers_of_a_kind_are_refused(key: str, one: Any, other: Any) -> None:
+    """None of them is dropped in silence."""
+    choices = [answer(**{key: value})["choices"][0] for value in (one, other)]
+    with pytest.raises(InvalidCompletion, match="2 answers"):
+        parsed({"choices": choices})
+    assert parsed({"choices": [choices[0], answer()["choices"][0]]})
+
+
+def test_calls_have_ids_of_their_own_whatever_came() -> None:
+    """Missing and repeated ids are told apart, so that each can be answered."""
+    calls = [tool_call("a"), tool_call("a"), {"function": {"name": "f"}}, tool_call("call_2")]
+    turn = parsed(answer(content=None, tool_calls=calls))
+    assert [call.id for call in turn.tool_calls] == ["a", "a_", "call_2", "call_2_"]
+    assert [call.type for call in turn.tool_calls] == ["function"] * 4
+    assert turn_from_entry(entry_from_turn(turn)) == turn
+
+
+@pytest.mark.parametrize("levels", [60, 300, 3000])
+def test_what_is_nested_too_deep_is_kept_as_text(levels: int) -> None:
+    """It can always be written, and is never an error."""
+    deep: Any = {}
+    for _ in range(levels):
+        deep = {"inner": deep}
+    entry = entry_from_turn(parsed(answer(content="x", meta=deep)))
+    orjson.dumps(entry)
+    assert "inner" in entry["meta"]
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "yesterday", 5, None, "2025-01-01"])
+def test_a_time_that_is_none_counts_as_not_given(at: Any) -> None:
+    """Also one that no clock can hold."""
+    assert turn_from_entry({"role": "user", "content": "x", "at": at}).at is None
+
+
+@pytest.mark.parametrize("created", [10**400, -1, "x"])
+def test_an_impossible_clock_changes_nothing(created: Any) -> None:
+    """The answer is kept, the clock is not read."""
+    chat = Conversation()
+    chat.request()
+    assert chat.add_completion({**answer(content="x"), "created": created}).text == "x"
+
+
+def test_a_length_the_bytes_do_not_tell_comes_from_the_tokens() -> None:
+    """Twenty audio tokens are a second."""
+    opus = base64.b64encode(b"OggS" + bytes(40)).decode()
+    completion = spoken()
+    completion["choices"][0]["message"]["audio"]["data"] = opus
+    completion["usage"] = {"completion_tokens_details": {"audio_tokens": 50}}
+    turn = parsed(completion)
+    assert turn.audio is not None
+    assert (turn.audio.format, turn.audio.duration) == ("opus", 2.5)

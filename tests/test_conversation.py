@@ -13,11 +13,13 @@ import pytest
 from openai import OpenAI
 
 from conversation import (
+    AssistantAudio,
     AssistantTurn,
     AudioInput,
     Conversation,
     ImageInput,
     SystemTurn,
+    ToolCall,
     ToolTurn,
     Usage,
     UserTurn,
@@ -32,6 +34,7 @@ from conversation.testing import StandIn
 from tests.conftest import Clock
 from tests.samples import MP3, PNG, SOUND, answer, spoken, tool_call
 
+NO_REQUEST: Any = None
 NO_SOUND = "This model requires that either input content or output modality contain audio."
 
 
@@ -366,7 +369,10 @@ def test_lone_surrogates_in_texts_are_replaced(server: StandIn, chat: Conversati
         ({"temperature": math.nan}, "temperature is nan"),
         ({"seed": 10**30}, "seed has 100 bits"),
         ({"metadata": {"a": [1, math.inf]}}, r"metadata\['a'\]\[1\] is inf"),
-        ({"n": 2}, "n=2 asks for 2 answers"),
+        ({"n": 2}, "n=2, but a conversation has one answer"),
+        ({"n": "2"}, "leave n out"),
+        ({"audio": "alloy"}, "audio is a mapping"),
+        ({"modalities": ["audio"]}, "modalities is"),
         ({"messages": []}, "the conversation's own"),
         ({"extra_body": None}, "nested too deep"),
     ],
@@ -399,6 +405,10 @@ def test_options_that_cannot_work_are_refused_before_anything_is_added(
         {"expiry_margin": -1},
         {"expiry_margin": math.nan},
         {"expiry_margin": "30"},
+        {"expiry_margin": 10**400},
+        {"modalities": 5},
+        {"tools": 5},
+        {"tools": {"type": "function"}},
         {"tools": [{"n": math.nan}]},
     ],
     ids=repr,
@@ -496,3 +506,82 @@ def test_healing_is_told_to_the_log(
     with caplog.at_level(logging.INFO, "conversation"):
         chat.say("Two")
     assert "lost 1 audio id" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (404, "The model gpt_audio_mini not found"),
+        (400, "audio_format not found in request"),
+        (500, "audio_690691a2f0248191be5a199d7a49968b not found"),
+    ],
+)
+def test_other_errors_that_sound_alike_give_up_nothing(
+    server: StandIn, chat: Conversation, status: int, message: str
+) -> None:
+    """Only what the error names and the history knows counts."""
+    chat.say("One")
+    server.will_fail(status, message)
+    with pytest.raises(openai.APIStatusError):
+        chat.say("Two")
+    assert "voice" in chat.render().items[1].why
+
+
+def test_an_error_in_the_middle_of_a_stream_is_healed_too(chat: Conversation) -> None:
+    """The SDK raises it without a status."""
+    turn = chat.say("One")
+    assert turn.audio is not None
+    body = {"message": f"Assistant audio {turn.audio.id} not found.", "code": "audio_not_found"}
+    assert chat.heal(openai.APIError("error in a stream", NO_REQUEST, body=body))
+    assert chat.render().items[1].why == "transcript, server lost it"
+
+
+def test_the_same_error_twice_gives_up_no_more(chat: Conversation) -> None:
+    """What is given up next must have been sent again."""
+    first, second = chat.say("One"), chat.say("Two")
+    assert first.audio is not None
+    error = openai.APIError("x", NO_REQUEST, body=f"Assistant audio {first.audio.id} not found")
+    chat.request()
+    assert [chat.heal(error), chat.heal(error)] == [True, False]
+    assert [item.form.value for item in chat.render().items[1::2]] == ["transcript", "voice"]
+    assert second.audio is not None
+
+
+def test_values_refuse_what_they_cannot_be() -> None:
+    """Each names the field and what was found."""
+    wrong: Any = {"a": SystemTurn}
+    number: Any = 5
+    twice = [ToolCall("a", "f", "{}"), ToolCall("a", "f", "{}")]
+    mistakes: list[Any] = [
+        lambda: SystemTurn("x", role="banana"),
+        lambda: AssistantTurn(audio=wrong),
+        lambda: AssistantTurn(usage=wrong),
+        lambda: AssistantTurn(tool_calls=number),
+        lambda: AssistantTurn(tool_calls=twice),
+        lambda: ToolCall("a", "f", "{}", type="weird"),
+        lambda: AssistantAudio(expires_at=wrong),
+        lambda: AssistantAudio(duration=math.nan),
+        lambda: Usage(prompt_tokens=-1),
+        lambda: UserTurn(number),
+        lambda: UserTurn("x", at=wrong),
+        lambda: UserTurn("x", extra="[]"),
+    ]
+    for make in mistakes:
+        with pytest.raises(InvalidTurn):
+            make()
+
+
+def test_an_async_client_is_refused_at_once() -> None:
+    """It would answer with coroutines."""
+    with pytest.raises(InvalidSetting, match="AsyncOpenAI"):
+        Conversation(client=openai.AsyncOpenAI(api_key="x"))  # type: ignore[arg-type]  # as said
+
+
+def test_what_was_sent_cannot_change_the_settings() -> None:
+    """A request is the caller's to change."""
+    chat = Conversation(voice={"id": "voice_1"}, tools=[{"type": "function"}])
+    request = chat.request()
+    request["audio"]["voice"]["id"] = "other"
+    request["tools"][0]["type"] = "other"
+    assert chat.request()["audio"]["voice"] == {"id": "voice_1"}
+    assert chat.request()["tools"] == [{"type": "function"}]

@@ -10,6 +10,7 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionChunk
 
 from conversation import AssistantTurn, AudioInput, Conversation, ToolCall, Usage
+from conversation.errors import InvalidCompletion
 from conversation.testing import StandIn
 from tests.conftest import START, Clock
 from tests.samples import MP3, RECORDED_USAGE
@@ -171,7 +172,7 @@ def test_a_piece_that_is_no_base64_is_passed_over(caplog: pytest.LogCaptureFixtu
     )
     assert turn.audio is not None
     assert turn.audio.read()[44:] == PCM
-    assert "not base64" in caplog.text
+    assert "no base64" in caplog.text
 
 
 def test_a_stream_of_ones_own_call_is_kept(server: StandIn, client: OpenAI, clock: Clock) -> None:
@@ -192,3 +193,87 @@ def test_a_stream_of_ones_own_call_is_kept(server: StandIn, client: OpenAI, cloc
         "role": "assistant",
         "audio": {"id": turn.audio.id},
     }
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"choices": 5},
+        {"choices": [5]},
+        {"choices": [{"delta": 5}]},
+        {"choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}}]},
+        {"choices": [{"delta": {"content": "x"}}], "error": {"message": "overloaded"}},
+        {"error": {"message": "overloaded"}},
+        5,
+        None,
+    ],
+    ids=repr,
+)
+def test_chunks_that_are_none_are_refused(wrong: Any) -> None:
+    """Nothing is added, and the error is a documented one."""
+    chat = Conversation()
+    with pytest.raises(InvalidCompletion):
+        chat.add_completion([wrong])
+    assert chat.turns == ()
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"audio": 5},
+        {"audio": {"data": 5, "transcript": 5, "id": [], "expires_at": "x"}},
+        {"audio": {"id": "", "expires_at": 0, "transcript": None, "data": ""}},
+        {"tool_calls": [None, 5]},
+        {"tool_calls": 5},
+        {"content": None, "refusal": None},
+    ],
+)
+def test_fields_of_a_wrong_type_do_no_harm(delta: dict[str, Any]) -> None:
+    """A server may send anything; the answer around it is kept."""
+    before = chunk({"audio": {"id": "audio_1", "transcript": "Hi", "expires_at": 9}})
+    strange = {**chunk(delta), "id": 7, "usage": "free", "model": 3}
+    turn = turn_of([before, strange, chunk({"audio": {"data": piece(PCM)}})])
+    assert turn.audio is not None
+    assert turn.audio.read()[44:] == PCM
+    assert turn.tool_calls == ()
+
+
+def test_empty_fields_do_not_take_back_what_came() -> None:
+    """Gateways fill in what the server left out."""
+    turn = turn_of(
+        [
+            chunk({"audio": {"id": "audio_1", "expires_at": 9}}),
+            chunk({"audio": {"id": "", "expires_at": 0, "transcript": "Hi"}}),
+        ]
+    )
+    assert turn.audio is not None
+    assert (turn.audio.id, turn.audio.expires_at, turn.text) == ("audio_1", 9, "Hi")
+
+
+@pytest.mark.parametrize("index", [{}, {"index": 0}])
+def test_calls_with_ids_of_their_own_are_calls_of_their_own(index: dict[str, int]) -> None:
+    """Even where a server gives no index, or always the same."""
+    chunks = [
+        chunk({"tool_calls": [{**index, "id": i, "function": {"name": "f", "arguments": "{"}}]})
+        for i in ("a", "b")
+    ]
+    chunks.append(chunk({"tool_calls": [{**index, "function": {"arguments": "}"}}]}))
+    assert [(c.id, c.arguments) for c in turn_of(chunks).tool_calls] == [("a", "{"), ("b", "{}")]
+
+
+def test_a_stream_that_stops_without_an_end_is_interrupted() -> None:
+    """Neither finish_reason nor expires_at came: the voice is never sent back."""
+    assert turn_of(recorded_chunks()[:5]).interrupted
+    assert not turn_of(recorded_chunks()).interrupted
+    assert not turn_of([*recorded_chunks()[:5], chunk(finish_reason="stop")]).interrupted
+
+
+def test_sound_that_a_server_calls_content_is_sound() -> None:
+    """vLLM-Omni streams WAV files as content, and names the modality."""
+    wavs = [AudioInput.from_pcm(PCM, 24_000).read(), AudioInput.from_pcm(PCM, 24_000).read()]
+    chunks = [chunk({"content": "Hi"}, modality="text")]
+    chunks += [chunk({"content": piece(wav)}, modality="audio") for wav in wavs]
+    turn = turn_of(chunks)
+    assert turn.content == "Hi"
+    assert turn.audio is not None
+    assert turn.audio.read()[44:] == PCM + PCM

@@ -138,9 +138,10 @@ def replace_file(path: Path, data: bytes) -> None:
     """
     path = Path(os.path.realpath(path))
     disk = Disk()
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    temporary = path.with_name(f".{os.urandom(4).hex()}.tmp")
     try:
-        os.close(disk.write_new(path, data, temporary=temporary, mode=0o666))
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666
+        os.close(disk.write_new(path, data, temporary=temporary, mode=mode))
         disk.sync_folder(path.parent)
     except OSError as error:
         msg = (

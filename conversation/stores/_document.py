@@ -27,6 +27,7 @@ from conversation.errors import SessionChanged, SessionCorrupt, SessionTooNew
 from conversation.stores._disk import Disk, open_regular, read_all, read_at
 
 VERSION = 1
+TURNS = b'"turns":['
 END = b"\n]}\n"
 
 _PATIENCE = 40
@@ -65,7 +66,7 @@ class Snapshot:
 
 def dump(header: Mapping[str, Any], lines: Sequence[bytes]) -> bytes:
     """The whole document. The header's keys stand before the turns."""
-    first = orjson.dumps({"conversation": VERSION, **header})[:-1] + b',"turns":['
+    first = orjson.dumps({"conversation": VERSION, **header})[:-1] + b"," + TURNS
     return first + (b"\n" if lines else b"") + b",\n".join(lines) + END
 
 
@@ -111,7 +112,7 @@ def is_laid_out(data: bytes, entries: Sequence[Any]) -> bool:
     """Whether the document has a turn a line, so that line `i + 2` is entry `i`."""
     lines = len(entries) + 2
     first = data[: data.find(b"\n")]
-    return data.count(b"\n") == lines and data.endswith(END) and first.endswith(b'"turns":[')
+    return data.count(b"\n") == lines and data.endswith(END) and first.endswith(TURNS)
 
 
 def _checked(document: Any, path: Path) -> Snapshot:
@@ -132,11 +133,7 @@ def _checked(document: Any, path: Path) -> Snapshot:
 
 
 def _parse_torn(data: bytes, path: Path, error: orjson.JSONDecodeError) -> Snapshot:
-    first, found, _ = data.partition(b"\n")
-    if not found or not first.startswith(b"{") or not first.endswith(b"["):
-        raise corrupt(path, f"it is not JSON ({error.msg})", error.lineno) from error
-    header = parse_header(first, path)
-    at = len(first) + 1
+    header, at = _torn_header(data.partition(b"\n")[0], path, error)
     lines: list[bytes] = []
     entries: list[Any] = []
     while at < len(data):
@@ -158,6 +155,19 @@ def _parse_torn(data: bytes, path: Path, error: orjson.JSONDecodeError) -> Snaps
     return Snapshot(header, entries, Torn(number, tuple(lines), rest))
 
 
+def _torn_header(
+    line: bytes, path: Path, error: orjson.JSONDecodeError
+) -> tuple[dict[str, Any], int]:
+    """The header in a first line that may have run into something, and where it ends."""
+    end = line.find(TURNS)
+    while end >= 0:
+        end += len(TURNS)
+        with contextlib.suppress(SessionCorrupt):
+            return parse_header(line[:end], path), end
+        end = line.find(TURNS, end)
+    raise corrupt(path, f"it is not JSON ({error.msg})", error.lineno) from error
+
+
 def _entry_in(line: bytes) -> tuple[bytes, dict[str, Any]] | None:
     """The one object in a line, however the pieces of old and new ends ran together with it."""
     line = line.strip(b"\0\r ")
@@ -167,7 +177,8 @@ def _entry_in(line: bytes) -> tuple[bytes, dict[str, Any]] | None:
                 entry = line[len(before) : len(line) - len(after)]
                 with contextlib.suppress(orjson.JSONDecodeError):
                     value = orjson.loads(entry)
-                    if isinstance(value, dict):
+                    # `{` of a new turn and `}` of the old end are no turn.
+                    if isinstance(value, dict) and value:
                         return entry, value
     return None
 
@@ -190,7 +201,8 @@ class Document:
         self._size = 0
         self._count = 0
         self._process = os.getpid()
-        self._unsure = False
+        self.is_unsure = False
+        """Whether a failed sync or restore leaves open what the disk holds."""
         self.can_grow = False
         """Whether an append may follow; else the next write is a whole rewrite."""
 
@@ -234,7 +246,7 @@ class Document:
             raise
         self._process = os.getpid()
         self._size, self._count = len(data), len(snapshot.entries)
-        self._unsure = False
+        self.is_unsure = False
         self.can_grow = snapshot.torn is None and is_laid_out(data, snapshot.entries)
         return snapshot
 
@@ -291,22 +303,26 @@ class Document:
         try:
             # What is beyond the old end first: until the old end is overwritten, it still stands.
             self._disk.write(descriptor, data[len(END) :], end)
-            self._unsure = True
             self._disk.write(descriptor, data[: len(END)], end - len(END))
-            self._disk.sync(descriptor)
-            self._unsure = False
         except BaseException:
-            try:
-                if self._unsure:
-                    self._disk.write(descriptor, END, end - len(END))
-                self._disk.truncate(descriptor, end)
-            except OSError:
-                self._unsure = True
+            self._restore(descriptor, end)
+            raise
+        try:
+            self._disk.sync(descriptor)
+        except BaseException:
+            self._restore(descriptor, end)
             # After a failed sync nobody knows what is on the disk, whatever reads say.
-            self.can_grow = not self._unsure
+            self.is_unsure, self.can_grow = True, False
             raise
         self._size = end - len(END) + len(data)
         self._count += 1
+
+    def _restore(self, descriptor: int, end: int) -> None:
+        try:
+            self._disk.write(descriptor, END, end - len(END))
+            self._disk.truncate(descriptor, end)
+        except OSError:
+            self.is_unsure, self.can_grow = True, False
 
     def rewrite(self, header: Mapping[str, Any], entries: Sequence[bytes | None]) -> None:
         """Put a whole new document in the place of the old one, durably and at once.
@@ -332,9 +348,9 @@ class Document:
         self._descriptor, self._writable = descriptor, True
         self._size, self._count = len(data), len(entries)
         # If the folder cannot be synced, nobody knows which of the two files a power cut leaves.
-        self._unsure, self.can_grow = True, False
+        self.is_unsure, self.can_grow = True, False
         self._disk.sync_folder(self._path.parent)
-        self._unsure, self.can_grow = False, True
+        self.is_unsure, self.can_grow = False, True
 
     def close(self) -> None:
         """Let go of the file."""
@@ -369,7 +385,7 @@ class Document:
         ours = os.fstat(self._descriptor)
         if (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino):
             raise self._changed("another file is in its place")
-        if self._unsure:
+        if self.is_unsure:
             return
         end = read_at(self._descriptor, len(END), self._size - len(END))
         if now.st_size != self._size or (self.can_grow and end != END):

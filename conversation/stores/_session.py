@@ -263,7 +263,12 @@ class FileSession:
         return StoredFile(self._folder / name)
 
     def discard(self, kept: Sequence[Stored]) -> None:
-        """Remove files that no turn names any more; what cannot be removed stays."""
+        """Remove files that no turn names any more; what cannot be removed stays.
+
+        So do all, while nobody knows whether the disk names them: after a failed sync.
+        """
+        if self._document.is_unsure:
+            return
         for stored in kept:
             if self._is_here(stored):
                 with contextlib.suppress(OSError):

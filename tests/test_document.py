@@ -1,0 +1,291 @@
+"""The bytes of a saved session: growing in place, and what a crash can leave of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conversation import Conversation, FileStore
+from conversation._turns import Turn
+from conversation.errors import SessionCorrupt
+from conversation.stores import _document
+from conversation.stores._document import END
+from tests.conftest import Clock
+from tests.samples import spoken
+
+Add = Callable[[Conversation], Turn]
+
+
+def add_text(chat: Conversation) -> Turn:
+    """A text turn, with what might be taken for structure."""
+    return chat.add_user('He said: ]}\n{"role":"user"},\n]}')
+
+
+def add_sound(chat: Conversation) -> Turn:
+    """A spoken turn."""
+    return chat.add_completion(spoken("Good }]\n{morning}."))
+
+
+def session(store: FileStore, turns: int, clock: Clock) -> tuple[Path, tuple[Turn, ...]]:
+    """A session with so many turns, closed."""
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        chat.set_title("Dogs")
+        for number in range(turns):
+            add_sound(chat) if number % 2 else chat.add_user(f"Question {number}")
+        return store.root / "retriever.json", chat.turns
+
+
+def is_json(data: bytes) -> bool:
+    """Whether nothing but the last line end is missing."""
+    try:
+        return bool(json.loads(data))
+    except ValueError:
+        return False
+
+
+def recovers(path: Path, store: FileStore, expected: tuple[Turn, ...], torn: bytes) -> None:
+    """Every earlier turn is there; the file is made whole once, and what was cut off put aside."""
+    path.write_bytes(torn)
+    with Conversation.open("retriever", store=store, read_only=True) as reader:
+        assert reader.turns[: len(expected)] == expected
+        assert path.read_bytes() == torn
+    with Conversation.open("retriever", store=store) as chat:
+        assert chat.turns[: len(expected)] == expected
+        assert len(chat.turns) <= len(expected) + 1
+        if is_json(torn):
+            assert chat.recovered is None
+            return
+        assert chat.recovered is not None
+        assert len(json.loads(path.read_bytes())["turns"]) == len(chat.turns)
+        aside = list(path.parent.glob("retriever.torn-*"))
+        assert [file.read_bytes() for file in aside] == [torn[-chat.recovered.size :]] * len(aside)
+        assert chat.recovered.put_aside == (aside[0] if aside else None)
+    with Conversation.open("retriever", store=store) as again:
+        assert again.recovered is None
+        assert again.turns == chat.turns
+        again.add_user("and on")
+        assert json.loads(path.read_bytes())["turns"][-1]["content"] == "and on"
+    for file in aside:
+        file.unlink()
+
+
+@pytest.mark.parametrize("add", [add_text, add_sound])
+@pytest.mark.parametrize("turns", [0, 1, 4])
+def test_an_append_cut_at_any_byte_loses_no_earlier_turn(
+    tmp_path: Path, clock: Clock, add: Add, turns: int
+) -> None:
+    """Cut short, filled with zeros, or run into what stood there before: at every byte."""
+    store = FileStore(tmp_path, fsync=False)
+    path, before = session(store, turns, clock)
+    old = path.read_bytes()
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        add(chat)
+    new = path.read_bytes()
+    start = len(old) - len(END)
+    assert new[:start] == old[:start]
+    for cut in range(start, len(new)):
+        for torn in (
+            new[:cut],
+            new[:cut] + bytes(len(new) - cut),
+            new[:cut] + old[cut:],
+        ):
+            if torn not in (old, new):
+                recovers(path, store, before, torn)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 4])
+def test_blocks_that_arrive_in_another_order_lose_no_earlier_turn(
+    tmp_path: Path, clock: Clock, turns: int
+) -> None:
+    """The end of the new tail is there; the block before it is still the old one, or empty."""
+    store = FileStore(tmp_path, fsync=False)
+    path, before = session(store, turns, clock)
+    old = path.read_bytes()
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        chat.add_user("New")
+    new = path.read_bytes()
+    start = len(old) - len(END)
+    for cut in range(start + 1, len(new)):
+        torn = old[:cut] + bytes(max(0, cut - len(old))) + new[cut:]
+        if torn not in (old, new):
+            recovers(path, store, before, torn)
+
+
+def test_a_line_damaged_in_the_middle_is_no_torn_end(tmp_path: Path, clock: Clock) -> None:
+    """Whole turns follow it: the error names the line, and nothing is changed."""
+    store = FileStore(tmp_path)
+    path, _ = session(store, 4, clock)
+    lines = path.read_bytes().split(b"\n")
+    for number in (1, 2, 3):
+        damaged = b"\n".join([*lines[:number], lines[number][:-9], *lines[number + 1 :]])
+        path.write_bytes(damaged)
+        for read_only in (True, False):
+            with pytest.raises(SessionCorrupt) as caught:
+                Conversation.open("retriever", store=store, read_only=read_only)
+            assert (caught.value.line, caught.value.path) == (number + 1, path)
+            assert path.read_bytes() == damaged
+
+
+def test_a_damaged_header_is_corrupt(tmp_path: Path, clock: Clock) -> None:
+    """It is never taken for an empty session."""
+    store = FileStore(tmp_path)
+    path, _ = session(store, 2, clock)
+    whole = path.read_bytes()
+    first = whole.index(b"\n")
+    for cut in (0, 1, first // 2, first - 1):
+        for damaged in (whole[:cut], whole[:cut] + bytes(len(whole) - cut)):
+            path.write_bytes(damaged)
+            with pytest.raises(SessionCorrupt):
+                Conversation.open("retriever", store=store)
+            assert path.read_bytes() == damaged
+
+
+def test_it_grows_in_place_and_other_changes_replace_it(tmp_path: Path, clock: Clock) -> None:
+    """Adding keeps the file and its old bytes; a label makes a new file with the same lines."""
+    store = FileStore(tmp_path)
+    path, _ = session(store, 3, clock)
+    inode, before = path.stat().st_ino, path.read_bytes()
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        chat.add_user("More")
+        assert path.stat().st_ino == inode
+        assert path.read_bytes().startswith(before[: -len(END)] + b",\n")
+        grown = path.read_bytes()
+        chat.set_title("Cats")
+        assert path.stat().st_ino != inode
+        assert path.read_bytes().split(b"\n")[1:] == grown.split(b"\n")[1:]
+
+
+def test_lines_that_did_not_change_are_kept_byte_for_byte(tmp_path: Path, clock: Clock) -> None:
+    """What a later version wrote, and how it wrote it, survives a change elsewhere."""
+    store = FileStore(tmp_path)
+    path, _ = session(store, 1, clock)
+    strange = b'{ "role" : "user", "content":"x", "mood":1e0, "mood2":[ ] }'
+    path.write_bytes(path.read_bytes().replace(END, b",\n" + strange + END))
+    with Conversation.open("retriever", store=store) as chat:
+        chat.set_title("Other")
+        chat.set_metadata({"a": 1})
+        assert path.read_bytes().split(b"\n")[2] == strange
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_another_layout_opens_and_the_first_write_restores_ours(
+    tmp_path: Path, clock: Clock, indent: int | None
+) -> None:
+    """`jq .` and `jq -c .` do no harm."""
+    store = FileStore(tmp_path)
+    path, before = session(store, 3, clock)
+    document = json.loads(path.read_bytes())
+    path.write_text(json.dumps(document, indent=indent) + "\n")
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        assert chat.turns == before
+        chat.add_user("More")
+    lines = path.read_bytes().splitlines()
+    assert len(lines) == 2 + 4
+    assert json.loads(path.read_bytes())["turns"][:3] == document["turns"]
+
+
+def test_what_was_added_meanwhile_is_read_from_the_end_alone(tmp_path: Path, clock: Clock) -> None:
+    """Another object's turns come in with the next change, also after it replaced the file."""
+    store = FileStore(tmp_path)
+    session(store, 2, clock)
+    one = Conversation.open("retriever", store=store, clock=clock)
+    other = Conversation.open("retriever", store=store, clock=clock)
+    with one, other:
+        other.add_user("A")
+        add_sound(other)
+        one.add_user("B")
+        assert [turn.text for turn in one.turns[2:]] == ["A", "Good }]\n{morning}.", "B"]
+        other.set_title("New")
+        assert other.turns == one.turns
+        one.add_user("C")
+        assert one.title == "New"
+        assert json.loads((tmp_path / "retriever.json").read_bytes())["title"] == "New"
+
+
+def test_dump_and_parse_agree() -> None:
+    """With no turns, one, and many."""
+    for lines in ([], [b'{"a":1}'], [b'{"a":1}', b'{"b":2}']):
+        data = _document.dump({"id": "x"}, lines)
+        snapshot = _document.parse(data, Path("x"))
+        assert (snapshot.header, snapshot.torn) == ({"id": "x"}, None)
+        assert [json.dumps(e, separators=(",", ":")).encode() for e in snapshot.entries] == lines
+        assert _document.is_laid_out(data, snapshot.entries)
+
+
+@pytest.mark.parametrize("step", ["temporary", "part of it", "all of it"])
+def test_a_crash_before_a_session_is_born_leaves_nothing(
+    tmp_path: Path, clock: Clock, step: str
+) -> None:
+    """A left-over temporary file is no session; the next writer removes it."""
+    store = FileStore(tmp_path)
+    path, turns = session(store, 1, clock)
+    whole = path.read_bytes()
+    path.unlink()
+    left = path.with_name(f".{path.name}.tmp")
+    left.write_bytes({"temporary": b"", "part of it": whole[:40], "all of it": whole}[step])
+    assert store.list() == []
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        assert chat.turns == ()
+        assert chat.recovered is None
+        chat.add_user("Question 0")
+        assert chat.turns == turns
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b'{"conversation":1,'])
+def test_a_crash_in_a_rewrite_leaves_the_old_session(
+    tmp_path: Path, clock: Clock, content: bytes
+) -> None:
+    """The temporary file is ignored, and replaced by the next rewrite."""
+    store = FileStore(tmp_path)
+    path, turns = session(store, 2, clock)
+    left = path.with_name(f".{path.name}.tmp")
+    left.write_bytes(content)
+    with Conversation.open("retriever", store=store) as chat:
+        assert chat.turns == turns
+        chat.set_title("Later")
+    assert not left.exists()
+
+
+def test_sound_that_no_turn_names_does_no_harm(tmp_path: Path, clock: Clock) -> None:
+    """A crash between the sound and its turn leaves a file that nobody reads."""
+    store = FileStore(tmp_path)
+    path, turns = session(store, 2, clock)
+    folder = tmp_path / "retriever.audio"
+    (folder / "0003-00000000.wav").write_bytes(b"RIFF")
+    (folder / f".{path.name}.part.tmp").write_bytes(b"RI")
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        assert chat.turns == turns
+        add_sound(chat)
+    assert not list(folder.glob(".*"))
+
+
+def test_a_links_target_is_not_touched(tmp_path: Path, clock: Clock) -> None:
+    """A temporary name that is a link is removed, not followed."""
+    store = FileStore(tmp_path / "root")
+    path, _ = session(store, 1, clock)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    path.with_name(f".{path.name}.tmp").symlink_to(victim)
+    with Conversation.open("retriever", store=store) as chat:
+        chat.set_title("x")
+    assert victim.read_text() == "precious"
+    assert not path.is_symlink()
+
+
+def test_the_document_is_one_a_person_can_read(tmp_path: Path, clock: Clock) -> None:
+    """Header, one turn a line, names of files, times."""
+    path, _ = session(FileStore(tmp_path), 2, clock)
+    first, question, reply, last = path.read_text().splitlines()
+    assert first == (
+        '{"conversation":1,"id":"retriever","created_at":"2025-11-01T12:26:40Z","title":"Dogs",'
+        '"settings":{},"metadata":{},"turns":['
+    )
+    assert question == ('{"role":"user","content":"Question 0","at":"2025-11-01T12:26:40Z"},')
+    audio: dict[str, Any] = json.loads(reply)["audio"]
+    assert (tmp_path / "retriever.audio" / audio["file"]).stat().st_size == 4844
+    assert last == "]}"

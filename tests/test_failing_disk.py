@@ -1,0 +1,369 @@
+"""A disk that is full, broken or read-only: nothing is lost, and nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock  # noqa: F401  # for the child, who may not read where it is installed
+import pytest
+from openai import OpenAI
+
+from conversation import AssistantTurn, AudioInput, Conversation, FileStore
+from conversation.errors import SaveFailed, SessionCorrupt
+from conversation.stores._disk import Disk
+from conversation.testing import StandIn
+from tests.conftest import Clock
+from tests.samples import SOUND, spoken
+
+CHANGES: dict[str, Any] = {
+    "text": lambda chat: chat.add_user("More words"),
+    "sound": lambda chat: chat.add_completion(spoken()),
+    "user sound": lambda chat: chat.add_user(AudioInput(SOUND)),
+    "title": lambda chat: chat.set_title("Other"),
+}
+
+
+class FaultyDisk(Disk):
+    """A disk whose n-th operation of a kind fails, having done a part of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails: str | None = None
+        self.countdown = 0
+        self.error = errno.ENOSPC
+
+    def arm(self, operation: str, countdown: int = 0, error: int = errno.ENOSPC) -> None:
+        """Let the operation fail, after so many that do not."""
+        self.fails, self.countdown, self.error = operation, countdown, error
+
+    def _strikes(self, operation: str) -> bool:
+        if operation != self.fails:
+            return False
+        self.countdown -= 1
+        return self.countdown < 0
+
+    def _fail(self) -> None:
+        self.fails = None
+        raise OSError(self.error, os.strerror(self.error))
+
+    def write(self, descriptor: int, data: bytes, at: int) -> None:
+        if self._strikes("write"):
+            super().write(descriptor, data[: len(data) // 2], at)
+            self._fail()
+        super().write(descriptor, data, at)
+
+    def sync(self, descriptor: int) -> None:
+        if self._strikes("sync"):
+            self._fail()
+        super().sync(descriptor)
+
+    def replace(self, source: Path, target: Path) -> None:
+        if self._strikes("replace"):
+            self._fail()
+        super().replace(source, target)
+
+    def create(self, path: Path, mode: int) -> int:
+        if self._strikes("create"):
+            self._fail()
+        return super().create(path, mode)
+
+
+@pytest.fixture
+def disk() -> FaultyDisk:
+    """A disk that can be told to fail."""
+    return FaultyDisk()
+
+
+@pytest.fixture
+def store(tmp_path: Path, disk: FaultyDisk) -> FileStore:
+    """A store on that disk."""
+    store = FileStore(tmp_path)
+    store._disk = disk
+    return store
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Everything in the folder but locks."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def failure_of(change: Callable[[], object]) -> SaveFailed | None:
+    """How the change failed; None if it did not."""
+    try:
+        change()
+    except SaveFailed as failure:
+        return failure
+    return None
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EROFS])
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    ("operation", "countdown"),
+    [
+        ("create", 0),
+        ("write", 0),
+        ("write", 1),
+        ("write", 2),
+        ("sync", 0),
+        ("sync", 1),
+        ("replace", 0),
+    ],
+)
+def test_a_write_that_fails_changes_nothing(
+    store: FileStore,
+    disk: FaultyDisk,
+    clock: Clock,
+    operation: str,
+    countdown: int,
+    change: str,
+    begun: bool,
+    error: int,
+) -> None:
+    """File and memory are as before; the turn is in the error, and adding it again works."""
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        if begun:
+            chat.add_user("First")
+            chat.add_completion(spoken("Second"))
+        before, turns, title = files(store.root), chat.turns, chat.title
+        disk.arm(operation, countdown, error)
+        failure = failure_of(lambda: CHANGES[change](chat))
+        assert (failure is None) is (disk.fails is not None), "a fault that struck is told"
+        disk.fails = None
+        if failure is not None:
+            assert os.strerror(error) in str(failure)
+            assert (chat.turns, chat.title) == (turns, title)
+            after = files(store.root)
+            # After a failed sync nobody knows whether the disk names the sound: it stays.
+            assert {n: d for n, d in after.items() if operation != "sync" or n in before} == before
+            with Conversation.open("retriever", store=store) as other:
+                assert (other.turns, other.recovered) == (turns, None)
+            if failure.turn is None:
+                CHANGES[change](chat)
+            else:
+                added = chat.add(failure.turn)
+                assert added.text == failure.turn.text
+                assert chat.turns == (*turns, added)
+        with Conversation.open("retriever", store=store, create=False) as again:
+            assert (again.turns, again.title) == (chat.turns, chat.title)
+            spoken_turns = [turn for turn in again.turns if isinstance(turn, AssistantTurn)]
+            assert all(turn.audio and turn.audio.read() == SOUND for turn in spoken_turns)
+
+
+def test_after_a_failed_sync_the_next_write_is_a_whole_one(
+    store: FileStore, disk: FaultyDisk, clock: Clock
+) -> None:
+    """What the disk holds then is unknown, so nothing is built upon it."""
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        chat.add_user("First")
+        path = store.root / "retriever.json"
+        inode = path.stat().st_ino
+        disk.arm("sync", 0, errno.EIO)
+        with pytest.raises(SaveFailed) as caught:
+            chat.add_user("Second")
+        assert caught.value.turn is not None
+        assert path.stat().st_ino == inode
+        chat.add(caught.value.turn)
+        assert path.stat().st_ino != inode
+        inode = path.stat().st_ino
+        chat.add_user("Third")
+        assert path.stat().st_ino == inode
+    with Conversation.open("retriever", store=store) as again:
+        assert [turn.text for turn in again.turns] == ["First", "Second", "Third"]
+
+
+def test_a_full_disk_in_say_loses_neither_question_nor_answer(
+    store: FileStore, disk: FaultyDisk, clock: Clock, client: OpenAI
+) -> None:
+    """Before sending: nothing was sent. After the answer: it is in the error."""
+    with Conversation.open("retriever", store=store, clock=clock, client=client) as chat:
+        disk.arm("write")
+        with pytest.raises(SaveFailed):
+            chat.say("One")
+        assert not chat.turns
+        disk.arm("write", 1)
+        with pytest.raises(SaveFailed) as caught:
+            chat.say("One")
+        assert [turn.text for turn in chat.turns] == ["One"]
+        assert caught.value.turn is not None
+        assert "add(error.turn)" in "".join(caught.value.__notes__)
+        chat.add(caught.value.turn)
+        assert chat.turns[-1].text.startswith("You wrote: One")
+        assert "1 of my earlier answers by voice" in chat.say("Two").text
+
+
+def test_a_dead_id_that_cannot_be_saved_does_not_fail_the_exchange(
+    store: FileStore,
+    disk: FaultyDisk,
+    clock: Clock,
+    server: StandIn,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The next write makes up for it."""
+    client = server.client()
+    with Conversation.open("retriever", store=store, clock=clock, client=client) as chat:
+        first = chat.say("One")
+        assert first.audio is not None
+        server.forget(str(first.audio.id))
+        disk.arm("replace")
+        assert "from transcripts" in chat.say("Two").text
+        assert "could not be saved" in caplog.text
+    with Conversation.open("retriever", store=store, clock=clock) as again:
+        assert again.render().items[1].why == "transcript, server lost it"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 256 KB."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mount)]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command here")
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.decode().strip()}")
+    yield mount
+    subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_a_real_full_disk(small_disk: Path, clock: Clock) -> None:
+    """Turns are added until there is no room; room is made; the last turn goes in."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(100_000))
+    store = FileStore(small_disk / "sessions")
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+
+        def fill() -> None:
+            for number in range(10_000):
+                chat.add_user(f"{number} {'x' * 4000}")
+
+        with pytest.raises(SaveFailed, match="No space left") as caught:
+            fill()
+        turns = chat.turns
+        assert len(turns) > 10
+        with Conversation.open("retriever", store=store, read_only=True) as reader:
+            assert (reader.turns, reader.recovered) == (turns, None)
+        with pytest.raises(SaveFailed, match="No space left"):
+            chat.add_user(AudioInput.from_pcm(bytes(150_000), 24_000))
+        ballast.unlink()
+        assert caught.value.turn is not None
+        chat.add(caught.value.turn)
+        assert len(chat.turns) == len(turns) + 1
+    with Conversation.open("retriever", store=store) as again:
+        assert again.turns == chat.turns
+
+
+def test_a_limit_on_file_sizes(tmp_path: Path, clock: Clock) -> None:
+    """The same by `RLIMIT_FSIZE`, which needs no rights: the write stops in the middle."""
+    store = FileStore(tmp_path)
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        chat.add_user("First")
+        before = files(tmp_path)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            contents: list[str | AudioInput] = ["y" * 2000, AudioInput(SOUND)]
+            for content in contents:
+                with pytest.raises(SaveFailed, match="File too large") as caught:
+                    chat.add_user(content)
+                assert files(tmp_path) == before
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+        assert caught.value.turn is not None
+        chat.add(caught.value.turn)
+    with Conversation.open("retriever", store=store) as again:
+        assert again.turns == chat.turns
+
+
+def test_an_interrupt_in_the_middle_of_a_write_leaves_the_old_state(
+    store: FileStore, clock: Clock
+) -> None:
+    """Ctrl-C at the worst moment."""
+
+    class Interrupted(Disk):
+        armed = False
+
+        def sync(self, descriptor: int) -> None:
+            if self.armed:
+                self.armed = False
+                raise KeyboardInterrupt
+            super().sync(descriptor)
+
+    store._disk = disk = Interrupted()
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        chat.add_user("First")
+        for change in CHANGES.values():
+            before, turns = files(store.root), chat.turns
+            disk.armed = True
+            with pytest.raises(KeyboardInterrupt):
+                change(chat)
+            assert (files(store.root), chat.turns) == (before, turns)
+            change(chat)
+    with Conversation.open("retriever", store=store) as again:
+        assert again.turns == chat.turns
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_read_only_folder(tmp_path: Path, clock: Clock) -> None:
+    """It is read, and each change fails as a save."""
+    store = FileStore(tmp_path)
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        chat.add_user("First")
+    tmp_path.chmod(0o500)
+    (tmp_path / "retriever.json").chmod(0o400)
+    try:
+        with Conversation.open("retriever", store=store) as chat, pytest.raises(SaveFailed):
+            chat.add_user("Second")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_read_only_folder_as_another_user(tmp_path: Path, clock: Clock) -> None:
+    """Root may write anything, so a child process without rights tries it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_mode & 0o005 != 0o005 and parent.stat().st_uid == 0:
+            parent.chmod(parent.stat().st_mode | 0o005)
+    root = tmp_path / "sessions"
+    store = FileStore(root)
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        chat.add_user("First")
+    root.chmod(0o555)
+    for path in root.iterdir():
+        path.chmod(0o444)
+    child = os.fork()
+    if not child:
+        os.setgroups([])
+        os.setgid(65_534)
+        os.setuid(65_534)
+        try:
+            with Conversation.open("retriever", store=store) as chat:
+                chat.add_user("Second")
+        except SaveFailed as error:
+            os._exit(0 if "Permission denied" in str(error) and len(chat.turns) == 1 else 2)
+        except BaseException as error:  # noqa: BLE001  # a forked child must not go on as a test
+            os.write(2, repr(error).encode())
+            os._exit(3)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_session_is_never_taken_for_empty(tmp_path: Path) -> None:
+    """A file that cannot be read as one is an error, not a new chat."""
+    (tmp_path / "retriever.json").mkdir()
+    with pytest.raises(SessionCorrupt, match="no regular file"):
+        Conversation.open("retriever", store=FileStore(tmp_path))
