@@ -18,6 +18,7 @@ from conversation._turns import (
     UserTurn,
 )
 from conversation.stores import Recovery, SessionInfo
+from conversation.stores._salvage import Salvage
 from conversation.stores.files import FileStore
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Recovery",
     "RenderedMessage",
     "Rendering",
+    "Salvage",
     "SessionInfo",
     "SystemTurn",
     "ToolCall",

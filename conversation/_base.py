@@ -86,7 +86,7 @@ class Base:
         Raises:
             InvalidTurn: if there is nothing in it, or something else.
         """
-        return self._added(UserTurn(content))
+        return self._added(UserTurn(content, at=self._now()))
 
     def add_assistant(self, text: str) -> AssistantTurn:
         """Add an answer in words, such as a greeting that the model did not make itself.

@@ -47,7 +47,7 @@ def turn_from_completion(completion: Mapping[str, Any], asked: Asked) -> Assista
     """The answer in a completion.
 
     Taken from the first choice; its audio from another one where the first has none, as
-    vLLM-Omni sends it (contract §6).
+    vLLM-Omni sends it.
 
     Raises:
         InvalidCompletion: if there is no answer in it, or more than one.

@@ -58,7 +58,7 @@ def with_data(turn: _T, change: Callable[[Data, str], Data]) -> _T:
             return turn
         data = change(audio.data, audio.format or "bin")
         return attrs.evolve(turn, audio=attrs.evolve(audio, data=data))
-    if isinstance(turn, UserTurn):
+    if isinstance(turn, UserTurn) and not all(isinstance(part, str) for part in turn.content):
         return attrs.evolve(turn, content=tuple(_changed(part, change) for part in turn.content))
     return turn
 

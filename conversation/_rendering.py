@@ -24,7 +24,7 @@ log = logging.getLogger("conversation")
 PLACEHOLDER = "[spoken answer, its words are not known]"
 NO_RESULT = "[no result: the call was not carried out]"
 ID_LIFETIME = 3600
-"""Seconds from the time inside an id to its end (contract §1: exactly so in all recordings)."""
+"""Seconds from the time inside an id to its end (undocumented, but so in all recordings)."""
 
 _TIMED_ID = re.compile(r"audio_([0-9a-f]{8})[0-9a-f]{24}")
 

@@ -12,7 +12,7 @@ AudioFormat = Literal["wav", "mp3", "flac", "opus", "aac", "pcm16"]
 FORMATS: tuple[str, ...] = get_args(AudioFormat)
 
 PCM_RATE = 24_000
-"""Hz. The API's `pcm16` is 24 kHz, mono, signed 16 bit, little-endian (contract §1)."""
+"""Hz. The API's `pcm16` is 24 kHz, mono, signed 16 bit, little-endian, as recorded."""
 
 # MPEG audio layer III, kbit/s by the header's four bits: version 1, then versions 2 and 2.5.
 _BITRATES = (

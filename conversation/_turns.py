@@ -97,7 +97,7 @@ def _as_tuple(values: Iterable[Any], name: str) -> tuple[Any, ...]:
 
 @attrs.frozen
 class Usage:
-    """Tokens, as the API counted them (contract §4: user sound 10 a second, spoken answers 20).
+    """Tokens, as the API counted them (OpenAI: user sound 10 a second, spoken answers 20).
 
     Sums with `+`. Where the API gave no breakdown, only the first two are set.
 
@@ -283,7 +283,7 @@ class AssistantTurn(_Turn):
         model: The model that answered.
         finish_reason: `"stop"`, `"length"`, `"tool_calls"`, `"content_filter"`; None if not told.
         interrupted: Broken off before its end: never sent as voice.
-        voice_dropped: Sound was asked for, and text came (contract §1).
+        voice_dropped: Sound was asked for, and text came.
     """
 
     role: ClassVar[str] = "assistant"

@@ -1,29 +1,32 @@
 """A spoken conversation that outlives its audio: `python examples/quickstart.py [folder]`.
 
 On OpenAI where OPENAI_API_KEY is set, else on the stand-in, a server of this library on your own
-machine. The answers are written as WAV files, and the conversation is saved beside them.
+machine. The session and its sound are kept in the folder; a second process goes on with it an hour
+later, when the server has forgotten what it said.
 """
 
+import argparse
 import contextlib
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from openai import OpenAI
-
-from conversation import AssistantTurn, AudioInput, Conversation
+from conversation import AssistantTurn, AudioInput, Conversation, FileStore
 from conversation.testing import StandIn
 
-AN_HOUR = 3600
+AN_HOUR = 3600.0
+QUESTIONS = ("Is a golden retriever a good family dog?", "Why do you say they are loyal?")
+LATER = ("And with small children?", "Thank you. What was my first question?")
 
 
 class Clock:
     """The time of day, which can be moved on."""
 
-    def __init__(self) -> None:
-        self.ahead = 0.0
+    def __init__(self, ahead: float) -> None:
+        self.ahead = ahead
 
     def __call__(self) -> float:
         """Unix time in seconds."""
@@ -31,24 +34,27 @@ class Clock:
 
 
 @contextlib.contextmanager
-def some_client(clock: Clock) -> Iterator[OpenAI]:
-    """OpenAI with a key, the stand-in without."""
+def some_server(clock: Clock) -> Iterator[None]:
+    """OpenAI with a key; without one the stand-in, which the environment points to then."""
     if os.environ.get("OPENAI_API_KEY"):
         print("OPENAI_API_KEY is set: talking to OpenAI.")
-        yield OpenAI()
+        yield
         return
     print("No OPENAI_API_KEY: talking to the stand-in on this machine, which hums its answers.")
     with StandIn(audio_lifetime=AN_HOUR, clock=clock) as server:
-        yield server.client()
+        os.environ |= {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "stand-in"}
+        yield
 
 
 def ask(chat: Conversation, question: str | AudioInput, folder: Path) -> AssistantTurn:
     """Say one thing, show what is sent for it, and keep the spoken answer."""
     chat.add_user(question)
-    print(f"\nrequest of {len(chat.turns)} turns:")
-    for item in chat.render().items:
+    items = chat.render().items
+    print(f"\nrequest of {len(items)} messages:")
+    for item in items:
         words = item.turn.text if item.turn else ""
-        print(f"  {item.turn.role if item.turn else 'system':9} {item.why:32} {words[:44]}")
+        words = words if len(words) <= 40 else f"{words[:39]}…"
+        print(f"  {item.role:9} {item.why:32} {words}")
     reply = chat.reply()
     print(f"  answer:   {reply.text}")
     if reply.audio:
@@ -58,33 +64,51 @@ def ask(chat: Conversation, question: str | AudioInput, folder: Path) -> Assista
     return reply
 
 
+def first_hour(folder: Path, clock: Clock) -> None:
+    """Two questions in text, and one spoken."""
+    with Conversation.open(
+        "quickstart", store=FileStore(folder), clock=clock, instructions="Answer in one sentence."
+    ) as chat:
+        print(f"session of {len(chat.turns)} turns in {folder}")
+        for question in QUESTIONS:
+            reply = ask(chat, question, folder)
+        if reply.audio:
+            # Its own voice will do for a microphone.
+            ask(chat, AudioInput(reply.audio.read(), transcript=reply.text), folder)
+
+
+def an_hour_later(folder: Path, clock: Clock, margin: float) -> None:
+    """The same session in another process, and two more questions."""
+    with Conversation.open(
+        "quickstart", store=FileStore(folder), clock=clock, create=False, expiry_margin=margin
+    ) as chat:
+        print(f"session of {len(chat.turns)} turns in {folder}")
+        for question in LATER:
+            ask(chat, question, folder)
+        print(f"\n{chat.usage.total_tokens} tokens in all; the session is in {folder}")
+
+
 def main() -> None:
-    """Talk, wait an hour, go on; save, load, go on."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "quickstart-sound")
-    folder.mkdir(exist_ok=True)
-    clock = Clock()
-    with some_client(clock) as client:
-        chat = Conversation(client=client, clock=clock, instructions="Answer in one sentence.")
-        first = ask(chat, "Is a golden retriever a good family dog?", folder)
-        ask(chat, "Why do you say they are loyal?", folder)
-        if first.audio:
-            ask(chat, AudioInput(first.audio.read(), transcript=first.audio.transcript), folder)
-
-        print("\n--- an hour later, the server has forgotten what it said ---")
-        clock.ahead += AN_HOUR + 180
-        if os.environ.get("OPENAI_API_KEY"):
-            # OpenAI's hour cannot be skipped; a margin of an hour gives up the ids just as well.
-            clock.ahead = 0
-            chat = Conversation.load(
-                chat.save(folder / "chat.json"), client=client, clock=clock, expiry_margin=AN_HOUR
-            )
-        ask(chat, "And with small children?", folder)
-
-        print("\n--- saved, and loaded again ---")
-        path = chat.save(folder / "chat.json")
-        chat = Conversation.load(path, client=client, clock=clock)
-        print(f"{path}: {len(chat.turns)} turns, {chat.usage.total_tokens} tokens so far")
-        ask(chat, "Thank you. What was my first question?", folder)
+    """Talk; then, an hour later, go on in another process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("quickstart-sound"))
+    parser.add_argument("--later", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--margin", type=float, default=30.0, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.later is not None:
+        an_hour_later(options.folder, Clock(options.later), options.margin)
+        return
+    clock = Clock(0)
+    on_openai = bool(os.environ.get("OPENAI_API_KEY"))
+    options.folder.mkdir(parents=True, exist_ok=True)
+    with some_server(clock):
+        first_hour(options.folder, clock)
+        banner = "\n--- an hour later, in another process: the server has forgotten its voice ---"
+        print(banner, flush=True)
+        # OpenAI's hour cannot be skipped; a margin of an hour gives up the ids just as well.
+        clock.ahead, margin = (0.0, AN_HOUR) if on_openai else (AN_HOUR + 180, 30.0)
+        later = ["--later", str(clock.ahead), "--margin", str(margin)]
+        subprocess.run([sys.executable, __file__, str(options.folder), *later], check=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Recorded answers (contract §1 and §2), and small pieces that many tests use."""
+"""Recorded answers, and small pieces that many tests use."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RECORDED_ID = "audio_690691a2f0248191be5a199d7a49968b"
 
 
 def recorded() -> dict[str, Any]:
-    """The real response of contract §1: pcm16, cut at max_tokens 200."""
+    """A real response: pcm16, cut at max_tokens 200."""
     return {
         "id": "chatcmpl-CXEu0000000000000000000000000",
         "object": "chat.completion",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conversation import Conversation
+from conversation import Conversation, FileStore
 from conversation.testing import StandIn
 
 ROOT = Path(__file__).parent.parent
@@ -33,11 +33,11 @@ def run(*arguments: str, folder: Path, **environment: str) -> str:
     return done.stdout
 
 
-def test_the_quickstart_holds_a_conversation_past_its_expiry(tmp_path: Path) -> None:
+def test_the_quickstart_goes_on_an_hour_later_in_another_process(tmp_path: Path) -> None:
     """Voice first, transcripts after the hour, voice again; sound and session on disk."""
     out = run(str(ROOT / "examples" / "quickstart.py"), folder=tmp_path)
     assert "stand-in on this machine" in out
-    requests = re.split(r"\nrequest of \d+ turns:\n", out)[1:]
+    requests = re.split(r"\nrequest of \d+ messages:\n", out)[1:]
     voices = [request.count("assistant voice") for request in requests]
     transcripts = [request.count("assistant transcript, expired 3 min ago") for request in requests]
     assert voices == [0, 1, 2, 0, 1]
@@ -48,7 +48,19 @@ def test_the_quickstart_holds_a_conversation_past_its_expiry(tmp_path: Path) -> 
     for number in range(1, 6):
         with wave.open(str(folder / f"answer-{number}.wav")) as sound:
             assert sound.getnframes() > sound.getframerate()
-    assert len(Conversation.load(folder / "chat.json").turns) == 8
+    with Conversation.open("quickstart", store=FileStore(folder), read_only=True) as chat:
+        assert len(chat.turns) == 10
+        assert [len(item.message or ()) for item in chat.render().items]
+
+
+def test_a_chatbot_that_is_killed_goes_on(tmp_path: Path) -> None:
+    """Four kills, before and after the answer, and every word is there."""
+    out = run(str(ROOT / "examples" / "resume.py"), folder=tmp_path)
+    assert out.count("it ended with status -9") == 4
+    kept = out.split("What is there after four kills:\n")[1].splitlines()
+    assert [line.split()[0] for line in kept] == ["user", "assistant"] * 4
+    for question, answer in zip(kept[::2], kept[1::2], strict=True):
+        assert question.split(maxsplit=1)[1] in answer
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
@@ -60,6 +72,7 @@ def test_the_readmes_code_runs(number: int, tmp_path: Path, server: StandIn) -> 
         folder=tmp_path,
         OPENAI_BASE_URL=server.url,
         OPENAI_API_KEY="any",
+        CONVERSATION_HOME=str(tmp_path / "home"),
     )
 
 

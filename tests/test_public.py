@@ -81,7 +81,7 @@ def test_importing_brings_no_sdk() -> None:
 
 
 def test_modules_import_one_way() -> None:
-    """No module imports one that stands above it (design §9)."""
+    """No module imports one that stands above it."""
     order = [
         "errors",
         "_sound",

@@ -156,7 +156,7 @@ def test_tool_calls_come_in_pieces() -> None:
 
 
 def test_other_servers_sound_is_told_from_its_bytes() -> None:
-    """MP3 comes although pcm16 was asked for (contract §6)."""
+    """MP3 comes although pcm16 was asked for."""
     audio = turn_of([chunk({"content": "words", "audio": {"data": piece(MP3)}})]).audio
     assert audio is not None
     assert (audio.format, audio.read()) == ("mp3", MP3)

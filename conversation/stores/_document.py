@@ -341,12 +341,20 @@ class Document:
         if self._descriptor is not None and None in entries:
             old = read_all(self._descriptor).split(b"\n")[1:-2]
         lines = [old[i].removesuffix(b",") if e is None else e for i, e in enumerate(entries)]
+        self.replace(header, lines)
+
+    def replace(self, header: Mapping[str, Any], lines: Sequence[bytes]) -> None:
+        """Same as `rewrite`, whatever the file is now.
+
+        Raises:
+            OSError: if the disk refuses; the file is as it was.
+        """
         data = dump(header, lines)
         temporary = self._path.with_name(f".{self._path.name}.tmp")
         descriptor = self._disk.write_new(self._path, data, temporary=temporary)
         self._close()
         self._descriptor, self._writable = descriptor, True
-        self._size, self._count = len(data), len(entries)
+        self._size, self._count = len(data), len(lines)
         # If the folder cannot be synced, nobody knows which of the two files a power cut leaves.
         self.is_unsure, self.can_grow = True, False
         self._disk.sync_folder(self._path.parent)

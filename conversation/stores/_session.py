@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from conversation._entries import turn_from_entry
 from conversation._inputs import Data, Stored
 from conversation.errors import (
     AudioFileMissing,
@@ -26,6 +27,7 @@ from conversation.errors import (
 from conversation.stores import Recovery, State
 from conversation.stores._disk import Disk, open_regular, read_all
 from conversation.stores._document import Document, Snapshot, corrupt
+from conversation.stores._salvage import Salvage, salvage
 
 log = logging.getLogger("conversation")
 
@@ -285,6 +287,17 @@ class FileSession:
             f"there is no session {self.id!r} in {self.place.parent}; list() shows those there are"
         )
         return SessionNotFound(msg, path=self.place)
+
+    def repair(self) -> Salvage:
+        """Save what can be read of the document; needs the lock."""
+        with self._writing():
+            return salvage(self.place, self.id, self._is_turn, self._disk)
+
+    def _is_turn(self, value: object) -> bool:
+        with contextlib.suppress(InvalidTurn):
+            turn_from_entry(value, fetch=self.fetch)
+            return True
+        return False
 
     def remove(self) -> None:
         """Delete the session with all that it keeps; needs the lock."""

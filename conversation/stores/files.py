@@ -25,6 +25,7 @@ from conversation.errors import (
 from conversation.stores import SessionInfo
 from conversation.stores._disk import Disk, open_regular, read_all, read_at
 from conversation.stores._document import parse, parse_header
+from conversation.stores._salvage import Salvage
 from conversation.stores._session import FileSession
 
 log = logging.getLogger("conversation")
@@ -86,6 +87,25 @@ class FileStore:
                     if info is not None:
                         found.append(info)
         return sorted(found, key=lambda info: info.updated_at, reverse=True)
+
+    def repair(self, session_id: str, *, timeout: float = 60.0) -> Salvage:
+        """Save what can be read of a damaged session; the damaged file is kept beside it.
+
+        A session that is whole comes out as it was.
+
+        Returns:
+            What was kept, what was lost, and where the damaged file is.
+
+        Raises:
+            SessionNotFound: if there is none.
+            SessionLocked: if it is in use for longer than `timeout` seconds.
+            SaveFailed: if the disk refuses; nothing is changed.
+        """
+        session = self.session(session_id)
+        if not session.place.exists():
+            raise session.not_found()
+        with contextlib.closing(session), session.locked(timeout):
+            return session.repair()
 
     def delete(self, session_id: str, *, timeout: float = 60.0) -> None:
         """Remove a session with its sound.

@@ -119,7 +119,7 @@ def message_and_reason(
         if answer.spoken and "audio" in (request.get("modalities") or ()):
             memory = Spoken(text, _voice.spoken_tokens(text), int(now) + lifetime)
             message["audio"] = {
-                # The first eight digits are the time, as in the real ids (contract §1).
+                # The first eight digits are the time, as in the real ids.
                 "id": f"audio_{int(now) & 0xFFFFFFFF:08x}{secrets.token_hex(12)}",
                 "data": base64.b64encode(_voice.spoken(text, request["audio"]["format"])).decode(),
                 "expires_at": int(memory.expires_at),

@@ -1,4 +1,4 @@
-"""A completion as the chunks of a stream, in the order that was recorded (contract §2)."""
+"""A completion as the chunks of a stream, in the order that was recorded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 PIECE = 19_200
-"""Bytes of PCM in a chunk (contract §2): 0.4 seconds."""
+"""Bytes of PCM in a chunk, as recorded: 0.4 seconds."""
 
 
 def events(completion: Mapping[str, Any], *, with_usage: bool) -> Iterator[bytes]:

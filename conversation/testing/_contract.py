@@ -1,4 +1,4 @@
-"""What the API refuses, in the order in which it looks, with its own words (contract §3)."""
+"""What the API refuses, in the order in which it looks, with its own words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from conversation import _sound
 
 WINDOW = 128_000
-"""Tokens that an audio model can take (contract §4)."""
+"""Tokens that an audio model can take, by OpenAI's model pages."""
 
 SOUND_FORMATS = ("wav", "mp3", "pcm16")
 """What the stand-in can make; the API makes flac, opus and aac too."""

@@ -10,7 +10,7 @@ import zlib
 from conversation import _sound
 
 TOKENS_PER_SECOND = 20
-"""Audio tokens of a spoken answer (contract §4)."""
+"""Audio tokens a second of a spoken answer, as OpenAI counts and bills them."""
 
 _TOKENS_PER_WORD = 8
 _RATE = _sound.PCM_RATE
@@ -44,7 +44,7 @@ def spoken(text: str, audio_format: str) -> bytes:
 
 
 def _wav(pcm: bytes) -> bytes:
-    # With a LIST chunk before the data, as the real server's files have it (contract §1).
+    # With a LIST chunk before the data, as the real server's files have it.
     plain = _sound.wav_from_pcm(pcm)
     comment = b"LIST" + (26).to_bytes(4, "little") + b"INFOISFT" + (14).to_bytes(4, "little")
     comment += b"Lavf58.76.100\0"

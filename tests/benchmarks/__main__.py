@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import bench_rendering
+from tests.benchmarks import bench_rendering, bench_sessions
 
-MODULES = (bench_rendering,)
+MODULES = (bench_rendering, bench_sessions)
 
 
 def main() -> int:

@@ -1,0 +1,68 @@
+"""A chatbot that is killed in mid-conversation, and goes on: `python examples/resume.py`.
+
+It starts itself again and again. Each of its processes says one thing and is killed by SIGKILL, at
+the worst moment: while the answer is on its way, or just when it has come. Nothing that was said is
+lost. Runs on the stand-in, a server of this library on your own machine.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from conversation import Conversation, FileStore
+from conversation.testing import StandIn
+
+WORDS = ("Good morning.", "I have a dog.", "She is three years old.", "What do you know of me?")
+
+
+def be_killed() -> None:
+    """As `kill -9` does it: nothing is tidied up."""
+    if hasattr(signal, "SIGKILL"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.abort()
+
+
+def say_one_thing(folder: Path, words: str, moment: str) -> None:
+    """One process: open the session, perhaps finish what was left over, say one thing, die."""
+    with Conversation.open("resume", store=FileStore(folder)) as chat:
+        print(f"  process {os.getpid()}: {len(chat.turns)} turns are there", flush=True)
+        if chat.turns and chat.turns[-1].role == "user":
+            print("  the last question has no answer yet: asking again", flush=True)
+            chat.reply()
+        if moment == "before the answer":
+            chat.add_user(words)
+            threading.Thread(target=chat.reply).start()
+            be_killed()
+        print(f"  answer: {chat.say(words).text}", flush=True)
+        be_killed()
+
+
+def main() -> None:
+    """Start the chatbot once for each thing that is said, and show what it kept."""
+    if len(sys.argv) == 4:
+        say_one_thing(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+        return
+    with StandIn() as server, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        environment = {**os.environ, "OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "stand-in"}
+        for number, words in enumerate(WORDS):
+            moment = "before the answer" if number % 2 else "after the answer"
+            print(f"{words!r}; killed {moment}", flush=True)
+            done = subprocess.run(
+                [sys.executable, __file__, name, words, moment], env=environment, check=False
+            )
+            print(f"  it ended with status {done.returncode}")
+        with Conversation.open("resume", store=FileStore(folder), client=server.client()) as chat:
+            if chat.turns[-1].role == "user":
+                chat.reply()
+            print("\nWhat is there after four kills:")
+            for turn in chat.turns:
+                print(f"  {turn.role:9} {turn.text}")
+
+
+if __name__ == "__main__":
+    main()
