@@ -51,6 +51,8 @@ class History:
         self._turns: list[Turn] = []
         self._prepared: list[_rendering.Prepared] = []
         self._mutex = threading.RLock()
+        # Another one, so that turns can be looked at while an exchange goes on.
+        self._reading = threading.RLock()
         self._is_changing = False
 
     @property
@@ -60,7 +62,7 @@ class History:
         Raises:
             SessionCorrupt: if an entry is no turn.
         """
-        if self._entries:
+        with self._reading:
             decoded = []
             for number, entry in enumerate(self._entries, len(self._turns) + 1):
                 try:
@@ -69,14 +71,15 @@ class History:
                     raise corrupt(self._place, f"turn {number}: {error}", number + 1) from error
             self._turns += decoded
             self._entries = []
-        return self._turns
+            return self._turns
 
     @property
     def prepared(self) -> tuple[_rendering.Prepared, ...]:
         """The turns, prepared for rendering."""
-        new = self.turns[len(self._prepared) :]
-        self._prepared += map(_rendering.prepare, new)
-        return tuple(self._prepared)
+        with self._reading:
+            new = self.turns[len(self._prepared) :]
+            self._prepared += map(_rendering.prepare, new)
+            return tuple(self._prepared)
 
     def __len__(self) -> int:
         return len(self._turns) + len(self._entries)
@@ -139,18 +142,22 @@ class History:
         self.header = header
 
     def close(self) -> None:
-        """Let go of file handles."""
-        self._journal.close()
+        """Let go of file handles, when no other thread changes anything."""
+        with self._mutex:
+            self._journal.close()
 
     def _take_in(self, news: State | Sequence[Any] | None) -> None:
         if isinstance(news, State):
             # The settings in use stay those that this object was opened with.
-            self.header = news.header | {"settings": self.header["settings"]}
+            theirs = news.header.get("settings")
+            settings = (theirs if isinstance(theirs, dict) else {}) | self.header["settings"]
+            self.header = news.header | {"settings": settings}
             self.recovered = news.recovered or self.recovered
-            self._set([])
-            self._entries = news.entries
+            self._set([], news.entries)
         elif news is not None:
-            self._entries += news
+            with self._reading:
+                self._entries += news
 
-    def _set(self, turns: Sequence[Turn]) -> None:
-        self._turns, self._entries, self._prepared = list(turns), [], []
+    def _set(self, turns: Sequence[Turn], entries: Sequence[Any] = ()) -> None:
+        with self._reading:
+            self._turns, self._entries, self._prepared = list(turns), list(entries), []

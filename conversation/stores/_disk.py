@@ -88,9 +88,15 @@ class Disk:
         try:
             self.write(descriptor, data, 0)
             self.sync(descriptor)
+            if os.name == "nt":
+                # There an open file cannot be renamed.
+                os.close(descriptor)
+                self.replace(temporary, path)
+                return os.open(path, os.O_RDWR | _OPEN)
             self.replace(temporary, path)
         except BaseException:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise

@@ -351,6 +351,8 @@ class Document:
         """
         data = dump(header, lines)
         temporary = self._path.with_name(f".{self._path.name}.tmp")
+        if os.name == "nt":
+            self._close()  # an open file cannot be replaced there
         descriptor = self._disk.write_new(self._path, data, temporary=temporary)
         self._close()
         self._descriptor, self._writable = descriptor, True

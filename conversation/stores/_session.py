@@ -246,9 +246,9 @@ class FileSession:
         content = data if isinstance(data, bytes) else data.read()
         name = f"{number:04}-{os.urandom(4).hex()}.{suffix}"
         with self._writing():
-            if not self._folder.is_dir() or self._folder.is_symlink():
-                self._make_folder(self._folder)
-                self._disk.sync_folder(self._folder.parent)
+            if self._folder.is_symlink():
+                raise OSError(f"{self._folder} is a link")
+            self._make_folder(self._folder)
             os.close(self._write(self._folder / name, content))
         return StoredFile(self._folder / name)
 
@@ -326,11 +326,11 @@ class FileSession:
         self._disk.sync_folder(path.parent)
         return descriptor
 
-    @staticmethod
-    def _make_folder(folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.is_symlink():
-            raise OSError(f"{folder} is a link")
+    def _make_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            self._make_folder(folder.parent)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self._disk.sync_folder(folder.parent)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
