@@ -17,7 +17,13 @@ from conversation._history import History
 from conversation._inputs import Part
 from conversation._journal import Saved, inlined
 from conversation._turns import AssistantTurn
-from conversation.errors import InvalidTurn, SaveFailed, SessionChanged, SessionNotFound
+from conversation.errors import (
+    InvalidTurn,
+    SaveFailed,
+    SessionChanged,
+    SessionError,
+    SessionNotFound,
+)
 from conversation.stores import Store, _document
 from conversation.stores._disk import replace_file
 from conversation.stores.files import FileStore
@@ -146,8 +152,9 @@ class Conversation(Base):
             turn = self.add_user(*content)
             try:
                 return self._exchanged(client, options)
-            except (SaveFailed, SessionChanged) as error:
-                error.add_note("the answer came and is in error.turn; add(error.turn) keeps it")
+            except SessionError as error:
+                if isinstance(error, SaveFailed | SessionChanged) and error.turn is not None:
+                    error.add_note("the answer came and is in error.turn; add(error.turn) keeps it")
                 raise
             except Exception as error:
                 if _client.is_refused(error) and self._history.turns[-1] is turn:
@@ -295,6 +302,7 @@ class Conversation(Base):
             fetch=session.fetch,
             place=session.place,
             recovered=state.recovered if state else None,
+            given=chat._settings.saved(settings.keys(), only=True),
         )
         return chat
 

@@ -16,7 +16,16 @@ import attrs
 import orjson
 
 from conversation import _sound
-from conversation._inputs import AudioInput, Data, FileInput, ImageInput, NotKept, Part, Stored
+from conversation._inputs import (
+    AudioInput,
+    Data,
+    FileInput,
+    ImageInput,
+    NotKept,
+    Part,
+    Stored,
+    shown,
+)
 from conversation._json import json_text, leftover, merged
 from conversation._turns import (
     AssistantAudio,
@@ -123,7 +132,7 @@ def role_of(entry: object) -> str:
         raise InvalidTurn(msg)
     role = entry.get("role")
     if role not in ("user", "assistant", "tool", "system", "developer"):
-        msg = f"a turn's role is user, assistant, tool, system or developer, not {role!r}"
+        msg = f"a turn's role is user, assistant, tool, system or developer, not {shown(role)}"
         raise InvalidTurn(msg)
     return str(role)
 
@@ -254,7 +263,7 @@ def _user_part(part: object, fetch: Fetch | None) -> Part:
     if kind == "input_audio":
         body = _required_object(part, kind)
         data: Data | None = _fetched(body, fetch)
-        if data is None and "data" not in body and "duration" in body:
+        if data is None and "data" not in body and body.get("format") in ("wav", "mp3"):
             data = NotKept()
         if data is None:
             data = _decoded(_required_text(body, "data"))
@@ -278,7 +287,7 @@ def _user_part(part: object, fetch: Fetch | None) -> Part:
             text = _required_text(body, "file_data")
             data = _decoded(text.partition(",")[2] if _is_base64_url(text) else text)
         return FileInput(data, _text(body.get("filename")) or "file")
-    msg = f"a content part is text, input_audio, image_url or file, not {kind!r}"
+    msg = f"a content part is text, input_audio, image_url or file, not {shown(kind)}"
     raise InvalidTurn(msg)
 
 

@@ -30,6 +30,7 @@ class History:
         fetch: Where what an entry names is kept.
         place: Where the entries came from, for errors.
         recovered: What was repaired when they were read.
+        given: The settings that were given to this object; they overrule what others saved.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class History:
         fetch: _entries.Fetch | None = None,
         place: Path | None = None,
         recovered: Recovery | None = None,
+        given: Mapping[str, Any] | None = None,
     ) -> None:
         self.header = dict(header)
         self.recovered = recovered
         self._entries = list(entries)
+        self._given = dict(given or {})
         self._journal = journal or InMemory()
         self._fetch = fetch
         self._place = place or Path()
@@ -148,10 +151,11 @@ class History:
 
     def _take_in(self, news: State | Sequence[Any] | None) -> None:
         if isinstance(news, State):
-            # The settings in use stay those that this object was opened with.
+            # In use stay the settings that this object was opened with; of these, only those that
+            # were given to it are saved over what others saved since.
             theirs = news.header.get("settings")
-            settings = (theirs if isinstance(theirs, dict) else {}) | self.header["settings"]
-            self.header = news.header | {"settings": settings}
+            settings = theirs if isinstance(theirs, dict) else {}
+            self.header = news.header | {"settings": settings | self._given}
             self.recovered = news.recovered or self.recovered
             self._set([], news.entries)
         elif news is not None:

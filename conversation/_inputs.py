@@ -47,6 +47,22 @@ class NotKept(Stored):
         raise AudioFileMissing(msg)
 
 
+@attrs.frozen
+class Unsaved(Stored):
+    """Bytes in memory that are not to be saved with their turn.
+
+    Attributes:
+        data: The bytes.
+    """
+
+    data: bytes = attrs.field(repr=lambda data: f"<{len(data)} bytes>")
+    name: str = ""
+
+    def read(self) -> bytes:
+        """The bytes."""
+        return self.data
+
+
 Data: TypeAlias = bytes | Stored
 
 
@@ -98,7 +114,10 @@ def as_optional_data(value: Data | None) -> Data | None:
 
 
 def shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
     return text if len(text) <= 60 else text[:59] + "…"
 
 

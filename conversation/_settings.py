@@ -107,14 +107,14 @@ class Settings:
     tools: tuple[Mapping[str, Any], ...] = attrs.field(default=(), converter=_tools)
     expiry_margin: float = attrs.field(default=30.0, converter=_margin)
 
-    def saved(self, given: Collection[str] = ()) -> dict[str, Any]:
-        """Those that were given, and those that differ from the defaults, as JSON."""
+    def saved(self, given: Collection[str] = (), *, only: bool = False) -> dict[str, Any]:
+        """Those that were given, and, if not `only` those, what differs from the defaults."""
         defaults = Settings()
         values = attrs.asdict(self, recurse=False)
         wanted = {
             key: value
             for key, value in values.items()
-            if key in given or value != getattr(defaults, key)
+            if key in given or (not only and value != getattr(defaults, key))
         }
         return dict(orjson.loads(orjson.dumps(wanted)))
 

@@ -213,7 +213,7 @@ def test_dump_and_parse_agree() -> None:
         snapshot = _document.parse(data, Path("x"))
         assert (snapshot.header, snapshot.torn) == ({"id": "x"}, None)
         assert [json.dumps(e, separators=(",", ":")).encode() for e in snapshot.entries] == lines
-        assert _document.is_laid_out(data, snapshot.entries)
+        assert _document.is_laid_out(data, snapshot)
 
 
 @pytest.mark.parametrize("step", ["temporary", "part of it", "all of it"])
@@ -289,3 +289,16 @@ def test_the_document_is_one_a_person_can_read(tmp_path: Path, clock: Clock) -> 
     audio: dict[str, Any] = json.loads(reply)["audio"]
     assert (tmp_path / "retriever.audio" / audio["file"]).stat().st_size == 4844
     assert last == "]}"
+
+
+def test_a_write_that_is_under_way_is_no_torn_end(tmp_path: Path, clock: Clock) -> None:
+    """Who only reads sees the turns before it, and no alarm, while somebody holds the session."""
+    store = FileStore(tmp_path)
+    path, turns = session(store, 2, clock)
+    path.write_bytes(path.read_bytes() + b'role":"user"')
+    with store.session("retriever").locked(0):
+        reader = Conversation.open("retriever", store=store, read_only=True)
+        assert (reader.turns, reader.recovered) == (turns, None)
+    with Conversation.open("retriever", store=store, read_only=True) as reader:
+        assert reader.turns == turns
+        assert reader.recovered is not None

@@ -69,7 +69,7 @@ class FaultyDisk(Disk):
             self._fail()
         super().replace(source, target)
 
-    def create(self, path: Path, mode: int) -> int:
+    def create(self, path: Path, mode: int | None) -> int:
         if self._strikes("create"):
             self._fail()
         return super().create(path, mode)

@@ -72,13 +72,24 @@ class Disk:
         """Give a file the name of another, which is gone then."""
         source.replace(target)
 
-    def create(self, path: Path, mode: int) -> int:
-        """A new, empty file; what had that name before is removed."""
+    def create(self, path: Path, mode: int | None) -> int:
+        """A new, empty file; what had that name before is removed.
+
+        Args:
+            path: Its name.
+            mode: Who may read and write it; None: the usual.
+        """
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _CAREFUL, mode)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _CAREFUL
+        descriptor = os.open(path, flags, 0o666 if mode is None else mode)
+        if mode is not None and hasattr(os, "fchmod"):
+            os.fchmod(descriptor, mode)
+        return descriptor
 
-    def write_new(self, path: Path, data: bytes, *, temporary: Path, mode: int = 0o600) -> int:
+    def write_new(
+        self, path: Path, data: bytes, *, temporary: Path, mode: int | None = 0o600
+    ) -> int:
         """A file with this content, there whole and for good, or not at all.
 
         Returns:
@@ -146,7 +157,7 @@ def replace_file(path: Path, data: bytes) -> None:
     disk = Disk()
     temporary = path.with_name(f".{os.urandom(4).hex()}.tmp")
     try:
-        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
         os.close(disk.write_new(path, data, temporary=temporary, mode=mode))
         disk.sync_folder(path.parent)
     except OSError as error:

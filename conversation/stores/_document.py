@@ -108,11 +108,26 @@ def corrupt(path: Path, reason: str, line: int | None = None) -> SessionCorrupt:
     return SessionCorrupt(msg, path=path, line=line, reason=reason)
 
 
-def is_laid_out(data: bytes, entries: Sequence[Any]) -> bool:
-    """Whether the document has a turn a line, so that line `i + 2` is entry `i`."""
-    lines = len(entries) + 2
-    first = data[: data.find(b"\n")]
-    return data.count(b"\n") == lines and data.endswith(END) and first.endswith(TURNS)
+def is_laid_out(data: bytes, snapshot: Snapshot) -> bool:
+    """Whether the document has a turn a line, so that line `i + 2` is entry `i`, and no more."""
+    end = data.find(b"\n")
+    first, lines = data[:end], data[end + 1 : -len(END)].split(b"\n")
+    if not data.endswith(END) or not first.endswith(TURNS):
+        return False
+    if snapshot.entries:
+        *most, last = lines
+        if len(lines) != len(snapshot.entries) or not last.startswith(b"{"):
+            return False
+        if not all(line.startswith(b"{") and line.endswith(b",") for line in most):
+            return False
+    elif len(data) != len(first) + len(END):
+        return False
+    with contextlib.suppress(orjson.JSONDecodeError):
+        # Keys that stand behind the turns are missing here.
+        header = orjson.loads(first + b"]}")
+        ours = {"conversation", "turns", *snapshot.header}
+        return isinstance(header, dict) and header.keys() == ours
+    return False
 
 
 def _checked(document: Any, path: Path) -> Snapshot:
@@ -129,11 +144,18 @@ def _checked(document: Any, path: Path) -> Snapshot:
     if not isinstance(entries, list):
         raise corrupt(path, 'it has no list under "turns"')
     del document["conversation"]
+    try:
+        orjson.dumps(document)
+    except orjson.JSONEncodeError as error:
+        raise corrupt(path, f"its header cannot be written again ({error})", 1) from error
     return Snapshot(document, entries)
 
 
 def _parse_torn(data: bytes, path: Path, error: orjson.JSONDecodeError) -> Snapshot:
-    header, at = _torn_header(data.partition(b"\n")[0], path, error)
+    first = data.partition(b"\n")[0]
+    header, at = _torn_header(first, path, error)
+    if first[at:].strip(b"\0"):
+        raise corrupt(path, f"it is not JSON ({error.msg})", error.lineno) from error
     lines: list[bytes] = []
     entries: list[Any] = []
     while at < len(data):
@@ -152,7 +174,10 @@ def _parse_torn(data: bytes, path: Path, error: orjson.JSONDecodeError) -> Snaps
     if any(_entry_in(line) for line in rest.split(b"\n")[1:]):
         reason = "this line is damaged, and whole turns follow it"
         raise corrupt(path, reason, number) from error
-    return Snapshot(header, entries, Torn(number, tuple(lines), rest))
+    with contextlib.suppress(orjson.JSONDecodeError):
+        orjson.loads(dump(header, lines))
+        return Snapshot(header, entries, Torn(number, tuple(lines), rest))
+    raise corrupt(path, f"it is not JSON ({error.msg})", error.lineno) from error
 
 
 def _torn_header(
@@ -224,7 +249,7 @@ class Document:
         try:
             self._descriptor = open_regular(self._path)
         except OSError as error:
-            if error.errno in (None, errno.ELOOP):
+            if error.errno in (None, errno.ELOOP, errno.ENXIO):
                 raise corrupt(self._path, "it is a link or no regular file") from error
             raise
         if self._descriptor is None:
@@ -247,7 +272,7 @@ class Document:
         self._process = os.getpid()
         self._size, self._count = len(data), len(snapshot.entries)
         self.is_unsure = False
-        self.can_grow = snapshot.torn is None and is_laid_out(data, snapshot.entries)
+        self.can_grow = snapshot.torn is None and is_laid_out(data, snapshot)
         return snapshot
 
     def news(self) -> Snapshot | list[Any] | None:

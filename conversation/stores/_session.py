@@ -15,7 +15,8 @@ from typing import Any
 import attrs
 
 from conversation._entries import turn_from_entry
-from conversation._inputs import Data, Stored
+from conversation._inputs import Data, Stored, Unsaved, read_data
+from conversation._sound import FORMATS
 from conversation.errors import (
     AudioFileMissing,
     InvalidTurn,
@@ -137,6 +138,8 @@ class FileSession:
                     self._descriptor = os.open(
                         self._lock, flags | getattr(os, "O_CLOEXEC", 0), 0o600
                     )
+                    if hasattr(os, "fchmod"):
+                        os.fchmod(self._descriptor, 0o600)
                 if not filelock.lock_descriptor(self._descriptor, blocking=False):
                     return False
                 if os.fstat(self._descriptor).st_nlink:
@@ -144,6 +147,19 @@ class FileSession:
                 self._close_lock()  # who deleted the session has removed this lock
         except OSError as error:
             raise self._failed(self._lock, error) from error
+
+    def _is_being_written(self) -> bool:
+        """Whether somebody holds the lock; looks without making one."""
+        import filelock
+
+        with contextlib.suppress(OSError):
+            descriptor = open_regular(self._lock, writable=True)
+            if descriptor is not None:
+                try:
+                    return not filelock.lock_descriptor(descriptor, blocking=False)
+                finally:
+                    os.close(descriptor)
+        return False
 
     def unlock(self) -> None:
         """Let others have it."""
@@ -204,8 +220,10 @@ class FileSession:
             return State(snapshot.header, snapshot.entries)
         put_aside = None
         if not repair:
-            # Perhaps somebody is in the middle of writing it: what comes next is read anew.
+            # What comes next is read anew: perhaps somebody is in the middle of writing it.
             self._document.close()
+            if self._is_being_written():
+                return State(snapshot.header, snapshot.entries)
         if repair:
             with self._writing():
                 if torn.rest:
@@ -234,16 +252,17 @@ class FileSession:
             spoken: Whether they are a spoken answer.
 
         Returns:
-            The file; or what was given, where `keep_sound` says that it is not kept.
+            The file; or the bytes in memory, where `keep_sound` says that they are not kept.
 
         Raises:
             SaveFailed: if the disk refuses.
         """
         if self._is_here(data):
             return data
-        if self._keep_sound == "none" or (spoken and self._keep_sound == "user"):
-            return data
-        content = data if isinstance(data, bytes) else data.read()
+        is_sound = suffix in FORMATS
+        if is_sound and (self._keep_sound == "none" or (spoken and self._keep_sound == "user")):
+            return Unsaved(read_data(data))
+        content = read_data(data)
         name = f"{number:04}-{os.urandom(4).hex()}.{suffix}"
         with self._writing():
             if self._folder.is_symlink():
@@ -269,7 +288,7 @@ class FileSession:
 
         So do all, while nobody knows whether the disk names them: after a failed sync.
         """
-        if self._document.is_unsure:
+        if self._document.is_unsure or self._folder.is_symlink():
             return
         for stored in kept:
             if self._is_here(stored):
@@ -330,6 +349,7 @@ class FileSession:
         if not folder.is_dir():
             self._make_folder(folder.parent)
             folder.mkdir(mode=0o700, exist_ok=True)
+            folder.chmod(0o700)
             self._disk.sync_folder(folder.parent)
 
     @contextlib.contextmanager

@@ -24,7 +24,7 @@ from conversation.errors import (
 )
 from conversation.stores import SessionInfo
 from conversation.stores._disk import Disk, open_regular, read_all, read_at
-from conversation.stores._document import parse, parse_header
+from conversation.stores._document import TURNS, parse, parse_header
 from conversation.stores._salvage import Salvage
 from conversation.stores._session import FileSession
 
@@ -173,13 +173,11 @@ def _info(path: Path) -> SessionInfo | None:
             return None
         try:
             status = os.fstat(descriptor)
-            line = read_at(descriptor, 4096, 0).partition(b"\n")[0]
-            if not line.endswith(b"["):
-                # A long header, or another layout.
-                line = read_all(descriptor)
-                header = parse(line, path).header
-            else:
+            line = _first_line(descriptor)
+            if line.endswith(TURNS):
                 header = parse_header(line, path)
+            else:
+                header = parse(read_all(descriptor), path).header  # another layout
         finally:
             os.close(descriptor)
     except (OSError, SessionError) as error:
@@ -196,6 +194,16 @@ def _info(path: Path) -> SessionInfo | None:
         updated_at=datetime.fromtimestamp(status.st_mtime, UTC),
         size=status.st_size,
     )
+
+
+def _first_line(descriptor: int) -> bytes:
+    line = b""
+    while piece := read_at(descriptor, 4096, len(line)):
+        before, end, _ = piece.partition(b"\n")
+        line += before
+        if end:
+            break
+    return line
 
 
 def _time(value: object) -> datetime | None:

@@ -1,0 +1,58 @@
+"""One of several processes with one session: holds one object open, and adds turns.
+
+Arguments: root, session, a name for its turns, how many turns; then its habits: `reopens` adds
+every second turn through an object opened for it, `relabels` changes labels between its turns.
+It says `ready`, hears `go`, says `done`, hears `last`, makes one last change, and says `turns`
+with their number and the digest of the turns that its object holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+from conversation import Conversation, FileStore
+from tests.drills.children import PATIENCE
+from tests.drills.common import add, check_grown, check_sound, digest, entries, hear, tell
+
+
+def change_something_else(chat: Conversation, number: int) -> None:
+    """A change that is no turn, and writes the whole session anew."""
+    if number % 2:
+        chat.set_title(f"title {number}")
+    else:
+        chat.set_metadata({"number": number})
+
+
+def run(root: str, session: str, name: str, count: int, habits: list[str]) -> None:
+    """Add turns; what this process saw before always stays as it was."""
+    store = FileStore(root)
+
+    def opened() -> Conversation:
+        return Conversation.open(session, store=store, timeout=PATIENCE)
+
+    with opened() as chat:
+        seen = entries(chat)
+        tell("ready")
+        assert hear() == "go"
+        for number in range(count):
+            reopens = "reopens" in habits and number % 2
+            with opened() if reopens else contextlib.nullcontext(chat) as using:
+                assert using.recovered is None
+                before = len(seen)
+                add(using, f"{name} {number}", number)
+                seen = check_grown(seen, entries(using))
+                for turn in using.turns[before:]:
+                    check_sound(turn)
+            if "relabels" in habits:
+                change_something_else(chat, number)
+                seen = check_grown(seen, entries(chat))
+        tell("done")
+        assert hear() == "last"
+        chat.set_title(f"named by {name}")
+        check_grown(seen, entries(chat))
+        tell(digest(chat))
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5:])
