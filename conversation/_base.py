@@ -155,7 +155,7 @@ class Base:
         return self._added(turn)
 
     def _added(self, turn: _T) -> _T:
-        with self._history.changing():
+        with self._history:
             self._check(turn)
             if turn.at is None:
                 turn = attrs.evolve(turn, at=self._now())
@@ -166,7 +166,9 @@ class Base:
     def _check(self, turn: Turn) -> None:
         match turn:
             case UserTurn():
-                if not any(not isinstance(part, str) or part.strip() for part in turn.content):
+                if not any(
+                    part.strip() if isinstance(part, str) else part for part in turn.content
+                ):
                     msg = "a user turn needs words, sound, a picture or a file; this one has none"
                     raise InvalidTurn(msg)
             case SystemTurn():
@@ -255,7 +257,7 @@ class Base:
         self._relabel("metadata", orjson.loads(_json.json_bytes(mapping, "metadata")))
 
     def _relabel(self, name: str, value: Any) -> None:
-        with self._history.changing():
+        with self._history:
             self._history.relabel(name, value)
 
     def _now(self) -> datetime:

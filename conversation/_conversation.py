@@ -96,7 +96,7 @@ class Conversation(Base):
         Returns:
             Whether anything was given up, so that calling again makes sense.
         """
-        with self._history.changing():
+        with self._history:
             known = {
                 turn.audio.id
                 for turn in self._history.turns
@@ -148,7 +148,7 @@ class Conversation(Base):
         """
         client = _client.client_or_default(self._client)
         self._settings.request(options)
-        with self._history.changing():
+        with self._history:
             turn = self.add_user(*content)
             try:
                 return self._exchanged(client, options)
@@ -178,7 +178,7 @@ class Conversation(Base):
             msg = "there is nothing to answer yet; add_user(…) first, or call say(…)"
             raise InvalidTurn(msg)
         client = _client.client_or_default(self._client)
-        with self._history.changing():
+        with self._history:
             return self._exchanged(client, options)
 
     def _exchanged(self, client: OpenAI, options: dict[str, Any]) -> AssistantTurn:
@@ -282,8 +282,11 @@ class Conversation(Base):
         session = (store or FileStore()).session(session_id)
         state = session.read(repair=False)
         if state is not None and state.recovered and not read_only:
-            with session.locked(timeout):
+            session.lock(timeout)
+            try:
                 state = session.read(repair=True)
+            finally:
+                session.unlock()
         if state is None and (read_only or not create):
             msg = f"there is no session {session_id!r} at {session.place}; FileStore().list() lists"
             raise SessionNotFound(msg, path=session.place)

@@ -54,6 +54,13 @@ Fetch = Callable[[str], Stored]
 """From the name in an entry to what is kept under it."""
 
 
+def has_data(turn: Turn) -> bool:
+    """Whether there are bytes in it, here or kept elsewhere."""
+    if isinstance(turn, UserTurn):
+        return any(not isinstance(part, str) for part in turn.content)
+    return isinstance(turn, AssistantTurn) and turn.audio is not None
+
+
 def with_data(turn: _T, change: Callable[[Data, str], Data]) -> _T:
     """The turn with each of its bytes changed for something else, as when they are put elsewhere.
 
@@ -67,7 +74,7 @@ def with_data(turn: _T, change: Callable[[Data, str], Data]) -> _T:
             return turn
         data = change(audio.data, audio.format or "bin")
         return attrs.evolve(turn, audio=attrs.evolve(audio, data=data))
-    if isinstance(turn, UserTurn) and not all(isinstance(part, str) for part in turn.content):
+    if isinstance(turn, UserTurn) and has_data(turn):
         return attrs.evolve(turn, content=tuple(_changed(part, change) for part in turn.content))
     return turn
 
@@ -150,7 +157,8 @@ def _with_rest(turn: _T, entry: Mapping[str, Any]) -> _T:
 
 def time_text(time: datetime) -> str:
     """A UTC time as ISO 8601, ending in `Z`."""
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    utc = time if time.tzinfo is UTC else time.astimezone(UTC)
+    return utc.isoformat().removesuffix("+00:00") + "Z"
 
 
 def _known_entry(turn: Turn) -> dict[str, Any]:

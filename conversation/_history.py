@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +18,7 @@ _T = TypeVar("_T", bound=Turn)
 
 
 class History:
-    """Turns and labels, changed by one at a time.
+    """Turns and labels. A change is made inside of `with history:`, by one at a time.
 
     Args:
         header: The labels: `id`, `created_at`, `title`, `settings`, `metadata`, and what other
@@ -46,17 +44,17 @@ class History:
     ) -> None:
         self.header = dict(header)
         self.recovered = recovered
-        self._entries = list(entries)
+        # Turns, and entries that are still to be decoded behind them: changed at once, as a pair.
+        self._state: tuple[list[Turn], list[Any]] = ([], list(entries))
         self._given = dict(given or {})
         self._journal = journal or InMemory()
         self._fetch = fetch
         self._place = place or Path()
-        self._turns: list[Turn] = []
         self._prepared: list[_rendering.Prepared] = []
         self._mutex = threading.RLock()
         # Another one, so that turns can be looked at while an exchange goes on.
         self._reading = threading.RLock()
-        self._is_changing = False
+        self._depth = 0
 
     @property
     def turns(self) -> list[Turn]:
@@ -65,16 +63,20 @@ class History:
         Raises:
             SessionCorrupt: if an entry is no turn.
         """
+        turns, entries = self._state
+        if not entries:
+            return turns
         with self._reading:
+            turns, entries = self._state
             decoded = []
-            for number, entry in enumerate(self._entries, len(self._turns) + 1):
+            for number, entry in enumerate(entries, len(turns) + 1):
                 try:
                     decoded.append(_entries.turn_from_entry(entry, fetch=self._fetch))
                 except InvalidTurn as error:
                     raise corrupt(self._place, f"turn {number}: {error}", number + 1) from error
-            self._turns += decoded
-            self._entries = []
-            return self._turns
+            turns += decoded
+            self._state = (turns, [])
+            return turns
 
     @property
     def prepared(self) -> tuple[_rendering.Prepared, ...]:
@@ -85,10 +87,10 @@ class History:
             return tuple(self._prepared)
 
     def __len__(self) -> int:
-        return len(self._turns) + len(self._entries)
+        turns, entries = self._state
+        return len(turns) + len(entries)
 
-    @contextlib.contextmanager
-    def changing(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Hold everything against everybody else, and take in what they wrote before.
 
         Raises:
@@ -96,27 +98,39 @@ class History:
             SessionReadOnly, SessionChanged, SessionCorrupt, SaveFailed: if it cannot be changed.
         """
         timeout = self._journal.timeout
-        if not self._mutex.acquire(timeout=-1 if math.isinf(timeout) else timeout):
+        if not self._mutex.acquire(timeout=timeout):
             msg = f"another thread uses this conversation (waited {timeout:g} s)"
             raise SessionLocked(msg, path=self._place)
+        self._depth += 1
+        if self._depth > 1:
+            # In the middle of an exchange, whose answer took its time.
+            self._journal.look_again()
+            return
+        is_held = False
         try:
-            if self._is_changing:
-                yield
-                return
-            with self._journal.held():
-                self._is_changing = True
-                try:
-                    self._take_in(self._journal.news())
-                    yield
-                finally:
-                    self._is_changing = False
+            self._journal.hold()
+            is_held = True
+            self._take_in(self._journal.news())
+        except BaseException:
+            self._let_go(is_held=is_held)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._let_go(is_held=self._depth == 1)
+
+    def _let_go(self, *, is_held: bool) -> None:
+        try:
+            if is_held:
+                self._journal.release()
         finally:
+            self._depth -= 1
             self._mutex.release()
 
     def add(self, turn: _T) -> _T:
         """Add a turn at the end; it comes back as it is kept."""
-        turn = self._journal.add(turn, self.turns, self.header)
-        self._turns.append(turn)
+        turns = self.turns
+        turn = self._journal.add(turn, turns, self.header)
+        turns.append(turn)
         return turn
 
     def drop(self, number: int) -> list[Turn]:
@@ -160,8 +174,9 @@ class History:
             self._set([], news.entries)
         elif news is not None:
             with self._reading:
-                self._entries += news
+                turns, entries = self._state
+                self._state = (turns, [*entries, *news])
 
     def _set(self, turns: Sequence[Turn], entries: Sequence[Any] = ()) -> None:
         with self._reading:
-            self._turns, self._entries, self._prepared = list(turns), list(entries), []
+            self._state, self._prepared = (list(turns), list(entries)), []

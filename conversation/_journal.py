@@ -6,16 +6,14 @@ change memory. So memory never holds what could not be written.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import orjson
 
-from conversation._entries import entry_from_turn, with_data
+from conversation._entries import entry_from_turn, has_data, with_data
 from conversation._inputs import Data, NotKept, Stored
 from conversation._turns import AssistantTurn, Turn
 from conversation.errors import AudioFileMissing, SaveFailed, SessionChanged, SessionReadOnly
@@ -30,12 +28,19 @@ class Journal(Protocol):
     """What a conversation needs of the place where its changes go."""
 
     timeout: float
+    """Seconds for which a thread waits for another one; -1: without end."""
 
-    def held(self) -> AbstractContextManager[None]:
+    def hold(self) -> None:
         """Keep everybody else from changing it."""
+
+    def release(self) -> None:
+        """Let others change it again."""
 
     def news(self) -> State | list[Any] | None:
         """What others wrote since."""
+
+    def look_again(self) -> None:
+        """Time has gone by since `news`: what is written next needs a look of its own."""
 
     def add(self, turn: _T, before: Sequence[Turn], header: Mapping[str, Any]) -> _T:
         """Write a turn behind those before; it comes back as it is kept."""
@@ -60,13 +65,19 @@ class Journal(Protocol):
 class InMemory:
     """Changes go nowhere."""
 
-    timeout = math.inf
+    timeout = -1.0
 
-    def held(self) -> AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    def hold(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
 
     def news(self) -> None:
         return None
+
+    def look_again(self) -> None:
+        pass
 
     def add(self, turn: _T, before: Sequence[Turn], header: Mapping[str, Any]) -> _T:  # noqa: ARG002
         return turn
@@ -108,7 +119,7 @@ class Saved:
         begun: bool,
         stale_header: bool,
     ) -> None:
-        self.timeout = timeout
+        self.timeout = min(max(timeout, 0.0), threading.TIMEOUT_MAX)
         self._session = session
         self._read_only = read_only
         self._closed = False
@@ -116,23 +127,27 @@ class Saved:
         self._stale_header = stale_header
         self._stale_turns = False
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def hold(self) -> None:
         if self._closed or self._read_only:
             why = "closed" if self._closed else "opened with read_only=True"
             msg = f"the session was {why}: it cannot be changed; open it anew to go on"
             raise SessionReadOnly(msg, path=self._session.place)
-        with self._session.locked(self.timeout):
-            yield
+        self._session.lock(self.timeout)
+
+    def release(self) -> None:
+        self._session.unlock()
 
     def news(self) -> State | list[Any] | None:
         news = self._session.news()
         self._begun = self._begun or news is not None
         return news
 
+    def look_again(self) -> None:
+        self._session.look_again()
+
     def add(self, turn: _T, before: Sequence[Turn], header: Mapping[str, Any]) -> _T:
         kept, files = self._kept(turn, len(before) + 1)
-        line = orjson.dumps(entry_from_turn(kept))
+        line = _line(kept)
         try:
             if self._begun and not self._is_stale():
                 self._session.append(line)
@@ -170,21 +185,22 @@ class Saved:
     def _is_stale(self) -> bool:
         return self._stale_header or self._stale_turns or not self._session.can_grow
 
-    def _lines(self, turns: Sequence[Turn], changed: Collection[int]) -> list[bytes | None]:
-        if self._begun and self._session.can_grow and not self._stale_turns:
-            return [
-                orjson.dumps(entry_from_turn(turns[i])) if i in changed else None
-                for i in range(len(turns))
-            ]
-        return [orjson.dumps(entry_from_turn(turn)) for turn in turns]
+    def _lines(self, turns: Sequence[Turn], changed: Collection[int]) -> list[bytes]:
+        # What did not change is copied as it stands: a newer version may have written more.
+        old = self._session.lines() if self._begun and not self._stale_turns else None
+        if old is None or len(old) < len(turns):
+            return [_line(turn) for turn in turns]
+        return [_line(turn) if i in changed else old[i] for i, turn in enumerate(turns)]
 
-    def _rewrite(self, lines: Sequence[bytes | None], header: Mapping[str, Any]) -> None:
+    def _rewrite(self, lines: Sequence[bytes], header: Mapping[str, Any]) -> None:
         self._session.rewrite(header, lines)
         self._begun = True
         self._stale_header = self._stale_turns = False
 
     def _kept(self, turn: _T, number: int) -> tuple[_T, list[Stored]]:
         files: list[Stored] = []
+        if not has_data(turn):
+            return turn, files
         spoken = isinstance(turn, AssistantTurn)
 
         def keep(data: Data, suffix: str) -> Data:
@@ -199,6 +215,10 @@ class Saved:
             error.turn = turn
             self._session.discard(files)
             raise
+
+
+def _line(turn: Turn) -> bytes:
+    return orjson.dumps(entry_from_turn(turn))
 
 
 def kept_data(turn: Turn) -> list[Stored]:

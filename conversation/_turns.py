@@ -241,6 +241,8 @@ class SystemTurn(_Turn):
 
 
 def _parts(content: Iterable[Part]) -> tuple[Part, ...]:
+    if type(content) is tuple and len(content) == 1 and type(content[0]) is str:
+        return (clean_text(content[0]),)  # what most turns are
     parts = (content,) if isinstance(content, PARTS) else _as_tuple(content, "content")
     for part in parts:
         if not isinstance(part, PARTS):

@@ -8,7 +8,6 @@ that a lost race is a conflict and never a loss.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,10 +79,13 @@ class StoredSession(Protocol):
 
     @property
     def can_grow(self) -> bool:
-        """Whether `append` and unchanged entries are possible; else the next write gives all."""
+        """Whether `append` is possible; else the next write is a whole one."""
 
-    def locked(self, timeout: float) -> AbstractContextManager[None]:
+    def lock(self, timeout: float) -> None:
         """Hold the session against everybody else; `SessionLocked` after `timeout` seconds."""
+
+    def unlock(self) -> None:
+        """Let others have it."""
 
     def read(self, *, repair: bool) -> State | None:
         """What it says; None if it was never written. `repair` needs the lock."""
@@ -91,11 +93,17 @@ class StoredSession(Protocol):
     def news(self) -> State | list[Any] | None:
         """What others wrote since the last read or write: added entries, or all, or nothing."""
 
+    def look_again(self) -> None:
+        """Time has gone by since `news`: what is written next needs a look of its own."""
+
     def append(self, entry: bytes) -> None:
         """Add a turn, durably, or change nothing."""
 
-    def rewrite(self, header: Mapping[str, Any], entries: Sequence[bytes | None]) -> None:
-        """Change everything, durably, or nothing. None: the entry at this position, as it is."""
+    def lines(self) -> Sequence[bytes] | None:
+        """The entries as they stand, byte for byte; None if they cannot be told."""
+
+    def rewrite(self, header: Mapping[str, Any], entries: Sequence[bytes]) -> None:
+        """Change everything, durably, or nothing."""
 
     def keep(self, data: Data, suffix: str, number: int, *, spoken: bool) -> Data:
         """Put a turn's bytes where `fetch` finds them, durably, before the turn that names them."""

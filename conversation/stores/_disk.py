@@ -19,6 +19,27 @@ _OPEN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _CAREFUL = _OPEN | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
+def _seek_and_write(descriptor: int, data: bytes, at: int) -> int:
+    os.lseek(descriptor, at, os.SEEK_SET)
+    return os.write(descriptor, data)
+
+
+def _sync_past_the_cache(descriptor: int) -> None:
+    # On macOS fsync leaves the bytes in the drive's cache.
+    import fcntl
+
+    try:
+        fcntl.fcntl(descriptor, getattr(fcntl, "F_FULLFSYNC", 51))
+    except OSError:
+        os.fsync(descriptor)
+
+
+_write_at = getattr(os, "pwrite", _seek_and_write)
+_sync = getattr(os, "fdatasync", os.fsync)
+if sys.platform == "darwin":
+    _sync = _sync_past_the_cache
+
+
 class Disk:
     """Writes that last.
 
@@ -31,15 +52,9 @@ class Disk:
 
     def write(self, descriptor: int, data: bytes, at: int) -> None:
         """All of `data` at that offset."""
-        view = memoryview(data)
-        while view:
-            if hasattr(os, "pwrite"):
-                done = os.pwrite(descriptor, view, at)
-            else:
-                os.lseek(descriptor, at, os.SEEK_SET)
-                done = os.write(descriptor, view)
-            view = view[done:]
-            at += done
+        done = _write_at(descriptor, data, at)
+        while done < len(data):
+            done += _write_at(descriptor, data[done:], at + done)
 
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut the file to that size."""
@@ -47,16 +62,8 @@ class Disk:
 
     def sync(self, descriptor: int) -> None:
         """Wait until the file's bytes are on the disk itself."""
-        if not self.fsync:
-            return
-        if sys.platform == "darwin":
-            import fcntl
-
-            # fsync there leaves the bytes in the drive's cache.
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-                return
-        getattr(os, "fdatasync", os.fsync)(descriptor)
+        if self.fsync:
+            _sync(descriptor)
 
     def sync_folder(self, folder: Path) -> None:
         """Wait until the folder's names are on the disk itself."""

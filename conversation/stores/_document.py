@@ -220,12 +220,15 @@ class Document:
 
     def __init__(self, path: Path, disk: Disk) -> None:
         self._path = path
+        self._name = str(path)
+        self._inode: tuple[int, int] | None = None
         self._disk = disk
         self._descriptor: int | None = None
         self._writable = False
         self._size = 0
         self._count = 0
         self._process = os.getpid()
+        self._is_fresh = False
         self.is_unsure = False
         """Whether a failed sync or restore leaves open what the disk holds."""
         self.can_grow = False
@@ -247,25 +250,15 @@ class Document:
         """
         self._close()
         try:
-            self._descriptor = open_regular(self._path)
+            self._set(open_regular(self._path), writable=False)
         except OSError as error:
             if error.errno in (None, errno.ELOOP, errno.ENXIO):
                 raise corrupt(self._path, "it is a link or no regular file") from error
             raise
         if self._descriptor is None:
             return None
-        data = read_all(self._descriptor)
-        for _ in range(_PATIENCE):
-            with contextlib.suppress(SessionCorrupt):
-                if parse(data, self._path).torn is None:
-                    break
-            time.sleep(0.002)
-            again = read_all(self._descriptor)
-            if again == data:
-                break
-            data = again
         try:
-            snapshot = parse(data, self._path)
+            data, snapshot = self._read_stable(self._descriptor)
         except BaseException:
             self._close()
             raise
@@ -274,6 +267,24 @@ class Document:
         self.is_unsure = False
         self.can_grow = snapshot.torn is None and is_laid_out(data, snapshot)
         return snapshot
+
+    def _read_stable(self, descriptor: int) -> tuple[bytes, Snapshot]:
+        """A whole document; or what there is, once it does not change any more."""
+        before = None
+        for patience in range(_PATIENCE, -1, -1):
+            data = read_all(descriptor)
+            is_stable = data == before or not patience
+            try:
+                snapshot = parse(data, self._path)
+            except SessionCorrupt:
+                if is_stable:
+                    raise
+            else:
+                if snapshot.torn is None or is_stable:
+                    return data, snapshot
+            before = data
+            time.sleep(0.002)
+        raise AssertionError  # the last round returns or raises
 
     def news(self) -> Snapshot | list[Any] | None:
         """What others wrote since: entries that were added, else the whole; None if nothing.
@@ -285,12 +296,12 @@ class Document:
         if self._descriptor is None:
             return self.read()
         try:
-            now = self._path.lstat()
+            now = os.lstat(self._name)
         except FileNotFoundError as error:
             raise self._changed("it was deleted") from error
-        before = os.fstat(self._descriptor)
-        if (now.st_dev, now.st_ino) == (before.st_dev, before.st_ino):
+        if (now.st_dev, now.st_ino) == self._inode:
             if now.st_size == self._size:
+                self._is_fresh = True
                 return None
             if now.st_size > self._size and self.can_grow and (added := self._added(now.st_size)):
                 self._size = now.st_size
@@ -313,6 +324,10 @@ class Document:
             if body.count(b"\n") == len(added):
                 return list(added)
         return None
+
+    def look_again(self) -> None:
+        """Time has gone by since `news`: what is written next needs a look of its own."""
+        self._is_fresh = False
 
     def append(self, entry: bytes) -> None:
         """Add one turn at the end, durably. The cost does not grow with the document.
@@ -349,23 +364,28 @@ class Document:
         except OSError:
             self.is_unsure, self.can_grow = True, False
 
-    def rewrite(self, header: Mapping[str, Any], entries: Sequence[bytes | None]) -> None:
+    def lines(self) -> list[bytes] | None:
+        """The entries as they stand in the file, byte for byte; None if lines do not tell them."""
+        if self._descriptor is None or not self.can_grow:
+            return None
+        lines = [line.removesuffix(b",") for line in read_all(self._descriptor).split(b"\n")[1:-2]]
+        with contextlib.suppress(orjson.JSONDecodeError):
+            if all(isinstance(orjson.loads(line), dict) for line in lines):
+                return lines
+        return None
+
+    def rewrite(self, header: Mapping[str, Any], lines: Sequence[bytes]) -> None:
         """Put a whole new document in the place of the old one, durably and at once.
 
         Args:
             header: Its keys but `conversation` and `turns`.
-            entries: The turns. None at position `i`: entry `i` as it stands, byte for byte; this
-                needs `can_grow`.
+            lines: The turns.
 
         Raises:
             SessionChanged: if the file is not as it was; nothing was written.
             OSError: if the disk refuses; the file is as it was.
         """
         self._check()
-        old: list[bytes] = []
-        if self._descriptor is not None and None in entries:
-            old = read_all(self._descriptor).split(b"\n")[1:-2]
-        lines = [old[i].removesuffix(b",") if e is None else e for i, e in enumerate(entries)]
         self.replace(header, lines)
 
     def replace(self, header: Mapping[str, Any], lines: Sequence[bytes]) -> None:
@@ -380,7 +400,7 @@ class Document:
             self._close()  # an open file cannot be replaced there
         descriptor = self._disk.write_new(self._path, data, temporary=temporary)
         self._close()
-        self._descriptor, self._writable = descriptor, True
+        self._set(descriptor, writable=True)
         self._size, self._count = len(data), len(lines)
         # If the folder cannot be synced, nobody knows which of the two files a power cut leaves.
         self.is_unsure, self.can_grow = True, False
@@ -401,24 +421,36 @@ class Document:
             descriptor = open_regular(self._path, writable=True)
             if descriptor is None:
                 raise self._changed("it was deleted")
+            before = self._inode
             self._close()
-            self._descriptor, self._writable = descriptor, True
+            self._set(descriptor, writable=True)
+            if self._inode != before:
+                raise self._changed("another file is in its place")
         return self._descriptor or 0
+
+    def _set(self, descriptor: int | None, *, writable: bool) -> None:
+        self._descriptor, self._writable = descriptor, writable
+        if descriptor is not None:
+            status = os.fstat(descriptor)
+            # While it is open, no other file gets its number.
+            self._inode = (status.st_dev, status.st_ino)
 
     def _check(self) -> None:
         """Refuse to write to a file that is not as it was."""
+        if self._is_fresh and self._process == os.getpid():
+            self._is_fresh = False
+            return
         if self._process != os.getpid():
             raise self._changed("this is another process than the one that opened it")
         try:
-            now = self._path.lstat()
+            now = os.lstat(self._name)
         except FileNotFoundError as error:
             if self._descriptor is None:
                 return
             raise self._changed("it was deleted") from error
         if self._descriptor is None:
             raise self._changed("another program made it")
-        ours = os.fstat(self._descriptor)
-        if (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino):
+        if (now.st_dev, now.st_ino) != self._inode:
             raise self._changed("another file is in its place")
         if self.is_unsure:
             return

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import re
-import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,13 @@ _POLL = 0.01
 """Seconds between two looks at a lock that somebody else holds."""
 
 _BARE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+
+
+@functools.cache
+def _lock_functions() -> tuple[Callable[..., bool], Callable[[int], None]]:
+    import filelock
+
+    return filelock.lock_descriptor, filelock.unlock_descriptor
 
 
 @attrs.frozen
@@ -102,30 +109,35 @@ class FileSession:
 
     @contextlib.contextmanager
     def locked(self, timeout: float) -> Iterator[None]:
+        """`lock`, and `unlock` at the end."""
+        self.lock(timeout)
+        try:
+            yield
+        finally:
+            self.unlock()
+
+    def lock(self, timeout: float) -> None:
         """Hold the session against all other processes, threads and objects.
 
         Raises:
             SessionLocked: if somebody else held it for `timeout` seconds.
             SaveFailed: if the lock's file cannot be made.
         """
+        if self.try_lock():
+            return
         deadline = time.monotonic() + timeout
-        while not self.try_lock():
-            if time.monotonic() >= deadline:
-                msg = (
-                    f"session {self.id!r} is in use by another process, thread or object (waited "
-                    f"{timeout:g} s); finish there first, or pass read_only=True"
-                )
-                raise SessionLocked(msg, path=self.place)
+        while time.monotonic() < deadline:
             time.sleep(_POLL)
-        try:
-            yield
-        finally:
-            self.unlock()
+            if self.try_lock():
+                return
+        msg = (
+            f"session {self.id!r} is in use by another process, thread or object (waited "
+            f"{timeout:g} s); finish there first, or pass read_only=True"
+        )
+        raise SessionLocked(msg, path=self.place)
 
     def try_lock(self) -> bool:
         """Take the lock if it is free."""
-        import filelock
-
         if self._process != os.getpid():
             # A forked child shares its parent's lock, and must have its own.
             self._close_lock()
@@ -140,7 +152,7 @@ class FileSession:
                     )
                     if hasattr(os, "fchmod"):
                         os.fchmod(self._descriptor, 0o600)
-                if not filelock.lock_descriptor(self._descriptor, blocking=False):
+                if not _lock_functions()[0](self._descriptor, blocking=False):
                     return False
                 if os.fstat(self._descriptor).st_nlink:
                     return True
@@ -150,23 +162,19 @@ class FileSession:
 
     def _is_being_written(self) -> bool:
         """Whether somebody holds the lock; looks without making one."""
-        import filelock
-
         with contextlib.suppress(OSError):
             descriptor = open_regular(self._lock, writable=True)
             if descriptor is not None:
                 try:
-                    return not filelock.lock_descriptor(descriptor, blocking=False)
+                    return not _lock_functions()[0](descriptor, blocking=False)
                 finally:
                     os.close(descriptor)
         return False
 
     def unlock(self) -> None:
         """Let others have it."""
-        import filelock
-
         if self._descriptor is not None and self._process == os.getpid():
-            filelock.unlock_descriptor(self._descriptor)
+            _lock_functions()[1](self._descriptor)
 
     def _close_lock(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
@@ -197,13 +205,25 @@ class FileSession:
         news = self._document.news()
         return self._state(news, repair=True) if isinstance(news, Snapshot) else news
 
+    def look_again(self) -> None:
+        """Time has gone by since `news`: what is written next needs a look of its own."""
+        self._document.look_again()
+
     def append(self, entry: bytes) -> None:
         """Add a turn, durably, or change nothing."""
-        with self._writing():
+        try:
             self._document.append(entry)
+        except SessionError:
+            raise
+        except OSError as error:
+            raise self._failed(self.place, error) from error
 
-    def rewrite(self, header: Mapping[str, Any], entries: Sequence[bytes | None]) -> None:
-        """Change everything, durably, or nothing. None: the entry at this position, as it is."""
+    def lines(self) -> Sequence[bytes] | None:
+        """The entries as they stand, byte for byte; None if they cannot be told."""
+        return self._document.lines()
+
+    def rewrite(self, header: Mapping[str, Any], entries: Sequence[bytes]) -> None:
+        """Change everything, durably, or nothing."""
         with self._writing():
             self._make_folder(self.place.parent)
             self._document.rewrite(header, entries)
@@ -320,6 +340,8 @@ class FileSession:
 
     def remove(self) -> None:
         """Delete the session with all that it keeps; needs the lock."""
+        import shutil
+
         try:
             self.place.unlink()
         except FileNotFoundError as error:

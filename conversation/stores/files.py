@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -155,6 +154,8 @@ def file_name(session_id: str) -> str:
         name = f"%{ord(name[0]):02X}{name[1:]}"
     if len(name) > _LONGEST:
         # File systems take some 255 bytes; the id itself stands in the header.
+        import hashlib
+
         digest = hashlib.sha256(session_id.encode()).hexdigest()[:24]
         name = f"{name[:_LONGEST]}~{digest}"
     return name

@@ -50,11 +50,11 @@ def bare_appender(path: Path, data: bytes) -> Iterator[None]:
 
 def run(*, quick: bool) -> Iterator[Result]:
     """All figures of this module."""
-    rounds = 150 if quick else 1000
+    rounds = 1000 if quick else 3000
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
         root = Path(folder)
         yield from durable_turns(root, rounds)
-        yield durable_sound(root, rounds // 2)
+        yield durable_sound(root, rounds // 10)
         yield opening(root, 5 if quick else 31)
         if Path("/proc/self/status").exists():
             yield memory(root)
