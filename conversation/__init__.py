@@ -17,8 +17,7 @@ from conversation._turns import (
     Usage,
     UserTurn,
 )
-from conversation.stores import Recovery, SessionInfo
-from conversation.stores._salvage import Salvage
+from conversation.stores import Recovery, Salvage, SessionInfo
 from conversation.stores.files import FileStore
 
 __all__ = [

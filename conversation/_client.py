@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +60,8 @@ def is_refused(error: BaseException) -> bool:
     if isinstance(status, int):
         return 400 <= status < 500 and status not in _MENDABLE
     # What the SDK could not even write down; but an answer that cannot be read is no refusal.
+    import json
+
     unreadable = (InvalidCompletion, json.JSONDecodeError, UnicodeDecodeError)
     return isinstance(error, TypeError | ValueError) and not isinstance(error, unreadable)
 

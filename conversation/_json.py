@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -66,6 +65,8 @@ def _holdable(value: object, levels: int) -> object:
         return {clean_text(str(key)): _holdable(v, levels - 1) for key, v in value.items()}
     if isinstance(value, list | tuple) and levels:
         return [_holdable(inner, levels - 1) for inner in value]
+    import json
+
     try:
         return clean_text(json.dumps(value, default=repr))
     except (ValueError, RecursionError):

@@ -45,6 +45,8 @@ audios = st.builds(
     id=audio_ids,
     expires_at=st.none() | st.integers(int(START) - 7200, int(START) + 7200),
     transcript=st.none() | any_text,
+    data=st.sampled_from([None, SOUND, MP3, bytes(100), b""]),
+    format=st.sampled_from([None, "pcm16", "wav"]),
     lost=st.booleans(),
 )
 counts = st.integers(0, 10**6)

@@ -16,7 +16,7 @@ import attrs
 
 from conversation._inputs import Data, Stored
 
-__all__ = ["Recovery", "SessionInfo", "State", "Store", "StoredSession"]
+__all__ = ["Recovery", "Salvage", "SessionInfo", "State", "Store", "StoredSession"]
 
 
 @attrs.frozen
@@ -52,6 +52,24 @@ class Recovery:
     line: int
     size: int
     put_aside: Path | None
+
+
+@attrs.frozen
+class Salvage:
+    """What a repair saved, and what it could not.
+
+    Attributes:
+        kept: How many turns are in the repaired session.
+        lost: What could not be read: pieces of the damaged file, in their order. They are all
+            still in `original` too.
+        header_lost: Whether title, settings and metadata could not be read.
+        original: Where the damaged file is now.
+    """
+
+    kept: int
+    lost: tuple[bytes, ...] = attrs.field(repr=lambda lost: f"<{len(lost)} pieces>")
+    header_lost: bool
+    original: Path
 
 
 @attrs.frozen

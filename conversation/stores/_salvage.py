@@ -10,30 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import attrs
 import orjson
 
 from conversation.errors import SessionError
+from conversation.stores import Salvage
 from conversation.stores._disk import Disk, open_regular, read_all
 from conversation.stores._document import TURNS, Document, parse_header
-
-
-@attrs.frozen
-class Salvage:
-    """What a repair saved, and what it could not.
-
-    Attributes:
-        kept: How many turns are in the repaired session.
-        lost: What could not be read: pieces of the damaged file, in their order. They are all
-            still in `original` too.
-        header_lost: Whether title, settings and metadata could not be read.
-        original: Where the damaged file is now.
-    """
-
-    kept: int
-    lost: tuple[bytes, ...] = attrs.field(repr=lambda lost: f"<{len(lost)} pieces>")
-    header_lost: bool
-    original: Path
 
 
 def salvage(path: Path, session_id: str, is_turn: Callable[[Any], bool], disk: Disk) -> Salvage:

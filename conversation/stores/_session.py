@@ -25,10 +25,9 @@ from conversation.errors import (
     SessionLocked,
     SessionNotFound,
 )
-from conversation.stores import Recovery, State
+from conversation.stores import Recovery, Salvage, State
 from conversation.stores._disk import Disk, open_regular, read_all
 from conversation.stores._document import Document, Snapshot, corrupt
-from conversation.stores._salvage import Salvage, salvage
 
 log = logging.getLogger("conversation")
 
@@ -329,6 +328,8 @@ class FileSession:
 
     def repair(self) -> Salvage:
         """Save what can be read of the document; needs the lock."""
+        from conversation.stores._salvage import salvage
+
         with self._writing():
             return salvage(self.place, self.id, self._is_turn, self._disk)
 

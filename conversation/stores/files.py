@@ -21,10 +21,9 @@ from conversation.errors import (
     InvalidSetting,
     SessionError,
 )
-from conversation.stores import SessionInfo
+from conversation.stores import Salvage, SessionInfo
 from conversation.stores._disk import Disk, open_regular, read_all, read_at
 from conversation.stores._document import TURNS, parse, parse_header
-from conversation.stores._salvage import Salvage
 from conversation.stores._session import FileSession
 
 log = logging.getLogger("conversation")
