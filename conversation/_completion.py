@@ -11,6 +11,9 @@ from conversation import _entries, _streaming
 from conversation._turns import AssistantTurn
 from conversation.errors import InvalidCompletion, InvalidTurn
 
+TOKENS_PER_SECOND = 20
+"""Audio tokens of a spoken answer, as the API counts them."""
+
 
 @attrs.frozen
 class Asked:
@@ -62,6 +65,11 @@ def turn_from_completion(completion: Mapping[str, Any], asked: Asked) -> Assista
     except InvalidTurn as error:
         msg = f"the completion's message is not one that can be kept: {error}"
         raise InvalidCompletion(msg) from error
+    audio, usage = turn.audio, turn.usage
+    if audio and audio.data and audio.duration is None and usage and usage.completion_audio_tokens:
+        # Only a decoder knows the length of the bytes; the bill does too.
+        seconds = usage.completion_audio_tokens / TOKENS_PER_SECOND
+        turn = attrs.evolve(turn, audio=attrs.evolve(audio, duration=seconds))
     dropped = asked.speaks and turn.audio is None and bool(turn.content)
     return attrs.evolve(turn, voice_dropped=dropped and not turn.tool_calls)
 

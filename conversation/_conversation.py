@@ -24,7 +24,7 @@ from conversation.errors import (
     SessionError,
     SessionNotFound,
 )
-from conversation.stores import Store, _document
+from conversation.stores import Store, _format
 from conversation.stores._disk import replace_file
 from conversation.stores.files import FileStore
 
@@ -205,7 +205,7 @@ class Conversation(Base):
         lines = [
             orjson.dumps(_entries.entry_from_turn(inlined(turn))) for turn in self._history.turns
         ]
-        replace_file(path, _document.dump(self._history.header, lines))
+        replace_file(path, _format.dump(self._history.header, lines))
         return path
 
     @classmethod
@@ -231,9 +231,9 @@ class Conversation(Base):
             OSError: if it cannot be read.
         """
         path = Path(path)
-        document = _document.parse(path.read_bytes(), path)
+        document = _format.parse(path.read_bytes(), path)
         if document.torn is not None:
-            raise _document.corrupt(path, "its end was cut off", document.torn.line)
+            raise _format.corrupt(path, "its end was cut off", document.torn.line)
         chat = cls._resumed(document.header, settings, path, client=client, clock=clock)
         chat._history = History(chat._history.header, document.entries, place=path)
         chat._history.turns  # noqa: B018  # decoded now, so that a damaged file is refused here

@@ -45,52 +45,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("conversation")
 
-TOKENS_PER_SECOND = 20
-"""Audio tokens of a spoken answer, as the API counts them."""
-
 _T = TypeVar("_T", bound=Turn)
 
 Fetch = Callable[[str], Stored]
 """From the name in an entry to what is kept under it."""
-
-
-def has_data(turn: Turn) -> bool:
-    """Whether there are bytes in it, here or kept elsewhere."""
-    if isinstance(turn, UserTurn):
-        return any(not isinstance(part, str) for part in turn.content)
-    return isinstance(turn, AssistantTurn) and turn.audio is not None
-
-
-def with_data(turn: _T, change: Callable[[Data, str], Data]) -> _T:
-    """The turn with each of its bytes changed for something else, as when they are put elsewhere.
-
-    Args:
-        turn: The turn.
-        change: Given what is there and a file suffix that fits, such as `"wav"`.
-    """
-    if isinstance(turn, AssistantTurn):
-        audio = turn.audio
-        if audio is None or audio.data is None:
-            return turn
-        data = change(audio.data, audio.format or "bin")
-        return attrs.evolve(turn, audio=attrs.evolve(audio, data=data))
-    if isinstance(turn, UserTurn) and has_data(turn):
-        return attrs.evolve(turn, content=tuple(_changed(part, change) for part in turn.content))
-    return turn
-
-
-def _changed(part: Part, change: Callable[[Data, str], Data]) -> Part:
-    match part:
-        case AudioInput():
-            return attrs.evolve(part, data=change(part.data, part.format or "bin"))
-        case ImageInput() if not isinstance(part.data, str):
-            suffix = (part.media_type or "image/bin").partition("/")[2]
-            return attrs.evolve(part, data=change(part.data, suffix))
-        case FileInput() if part.data is not None:
-            ending = (part.filename or "").rpartition(".")[2].lower()
-            suffix = ending if ending.isascii() and ending.isalnum() and len(ending) < 9 else "bin"
-            return attrs.evolve(part, data=change(part.data, suffix))
-    return part
 
 
 def entry_from_turn(turn: Turn) -> dict[str, Any]:
@@ -313,7 +271,7 @@ def _assistant_turn(
     audio = entry.get("audio")
     return AssistantTurn(
         content=_joined(entry.get("content")),
-        audio=_audio(audio, sound_format, usage, fetch) if isinstance(audio, Mapping) else None,
+        audio=_audio(audio, sound_format, fetch) if isinstance(audio, Mapping) else None,
         tool_calls=tuple(_tool_calls(entry.get("tool_calls"))),
         refusal=_text(entry.get("refusal")),
         usage=usage,
@@ -325,28 +283,19 @@ def _assistant_turn(
 
 
 def _audio(
-    audio: Mapping[str, Any], sound_format: str | None, usage: Usage | None, fetch: Fetch | None
+    audio: Mapping[str, Any], sound_format: str | None, fetch: Fetch | None
 ) -> AssistantAudio:
     data: Data | None = _fetched(audio, fetch) or _sound_bytes(audio.get("data"))
     named = audio.get("format") or sound_format
-    duration = _number(audio.get("duration"))
-    if duration is None and data and usage and usage.completion_audio_tokens:
-        duration = _told_duration(data, named) or usage.completion_audio_tokens / TOKENS_PER_SECOND
     return AssistantAudio(
         id=_text(audio.get("id")),
         expires_at=_number(audio.get("expires_at")) or None,
         transcript=_text(audio.get("transcript")),
         data=data,
         format=named if named in _sound.FORMATS else None,
-        duration=duration,
+        duration=_number(audio.get("duration")),
         lost=audio.get("lost") is True,
     )
-
-
-def _told_duration(data: Data, named: str | None) -> float | None:
-    if not isinstance(data, bytes):
-        return None
-    return _sound.duration_of(data, _sound.format_of(data) or named)
 
 
 def _sound_bytes(data: object) -> bytes | None:

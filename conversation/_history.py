@@ -12,7 +12,7 @@ from conversation._journal import InMemory, Journal
 from conversation._turns import Turn
 from conversation.errors import InvalidTurn, SessionLocked
 from conversation.stores import Recovery, State
-from conversation.stores._document import corrupt
+from conversation.stores._format import corrupt
 
 _T = TypeVar("_T", bound=Turn)
 

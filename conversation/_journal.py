@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+import attrs
 import orjson
 
-from conversation._entries import entry_from_turn, has_data, with_data
-from conversation._inputs import Data, NotKept, Stored
-from conversation._turns import AssistantTurn, Turn
+from conversation._entries import entry_from_turn
+from conversation._inputs import AudioInput, Data, FileInput, ImageInput, NotKept, Part, Stored
+from conversation._turns import AssistantTurn, Turn, UserTurn
 from conversation.errors import AudioFileMissing, SaveFailed, SessionChanged, SessionReadOnly
 from conversation.stores import State, StoredSession
 
@@ -215,6 +216,45 @@ class Saved:
             error.turn = turn
             self._session.discard(files)
             raise
+
+
+def has_data(turn: Turn) -> bool:
+    """Whether there are bytes in it, here or kept elsewhere."""
+    if isinstance(turn, UserTurn):
+        return any(not isinstance(part, str) for part in turn.content)
+    return isinstance(turn, AssistantTurn) and turn.audio is not None
+
+
+def with_data(turn: _T, change: Callable[[Data, str], Data]) -> _T:
+    """The turn with each of its bytes changed for something else, as when they are put elsewhere.
+
+    Args:
+        turn: The turn.
+        change: Given what is there and a file suffix that fits, such as `"wav"`.
+    """
+    if isinstance(turn, AssistantTurn):
+        audio = turn.audio
+        if audio is None or audio.data is None:
+            return turn
+        data = change(audio.data, audio.format or "bin")
+        return attrs.evolve(turn, audio=attrs.evolve(audio, data=data))
+    if isinstance(turn, UserTurn) and has_data(turn):
+        return attrs.evolve(turn, content=tuple(_changed(part, change) for part in turn.content))
+    return turn
+
+
+def _changed(part: Part, change: Callable[[Data, str], Data]) -> Part:
+    match part:
+        case AudioInput():
+            return attrs.evolve(part, data=change(part.data, part.format or "bin"))
+        case ImageInput() if not isinstance(part.data, str):
+            suffix = (part.media_type or "image/bin").partition("/")[2]
+            return attrs.evolve(part, data=change(part.data, suffix))
+        case FileInput() if part.data is not None:
+            ending = (part.filename or "").rpartition(".")[2].lower()
+            suffix = ending if ending.isascii() and ending.isalnum() and len(ending) < 9 else "bin"
+            return attrs.evolve(part, data=change(part.data, suffix))
+    return part
 
 
 def _line(turn: Turn) -> bytes:

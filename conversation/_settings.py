@@ -13,7 +13,7 @@ import orjson
 from conversation import _json, _sound
 from conversation._inputs import clean_text
 from conversation.errors import InvalidSetting
-from conversation.stores._document import corrupt
+from conversation.stores._format import corrupt
 
 
 class SettingsGiven(TypedDict, total=False):

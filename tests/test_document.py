@@ -12,8 +12,8 @@ import pytest
 from conversation import Conversation, FileStore
 from conversation._turns import Turn
 from conversation.errors import SessionCorrupt
-from conversation.stores import _document
-from conversation.stores._document import END
+from conversation.stores import _format
+from conversation.stores._format import END
 from tests.conftest import Clock
 from tests.samples import spoken
 
@@ -209,11 +209,11 @@ def test_what_was_added_meanwhile_is_read_from_the_end_alone(tmp_path: Path, clo
 def test_dump_and_parse_agree() -> None:
     """With no turns, one, and many."""
     for lines in ([], [b'{"a":1}'], [b'{"a":1}', b'{"b":2}']):
-        data = _document.dump({"id": "x"}, lines)
-        snapshot = _document.parse(data, Path("x"))
+        data = _format.dump({"id": "x"}, lines)
+        snapshot = _format.parse(data, Path("x"))
         assert (snapshot.header, snapshot.torn) == ({"id": "x"}, None)
         assert [json.dumps(e, separators=(",", ":")).encode() for e in snapshot.entries] == lines
-        assert _document.is_laid_out(data, snapshot)
+        assert _format.is_laid_out(data, snapshot)
 
 
 @pytest.mark.parametrize("step", ["temporary", "part of it", "all of it"])

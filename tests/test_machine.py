@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from conversation import AssistantTurn, AudioInput, Conversation, FileStore, ImageInput, UserTurn
 from conversation._entries import entry_from_turn
 from conversation._turns import Turn
-from conversation.stores._document import END
+from conversation.stores._format import END
 from tests.conftest import Clock
 from tests.samples import MP3, PNG, SOUND, answer, spoken, tool_call
 from tests.strategies import words

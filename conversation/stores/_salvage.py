@@ -15,7 +15,8 @@ import orjson
 from conversation.errors import SessionError
 from conversation.stores import Salvage
 from conversation.stores._disk import Disk, open_regular, read_all
-from conversation.stores._document import TURNS, Document, parse_header
+from conversation.stores._document import Document
+from conversation.stores._format import TURNS, parse_header
 
 
 def salvage(path: Path, session_id: str, is_turn: Callable[[Any], bool], disk: Disk) -> Salvage:

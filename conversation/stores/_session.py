@@ -27,7 +27,8 @@ from conversation.errors import (
 )
 from conversation.stores import Recovery, Salvage, State
 from conversation.stores._disk import Disk, open_regular, read_all
-from conversation.stores._document import Document, Snapshot, corrupt
+from conversation.stores._document import Document
+from conversation.stores._format import Snapshot, corrupt
 
 log = logging.getLogger("conversation")
 

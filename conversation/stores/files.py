@@ -23,7 +23,7 @@ from conversation.errors import (
 )
 from conversation.stores import Salvage, SessionInfo
 from conversation.stores._disk import Disk, open_regular, read_all, read_at
-from conversation.stores._document import TURNS, parse, parse_header
+from conversation.stores._format import TURNS, parse, parse_header
 from conversation.stores._session import FileSession
 
 log = logging.getLogger("conversation")
