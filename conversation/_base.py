@@ -198,7 +198,7 @@ class Base:
     @property
     def turns(self) -> tuple[Turn, ...]:
         """All turns, oldest first."""
-        return tuple(self._history.turns)
+        return self._history.copied()
 
     @property
     def usage(self) -> Usage:

@@ -130,8 +130,14 @@ class History:
         """Add a turn at the end; it comes back as it is kept."""
         turns = self.turns
         turn = self._journal.add(turn, turns, self.header)
-        turns.append(turn)
+        with self._reading:
+            turns.append(turn)
         return turn
+
+    def copied(self) -> tuple[Turn, ...]:
+        """All turns. CPython may crash where a list is copied while another thread adds to it."""
+        with self._reading:
+            return tuple(self.turns)
 
     def drop(self, number: int) -> list[Turn]:
         """Take back the last turns, with what they kept."""
