@@ -4,8 +4,12 @@ See `Conversation`; `conversation.errors` for what can go wrong, and `conversati
 server to try it on without a key.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from conversation import errors
+from conversation._context import Context
 from conversation._conversation import Conversation
+from conversation._events import AudioDelta, TextDelta, ToolCalled, TranscriptDelta, TurnFinished
 from conversation._inputs import AudioInput, FileInput, ImageInput
 from conversation._rendering import Form, RenderedMessage, Rendering
 from conversation._turns import (
@@ -20,10 +24,16 @@ from conversation._turns import (
 from conversation.stores import Recovery, Salvage, SessionInfo
 from conversation.stores.files import FileStore
 
+if TYPE_CHECKING:
+    from conversation._async import AsyncConversation
+
 __all__ = [
     "AssistantAudio",
     "AssistantTurn",
+    "AsyncConversation",
+    "AudioDelta",
     "AudioInput",
+    "Context",
     "Conversation",
     "FileInput",
     "FileStore",
@@ -35,9 +45,23 @@ __all__ = [
     "Salvage",
     "SessionInfo",
     "SystemTurn",
+    "TextDelta",
     "ToolCall",
+    "ToolCalled",
     "ToolTurn",
+    "TranscriptDelta",
+    "TurnFinished",
     "Usage",
     "UserTurn",
     "errors",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # It brings asyncio, which costs nearly as much as all the rest.
+    if name == "AsyncConversation":
+        from conversation._async import AsyncConversation
+
+        return AsyncConversation
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

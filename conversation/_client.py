@@ -1,22 +1,56 @@
-"""The only module that knows the SDK: its client, the driver of an exchange, its errors."""
+"""Where the SDK is called: its clients, and the driver of an exchange without `await`."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
 import os
-from typing import TYPE_CHECKING, Any
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from conversation.errors import InvalidCompletion
+from conversation._events import Event
+from conversation._exchange import (
+    Call,
+    Close,
+    Finished,
+    Left,
+    Open,
+    Receive,
+    Send,
+    Speak,
+    Step,
+    Steps,
+    Transcribe,
+    Work,
+)
+from conversation._inputs import Part
+from conversation._talk import Talk
+from conversation._tools import called
+from conversation.errors import InvalidSetting
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from openai import OpenAI
 
-    from conversation._turns import AssistantTurn
+_T = TypeVar("_T")
 
-# Statuses that another try, perhaps after a remedy, can mend.
-_MENDABLE = frozenset({401, 403, 408, 409, 429})
+ENTER_FIRST = "a stream's events come inside of its block: with chat.stream(…) as events: …"
+
+
+def check(client: object, kind: str) -> None:
+    """Refuse one kind of the SDK's clients where the other is needed.
+
+    Args:
+        client: Any object that behaves like one, or None.
+        kind: `"OpenAI"` or `"AsyncOpenAI"`.
+    """
+    names = {base.__name__ for base in type(client).__mro__}
+    if names & ({"OpenAI", "AsyncOpenAI"} - {kind}):
+        msg = f"client is an openai.{kind} here, not {type(client).__name__}"
+        raise InvalidSetting(msg)
 
 
 def client_or_default(client: OpenAI | None) -> OpenAI:
@@ -26,81 +60,168 @@ def client_or_default(client: OpenAI | None) -> OpenAI:
 
 @functools.lru_cache(maxsize=1)
 def _default_client(_process: int) -> OpenAI:
+    client: OpenAI = default_of("OpenAI")
+    return client
+
+
+def default_of(kind: str) -> Any:
+    """A new client of this kind, set up by the environment."""
     import openai
 
     try:
-        return openai.OpenAI()
+        return getattr(openai, kind)()
     except openai.OpenAIError as error:
         error.add_note(
-            "set OPENAI_API_KEY, or pass client=OpenAI(api_key=…); to try without a key, pass the "
-            "client() of conversation.testing.StandIn; nothing was changed"
+            f"set OPENAI_API_KEY, or pass client={kind}(api_key=…); to try without a key, pass a "
+            "client of conversation.testing.StandIn; nothing was changed"
         )
         raise
 
 
-def run(exchange: Generator[dict[str, Any], Any, AssistantTurn], client: OpenAI) -> AssistantTurn:
-    """Drive an exchange to its end; errors of the SDK pass through, with a note."""
-    try:
-        request = next(exchange)
-        while True:
-            try:
-                completion = client.chat.completions.create(**request)
-            except Exception as error:  # noqa: BLE001  # the exchange decides which it raises again
-                request = exchange.throw(error)
+def run(exchange: Steps[_T], client: OpenAI) -> _T:
+    """Drive an exchange to its end; what happens on the way is told to nobody."""
+    while True:
+        event = advance(exchange, client)
+        if isinstance(event, Finished):
+            answer: _T = event.value
+            return answer
+
+
+def advance(
+    exchange: Steps[Any], client: OpenAI, error: BaseException | None = None
+) -> Event | Finished:
+    """Drive an exchange to its next event.
+
+    Args:
+        exchange: It decides what becomes of errors.
+        client: Where requests go.
+        error: What happened in the consumer of the last event.
+    """
+    outcome = None
+    while True:
+        try:
+            step = exchange.throw(error) if error is not None else exchange.send(outcome)
+            if isinstance(step, Event):
+                return step
+            outcome, error = None, None
+            outcome = _perform(step, client)
+        except BaseException as raised:
+            if (
+                inspect.getgeneratorstate(exchange) != inspect.GEN_CLOSED
+            ):  # it goes on, and decides what becomes of this
+                error = raised
+            elif isinstance(raised, StopIteration):
+                return Finished(raised.value)
             else:
-                request = exchange.send(completion)
-    except StopIteration as done:
-        answer: AssistantTurn = done.value
-        return answer
+                raise
 
 
-def is_refused(error: BaseException) -> bool:
-    """Whether sending the same again would fail the same way."""
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int):
-        return 400 <= status < 500 and status not in _MENDABLE
-    # What the SDK could not even write down; but an answer that cannot be read is no refusal.
-    import json
-
-    unreadable = (InvalidCompletion, json.JSONDecodeError, UnicodeDecodeError)
-    return isinstance(error, TypeError | ValueError) and not isinstance(error, unreadable)
-
-
-_REMEDIES = (
-    (
-        "either input content or output modality contain audio",
-        "this model needs sound on one side: add an AudioInput, or ask for text and audio",
-    ),
-    (
-        "model_not_found",
-        "the model is unknown here or was shut down; the current voice model is 'gpt-audio-1.5'",
-    ),
-    (
-        "context_length_exceeded",
-        "the conversation is longer than the model's window; begin a new one",
-    ),
-    (
-        "unsupported_format",
-        "the model could not read the sound; convert it to plain 16-bit WAV or to MP3",
-    ),
-    (
-        "'response_format' of type 'json_schema'",
-        "voice models answer in no schema; ask for JSON in words, or use a text model",
-    ),
-    (
-        "invalid_api_key",
-        "the key was refused: check OPENAI_API_KEY, or pass client=OpenAI(api_key=…)",
-    ),
-)
+def _perform(step: Step, client: OpenAI) -> Any:
+    match step:
+        case Receive(stream):
+            return next(stream, None)
+        case Work(job):
+            with _unbroken():
+                return job()
+        case Send(request):
+            return client.chat.completions.create(**request)
+        case Open(request):
+            stream = client.chat.completions.create(**request)
+            return stream if hasattr(stream, "__next__") else iter(stream)
+        case Close(stream):
+            with contextlib.suppress(Exception):
+                stream.close()
+        case Call(tool, arguments):
+            returned = called(tool, arguments)
+            if inspect.iscoroutine(returned):
+                returned.close()
+                msg = f"the tool {tool.name!r} is async; give it to AsyncConversation"
+                raise InvalidSetting(msg)
+            return returned
+        case Speak(request):
+            return client.audio.speech.create(**request).content
+        case Transcribe(request):
+            return client.audio.transcriptions.create(**request).text
+    return None
 
 
-def add_remedy(error: BaseException) -> None:
-    """Note on the error what to do about it, where that is known."""
-    status = getattr(error, "status_code", None)
-    if not isinstance(status, int):
+@contextlib.contextmanager
+def _unbroken() -> Iterator[None]:
+    """Ctrl-C waits for the end of what is in here, as far as Python handles it."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
         return
-    text = f"{error} {getattr(error, 'code', '')}"
-    for sign, remedy in _REMEDIES:
-        if sign in text:
-            error.add_note(remedy)
-            return
+    waiting: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda *caught: waiting.append(caught))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if waiting:
+            handler(*waiting[0])
+
+
+class Stream:
+    """The events of one exchange; what `Conversation.stream` gives.
+
+    Iterate over it, once, inside of a `with` block.
+    """
+
+    def __init__(
+        self,
+        talk: Talk,
+        client: OpenAI | None,
+        content: tuple[Part, ...],
+        options: Mapping[str, Any],
+    ) -> None:
+        self._talk = talk
+        self._given = client
+        self._content = content
+        self._options = options
+        self._next: Event | Finished | None = None
+        self._is_new = True
+
+    def __enter__(self) -> Self:
+        self._client = client_or_default(self._given)
+        self._talk.history.__enter__()
+        try:
+            self._exchange = self._talk.exchange(self._content, self._options, streams=True)
+            self._next = advance(self._exchange, self._client)
+        except BaseException:
+            self._talk.history.__exit__()
+            raise
+        return self
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        if not self._is_new and not isinstance(self._next, Finished):
+            self._advance()
+        self._is_new = False
+        if self._next is None:
+            raise RuntimeError(ENTER_FIRST)
+        if isinstance(self._next, Finished):
+            raise StopIteration
+        return self._next
+
+    def _advance(self, error: BaseException | None = None) -> None:
+        try:
+            self._next = advance(self._exchange, self._client, error)
+        except BaseException:
+            self._next = Finished(None)
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if not isinstance(self._next, Finished):
+                with contextlib.suppress(Left):
+                    self._advance(Left())
+        finally:
+            self._talk.history.__exit__()

@@ -23,11 +23,13 @@ class Asked:
         sent_at: Unix time in seconds, by our clock, at which it was sent; None if not known.
         audio_format: What the sound was asked in.
         speaks: Whether sound was asked for.
+        voice: Whose voice was asked for.
     """
 
     sent_at: float | None
     audio_format: str | None
     speaks: bool
+    voice: Any = None
 
 
 def completion_object(completion: Any) -> Mapping[str, Any]:

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
 
-import attrs
-import orjson
-
-from conversation import _client, _completion, _entries, _exchange, _rendering, _settings, _wire
+from conversation import _base, _client, _completion, _settings
 from conversation._base import Base
-from conversation._history import History
+from conversation._client import Stream
+from conversation._context import Context
+from conversation._exchange import Steps
+from conversation._import import turns_from_messages
 from conversation._inputs import Part
-from conversation._journal import Saved, inlined
-from conversation._turns import AssistantTurn
-from conversation.errors import (
-    InvalidTurn,
-    SaveFailed,
-    SessionChanged,
-    SessionError,
-    SessionNotFound,
-)
-from conversation.stores import Store, _format
-from conversation.stores._disk import replace_file
-from conversation.stores.files import FileStore
+from conversation._rendering import Rendering
+from conversation._turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
+from conversation._wire import Message
+from conversation.stores import Store
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
-log = logging.getLogger("conversation")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_TurnT = TypeVar("_TurnT", bound=Turn)
 
 
-class Conversation(Base):
+class Conversation(Base["OpenAI"]):
     """A conversation with a voice model, in memory; `open` gives a saved one.
 
     Args:
@@ -46,14 +40,23 @@ class Conversation(Base):
             (24 kHz mono s16le without a header).
         modalities: `("text", "audio")` for spoken answers, `("text",)` for written ones.
         instructions: What the model is told before everything else.
-        tools: Descriptions of tools, as `chat.completions.create` takes them; the calls are left
-            to you, see `add_tool_result`.
+        tools: Functions, which `say`, `reply` and `stream` call for the model, described to it by
+            their signatures and docstrings (this needs pydantic 2); and dicts, as
+            `chat.completions.create` takes them, whose calls are left to you: `add_tool_result`.
+        max_tool_rounds: How often in a row functions are called before the model has to answer.
+        context: What of a long history is sent; see `Context`.
+        transcribe: A model's name, or True for `gpt-transcribe`: user sound that grows too old to
+            be sent (see `Context`) gets its words, once. It costs money.
+        speak_when_dropped: Have answers spoken by `audio.speech` that came as text although sound
+            was asked for: a model's name, or True for `gpt-4o-mini-tts`. It costs money.
         clock: Gives Unix time in seconds.
         expiry_margin: Seconds before `expires_at` from which an audio id is not used any more.
 
     Raises:
         InvalidSetting: if one of them cannot work.
     """
+
+    _client_kind = "OpenAI"
 
     # --- what is sent --------------------------------------------------------------------------
 
@@ -71,65 +74,198 @@ class Conversation(Base):
             InvalidSetting: if an option cannot work in a conversation (`messages`, `n` above 1)
                 or cannot be written as JSON.
         """
-        request = self._settings.request(options)
-        sound = request["audio"] if _settings.asks_for_sound(request) else {}
-        self._asked = _completion.Asked(self._clock(), sound.get("format"), speaks=bool(sound))
-        return {**request, "messages": self._sending()}
+        return self._talk.shown_request(**options)
 
-    def messages(self) -> list[_wire.Message]:
+    def messages(self) -> list[Message]:
         """The messages alone, as `request` sends them now."""
-        self._asked = attrs.evolve(self._asked, sent_at=self._clock())
-        return self._sending()
+        return self._talk.messages()
 
-    def render(self) -> _rendering.Rendering:
+    def render(self) -> Rendering:
         """What the next request would send, with each message's turn and why it took its form."""
-        now = self._moment(self._clock())
-        return _rendering.explained(self._history.prepared, self._settings.instructions, now)
+        return self._talk.render()
 
     def heal(self, error: BaseException) -> bool:
         """Take in an error of a call of your own: did the server forget an answer's audio id?
 
         If it is `audio_not_found` about this history, the dead id is given up for good and the
         answer goes as its transcript from now on; call again with a new `request`. The second
-        time in a row all ids that were sent are given up, so it takes two extra calls at most.
+        time in a row all ids are given up, so it takes two extra calls at most.
 
         Returns:
             Whether anything was given up, so that calling again makes sense.
         """
-        with self._history:
-            known = {
-                turn.audio.id
-                for turn in self._history.turns
-                if isinstance(turn, AssistantTurn) and turn.audio and turn.audio.id
-                if not turn.audio.lost
-            }
-            prepared, at = self._sent
-            sent = _rendering.voices(prepared, self._settings.instructions, at)
-            dead = _exchange.dead_ids(error, sent, known, self._heals)
-            if not dead:
-                return False
-            self._heals += 1
-            # What is given up next must have been sent again.
-            self._sent = ((), at)
-            lost = {
-                position: without_voice(turn)
-                for position, turn in enumerate(self._history.turns)
-                if isinstance(turn, AssistantTurn) and turn.audio and turn.audio.id in dead
-            }
-            # Failing to save that never fails the exchange.
-            self._history.replace(lost, must_save=False)
-        log.info("the server lost %d audio id(s); their transcripts are sent instead", len(dead))
-        return True
+        return self._change(self._talk.heal, error)
 
-    def _sending(self) -> list[_wire.Message]:
-        at, prepared = self._moment(self._clock()), self._history.prepared
-        self._sent = (prepared, at)
-        return _rendering.messages(prepared, self._settings.instructions, at)
+    # --- adding turns --------------------------------------------------------------------------
 
-    def _moment(self, now: float) -> _rendering.Moment:
-        return _rendering.Moment(now + self._skew, self._settings.expiry_margin)
+    def add_user(self, *content: Part) -> UserTurn:
+        """Add what the user said, wrote or showed.
 
-    # --- talking to the model ------------------------------------------------------------------
+        Args:
+            content: One or more of `str`, `AudioInput`, `ImageInput`, `FileInput`.
+
+        Raises:
+            InvalidTurn: if there is nothing in it, or something else.
+        """
+        return self._change(self._talk.add, UserTurn(content, at=self._talk.now()))
+
+    def add_assistant(self, text: str) -> AssistantTurn:
+        """Add an answer in words, such as a greeting that the model did not make itself.
+
+        Raises:
+            InvalidTurn: if `text` is empty or no text.
+        """
+        return self._change(self._talk.add, _base.greeting(text))
+
+    def add_system(self, text: str) -> SystemTurn:
+        """Add words from the program to the model, at this place of the conversation.
+
+        What holds for the whole conversation belongs into `instructions`.
+
+        Raises:
+            InvalidTurn: if `text` is empty or no text.
+        """
+        return self._change(self._talk.add, SystemTurn(text))
+
+    def add_completion(self, completion: Any) -> AssistantTurn:
+        """Add the model's answer, from a call of your own.
+
+        After `request`, the server's clock is read off it too.
+
+        Args:
+            completion: What `chat.completions.create` returned, or its dict; with `stream=True`
+                the stream itself, or any iterable of its chunks.
+
+        Raises:
+            InvalidCompletion: if there is no answer in it, or more than one (`n` above 1).
+        """
+        whole = _completion.completion_object(completion)
+        return self._change(lambda: self._talk.add(self._talk.answer_in(whole)))
+
+    def add_tool_result(self, tool_call_id: str, content: Any) -> ToolTurn:
+        """Add the answer to a tool call.
+
+        Args:
+            tool_call_id: The `id` of a `ToolCall` of an earlier turn.
+            content: The result: text, or anything that JSON can hold.
+
+        Raises:
+            UnknownToolCall: if no call with this id waits for an answer.
+            InvalidSetting: if JSON cannot hold the content.
+        """
+        turn = ToolTurn(tool_call_id, _base.tool_content(content))
+        return self._change(self._talk.add, turn)
+
+    def add(self, turn: _TurnT) -> _TurnT:
+        """Add a turn that was made before, such as one of another conversation.
+
+        Raises:
+            InvalidTurn: if it is no turn, or one of the user or the system without content.
+            UnknownToolCall: if it answers a call that is not open.
+        """
+        return self._change(self._talk.add, turn)
+
+    # --- changing turns and labels -------------------------------------------------------------
+
+    def undo(self, answer_only: bool = False) -> tuple[Turn, ...]:
+        """Take back the last exchange: the last user turn and all that follows it.
+
+        Where there is no user turn, all but the system turns that come first. The files of a saved
+        session's turns are removed with them; what they cost still counts in `usage`.
+
+        Args:
+            answer_only: Keep the user turn, so that `reply` can try anew.
+
+        Returns:
+            What was taken back, oldest first, with its sound; `add` takes it again (and its
+            usage counts again). Empty where there is nothing to take back.
+
+        Raises:
+            SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
+        """
+        return self._change(self._talk.undo, answer_only=answer_only)
+
+    def fork(self, session_id: str | None = None) -> Self:
+        """A copy that goes its own way: with these turns, settings and labels, and no usage.
+
+        Its sound is its own: deleting one of the two leaves the other whole.
+
+        Args:
+            session_id: Save it as a new session of this id, in the same store; None: it is in
+                memory.
+
+        Raises:
+            SessionExists: if there is a session of this id.
+            SaveFailed: if the disk refuses; then there is no copy.
+        """
+        session = None if session_id is None else _base.session_of(self._store, session_id)
+        chat, turns = self._forked(session)
+        with contextlib.ExitStack() as failed:
+            failed.callback(chat.close)
+            chat._change(chat._talk.history.fill, turns)
+            failed.pop_all()
+        return chat
+
+    def truncate(self, seconds: float) -> AssistantTurn:
+        """Cut the last answer to what was heard, when the user talked over it.
+
+        Its sound is cut there (WAV, MP3 and `pcm16`; other formats stay whole), and its words in
+        proportion. It counts as interrupted, and is never sent as voice again.
+
+        Args:
+            seconds: How much of it was played. At its end or beyond, nothing is changed.
+
+        Returns:
+            The answer, as it is now.
+
+        Raises:
+            InvalidTurn: if the last turn is no spoken answer, or nobody knows its length.
+            SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
+        """
+        return self._change(self._talk.truncate, seconds)
+
+    def set_transcript(self, turn: Turn, text: str) -> AssistantTurn | UserTurn:
+        """Put other words in the place of those that are known of a spoken turn.
+
+        Args:
+            turn: One of `turns`, with one sound in it.
+            text: What was said.
+
+        Returns:
+            The turn, as it is now.
+
+        Raises:
+            InvalidTurn: if it is none of these turns, or has no sound, or several.
+            SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
+        """
+        return self._change(self._talk.set_transcript, turn, text)
+
+    def set_title(self, text: str | None) -> None:
+        """Call the session something.
+
+        Raises:
+            InvalidSetting: if it is no text.
+            SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
+        """
+        self._change(self._talk.relabel, "title", _base.checked_title(text))
+
+    def set_metadata(self, mapping: Mapping[str, Any]) -> None:
+        """Note something about the session, in the place of what was noted before.
+
+        Args:
+            mapping: Anything that JSON can hold, by names.
+
+        Raises:
+            InvalidSetting: if JSON cannot hold it.
+            SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
+        """
+        self._change(self._talk.relabel, "metadata", _base.checked_metadata(mapping))
+
+    def _change(self, job: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with self._talk.history:
+            return job(*args, **kwargs)
+
+    # --- exchanges with the model --------------------------------------------------------------
 
     def say(self, *content: Part, **options: Any) -> AssistantTurn:
         """Add a user turn, and get the model's answer.
@@ -146,23 +282,7 @@ class Conversation(Base):
                 turn is kept and `reply` goes on; after any other refusal it is taken back. A note
                 on the error says which.
         """
-        client = _client.client_or_default(self._client)
-        self._settings.request(options)
-        with self._history:
-            turn = self.add_user(*content)
-            try:
-                return self._exchanged(client, options)
-            except SessionError as error:
-                if isinstance(error, SaveFailed | SessionChanged) and error.turn is not None:
-                    error.add_note("the answer came and is in error.turn; add(error.turn) keeps it")
-                raise
-            except Exception as error:
-                if _client.is_refused(error) and self._history.turns[-1] is turn:
-                    self._history.drop(1)
-                    error.add_note("the user turn was taken back: the chat is as it was before")
-                else:
-                    error.add_note("the user turn is kept: reply() tries again")
-                raise
+        return self._run(lambda: self._talk.exchange(content or ("",), options))
 
     def reply(self, **options: Any) -> AssistantTurn:
         """Get the model's answer to what is already there.
@@ -174,20 +294,51 @@ class Conversation(Base):
             InvalidTurn: if there is nothing to answer yet.
             InvalidSetting, InvalidCompletion, openai.OpenAIError: as in `say`.
         """
-        if not self._history.turns and self._settings.instructions is None:
-            msg = "there is nothing to answer yet; add_user(…) first, or call say(…)"
-            raise InvalidTurn(msg)
-        client = _client.client_or_default(self._client)
-        with self._history:
-            return self._exchanged(client, options)
+        return self._run(lambda: self._talk.exchange((), options))
 
-    def _exchanged(self, client: OpenAI, options: dict[str, Any]) -> AssistantTurn:
-        self._heals = 0
-        try:
-            return _client.run(_exchange.exchange(self, options), client)
-        except Exception as error:
-            _client.add_remedy(error)
-            raise
+    def stream(self, *content: Part, **options: Any) -> Stream:
+        """The same as `say`, or without content as `reply`, as events while they come.
+
+        ::
+
+            with chat.stream("Good morning") as events:
+                for event in events:
+                    if isinstance(event, AudioDelta):
+                        speaker.write(event.data)
+
+        Events are `TranscriptDelta`, `TextDelta`, `AudioDelta`, `ToolCalled`, and `TurnFinished` at
+        the end of each answer, which is kept by then; its sound is WAV. The session is held until
+        the block is left. Leaving it early, or with an error, keeps what had arrived as a turn that
+        is `interrupted`; so does a connection that breaks, whose error is raised.
+
+        Args:
+            content: As in `say`; nothing: what is already there is answered.
+            options: As in `say`.
+
+        Raises:
+            InvalidTurn, InvalidSetting, openai.OpenAIError: as in `say`, where the block is entered
+                or while it runs.
+        """
+        return Stream(self._talk, self._client, content, options)
+
+    def transcribe(self) -> tuple[UserTurn, ...]:
+        """Find the words of all user sound that has none, with `audio.transcriptions`.
+
+        Each is kept as soon as it is known, so that nothing is asked twice. It costs money.
+
+        Returns:
+            The turns that have words now.
+
+        Raises:
+            openai.OpenAIError: what the SDK raises; what was found before is kept.
+            SaveFailed, SessionLocked, SessionChanged: as `open` says.
+        """
+        return self._run(self._talk.transcribing)
+
+    def _run(self, exchange: Callable[[], Steps[_R]]) -> _R:
+        client = _client.client_or_default(self._client)
+        with self._talk.history:
+            return _client.run(exchange(), client)
 
     # --- files ---------------------------------------------------------------------------------
 
@@ -201,12 +352,7 @@ class Conversation(Base):
         Raises:
             SaveFailed: if it cannot be written; a file that was there is unchanged.
         """
-        path = Path(path)
-        lines = [
-            orjson.dumps(_entries.entry_from_turn(inlined(turn))) for turn in self._history.turns
-        ]
-        replace_file(path, _format.dump(self._history.header, lines))
-        return path
+        return self._save(path)
 
     @classmethod
     def load(
@@ -215,6 +361,7 @@ class Conversation(Base):
         *,
         client: OpenAI | None = None,
         clock: Callable[[], float] = time.time,
+        context: Context = Context(),  # noqa: B008  # it is frozen
         **settings: Unpack[_settings.SettingsGiven],
     ) -> Self:
         """The conversation that `save` wrote, in memory.
@@ -223,6 +370,7 @@ class Conversation(Base):
             path: The file.
             client: As in `Conversation`.
             clock: As in `Conversation`.
+            context: As in `Conversation`; it is not saved.
             settings: Settings of `Conversation`, which win over those in the file.
 
         Raises:
@@ -230,14 +378,35 @@ class Conversation(Base):
             SessionTooNew: if a later version wrote it.
             OSError: if it cannot be read.
         """
-        path = Path(path)
-        document = _format.parse(path.read_bytes(), path)
-        if document.torn is not None:
-            raise _format.corrupt(path, "its end was cut off", document.torn.line)
-        chat = cls._resumed(document.header, settings, path, client=client, clock=clock)
-        chat._history = History(chat._history.header, document.entries, place=path)
-        chat._history.turns  # noqa: B018  # decoded now, so that a damaged file is refused here
-        return chat
+        return cls._loaded(path, client=client, clock=clock, context=context, settings=settings)
+
+    @classmethod
+    def from_messages(
+        cls,
+        messages: Iterable[Any],
+        *,
+        client: OpenAI | None = None,
+        clock: Callable[[], float] = time.time,
+        context: Context = Context(),  # noqa: B008  # it is frozen
+        **settings: Unpack[_settings.SettingsGiven],
+    ) -> Self:
+        """A conversation, in memory, with the turns of a list of API messages.
+
+        Inline sound, audio ids, transcripts that were pasted into `content`, tool calls without
+        answers and answers without calls are all kept. What cannot be is named in log warnings.
+
+        Args:
+            messages: As `chat.completions.create(messages=…)` takes them, or returned them.
+            client: As in `Conversation`.
+            clock: As in `Conversation`.
+            context: As in `Conversation`.
+            settings: Settings of `Conversation`.
+
+        Raises:
+            InvalidTurn: if this is no list of messages at all.
+        """
+        turns = turns_from_messages(messages)
+        return cls._imported(turns, client=client, clock=clock, context=context, **settings)
 
     @classmethod
     def open(
@@ -250,6 +419,7 @@ class Conversation(Base):
         timeout: float = 60.0,
         client: OpenAI | None = None,
         clock: Callable[[], float] = time.time,
+        context: Context = Context(),  # noqa: B008  # it is frozen
         **settings: Unpack[_settings.SettingsGiven],
     ) -> Self:
         """A saved session: resumed where it exists, begun where not.
@@ -266,6 +436,7 @@ class Conversation(Base):
             timeout: Seconds to wait for others who hold it.
             client: As in `Conversation`.
             clock: As in `Conversation`.
+            context: As in `Conversation`; it is not saved.
             settings: Settings of `Conversation`, which win over those in the file and are saved
                 with the next change.
 
@@ -279,65 +450,30 @@ class Conversation(Base):
             SaveFailed: by a change, if the disk refuses; file and memory are as they were, and
                 `add(error.turn)` tries again.
         """
-        session = (store or FileStore()).session(session_id)
-        state = session.read(repair=False)
-        if state is not None and state.recovered and not read_only:
-            session.lock(timeout)
-            try:
-                state = session.read(repair=True)
-            finally:
-                session.unlock()
-        if state is None and (read_only or not create):
-            msg = f"there is no session {session_id!r} at {session.place}; FileStore().list() lists"
-            raise SessionNotFound(msg, path=session.place)
-        header = state.header if state else {"id": session_id}
-        chat = cls._resumed(header, settings, session.place, client=client, clock=clock)
-        chat._history = History(
-            chat._history.header,
-            state.entries if state else (),
-            journal=Saved(
-                session,
-                read_only=read_only,
-                timeout=timeout,
-                begun=state is not None,
-                stale_header=chat._history.header != header,
-            ),
-            fetch=session.fetch,
-            place=session.place,
-            recovered=state.recovered if state else None,
-            given=chat._settings.saved(settings.keys(), only=True),
+        chat = cls._opened(
+            store,
+            session_id,
+            create=create,
+            read_only=read_only,
+            timeout=timeout,
+            client=client,
+            clock=clock,
+            context=context,
+            settings=settings,
         )
-        return chat
-
-    @classmethod
-    def _resumed(
-        cls,
-        header: Mapping[str, Any],
-        given: _settings.SettingsGiven,
-        place: Path,
-        *,
-        client: OpenAI | None,
-        clock: Callable[[], float],
-    ) -> Self:
-        """A conversation with the labels of a file, and its settings under those that are given."""
-        saved, foreign = _settings.read(header.get("settings"), place)
-        chat = cls(client=client, clock=clock, **(saved | given))
-        kept = foreign | chat._settings.saved(saved.keys() | given.keys())
-        chat._history.header |= header
-        chat._history.header["settings"] = kept
+        if chat.recovered and not read_only:
+            with contextlib.ExitStack() as failed:
+                failed.callback(chat.close)
+                chat._change(lambda: None)  # the first who holds it repairs it
+                failed.pop_all()
         return chat
 
     def close(self) -> None:
         """Let go of file handles. An opened session cannot be changed any more; all is saved."""
-        self._history.close()
+        self._talk.history.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def without_voice(turn: AssistantTurn) -> AssistantTurn:
-    """The turn, its audio id known to be dead."""
-    return attrs.evolve(turn, audio=turn.audio and attrs.evolve(turn.audio, lost=True))

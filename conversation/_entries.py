@@ -51,10 +51,12 @@ Fetch = Callable[[str], Stored]
 """From the name in an entry to what is kept under it."""
 
 
-def entry_from_turn(turn: Turn) -> dict[str, Any]:
+def line_from_turn(turn: Turn) -> bytes:
     """The turn as it is saved: bytes inline, what is kept elsewhere by its name under `file`."""
     entry = _known_entry(turn)
-    return entry if turn.extra == "{}" else merged(entry, orjson.loads(turn.extra))
+    if turn.extra != "{}":
+        merged(entry, orjson.loads(turn.extra))
+    return orjson.dumps(entry, option=orjson.OPT_UTC_Z)
 
 
 def turn_from_entry(
@@ -109,32 +111,32 @@ def assistant_turn(entry: Mapping[str, Any], *, sound_format: str | None) -> Ass
 
 def _with_rest(turn: _T, entry: Mapping[str, Any]) -> _T:
     turn = attrs.evolve(turn, at=_time(entry.get("at")))
-    left = leftover(entry, _known_entry(turn))
+    left = leftover(entry, _known_entry(turn, inline=_nothing))
     return attrs.evolve(turn, extra=json_text(left)) if left else turn
 
 
-def time_text(time: datetime) -> str:
-    """A UTC time as ISO 8601, ending in `Z`."""
-    utc = time if time.tzinfo is UTC else time.astimezone(UTC)
-    return utc.isoformat().removesuffix("+00:00") + "Z"
+def _nothing(_: bytes) -> str:
+    return ""
 
 
-def _known_entry(turn: Turn) -> dict[str, Any]:
+def _known_entry(turn: Turn, inline: Callable[[bytes], str] = base64_text) -> dict[str, Any]:
     entry: dict[str, Any] = {"role": turn.role}
     match turn:
         case UserTurn():
             only = turn.content[0] if len(turn.content) == 1 else None
             parts = turn.content
-            entry["content"] = only if isinstance(only, str) else [_saved(part) for part in parts]
+            entry["content"] = (
+                only if isinstance(only, str) else [_saved(part, inline) for part in parts]
+            )
         case AssistantTurn():
             entry["content"] = turn.content
             entry |= _given(
-                audio=_audio_entry(turn.audio) if turn.audio else None,
+                audio=_audio_entry(turn.audio, inline) if turn.audio else None,
                 refusal=turn.refusal,
                 tool_calls=[tool_call_entry(call) for call in turn.tool_calls] or None,
                 model=turn.model,
                 finish_reason=turn.finish_reason,
-                usage=_usage_entry(turn.usage) if turn.usage else None,
+                usage=usage_entry(turn.usage) if turn.usage else None,
                 interrupted=turn.interrupted or None,
                 voice_dropped=turn.voice_dropped or None,
             )
@@ -143,21 +145,21 @@ def _known_entry(turn: Turn) -> dict[str, Any]:
         case SystemTurn():
             entry["content"] = turn.text
     if turn.at is not None:
-        entry["at"] = time_text(turn.at)
+        entry["at"] = turn.at
     return entry
 
 
-def _saved(part: Part) -> dict[str, Any]:
+def _saved(part: Part, inline: Callable[[bytes], str]) -> dict[str, Any]:
     match part:
         case AudioInput():
-            sound = _kept(part.data, "data", base64_text)
+            sound = _kept(part.data, "data", inline)
             sound |= _given(format=part.format, transcript=part.transcript, duration=part.duration)
             return {"type": "input_audio", "input_audio": sound}
         case ImageInput() if isinstance(part.data, Stored):
-            image = _kept(part.data, "url", base64_text) | _given(detail=part.detail)
+            image = _kept(part.data, "url", inline) | _given(detail=part.detail)
             return {"type": "image_url", "image_url": image}
         case FileInput() if isinstance(part.data, Stored):
-            file = _kept(part.data, "file_data", base64_text) | _given(filename=part.filename)
+            file = _kept(part.data, "file_data", inline) | _given(filename=part.filename)
             return {"type": "file", "file": file}
     return part_message(part)
 
@@ -168,14 +170,14 @@ def _kept(data: Data, key: str, inline: Callable[[bytes], str]) -> dict[str, Any
     return {"file": data.name} if data.name else {}
 
 
-def _audio_entry(audio: AssistantAudio) -> dict[str, Any]:
+def _audio_entry(audio: AssistantAudio, inline: Callable[[bytes], str]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "id": audio.id,
         "expires_at": audio.expires_at,
         "transcript": audio.transcript,
     }
     if audio.data is not None:
-        entry |= _kept(audio.data, "data", base64_text)
+        entry |= _kept(audio.data, "data", inline)
     return entry | _given(
         format=audio.format,
         duration=audio.duration,
@@ -183,7 +185,8 @@ def _audio_entry(audio: AssistantAudio) -> dict[str, Any]:
     )
 
 
-def _usage_entry(usage: Usage) -> dict[str, Any]:
+def usage_entry(usage: Usage) -> dict[str, Any]:
+    """Tokens as the API writes them."""
     entry: dict[str, Any] = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -267,14 +270,13 @@ def _fetched(body: Mapping[str, Any], fetch: Fetch | None) -> Stored | None:
 def _assistant_turn(
     entry: Mapping[str, Any], sound_format: str | None, fetch: Fetch | None
 ) -> AssistantTurn:
-    usage = _usage(entry.get("usage"))
-    audio = entry.get("audio")
+    usage, audio = entry.get("usage"), entry.get("audio")
     return AssistantTurn(
         content=_joined(entry.get("content")),
         audio=_audio(audio, sound_format, fetch) if isinstance(audio, Mapping) else None,
         tool_calls=tuple(_tool_calls(entry.get("tool_calls"))),
         refusal=_text(entry.get("refusal")),
-        usage=usage,
+        usage=usage_from_entry(usage) if isinstance(usage, Mapping) else None,
         model=_text(entry.get("model")),
         finish_reason=_text(entry.get("finish_reason")),
         interrupted=entry.get("interrupted") is True,
@@ -327,9 +329,10 @@ def _tool_calls(calls: object) -> Iterator[ToolCall]:
         yield ToolCall(call_id, _required_text(body, "name"), arguments, kind)
 
 
-def _usage(usage: object) -> Usage | None:
+def usage_from_entry(usage: object) -> Usage:
+    """Tokens as the API writes them; what is no number counts as none."""
     if not isinstance(usage, Mapping):
-        return None
+        return Usage()
     prompt = _object(usage.get("prompt_tokens_details"))
     completion = _object(usage.get("completion_tokens_details"))
     return Usage(

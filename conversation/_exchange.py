@@ -1,25 +1,131 @@
-"""One exchange with the model, as a generator without I/O: render, send, heal, record.
+"""One exchange with the model, without I/O: render, send, heal, record, run tools, again.
 
-It yields the keyword arguments of a request and is sent the completion, or thrown the error that
-came instead. `_client` drives it.
+A generator that yields what is to be done (`Step`) and is sent the outcome, or thrown the error
+that came instead; between the steps it yields what happens (`Event`). `_client` drives it, and
+`_async` drives it too.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Protocol
+import logging
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from conversation._turns import AssistantTurn
+import attrs
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Sequence
+from conversation import _faults, _tools
+from conversation._events import AudioDelta, Event, ToolCalled, TurnFinished
+from conversation._streaming import Assembly, json_object
+from conversation._turns import AssistantTurn, ToolCall, ToolTurn, Turn, UserTurn
+from conversation.errors import (
+    InvalidCompletion,
+    SaveFailed,
+    SessionChanged,
+    SessionError,
+    ToolLoopExceeded,
+)
 
-_NAMED_ID = re.compile(r"audio_[A-Za-z0-9]+")
-_NAMED_MESSAGE = re.compile(r"messages\.?\[(\d+)\]")
+log = logging.getLogger("conversation")
+
+_PARTLY_KEPT = (
+    "what had arrived of the answer is kept, as an interrupted turn; undo(answer_only=True) takes "
+    "it back, then reply() tries again"
+)
+
+_T = TypeVar("_T")
+_TurnT = TypeVar("_TurnT", bound=Turn)
 
 
-class History(Protocol):
-    """What an exchange needs of a conversation."""
+@attrs.frozen
+class Send:
+    """`chat.completions.create`: the completion is sent back."""
+
+    request: Mapping[str, Any]
+
+
+@attrs.frozen
+class Open:
+    """`chat.completions.create` with `stream=True`: an iterator is sent back."""
+
+    request: Mapping[str, Any]
+
+
+@attrs.frozen
+class Receive:
+    """The stream's next chunk; None at its end."""
+
+    stream: Any
+
+
+@attrs.frozen
+class Close:
+    """The stream is not read any more."""
+
+    stream: Any
+
+
+@attrs.frozen
+class Work:
+    """A call that may wait for the disk. Once begun, it is never broken off."""
+
+    job: Callable[[], Any]
+
+
+@attrs.frozen
+class Call:
+    """A call of a user's function."""
+
+    tool: _tools.Tool
+    arguments: Mapping[str, Any]
+
+
+@attrs.frozen
+class Speak:
+    """`audio.speech.create`: the sound's bytes are sent back."""
+
+    request: Mapping[str, Any]
+
+
+@attrs.frozen
+class Transcribe:
+    """`audio.transcriptions.create`: the words are sent back."""
+
+    request: Mapping[str, Any]
+
+
+Step: TypeAlias = Send | Open | Receive | Close | Work | Call | Speak | Transcribe
+Steps: TypeAlias = Generator[Step | Event, Any, _T]
+
+
+@attrs.frozen
+class Finished:
+    """The exchange has ended; not yielded, but told by who drives it."""
+
+    value: Any
+
+
+@attrs.frozen
+class _Broken:
+    """A stream that ended in an error, after it had brought something."""
+
+    error: BaseException
+    stream: Any
+
+
+class Left(BaseException):
+    """Thrown into an exchange whose events nobody wants any more."""
+
+
+class Talk(Protocol):
+    """What an exchange needs of a conversation, which it holds."""
+
+    @property
+    def max_tool_rounds(self) -> int:
+        """How often tools are run before the model has to answer."""
+
+    def transcribing(self, *, old: bool) -> Steps[tuple[UserTurn, ...]]:
+        """Find the words of user sound that is too old to be sent."""
 
     def request(self, **options: Any) -> dict[str, Any]:
         """Render the next request."""
@@ -27,54 +133,166 @@ class History(Protocol):
     def heal(self, error: BaseException) -> bool:
         """Give up what the error says the server has forgotten."""
 
-    def add_completion(self, completion: Any) -> AssistantTurn:
-        """Keep the answer."""
+    def answer_in(self, completion: Any) -> AssistantTurn:
+        """The answer in a completion."""
+
+    def add(self, turn: _TurnT) -> _TurnT:
+        """Keep a turn."""
+
+    def takes_back(self, turn: Turn) -> bool:
+        """Take the turn back, if it is the last."""
+
+    def called_tools(self, turn: AssistantTurn) -> Sequence[tuple[ToolCall, _tools.Tool | str]]:
+        """The calls that are not left to the user, each with its tool, or why there is none."""
+
+    def speech_request(self, turn: AssistantTurn, *, streams: bool) -> dict[str, Any] | None:
+        """How to have the answer spoken that came as text; None where that is not wanted."""
+
+    def spoken(self, turn: AssistantTurn, sound: bytes, *, streams: bool) -> AssistantTurn:
+        """The answer with sound that was made for it."""
 
 
 def exchange(
-    history: History, options: dict[str, Any]
-) -> Generator[dict[str, Any], Any, AssistantTurn]:
-    """The answer to what the history ends with."""
+    talk: Talk, question: UserTurn | None, options: Mapping[str, Any], *, streams: bool
+) -> Steps[AssistantTurn]:
+    """The answer to a question, or to what the conversation ends with.
+
+    After a failure that trying again can mend the question is kept; after any other refusal it is
+    taken back.
+    """
+    if question is not None:
+        question = yield Work(partial(talk.add, question))
+    try:
+        return (yield from _rounds(talk, options, streams=streams))
+    except SessionError as error:
+        if isinstance(error, SaveFailed | SessionChanged) and error.turn is not None:
+            what = "answer" if isinstance(error.turn, AssistantTurn) else "turn"
+            how = "add(error.turn)" if isinstance(error, SaveFailed) else "there, add(error.turn)"
+            error.add_note(f"the {what} is in error.turn; {how} keeps it")
+        raise
+    except Exception as error:
+        _faults.add_remedy(error)
+        is_told = _PARTLY_KEPT in getattr(error, "__notes__", ())
+        if question is not None and not is_told and not isinstance(error, ToolLoopExceeded):
+            is_refused = _faults.is_refused(error)
+            if is_refused and (yield Work(partial(talk.takes_back, question))):
+                error.add_note("the user turn was taken back: the chat is as it was before")
+            else:
+                error.add_note("the user turn is kept: reply() tries again")
+        raise
+
+
+def _rounds(talk: Talk, options: Mapping[str, Any], *, streams: bool) -> Steps[AssistantTurn]:
+    """Answers and tool results, until there is an answer that calls no tool."""
+    rounds_left = talk.max_tool_rounds
     while True:
-        request = history.request(**options)
+        turn = yield from _answer(talk, options, streams=streams)
+        yield TurnFinished(turn)
+        calls = talk.called_tools(turn)
+        if not calls:
+            return turn
+        if not rounds_left:
+            msg = (
+                f"the model called tools once more after {talk.max_tool_rounds} rounds of them; "
+                "all turns are kept: reply() goes on, max_tool_rounds=… allows for more"
+            )
+            raise ToolLoopExceeded(msg)
+        rounds_left -= 1
+        for call, tool in calls:
+            result = yield from _result(call, tool)
+            yield Work(partial(talk.add, ToolTurn(call.id, result)))
+            yield ToolCalled(call, result)
+        if len(calls) < len(turn.tool_calls):
+            return turn
+        if "tool_choice" in options:
+            options = {**options, "tool_choice": _unforced(options["tool_choice"])}
+
+
+def _unforced(choice: Any) -> Any:
+    """A tool choice that forces no call: it would force one again and again."""
+    if choice == "required":
+        return "auto"
+    if not isinstance(choice, Mapping):
+        return choice
+    allowed = choice.get("allowed_tools")
+    if isinstance(allowed, Mapping):
+        return {**choice, "allowed_tools": {**allowed, "mode": "auto"}}
+    return "auto"
+
+
+def _result(call: ToolCall, tool: _tools.Tool | str) -> Steps[str]:
+    """What the model is told; faults are told too, so that it can mend them."""
+    if isinstance(tool, str):
+        return tool
+    try:
+        arguments = _tools.call_arguments(tool, call.arguments)
+        returned = yield Call(tool, arguments)
+        return _tools.result_text(returned)
+    except Exception as error:  # whatever a user's function raises
+        log.warning("the tool %r failed; the model is told so", call.name, exc_info=True)
+        return _tools.fault_text(error)
+
+
+def _answer(talk: Talk, options: Mapping[str, Any], *, streams: bool) -> Steps[AssistantTurn]:
+    """One answer, kept; what the server forgot is healed on the way."""
+    yield from talk.transcribing(old=True)
+    while True:
+        request = yield Work(partial(talk.request, **options))
+        broken = None
         try:
-            completion = yield request
+            if streams:
+                completion, broken = yield from _streamed(request)
+            else:
+                completion = yield Send(request)
         except Exception as error:
-            if not history.heal(error):
+            if not (yield Work(partial(talk.heal, error))):
                 raise
         else:
-            return history.add_completion(completion)
+            return (yield from _kept(talk, completion, broken, streams=streams))
 
 
-def dead_ids(
-    error: BaseException, sent: Sequence[str | None], known: Collection[str], heals: int
-) -> set[str]:
-    """Which audio ids an `audio_not_found` says are dead; none if the error is another one.
-
-    Args:
-        error: What came instead of a completion.
-        sent: For each message that was sent, the audio id in it.
-        known: The ids that the history still believes in.
-        heals: How often this exchange was healed before. From the second time on, every id that
-            was sent is given up; then none is left, so a third time finds nothing.
-    """
-    text = f"{error} {getattr(error, 'body', None)}"
-    named = {audio_id for audio_id in _NAMED_ID.findall(text) if audio_id in known}
-    if not _is_audio_not_found(error, text, named):
-        return set()
-    everything = {audio_id for audio_id in sent if audio_id is not None and audio_id in known}
-    if heals:
-        return everything
-    if named:
-        return named
-    position = _NAMED_MESSAGE.search(str(getattr(error, "param", None) or text))
-    blamed = sent[int(position[1])] if position and int(position[1]) < len(sent) else None
-    return {blamed} if blamed is not None and blamed in known else everything
+def _streamed(request: Mapping[str, Any]) -> Steps[tuple[Any, _Broken | None]]:
+    """What a stream brings, and what broke it off. If it brought nothing, that is raised."""
+    assembly = Assembly()
+    stream = yield Open(request)
+    try:
+        while (chunk := (yield Receive(stream))) is not None:
+            yield from assembly.add(json_object(chunk))
+        yield Close(stream)
+    except BaseException as error:
+        if not assembly.is_empty:
+            return assembly.broken_off(), _Broken(error, stream)
+        yield Close(stream)
+        raise
+    return assembly.completion(), None
 
 
-def _is_audio_not_found(error: BaseException, text: str, named: Collection[str]) -> bool:
-    if getattr(error, "code", None) == "audio_not_found":
-        return True
-    # Gateways wrap the error, and then its code is found only in the text.
-    is_answer = hasattr(error, "status_code") or hasattr(error, "body")
-    return is_answer and ("audio_not_found" in text or (bool(named) and "not found" in text))
+def _kept(
+    talk: Talk, completion: Any, broken: _Broken | None, *, streams: bool
+) -> Steps[AssistantTurn]:
+    if broken is not None:
+        try:
+            yield Work(lambda: talk.add(talk.answer_in(completion)))
+        except InvalidCompletion as error:
+            broken.error.add_note(f"what had arrived of the answer is lost: {error}")
+        else:
+            broken.error.add_note(_PARTLY_KEPT)
+        finally:
+            yield Close(broken.stream)
+        raise broken.error
+    turn = talk.answer_in(completion)
+    request = talk.speech_request(turn, streams=streams)
+    sound = b""
+    if request is not None:
+        try:
+            sound = yield Speak(request)
+            turn = talk.spoken(turn, sound, streams=streams)
+        except Exception:  # whatever happens to the sound, the words are there
+            log.warning("an answer that came as text could not be spoken", exc_info=True)
+        except BaseException:
+            yield Work(partial(talk.add, turn))
+            raise
+    kept: AssistantTurn = yield Work(partial(talk.add, turn))
+    if sound and streams:
+        yield AudioDelta(sound[: len(sound) // 2 * 2])
+    return kept

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from conversation import _entries, _rendering
-from conversation._journal import InMemory, Journal
-from conversation._turns import Turn
-from conversation.errors import InvalidTurn, SessionLocked
+from conversation._context import Totals
+from conversation._entries import usage_entry, usage_from_entry
+from conversation._hold import Hold
+from conversation._journal import Journal, inlined
+from conversation._turns import AssistantTurn, Turn, Usage
+from conversation.errors import InvalidTurn
 from conversation.stores import Recovery, State
 from conversation.stores._format import corrupt
 
 _T = TypeVar("_T", bound=Turn)
+
+UNDONE_USAGE = "undone_usage"
+"""The label under which is kept what the turns cost that were taken back."""
+
+INHERITED_TURNS = "inherited_turns"
+"""The label under which a fork keeps how many of its turns were paid for elsewhere."""
 
 
 class History:
@@ -47,14 +57,16 @@ class History:
         # Turns, and entries that are still to be decoded behind them: changed at once, as a pair.
         self._state: tuple[list[Turn], list[Any]] = ([], list(entries))
         self._given = dict(given or {})
-        self._journal = journal or InMemory()
+        self._journal = journal or Journal()
         self._fetch = fetch
         self._place = place or Path()
         self._prepared: list[_rendering.Prepared] = []
-        self._mutex = threading.RLock()
-        # Another one, so that turns can be looked at while an exchange goes on.
+        self._totals = Totals()
+        self.hold = Hold(
+            self._journal.try_lock, self._journal.unlock, self._journal.timeout, self._place
+        )
+        # Turns can be looked at while an exchange goes on.
         self._reading = threading.RLock()
-        self._depth = 0
 
     @property
     def turns(self) -> list[Turn]:
@@ -79,73 +91,105 @@ class History:
             return turns
 
     @property
-    def prepared(self) -> tuple[_rendering.Prepared, ...]:
-        """The turns, prepared for rendering."""
+    def prepared(self) -> tuple[tuple[_rendering.Prepared, ...], Totals]:
+        """The turns, prepared for rendering, and how much they are."""
         with self._reading:
-            new = self.turns[len(self._prepared) :]
-            self._prepared += map(_rendering.prepare, new)
-            return tuple(self._prepared)
+            for turn in self.turns[len(self._prepared) :]:
+                item = _rendering.prepare(turn)
+                self._prepared.append(item)
+                self._totals.add(item)
+            return tuple(self._prepared), self._totals
 
     def __len__(self) -> int:
         turns, entries = self._state
         return len(turns) + len(entries)
 
     def __enter__(self) -> None:
-        """Hold everything against everybody else, and take in what they wrote before.
+        """Take hold of everything against everybody else, and take in what they wrote before.
 
         Raises:
+            ConversationBusy: if this code was called from this conversation's own exchange.
             SessionLocked: if somebody else held it for too long.
             SessionReadOnly, SessionChanged, SessionCorrupt, SaveFailed: if it cannot be changed.
         """
-        timeout = self._journal.timeout
-        if not self._mutex.acquire(timeout=timeout):
-            msg = f"another thread uses this conversation (waited {timeout:g} s)"
-            raise SessionLocked(msg, path=self._place)
-        self._depth += 1
-        if self._depth > 1:
-            # In the middle of an exchange, whose answer took its time.
-            self._journal.look_again()
-            return
-        is_held = False
+        if not self.hold.taken():
+            for pause in self.hold.waits():
+                time.sleep(pause)
         try:
-            self._journal.hold()
-            is_held = True
-            self._take_in(self._journal.news())
+            self.take_in_news()
         except BaseException:
-            self._let_go(is_held=is_held)
+            self.hold.release()
             raise
 
-    def __exit__(self, *_: object) -> None:
-        self._let_go(is_held=self._depth == 1)
+    def take_in_news(self) -> None:
+        """Take in what others wrote before this was held."""
+        news = self._journal.news(self.header)
+        if news is not None:
+            self._take_in(news)
 
-    def _let_go(self, *, is_held: bool) -> None:
-        try:
-            if is_held:
-                self._journal.release()
-        finally:
-            self._depth -= 1
-            self._mutex.release()
+    def __exit__(self, *_: object) -> None:
+        self.hold.release()
 
     def add(self, turn: _T) -> _T:
         """Add a turn at the end; it comes back as it is kept."""
         turns = self.turns
+        self._look_again()
         turn = self._journal.add(turn, turns, self.header)
         with self._reading:
             turns.append(turn)
         return turn
+
+    def _look_again(self) -> None:
+        """In an exchange, whose steps take their time, another program may have been here."""
+        if self.hold.is_in_exchange:
+            self._journal.look_again()
 
     def copied(self) -> tuple[Turn, ...]:
         """All turns. CPython may crash where a list is copied while another thread adds to it."""
         with self._reading:
             return tuple(self.turns)
 
-    def drop(self, number: int) -> list[Turn]:
-        """Take back the last turns, with what they kept."""
-        kept, dropped = self.turns[:-number], self.turns[-number:]
-        self._journal.rewrite(kept, self.header, ())
+    def drop(self, start: int) -> tuple[Turn, ...]:
+        """Take back all turns from a position on.
+
+        Returns:
+            These turns, with the bytes that were kept for them. What they cost stays noted.
+        """
+        self._look_again()
+        kept, dropped = self.turns[:start], self.turns[start:]
+        whole = tuple(map(inlined, dropped))
+        header, inherited = self.header, self._inherited
+        spent = usage_of(self.turns[max(start, inherited) :])
+        if spent != Usage():
+            undone = spent + usage_from_entry(header.get(UNDONE_USAGE))
+            header = header | {UNDONE_USAGE: usage_entry(undone)}
+        if start < inherited:
+            header = header | {INHERITED_TURNS: start}
+        self._journal.rewrite(kept, header, ())
+        self.header = header
         self._set(kept)
-        self._journal.discard(dropped)
-        return dropped
+        self._journal.discard(dropped, but=kept)
+        return whole
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all answers together, also of those that were taken back."""
+        own = self.copied()[self._inherited :]
+        return usage_of(own) + usage_from_entry(self.header.get(UNDONE_USAGE))
+
+    @property
+    def _inherited(self) -> int:
+        inherited = self.header.get(INHERITED_TURNS)
+        return inherited if type(inherited) is int and inherited > 0 else 0
+
+    def fill(self, turns: Sequence[Turn]) -> None:
+        """Begin with these turns.
+
+        Raises:
+            SessionExists: if it was begun before.
+        """
+        self._journal.refuse_if_begun()
+        self._set(self._journal.rewrite(turns, self.header, range(len(turns))))
 
     def replace(self, changed: Mapping[int, Turn], *, must_save: bool = True) -> None:
         """Put other turns in the places of some.
@@ -154,9 +198,12 @@ class History:
             changed: The new turns by their positions.
             must_save: False: where it cannot be saved, the next write makes up for it.
         """
-        turns = [changed.get(position, turn) for position, turn in enumerate(self.turns)]
-        self._journal.rewrite(turns, self.header, changed.keys(), must_save=must_save)
-        self._set(turns)
+        self._look_again()
+        before = self.turns
+        turns = [changed.get(position, turn) for position, turn in enumerate(before)]
+        kept = self._journal.rewrite(turns, self.header, changed.keys(), must_save=must_save)
+        self._set(kept)
+        self._journal.discard([before[position] for position in changed], but=kept)
 
     def relabel(self, name: str, value: Any) -> None:
         """Change a label."""
@@ -165,11 +212,11 @@ class History:
         self.header = header
 
     def close(self) -> None:
-        """Let go of file handles, when no other thread changes anything."""
-        with self._mutex:
-            self._journal.close()
+        """Refuse changes from now on, and let go of file handles when none is under way."""
+        self._journal.refuse_changes()
+        self.hold.finally_do(self._journal.close)
 
-    def _take_in(self, news: State | Sequence[Any] | None) -> None:
+    def _take_in(self, news: State | Sequence[Any]) -> None:
         if isinstance(news, State):
             # In use stay the settings that this object was opened with; of these, only those that
             # were given to it are saved over what others saved since.
@@ -178,11 +225,18 @@ class History:
             self.header = news.header | {"settings": settings | self._given}
             self.recovered = news.recovered or self.recovered
             self._set([], news.entries)
-        elif news is not None:
+        else:
             with self._reading:
                 turns, entries = self._state
                 self._state = (turns, [*entries, *news])
 
     def _set(self, turns: Sequence[Turn], entries: Sequence[Any] = ()) -> None:
         with self._reading:
-            self._state, self._prepared = (list(turns), list(entries)), []
+            self._state = (list(turns), list(entries))
+            self._prepared, self._totals = [], Totals()
+
+
+def usage_of(turns: Sequence[Turn]) -> Usage:
+    """Tokens of all answers among the turns."""
+    spent = (turn.usage for turn in turns if isinstance(turn, AssistantTurn))
+    return sum((usage for usage in spent if usage is not None), Usage())

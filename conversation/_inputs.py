@@ -30,6 +30,13 @@ class Stored(ABC):
             AudioFileMissing: if they are gone.
         """
 
+    def size(self) -> int:
+        """How many bytes they are; 0 if they are gone."""
+        try:
+            return len(self.read())
+        except AudioFileMissing:
+            return 0
+
 
 @attrs.frozen
 class NotKept(Stored):
@@ -69,6 +76,11 @@ Data: TypeAlias = bytes | Stored
 def read_data(data: Data) -> bytes:
     """The bytes, wherever they are."""
     return data if isinstance(data, bytes) else data.read()
+
+
+def size_in_bytes(data: Data) -> int:
+    """How many bytes there are, wherever they are; 0 if they are gone."""
+    return len(data) if isinstance(data, bytes) else data.size()
 
 
 def clean_text(text: str) -> str:
@@ -199,7 +211,7 @@ class AudioInput:
         if isinstance(rate, bool) or not isinstance(rate, int) or not 0 < rate <= 768_000:
             msg = f"rate is samples a second (Hz), such as 24000; got {rate!r}"
             raise UnsupportedAudio(msg)
-        return cls(_sound.wav_from_pcm(data, rate), transcript=transcript)
+        return cls(_sound.wav_from_pcm(data, rate=rate), transcript=transcript)
 
     def read(self) -> bytes:
         """The whole file's bytes.

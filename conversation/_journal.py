@@ -1,23 +1,27 @@
 """Where a conversation's changes go: nowhere, or into a session of a store.
 
-`Conversation` makes each change in this order: hold, take in the news, check, write, and only then
+`Conversation` makes each change in this order: lock, take in the news, check, write, and only then
 change memory. So memory never holds what could not be written.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import attrs
-import orjson
 
-from conversation._entries import entry_from_turn
+from conversation._entries import line_from_turn
 from conversation._inputs import AudioInput, Data, FileInput, ImageInput, NotKept, Part, Stored
 from conversation._turns import AssistantTurn, Turn, UserTurn
-from conversation.errors import AudioFileMissing, SaveFailed, SessionChanged, SessionReadOnly
+from conversation.errors import (
+    AudioFileMissing,
+    SaveFailed,
+    SessionChanged,
+    SessionExists,
+    SessionReadOnly,
+)
 from conversation.stores import State, StoredSession
 
 log = logging.getLogger("conversation")
@@ -25,82 +29,72 @@ log = logging.getLogger("conversation")
 _T = TypeVar("_T", bound=Turn)
 
 
-class Journal(Protocol):
-    """What a conversation needs of the place where its changes go."""
+class Journal:
+    """Changes go nowhere: the turns are in memory only.
 
-    timeout: float
-    """Seconds for which a thread waits for another one; -1: without end."""
+    Attributes:
+        timeout: Seconds to wait for others; None: without end.
+    """
 
-    def hold(self) -> None:
-        """Keep everybody else from changing it."""
+    timeout: float | None = None
 
-    def release(self) -> None:
-        """Let others change it again."""
+    def try_lock(self) -> bool:
+        """Keep everybody else from changing it, if nobody does."""
+        return True
 
-    def news(self) -> State | list[Any] | None:
-        """What others wrote since."""
+    def unlock(self) -> None:
+        """Let others change it again, if it is locked."""
+
+    def news(self, header: Mapping[str, Any]) -> State | list[Any] | None:  # noqa: ARG002
+        """What others wrote since.
+
+        Args:
+            header: The labels, as they were last written or read.
+        """
+        return None
 
     def look_again(self) -> None:
         """Time has gone by since `news`: what is written next needs a look of its own."""
 
-    def add(self, turn: _T, before: Sequence[Turn], header: Mapping[str, Any]) -> _T:
-        """Write a turn behind those before; it comes back as it is kept."""
-
-    def rewrite(
-        self,
-        turns: Sequence[Turn],
-        header: Mapping[str, Any],
-        changed: Collection[int],
-        *,
-        must_save: bool = True,
-    ) -> None:
-        """Write everything anew; only what is at the positions `changed` differs."""
-
-    def discard(self, turns: Sequence[Turn]) -> None:
-        """Remove what only these turns kept."""
-
-    def close(self) -> None:
-        """Let go of file handles."""
-
-
-class InMemory:
-    """Changes go nowhere."""
-
-    timeout = -1.0
-
-    def hold(self) -> None:
-        pass
-
-    def release(self) -> None:
-        pass
-
-    def news(self) -> None:
-        return None
-
-    def look_again(self) -> None:
-        pass
-
     def add(self, turn: _T, before: Sequence[Turn], header: Mapping[str, Any]) -> _T:  # noqa: ARG002
+        """Write a turn behind those before; it comes back as it is kept."""
         return turn
 
     def rewrite(
         self,
         turns: Sequence[Turn],
-        header: Mapping[str, Any],
-        changed: Collection[int],
+        header: Mapping[str, Any],  # noqa: ARG002
+        changed: Collection[int],  # noqa: ARG002
         *,
-        must_save: bool = True,
-    ) -> None:
-        pass
+        must_save: bool = True,  # noqa: ARG002
+    ) -> list[Turn]:
+        """Write everything anew; only what is at the positions `changed` differs.
 
-    def discard(self, turns: Sequence[Turn]) -> None:
-        pass
+        Args:
+            turns: All turns.
+            header: The labels.
+            changed: Positions; the other turns are as they were written before.
+            must_save: False: where it cannot be saved, the next write makes up for it.
+
+        Returns:
+            All turns as they are kept.
+        """
+        return list(turns)
+
+    def discard(self, turns: Sequence[Turn], *, but: Sequence[Turn]) -> None:
+        """Remove what these turns keep, but not what others still name."""
+
+    def refuse_if_begun(self) -> None:
+        """Raise `SessionExists` if anything was ever written."""
+
+    def refuse_changes(self) -> None:
+        """Never lock again."""
 
     def close(self) -> None:
-        pass
+        """Let go of file handles."""
 
 
-class Saved:
+class Saved(Journal):
     """Changes go into a session of a store.
 
     Args:
@@ -120,7 +114,7 @@ class Saved:
         begun: bool,
         stale_header: bool,
     ) -> None:
-        self.timeout = min(max(timeout, 0.0), threading.TIMEOUT_MAX)
+        self.timeout = timeout
         self._session = session
         self._read_only = read_only
         self._closed = False
@@ -128,18 +122,25 @@ class Saved:
         self._stale_header = stale_header
         self._stale_turns = False
 
-    def hold(self) -> None:
+    def try_lock(self) -> bool:
         if self._closed or self._read_only:
             why = "closed" if self._closed else "opened with read_only=True"
             msg = f"the session was {why}: it cannot be changed; open it anew to go on"
             raise SessionReadOnly(msg, path=self._session.place)
-        self._session.lock(self.timeout)
+        return self._session.try_lock()
 
-    def release(self) -> None:
+    def unlock(self) -> None:
         self._session.unlock()
 
-    def news(self) -> State | list[Any] | None:
+    def news(self, header: Mapping[str, Any]) -> State | list[Any] | None:
         news = self._session.news()
+        if isinstance(news, State) and self._begun and not _is_same(header, news.header):
+            self._session.close()
+            msg = (
+                f"{self._session.place} was deleted and begun anew while it was open; nothing was "
+                "written; open the session anew, and save(path) keeps what this object holds"
+            )
+            raise SessionChanged(msg, path=self._session.place)
         self._begun = self._begun or news is not None
         return news
 
@@ -147,9 +148,12 @@ class Saved:
         self._session.look_again()
 
     def add(self, turn: _T, before: Sequence[Turn], header: Mapping[str, Any]) -> _T:
-        kept, files = self._kept(turn, len(before) + 1)
-        line = _line(kept)
+        files: list[Stored] = []
         try:
+            kept = turn
+            if has_data(turn):
+                kept, files = self._kept(turn, len(before) + 1)
+            line = line_from_turn(kept)
             if self._begun and not self._is_stale():
                 self._session.append(line)
             else:
@@ -167,20 +171,37 @@ class Saved:
         changed: Collection[int],
         *,
         must_save: bool = True,
-    ) -> None:
+    ) -> list[Turn]:
+        kept = list(turns)
+        files: list[Stored] = []
         try:
-            self._rewrite(self._lines(turns, changed), header)
-        except SaveFailed as error:
-            if must_save:
+            for position in changed:
+                kept[position], new = self._kept(kept[position], position + 1)
+                files += new
+            self._rewrite(self._lines(kept, changed), header)
+        except (SaveFailed, SessionChanged) as error:
+            self._session.discard(files)
+            if must_save or not isinstance(error, SaveFailed):
                 raise
             log.warning("%s; the next change will write it", error)
             self._stale_turns = True
+        return kept
 
-    def discard(self, turns: Sequence[Turn]) -> None:
-        self._session.discard([data for turn in turns for data in kept_data(turn)])
+    def discard(self, turns: Sequence[Turn], *, but: Sequence[Turn]) -> None:
+        data = [data for turn in turns for data in kept_data(turn)]
+        if data:
+            still = {data.name for turn in but for data in kept_data(turn)}
+            self._session.discard([kept for kept in data if kept.name not in still])
+
+    def refuse_if_begun(self) -> None:
+        if self._begun:
+            msg = f"there is a session at {self._session.place} already; choose another id"
+            raise SessionExists(msg, path=self._session.place)
+
+    def refuse_changes(self) -> None:
+        self._closed = True
 
     def close(self) -> None:
-        self._closed = True
         self._session.close()
 
     def _is_stale(self) -> bool:
@@ -190,8 +211,8 @@ class Saved:
         # What did not change is copied as it stands: a newer version may have written more.
         old = self._session.lines() if self._begun and not self._stale_turns else None
         if old is None or len(old) < len(turns):
-            return [_line(turn) for turn in turns]
-        return [_line(turn) if i in changed else old[i] for i, turn in enumerate(turns)]
+            return [line_from_turn(turn) for turn in turns]
+        return [line_from_turn(turn) if i in changed else old[i] for i, turn in enumerate(turns)]
 
     def _rewrite(self, lines: Sequence[bytes], header: Mapping[str, Any]) -> None:
         self._session.rewrite(header, lines)
@@ -200,22 +221,28 @@ class Saved:
 
     def _kept(self, turn: _T, number: int) -> tuple[_T, list[Stored]]:
         files: list[Stored] = []
-        if not has_data(turn):
-            return turn, files
         spoken = isinstance(turn, AssistantTurn)
 
         def keep(data: Data, suffix: str) -> Data:
-            kept = self._session.keep(data, suffix, number, spoken=spoken)
+            try:
+                kept = self._session.keep(data, suffix, number, spoken=spoken)
+            except AudioFileMissing as error:
+                log.warning("%s", error)
+                return NotKept()
             if isinstance(kept, Stored) and kept is not data:
                 files.append(kept)
             return kept
 
         try:
             return with_data(turn, keep), files
-        except SaveFailed as error:
-            error.turn = turn
+        except SaveFailed:
             self._session.discard(files)
             raise
+
+
+def _is_same(header: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    mine, theirs = header.get("created_at"), other.get("created_at")
+    return mine == theirs or mine is None or theirs is None
 
 
 def has_data(turn: Turn) -> bool:
@@ -255,10 +282,6 @@ def _changed(part: Part, change: Callable[[Data, str], Data]) -> Part:
             suffix = ending if ending.isascii() and ending.isalnum() and len(ending) < 9 else "bin"
             return attrs.evolve(part, data=change(part.data, suffix))
     return part
-
-
-def _line(turn: Turn) -> bytes:
-    return orjson.dumps(entry_from_turn(turn))
 
 
 def kept_data(turn: Turn) -> list[Stored]:

@@ -16,15 +16,23 @@ from typing import NamedTuple
 import attrs
 
 from conversation import _wire
-from conversation._inputs import AudioInput
+from conversation._inputs import AudioInput, Part
 from conversation._turns import AssistantAudio, AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
 
 log = logging.getLogger("conversation")
 
 PLACEHOLDER = "[spoken answer, its words are not known]"
 NO_RESULT = "[no result: the call was not carried out]"
+NO_VOICE = -math.inf
 ID_LIFETIME = 3600
 """Seconds from the time inside an id to its end (undocumented, but so in all recordings)."""
+
+USER_TOKENS_PER_SECOND = 10
+ASSISTANT_TOKENS_PER_SECOND = 20
+"""Of sound, as OpenAI counts it."""
+
+MEDIA_TOKENS = 1000
+"""Of a picture or a file: a guess, until the next answer's bill corrects it."""
 
 _TIMED_ID = re.compile(r"audio_([0-9a-f]{8})[0-9a-f]{24}")
 
@@ -39,6 +47,7 @@ class Form(Enum):
     TOOL_CALLS = "tool calls alone"
     REFUSAL = "refusal"
     PLACEHOLDER = "placeholder"
+    WORDS = "words"
     NO_RESULT = "no result"
     LEFT_OUT = "left out"
 
@@ -103,6 +112,9 @@ class Moment:
         return self.now + self.margin
 
 
+NEVER = Moment(0.0, 0.0)
+
+
 class Prepared(NamedTuple):
     """A turn as it can be sent, as far as that does not depend on the time.
 
@@ -113,6 +125,12 @@ class Prepared(NamedTuple):
         message: The message in that form; None where it holds more than text, and is made anew.
         voice_id: The audio id, where the message in voice form is no more than that.
         in_tools: Whether it calls tools, or answers a call.
+        tokens: What it costs in the form without voice, by the estimate.
+        voice_tokens: What it costs as voice.
+        upload: Bytes of base64 in it.
+        words: A user turn with words in the place of sound; None if some are not known.
+        stays: Whether it is sent however long the history is: instructions and system turns.
+        reason: Why it is left out, or goes without its sound whatever the time.
     """
 
     turn: Turn | None
@@ -121,12 +139,20 @@ class Prepared(NamedTuple):
     message: _wire.Message | None
     voice_id: str | None = None
     in_tools: bool = False
+    tokens: int = 0
+    voice_tokens: int = 0
+    upload: int = 0
+    words: Prepared | None = None
+    stays: bool = False
+    reason: str = ""
+
+    def left_out(self, reason: str) -> Prepared:
+        """The same, not to be sent."""
+        return self._replace(
+            form=Form.LEFT_OUT, message=None, voice_end=NO_VOICE, upload=0, reason=reason
+        )
 
 
-Sent = tuple[Sequence[Prepared], Moment]
-"""What a request was rendered from."""
-
-NO_VOICE = -math.inf
 _in_tools = attrgetter("in_tools")
 
 
@@ -135,18 +161,67 @@ def prepare(turn: Turn) -> Prepared:
     if isinstance(turn, AssistantTurn):
         form = form_without_voice(turn)
         end = voice_end(turn)
+        calls = sum(
+            text_tokens(call.name) + text_tokens(call.arguments) for call in turn.tool_calls
+        )
+        tokens = text_tokens(turn.text) + calls
+        spoken = tokens + _spoken_tokens(turn.audio) if turn.audio and end > NO_VOICE else tokens
         if turn.tool_calls:
-            return Prepared(turn, end, form, None, in_tools=True)
+            return Prepared(
+                turn, end, form, None, in_tools=True, tokens=tokens, voice_tokens=spoken
+            )
         voice_id = turn.audio.id if turn.audio and not own_text(turn) else None
         message = None if form is Form.PLACEHOLDER else assistant_message(turn, form)
-        return Prepared(turn, end, form, message, voice_id)
+        return Prepared(turn, end, form, message, voice_id, tokens=tokens, voice_tokens=spoken)
     if isinstance(turn, UserTurn):
-        flat = all(isinstance(part, str) for part in turn.content) and len(turn.content) == 1
-        return Prepared(turn, NO_VOICE, Form.PLAIN, _wire.user_message(turn) if flat else None)
+        return _prepared_user(turn)
     if isinstance(turn, SystemTurn):
-        return Prepared(turn, NO_VOICE, Form.PLAIN, _wire.system_message(turn))
+        message = _wire.system_message(turn)
+        return Prepared(
+            turn, NO_VOICE, Form.PLAIN, message, tokens=text_tokens(turn.text), stays=True
+        )
     message = _wire.tool_message(turn.tool_call_id, turn.content)
-    return Prepared(turn, NO_VOICE, Form.PLAIN, message, in_tools=True)
+    return Prepared(
+        turn, NO_VOICE, Form.PLAIN, message, in_tools=True, tokens=text_tokens(turn.content)
+    )
+
+
+def _prepared_user(turn: UserTurn) -> Prepared:
+    if len(turn.content) == 1 and isinstance(turn.content[0], str):
+        message, tokens = _wire.user_message(turn), text_tokens(turn.content[0])
+        return Prepared(turn, NO_VOICE, Form.PLAIN, message, tokens=tokens)
+    tokens = 0
+    words: list[Part] = []
+    for part in turn.content:
+        if isinstance(part, AudioInput):
+            tokens += int(USER_TOKENS_PER_SECOND * (part.duration or 0))
+            words += [part.transcript] if part.transcript else []
+        else:
+            tokens += text_tokens(part) if isinstance(part, str) else MEDIA_TOKENS
+            words.append(part)
+    changed = len(words) == len(turn.content) and tuple(words) != turn.content
+    return Prepared(
+        turn,
+        NO_VOICE,
+        Form.PLAIN,
+        None,
+        tokens=tokens,
+        upload=sum(map(_wire.upload_size, turn.content)),
+        words=prepare(attrs.evolve(turn, content=tuple(words))) if changed else None,
+    )
+
+
+def _spoken_tokens(audio: AssistantAudio) -> int:
+    # Where only an id came, some eight tokens a word.
+    seconds = audio.duration
+    if seconds is None:
+        return 8 * len((audio.transcript or "").split())
+    return int(ASSISTANT_TOKENS_PER_SECOND * seconds)
+
+
+def text_tokens(text: str) -> int:
+    """Tokens of a text, by the estimate: its bytes / 4."""
+    return (len(text) if text.isascii() else len(text.encode())) + 3 >> 2
 
 
 def form_at(prepared: Prepared, at: Moment) -> Form:
@@ -204,15 +279,13 @@ def own_text(turn: AssistantTurn) -> str:
     return turn.content or "" if written and written != spoken else ""
 
 
-def messages(
-    prepared: Sequence[Prepared], instructions: str | None, at: Moment
-) -> list[_wire.Message]:
-    """What the next request sends."""
+def messages(items: Sequence[Prepared], at: Moment) -> list[_wire.Message]:
+    """What the next request sends, of what is `arranged`."""
     limit = at.limit
     out: list[_wire.Message] = []
     # `message_at`, spelled out for what most messages are: it halves the time.
-    for item in arranged(prepared, instructions):
-        _, voice_end, form, message, voice_id, _ = item
+    for item in items:
+        _, voice_end, form, message, voice_id, _, _, _, _, _, _, _ = item
         if limit < voice_end and voice_id is not None:
             out.append({"role": "assistant", "audio": {"id": voice_id}})
         elif limit >= voice_end and message is not None:
@@ -229,6 +302,8 @@ def message_at(prepared: Prepared, at: Moment) -> _wire.Message:
     turn = prepared.turn
     if isinstance(turn, AssistantTurn):
         return assistant_message(turn, form_at(prepared, at))
+    if prepared.form is Form.WORDS and prepared.words is not None:
+        return message_at(prepared.words, at)
     if isinstance(turn, UserTurn):
         return _wire.user_message(turn)
     return dict(prepared.message or {})
@@ -250,7 +325,7 @@ def arranged(prepared: Sequence[Prepared], instructions: str | None) -> list[Pre
         turn = item.turn
         if isinstance(turn, ToolTurn):
             if position not in answering:
-                out.append(item._replace(form=Form.LEFT_OUT, message=None))
+                out.append(item.left_out("it answers no open call"))
             continue
         out.append(item)
         for index, call in enumerate(turn.tool_calls if isinstance(turn, AssistantTurn) else ()):
@@ -291,17 +366,20 @@ def open_calls(turns: Sequence[Turn]) -> list[str]:
     ]
 
 
-def explained(prepared: Sequence[Prepared], instructions: str | None, at: Moment) -> Rendering:
+def explained(items: Sequence[Prepared], at: Moment) -> Rendering:
     """The messages with a reason for each."""
-    items = []
-    for item in arranged(prepared, instructions):
+    rendered = []
+    for item in items:
         form = form_at(item, at)
-        message = None if form is Form.LEFT_OUT else message_at(item, at)
-        items.append(RenderedMessage(message, item.turn, form, _why(item, form, at)))
-    return Rendering(tuple(items))
+        if form is not Form.LEFT_OUT:
+            message = message_at(item, at)
+            rendered.append(RenderedMessage(message, item.turn, form, _why(item, form, at)))
+        elif item.turn is not None:
+            rendered.append(RenderedMessage(None, item.turn, form, _why(item, form, at)))
+    return Rendering(tuple(rendered))
 
 
-def voices(prepared: Sequence[Prepared], instructions: str | None, at: Moment) -> list[str | None]:
+def voices(items: Sequence[Prepared], at: Moment) -> list[str | None]:
     """For each message that is sent, the audio id in it."""
     return [
         item.turn.audio.id
@@ -309,23 +387,27 @@ def voices(prepared: Sequence[Prepared], instructions: str | None, at: Moment) -
         and isinstance(item.turn, AssistantTurn)
         and item.turn.audio
         else None
-        for item in arranged(prepared, instructions)
+        for item in items
         if item.form is not Form.LEFT_OUT
     ]
 
 
 def _instructions(text: str) -> Prepared:
-    return Prepared(None, NO_VOICE, Form.PLAIN, {"role": "system", "content": text})
+    message = {"role": "system", "content": text}
+    return Prepared(None, NO_VOICE, Form.PLAIN, message, tokens=text_tokens(text), stays=True)
 
 
 def _no_result(call_id: str) -> Prepared:
-    return Prepared(None, NO_VOICE, Form.NO_RESULT, _wire.tool_message(call_id, NO_RESULT))
+    message = _wire.tool_message(call_id, NO_RESULT)
+    return Prepared(None, NO_VOICE, Form.NO_RESULT, message, tokens=text_tokens(NO_RESULT))
 
 
 def _why(item: Prepared, form: Form, at: Moment) -> str:
     turn = item.turn
     if form is Form.VOICE:
         return f"voice, {_span(item.voice_end - at.now)} left"
+    if item.reason:
+        return f"{form.value}, {item.reason}"
     if isinstance(turn, AssistantTurn) and turn.audio is not None:
         return f"{form.value}, {_why_no_voice(turn, turn.audio, item.voice_end, at)}"
     match form:
@@ -339,8 +421,6 @@ def _why(item: Prepared, form: Form, at: Moment) -> str:
             return "placeholder, no words are known"
         case Form.NO_RESULT:
             return "no result, the call has no answer"
-        case Form.LEFT_OUT:
-            return "left out, it answers no open call"
     return str(form.value)
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, TypeAlias, TypedDict, cast
 
 import attrs
 import orjson
 
 from conversation import _json, _sound
 from conversation._inputs import clean_text
+from conversation._tools import Tool, by_name, tool_from
 from conversation.errors import InvalidSetting
 from conversation.stores._format import corrupt
+
+SPEECH_MODEL = "gpt-4o-mini-tts"
+TRANSCRIPTION_MODEL = "gpt-transcribe"
 
 
 class SettingsGiven(TypedDict, total=False):
@@ -24,7 +28,10 @@ class SettingsGiven(TypedDict, total=False):
     audio_format: str
     modalities: Iterable[str]
     instructions: str | None
-    tools: Iterable[Mapping[str, Any]]
+    tools: Iterable[Mapping[str, Any] | Callable[..., Any]]
+    max_tool_rounds: int
+    transcribe: str | bool | None
+    speak_when_dropped: str | bool
     expiry_margin: float
 
 
@@ -70,22 +77,51 @@ def _instructions(instructions: str | None) -> str | None:
     return None if instructions is None else clean_text(instructions)
 
 
-def _tools(tools: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+ToolGiven: TypeAlias = Mapping[str, Any] | Tool
+
+
+def tools(given: Iterable[Mapping[str, Any] | Callable[..., Any]]) -> tuple[ToolGiven, ...]:
+    """Tools as they are given, callables with their descriptions.
+
+    Raises:
+        InvalidSetting: naming the one that cannot be a tool.
+    """
     try:
-        given = () if isinstance(tools, Mapping | str) else tuple(tools)
+        found = None if isinstance(given, Mapping | str) else tuple(given)
     except TypeError:
-        given = ()
-    if not given and tools not in ((), []):
-        msg = f"tools is a sequence of dicts, not {type(tools).__name__}"
+        found = None
+    if found is None:
+        msg = f"tools is a sequence of functions and dicts, not {type(given).__name__}"
         raise InvalidSetting(msg)
-    for tool in given:
-        if not isinstance(tool, Mapping):
-            msg = (
-                "a tool is described by a dict, as chat.completions.create takes it, not by "
-                f"{type(tool).__name__}"
-            )
-            raise InvalidSetting(msg)
-    return tuple(orjson.loads(_json.json_bytes(given, "tools")))
+    made = tuple(_tool(tool) for tool in found)
+    by_name(tool for tool in made if isinstance(tool, Tool))
+    return made
+
+
+def _tool(tool: object) -> ToolGiven:
+    if isinstance(tool, Tool):
+        return tool
+    if isinstance(tool, Mapping):
+        described: dict[str, Any] = orjson.loads(_json.json_bytes(tool, "tools"))
+        return described
+    if callable(tool):
+        return tool_from(tool)
+    msg = (
+        "a tool is a function, or a dict as chat.completions.create takes it, not "
+        f"{type(tool).__name__}"
+    )
+    raise InvalidSetting(msg)
+
+
+def _rounds(rounds: int) -> int:
+    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 0:
+        msg = f"max_tool_rounds is a number, 0 or more, not {rounds!r}"
+        raise InvalidSetting(msg)
+    return rounds
+
+
+def _model_or_flag(model: str | bool | None) -> str | bool | None:
+    return model if model is None or isinstance(model, bool) else _model(model)
 
 
 def _margin(margin: float) -> float:
@@ -104,13 +140,18 @@ class Settings:
     audio_format: str = attrs.field(default="wav", converter=_audio_format)
     modalities: tuple[str, ...] = attrs.field(default=("text", "audio"), converter=_modalities)
     instructions: str | None = attrs.field(default=None, converter=_instructions)
-    tools: tuple[Mapping[str, Any], ...] = attrs.field(default=(), converter=_tools)
+    tools: tuple[ToolGiven, ...] = attrs.field(default=(), converter=tools)
+    max_tool_rounds: int = attrs.field(default=8, converter=_rounds)
+    transcribe: str | bool | None = attrs.field(default=None, converter=_model_or_flag)
+    speak_when_dropped: str | bool | None = attrs.field(default=False, converter=_model_or_flag)
     expiry_margin: float = attrs.field(default=30.0, converter=_margin)
 
     def saved(self, given: Collection[str] = (), *, only: bool = False) -> dict[str, Any]:
         """Those that were given, and, if not `only` those, what differs from the defaults."""
         defaults = Settings()
         values = attrs.asdict(self, recurse=False)
+        # Functions cannot be saved.
+        values["tools"] = tuple(tool for tool in self.tools if not isinstance(tool, Tool))
         wanted = {
             key: value
             for key, value in values.items()
@@ -127,12 +168,14 @@ class Settings:
         Raises:
             InvalidSetting: if an option cannot work here.
         """
-        options = self._checked(options)
+        given = tools(options.get("tools", self.tools))
+        options = self._checked({key: options[key] for key in options if key != "tools"})
         request: dict[str, Any] = {"model": self.model, "modalities": list(self.modalities)}
-        if self.tools:
-            request["tools"] = copy.deepcopy(list(self.tools))
+        if given:
+            described = [tool.description if isinstance(tool, Tool) else tool for tool in given]
+            request["tools"] = copy.deepcopy(described)
         request |= options
-        streams = options.get("stream") is True
+        streams = bool(options.get("stream"))
         if streams:
             request.setdefault("stream_options", {"include_usage": True})
         if asks_for_sound(request):
@@ -155,6 +198,15 @@ class Settings:
         if isinstance(options.get("modalities"), str | tuple | list):
             options = {**options, "modalities": list(_modalities(options["modalities"]))}
         return {name: _json.plain_json(value, name) for name, value in options.items()}
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Without those that the SDK's own marks say are not given."""
+    return {
+        key: value
+        for key, value in options.items()
+        if type(value).__name__ not in ("NotGiven", "Omit")
+    }
 
 
 def read(saved: object, path: Path) -> tuple[SettingsGiven, dict[str, Any]]:

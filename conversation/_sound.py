@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import struct
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
@@ -52,35 +52,81 @@ def duration_of(data: bytes, audio_format: str | None) -> float | None:
     return None
 
 
-def wav_from_pcm(pcm: bytes, rate: int = PCM_RATE) -> bytes:
+def wav_from_pcm(*pieces: bytes, rate: int = PCM_RATE) -> bytes:
     """A WAV file of mono s16le samples; half a sample at the end is left off."""
-    import wave
-
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(rate)
-        out.writeframes(pcm[: len(pcm) // 2 * 2])
-    return file.getvalue()
+    size = sum(map(len, pieces))
+    half = size % 2
+    size -= half
+    header = struct.pack(
+        "<4sI8sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVEfmt ", 16, 1, 1, rate, rate * 2, 2, 16,
+        b"data", size,
+    )  # fmt: skip
+    wav = b"".join((header, *pieces))
+    return wav[:-1] if half else wav
 
 
 def joined(pieces: list[bytes]) -> bytes:
     """The pieces of a stream as one file: WAV, where they are raw PCM or a WAV file each."""
     if len(pieces) > 1 and all(format_of(piece) == "wav" for piece in pieces):
-        import wave
+        samples = [samples_of(piece) for piece in pieces]
+        whole = [piece for piece, heard in zip(pieces, samples, strict=True) if heard]
+        if whole:
+            return _with_samples(whole[0], b"".join(samples))
+    # A long piece tells the format as well as all of them; joining them takes its time.
+    head = pieces[0] if pieces and len(pieces[0]) > 4096 else b"".join(pieces)
+    return b"".join(pieces) if not head or format_of(head) else wav_from_pcm(*pieces)
 
-        samples, rate = [], PCM_RATE
-        for piece in pieces:
-            with wave.open(io.BytesIO(piece)) as part:
-                rate = part.getframerate()
-                samples.append(part.readframes(part.getnframes()))
-        return wav_from_pcm(b"".join(samples), rate)
-    data = b"".join(pieces)
-    return wav_from_pcm(data) if data and not format_of(data) else data
+
+def cut(data: bytes, audio_format: str | None, seconds: float) -> bytes:
+    """The first seconds of WAV, MP3 and raw PCM; all of it in formats that need a decoder."""
+    if not seconds:
+        return b""
+    if audio_format == "pcm16":
+        return data[: round(seconds * PCM_RATE) * 2]
+    if audio_format == "wav":
+        return _cut_wav(data, seconds)
+    if audio_format == "mp3":
+        at = start = _mp3_start(data)
+        while seconds > 0 and (frame := _mp3_frame(data, at)):
+            at += frame[0]
+            seconds -= frame[1]
+        return data[:at] if at > start else data
+    return data
+
+
+def _cut_wav(data: bytes, seconds: float) -> bytes:
+    start, size, bytes_per_second = _wav_layout(data)
+    if start > len(data):
+        return data
+    at = data.find(b"fmt ")
+    frame = int.from_bytes(data[at + 20 : at + 22], "little") or 1
+    length = min(size, round(seconds * bytes_per_second) // frame * frame)
+    return _with_samples(data, data[start : start + length])
+
+
+def _with_samples(wav: bytes, samples: bytes) -> bytes:
+    """A WAV file with the head of another."""
+    start = _wav_layout(wav)[0]
+    head = bytearray(wav[:start])
+    head[:4] = b"RIFF"  # RF64 keeps its sizes elsewhere
+    head[4:8] = (start - 8 + len(samples)).to_bytes(4, "little")
+    head[start - 4 : start] = len(samples).to_bytes(4, "little")
+    return bytes(head) + samples
+
+
+def samples_of(wav: bytes) -> bytes:
+    """The samples in a WAV file, or in the beginning of one; empty if there is only a header."""
+    start, size, _ = _wav_layout(wav)
+    return wav[start : start + size]
 
 
 def _wav_duration(data: bytes) -> float | None:
+    start, size, bytes_per_second = _wav_layout(data)
+    return size / bytes_per_second if bytes_per_second and start <= len(data) else None
+
+
+def _wav_layout(data: bytes) -> tuple[int, int, int]:
+    """Where the samples begin (beyond the end: nowhere), how many bytes, and bytes a second."""
     # Walked by hand: writers into a pipe leave sizes of 0 or 2**32-1, which `wave` refuses.
     at, bytes_per_second = 12, 0
     while at + 8 <= len(data):
@@ -90,10 +136,9 @@ def _wav_duration(data: bytes) -> float | None:
             bytes_per_second = int.from_bytes(data[at + 8 : at + 12], "little")
         elif kind == b"data":
             there = len(data) - at
-            size = min(size, there) or there
-            return size / bytes_per_second if bytes_per_second else None
+            return at, min(size, there) or there, bytes_per_second
         at += size + size % 2
-    return None
+    return len(data) + 1, 0, bytes_per_second
 
 
 def _mp3_start(data: bytes) -> int:

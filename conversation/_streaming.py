@@ -1,19 +1,26 @@
-"""Chunks of a streamed completion, put together into one completion.
+"""Chunks of a streamed completion: what each brings, and all together as one completion.
 
 The SDK's own accumulator joins ids, roles and base64, and sums `expires_at`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import orjson
+
 from conversation import _sound
+from conversation._events import AudioDelta, TextDelta, TranscriptDelta
+from conversation._inputs import clean_text
 from conversation._wire import bytes_from_base64
 from conversation.errors import InvalidCompletion
 
 log = logging.getLogger("conversation")
+
+Delta = AudioDelta | TextDelta | TranscriptDelta
 
 _HEAD = ("id", "created", "model", "system_fingerprint", "service_tier", "usage")
 
@@ -28,8 +35,11 @@ class Assembly:
         self._choices: dict[int, _Choice] = {}
         self._head: dict[str, Any] = {}
 
-    def add(self, chunk: Mapping[str, Any]) -> None:
+    def add(self, chunk: Mapping[str, Any]) -> list[Delta]:
         """Take in one chunk, as a JSON object.
+
+        Returns:
+            What it brings.
 
         Raises:
             InvalidCompletion: if it is an error, or no chunk.
@@ -38,26 +48,55 @@ class Assembly:
             msg = f"the stream broke off with an error: {chunk['error']}"
             raise InvalidCompletion(msg)
         self._head |= {key: chunk[key] for key in _HEAD if chunk.get(key)}
+        deltas: list[Delta] = []
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list | tuple) else ():
-            delta = choice.get("delta") if isinstance(choice, Mapping) else None
-            if not isinstance(delta, Mapping):
-                msg = "a chunk's choice has no delta; is this a completion that was not streamed?"
-                raise InvalidCompletion(msg)
+            delta = _delta_of(choice)
             index = choice.get("index")
             whole = self._choices.setdefault(index if isinstance(index, int) else 0, _Choice())
-            whole.add(delta, choice.get("finish_reason"), sounds=chunk.get("modality") == "audio")
+            sounds = chunk.get("modality") == "audio"
+            deltas += whole.add(delta, choice.get("finish_reason"), sounds=sounds)
+        return deltas
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither words nor sound have come yet."""
+        return not any(choice.speaks for choice in self._choices.values())
+
+    def broken_off(self) -> dict[str, Any]:
+        """Same as `completion`, for a stream that was left before its end: without tool calls."""
+        completion = {**self.completion(), "interrupted": True}
+        for choice in completion["choices"]:
+            choice["message"].pop("tool_calls", None)
+        return completion
 
     def completion(self) -> dict[str, Any]:
         """What has come so far, in the shape of a completion that was not streamed.
 
         Sound stands under `data` as bytes: WAV, where it came as raw PCM. `interrupted` is set
-        where neither `finish_reason` nor `expires_at` told the end.
+        where neither `finish_reason` nor `expires_at` told the end; then tool calls whose arguments
+        are no whole JSON are left off.
+
+        Raises:
+            InvalidCompletion: if the stream ended before anything came.
         """
         choices = [{"index": i, **self._choices[i].whole()} for i in sorted(self._choices)]
         ended = any(choice.ended for choice in self._choices.values())
+        if not ended and self.is_empty and not any("tool_calls" in c["message"] for c in choices):
+            msg = "the stream ended before an answer came; ask again"
+            raise InvalidCompletion(msg)
         head = {"object": "chat.completion", **self._head}
         return {**head, "choices": choices, "interrupted": not ended}
+
+
+def _delta_of(choice: Any) -> Mapping[str, Any]:
+    delta = choice.get("delta") if isinstance(choice, Mapping) else choice
+    if isinstance(delta, Mapping):
+        return delta
+    if delta is None and choice is not None and "message" not in choice:
+        return {}  # what Azure's asynchronous content filter found
+    msg = "a chunk's choice has no delta; is this a completion that was not streamed?"
+    raise InvalidCompletion(msg)
 
 
 class _Choice:
@@ -65,6 +104,8 @@ class _Choice:
         self._message: dict[str, Any] = {}
         self._audio: dict[str, Any] = {}
         self._data: list[bytes] = []
+        self._format: str | None = None
+        self._half_sample = b""
         self._calls: list[dict[str, Any]] = []
         self._call_at: dict[int, int] = {}
         self._finish_reason: str | None = None
@@ -73,37 +114,62 @@ class _Choice:
     def ended(self) -> bool:
         return bool(self._finish_reason or self._audio.get("expires_at"))
 
-    def add(self, delta: Mapping[str, Any], finish_reason: object, *, sounds: bool) -> None:
+    @property
+    def speaks(self) -> bool:
+        words = (self._message.get("content"), self._message.get("refusal"))
+        return bool(self._data or self._audio.get("transcript") or any(words))
+
+    def add(
+        self, delta: Mapping[str, Any], finish_reason: object, *, sounds: bool
+    ) -> Iterator[Delta]:
         if isinstance(finish_reason, str) and finish_reason:
             self._finish_reason = finish_reason
         for key, value in delta.items():
             if key == "audio":
-                self._add_audio(value)
+                yield from self._add_audio(value)
             elif key == "tool_calls":
                 for call in value if isinstance(value, list | tuple) else ():
                     self._add_call(call)
             elif key == "content" and sounds:
                 # vLLM-Omni puts base64 there, and says so in the chunk.
-                self._add_data(value)
+                yield from self._add_data(value)
             elif key != "role":
                 self._message[key] = _joined(self._message.get(key), value)
+                if key in ("content", "refusal") and isinstance(value, str) and value:
+                    yield TextDelta(clean_text(value))
 
-    def _add_audio(self, audio: object) -> None:
+    def _add_audio(self, audio: object) -> Iterator[Delta]:
         for key, value in audio.items() if isinstance(audio, Mapping) else ():
             if key == "data":
-                self._add_data(value)
+                yield from self._add_data(value)
             elif key == "transcript":
                 self._audio[key] = _joined(self._audio.get(key), value)
+                if isinstance(value, str) and value:
+                    yield TranscriptDelta(clean_text(value))
             elif value:
                 # The last that is given counts; gateways fill in empty ones.
                 self._audio[key] = value
 
-    def _add_data(self, text: object) -> None:
-        if isinstance(text, str) and text:
-            try:
-                self._data.append(bytes_from_base64(text))
-            except ValueError:
-                log.warning("a piece of sound was no base64 and is passed over: %.24r", text)
+    def _add_data(self, text: object) -> Iterator[Delta]:
+        if not isinstance(text, str) or not text:
+            return
+        try:
+            piece = bytes_from_base64(text)
+        except ValueError:
+            log.warning("a piece of sound was no base64 and is passed over: %.24r", text)
+            return
+        if not self._data:
+            self._format = _sound.format_of(piece)
+        self._data.append(piece)
+        if self._format == "wav" and _sound.format_of(piece) == "wav":
+            piece = _sound.samples_of(piece)
+        if self._format in (None, "wav"):
+            if self._half_sample or len(piece) % 2:
+                piece = self._half_sample + piece
+                whole = len(piece) // 2 * 2
+                piece, self._half_sample = piece[:whole], piece[whole:]
+            if piece:
+                yield AudioDelta(piece)
 
     def _add_call(self, piece: object) -> None:
         if not isinstance(piece, Mapping):
@@ -131,9 +197,20 @@ class _Choice:
         if self._audio or self._data:
             data = _sound.joined(self._data)
             message["audio"] = {"transcript": None, **self._audio, "data": data or None}
-        if self._calls:
-            message["tool_calls"] = self._calls
+        calls = [call for call in self._calls if self.ended or _is_whole(call)]
+        if calls:
+            message["tool_calls"] = calls
         return {"message": message, "finish_reason": self._finish_reason}
+
+
+def _is_whole(call: Mapping[str, Any]) -> bool:
+    function = call.get("function")
+    if not isinstance(function, Mapping):
+        return True
+    with contextlib.suppress(orjson.JSONDecodeError):
+        orjson.loads(function.get("arguments") or "{}")
+        return True
+    return False
 
 
 def _joined(before: Any, more: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -197,10 +197,13 @@ class AssistantAudio:
         return path
 
 
-def _utc(_: object, field: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not (isinstance(value, datetime) and value.tzinfo):
-        msg = f"{field.name} is a datetime with a time zone or None, not {shown(value)}"
+def _utc(value: datetime | None) -> datetime | None:
+    if value is None or (isinstance(value, datetime) and value.tzinfo is UTC):
+        return value
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        msg = f"at is a datetime with a time zone or None, not {shown(value)}"
         raise InvalidTurn(msg)
+    return value.astimezone(UTC)
 
 
 def _json_object(text: str) -> str:
@@ -223,7 +226,7 @@ class _Turn:
         extra: A JSON object of the message's keys that have no field here, as text; they are kept.
     """
 
-    at: datetime | None = attrs.field(default=None, validator=_utc)
+    at: datetime | None = attrs.field(default=None, converter=_utc)
     extra: str = attrs.field(default="{}", repr=False, converter=_json_object)
 
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 from typing import Any
 
 import orjson
 
-from conversation._inputs import AudioInput, Data, FileInput, ImageInput, Part, read_data
+from conversation._inputs import (
+    AudioInput,
+    Data,
+    FileInput,
+    ImageInput,
+    Part,
+    read_data,
+    size_in_bytes,
+)
 from conversation._turns import SystemTurn, ToolCall, Turn, UserTurn
 from conversation.errors import AudioFileMissing
 
@@ -88,6 +97,14 @@ def _media_part(part: AudioInput | ImageInput | FileInput) -> dict[str, Any]:
             return {"type": "file", "file": {"filename": part.filename, "file_data": file_data}}
 
 
+def upload_size(part: Part) -> int:
+    """Bytes of base64 in a content part."""
+    data = None if isinstance(part, str) else part.data
+    if data is None or isinstance(data, str):
+        return len(data or "")
+    return (size_in_bytes(data) + 2) // 3 * 4
+
+
 def _media_type(filename: str | None) -> str | None:
     import mimetypes
 
@@ -105,6 +122,8 @@ def bytes_from_base64(text: str) -> bytes:
     Raises:
         ValueError: if it is none.
     """
+    with contextlib.suppress(ValueError):
+        return base64.b64decode(text, validate=True)
     text = "".join(text.split()).rstrip("=")
     return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 

@@ -9,11 +9,15 @@ The SDK's exceptions pass through unchanged, with a note where the remedy is kno
     │   └── UnsupportedAudio              bytes that are not the sound they should be
     ├── InvalidCompletion (ValueError)    a completion without an answer in it
     ├── InvalidSetting (ValueError)       a setting or request option that cannot work
+    ├── ContextTooSmall (ValueError)      the newest exchange alone is over the bounds
     ├── UnknownToolCall (LookupError)     a result for a call that is not open
+    ├── ToolLoopExceeded (RuntimeError)   the model called tools again and again
+    ├── ConversationBusy (RuntimeError)   a change from inside of its own exchange
     └── SessionError
         ├── SessionCorrupt (ValueError)   a file that is no saved conversation, or a broken one
         ├── SessionTooNew (ValueError)    a file in a later version's format
         ├── SessionNotFound (LookupError) no session has this id
+        ├── SessionExists (FileExistsError)  a fork's id is taken
         ├── SessionLocked (TimeoutError)  another process, thread or object holds it
         ├── SessionChanged (RuntimeError) the file is no longer ours; nothing was written
         ├── SessionReadOnly (PermissionError)  it was opened with read_only=True, or closed
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AudioFileMissing",
+    "ContextTooSmall",
+    "ConversationBusy",
     "ConversationError",
     "InvalidCompletion",
     "InvalidSetting",
@@ -40,10 +46,12 @@ __all__ = [
     "SessionChanged",
     "SessionCorrupt",
     "SessionError",
+    "SessionExists",
     "SessionLocked",
     "SessionNotFound",
     "SessionReadOnly",
     "SessionTooNew",
+    "ToolLoopExceeded",
     "UnknownToolCall",
     "UnsupportedAudio",
 ]
@@ -69,6 +77,32 @@ class InvalidSetting(ConversationError, ValueError):
     """A setting or a request option that the API would refuse or that JSON cannot hold."""
 
 
+class ContextTooSmall(ConversationError, ValueError):
+    """The newest exchange alone is more than may be sent; nothing was sent.
+
+    Attributes:
+        tokens: What it would cost, by the estimate, with instructions and system turns.
+        max_prompt_tokens: The bound; None: there is none.
+        upload_bytes: Sound, pictures and files in it, in bytes of base64.
+        max_upload_bytes: The bound.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        tokens: int = 0,
+        max_prompt_tokens: int | None = None,
+        upload_bytes: int = 0,
+        max_upload_bytes: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.tokens = tokens
+        self.max_prompt_tokens = max_prompt_tokens
+        self.upload_bytes = upload_bytes
+        self.max_upload_bytes = max_upload_bytes
+
+
 class UnknownToolCall(ConversationError, LookupError):
     """A tool result for a call that does not exist or already has its answer.
 
@@ -83,6 +117,17 @@ class UnknownToolCall(ConversationError, LookupError):
         super().__init__(message)
         self.tool_call_id = tool_call_id
         self.open_calls = open_calls
+
+
+class ToolLoopExceeded(ConversationError, RuntimeError):
+    """The model asked for tools once more after `max_tool_rounds` rounds.
+
+    All turns are kept; its last calls were not carried out. `reply()` goes on.
+    """
+
+
+class ConversationBusy(ConversationError, RuntimeError):
+    """A change from inside of its own exchange: by a tool, or by what consumes a stream."""
 
 
 class SessionError(ConversationError):
@@ -142,6 +187,10 @@ class SaveFailed(SessionError, OSError):
 
 class SessionNotFound(SessionError, LookupError):
     """No session has this id."""
+
+
+class SessionExists(SessionError, FileExistsError):
+    """A session of this id is there already; it was not changed."""
 
 
 class SessionLocked(SessionError, TimeoutError):

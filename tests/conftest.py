@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
-from conversation import Conversation
+from conversation import Conversation, _client
 from conversation.testing import StandIn
 
 START = 1_762_000_000.0
@@ -29,6 +29,7 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CONVERSATION_HOME", str(tmp_path / "home"))
+    _client._default_client.cache_clear()
 
 
 @pytest.fixture

@@ -5,7 +5,11 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import orjson
+
 from conversation import AudioInput
+from conversation._entries import line_from_turn
+from conversation._turns import Turn
 
 SOUND = AudioInput.from_pcm(b"\1\0" * 2400, 24_000).read()
 """A WAV file of 0.1 s."""
@@ -94,3 +98,8 @@ def tool_call(call_id: str, name: str = "look_up", arguments: str = "{}") -> dic
     """A tool call as the API writes it."""
     body = {"name": name, "arguments": arguments}
     return {"id": call_id, "type": "function", "function": body}
+
+
+def entry_from_turn(turn: Turn) -> dict[str, Any]:
+    """The JSON object by which a turn is saved."""
+    return dict(orjson.loads(line_from_turn(turn)))

@@ -12,10 +12,19 @@ from openai.types.chat import ChatCompletion
 
 from conversation import AssistantTurn, Conversation, Usage
 from conversation._completion import Asked, completion_object, skew_of, turn_from_completion
-from conversation._entries import entry_from_turn, turn_from_entry
+from conversation._entries import turn_from_entry
 from conversation.errors import InvalidCompletion
 from tests.conftest import START
-from tests.samples import RECORDED_ID, RECORDED_USAGE, SOUND, answer, recorded, spoken, tool_call
+from tests.samples import (
+    RECORDED_ID,
+    RECORDED_USAGE,
+    SOUND,
+    answer,
+    entry_from_turn,
+    recorded,
+    spoken,
+    tool_call,
+)
 
 ASKED = Asked(sent_at=None, audio_format="pcm16", speaks=True)
 

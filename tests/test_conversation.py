@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import math
+import signal
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -15,12 +18,15 @@ from openai import OpenAI
 from conversation import (
     AssistantAudio,
     AssistantTurn,
+    AudioDelta,
     AudioInput,
     Conversation,
+    FileStore,
     ImageInput,
     SystemTurn,
     ToolCall,
     ToolTurn,
+    TranscriptDelta,
     Usage,
     UserTurn,
 )
@@ -30,6 +36,7 @@ from conversation.errors import (
     InvalidTurn,
     UnknownToolCall,
 )
+from conversation.stores._disk import Disk
 from conversation.testing import StandIn
 from tests.conftest import Clock
 from tests.samples import MP3, PNG, SOUND, answer, spoken, tool_call
@@ -316,8 +323,8 @@ def test_tool_descriptions_go_along(server: StandIn, client: OpenAI) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
     Conversation(client=client, tools=[tool]).say("Hi")
     assert server.requests[0]["tools"] == [tool]
-    with pytest.raises(InvalidSetting, match="described by a dict"):
-        Conversation(tools=[print])  # type: ignore[list-item]  # the mistake under test
+    with pytest.raises(InvalidSetting, match="has the parameter"):
+        Conversation(tools=[print])
 
 
 @pytest.mark.parametrize("call_id", ["unknown", "a"])
@@ -480,6 +487,65 @@ def test_usage_is_the_sum_over_all_answers(chat: Conversation) -> None:
     assert Conversation().usage == Usage()
 
 
+CUT = "Connection error|incomplete chunked read"
+"""What the SDK, newer and older, says of a connection that ends too early."""
+
+
+def test_a_stream_that_breaks_tells_what_to_do(server: StandIn, chat: Conversation) -> None:
+    """One note, that fits what is kept: the half answer, or only the question."""
+    server.will_answer(cut_after=5)
+    with pytest.raises(Exception, match=CUT) as caught, chat.stream("Hi") as events:
+        list(events)
+    (note,) = caught.value.__notes__
+    assert "undo(answer_only=True)" in note
+    chat.undo(answer_only=True)
+    server.will_answer(cut_after=0)
+    with pytest.raises(Exception, match=CUT) as caught, chat.stream() as events:
+        list(events)
+    assert not hasattr(caught.value, "__notes__")
+    chat.undo()
+    server.will_answer(cut_after=0)
+    with pytest.raises(Exception, match=CUT) as caught, chat.stream("Hi") as events:
+        list(events)
+    assert caught.value.__notes__ == ["the user turn is kept: reply() tries again"]
+    assert chat.reply().text
+
+
+def test_undo_takes_back_the_last_exchange(server: StandIn, chat: Conversation) -> None:
+    """The question, its tool calls, their results and the answer; what it cost still counts."""
+    chat.add_system("Be kind.")
+    first = chat.say("One")
+    server.will_answer(tool_calls=[("look_up", {})])
+    call = chat.say("Two").tool_calls[0]
+    chat.add_tool_result(call.id, "42")
+    chat.reply()
+    spent, turns = chat.usage, chat.turns
+    assert chat.undo() == turns[3:]
+    assert (chat.turns, chat.usage) == (turns[:3], spent)
+    chat.add(turns[3])
+    assert chat.undo() == (turns[3],), "a lone question is an exchange"
+    assert [message["role"] for message in chat.messages()] == ["system", "user", "assistant"]
+    assert chat.undo() == (turns[1], first)
+    assert (chat.undo(), chat.turns, chat.usage) == ((), turns[:1], spent)
+
+
+def test_undo_of_the_answer_alone_lets_it_be_given_anew(chat: Conversation) -> None:
+    """The question stays."""
+    first = chat.say("One")
+    assert chat.undo(answer_only=True) == (first,)
+    assert chat.undo(answer_only=True) == ()
+    second = chat.reply()
+    assert chat.turns[1:] == (second,)
+    assert chat.usage == (first.usage or Usage()) + (second.usage or Usage())
+
+
+def test_undo_without_a_question_leaves_what_the_program_said_first(chat: Conversation) -> None:
+    """A greeting is taken back, the system's words are not."""
+    system, greeting = chat.add_system("Be kind."), chat.add_assistant("Hello!")
+    assert chat.undo() == (greeting,)
+    assert (chat.undo(), chat.turns) == ((), (system,))
+
+
 def test_an_empty_chat_is_not_false() -> None:
     """There is no length to mistake it by."""
     assert Conversation()
@@ -585,3 +651,132 @@ def test_what_was_sent_cannot_change_the_settings() -> None:
     request["tools"][0]["type"] = "other"
     assert chat.request()["audio"]["voice"] == {"id": "voice_1"}
     assert chat.request()["tools"] == [{"type": "function"}]
+
+
+def test_a_choice_that_forces_a_call_forces_one_round(server: StandIn, client: OpenAI) -> None:
+    """Then the model is free; which tools are allowed at all stays as it was."""
+
+    def look() -> str:
+        """Look."""
+        return "seen"
+
+    chat = Conversation(client=client, tools=[look])
+    allowed = {"tools": [{"type": "function", "function": {"name": "look"}}], "mode": "required"}
+    only = {"type": "allowed_tools", "allowed_tools": allowed}
+    for choice, then in (
+        ("required", "auto"),
+        ({"type": "function", "function": {"name": "look"}}, "auto"),
+        (only, {**only, "allowed_tools": {**allowed, "mode": "auto"}}),
+        ("none", "none"),
+    ):
+        server.will_answer(tool_calls=[("look", {})])
+        chat.say("Look", tool_choice=choice)
+        assert [request["tool_choice"] for request in server.requests[-2:]] == [choice, then]
+
+
+def test_tools_of_one_question_may_come_from_a_generator(
+    server: StandIn, chat: Conversation
+) -> None:
+    """They are described and called like others, in each round."""
+
+    def look() -> str:
+        """Look."""
+        return "seen"
+
+    server.will_answer(tool_calls=[("look", {})])
+    chat.say("Look", tools=(tool for tool in [look]))
+    assert [len(request["tools"]) for request in server.requests] == [1, 1]
+    assert chat.turns[2].text == "seen"
+
+
+def test_options_that_the_sdk_marks_as_not_given_are_not(
+    server: StandIn, chat: Conversation
+) -> None:
+    """The settings hold, as wrappers that pass everything on expect."""
+    chat.say("Hi", tools=openai.NOT_GIVEN, audio=openai.NOT_GIVEN, modalities=openai.NOT_GIVEN)
+    assert server.requests[0]["audio"] == {"voice": "alloy", "format": "wav"}
+    assert chat.say("Hi", stream=1).audio
+    assert server.requests[1]["audio"]["format"] == "pcm16"
+
+
+def test_a_streams_events_come_once_and_inside_of_its_block(chat: Conversation) -> None:
+    """Going on with the loop goes on with the events; without the block there are none."""
+    with pytest.raises(RuntimeError, match="inside of its block"):
+        next(iter(chat.stream("Hi")))
+    words = ""
+    with chat.stream("Hi") as events:
+        for event in events:
+            if isinstance(event, TranscriptDelta):
+                words += event.text
+                break
+        words += "".join(e.text for e in events if isinstance(e, TranscriptDelta))
+        assert list(events) == []
+    assert words == chat.turns[-1].text
+
+
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C is KeyboardInterrupt; what scripts start in the background inherits it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
+def test_an_interrupt_waits_for_a_write_that_has_begun(tmp_path: Path, client: OpenAI) -> None:
+    """Ctrl-C in the middle of the answer's fsync: the answer is kept, then it is raised."""
+
+    class Interrupting(Disk):
+        armed = False
+
+        def sync(self, descriptor: int) -> None:
+            super().sync(descriptor)
+            if self.armed:
+                signal.raise_signal(signal.SIGINT)
+
+    store = FileStore(tmp_path)
+    disk = Interrupting()
+    store._disk = disk
+    with Conversation.open("k", store=store, client=client) as chat:
+        chat.add_user("Hi")
+        disk.armed = True
+        with pytest.raises(KeyboardInterrupt):
+            chat.reply()
+        disk.armed = False
+        assert [turn.role for turn in chat.turns] == ["user", "assistant"]
+    with Conversation.open("k", store=store, read_only=True) as again:
+        assert again.turns == chat.turns
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_words_that_ran_ahead_of_the_sound_are_cut_by_the_time_they_take(
+    server: StandIn, chat: Conversation
+) -> None:
+    """A stream that is left has more words than sound; what was heard is what counts."""
+    server.will_answer("one two three four five six seven eight nine ten")
+    with chat.stream("Count") as events:
+        for event in events:
+            if isinstance(event, AudioDelta):
+                break
+    assert chat.turns[-1].text.endswith("ten")
+    assert chat.truncate(0.3).text == "one"
+
+
+def test_looking_at_a_request_does_not_disturb_an_exchange(
+    server: StandIn, client: OpenAI, clock: Clock
+) -> None:
+    """Tools, clock and format of what is under way stay its own."""
+
+    def look() -> str:
+        """Look."""
+        return "seen"
+
+    chat = Conversation(client=client, clock=clock)
+    server.will_answer("Let me look.", tool_calls=[("look", {})])
+    with chat.stream("Look", tools=[look]) as events:
+        for _ in events:
+            clock.now += 1
+            chat.request(modalities=["text"])
+            chat.messages()
+    assert [turn.role for turn in chat.turns] == ["user", "assistant", "tool", "assistant"]
+    assert chat._talk._skew == 0.0

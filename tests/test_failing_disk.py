@@ -27,6 +27,7 @@ CHANGES: dict[str, Any] = {
     "sound": lambda chat: chat.add_completion(spoken()),
     "user sound": lambda chat: chat.add_user(AudioInput(SOUND)),
     "title": lambda chat: chat.set_title("Other"),
+    "undo": lambda chat: chat.undo() or chat.set_title("Nothing to undo"),
 }
 
 

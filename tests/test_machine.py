@@ -19,12 +19,19 @@ from hypothesis.stateful import (
     rule,
 )
 
-from conversation import AssistantTurn, AudioInput, Conversation, FileStore, ImageInput, UserTurn
-from conversation._entries import entry_from_turn
+from conversation import (
+    AssistantTurn,
+    AudioInput,
+    Conversation,
+    FileStore,
+    ImageInput,
+    Usage,
+    UserTurn,
+)
 from conversation._turns import Turn
 from conversation.stores._format import END
 from tests.conftest import Clock
-from tests.samples import MP3, PNG, SOUND, answer, spoken, tool_call
+from tests.samples import MP3, PNG, SOUND, answer, entry_from_turn, spoken, tool_call
 from tests.strategies import words
 
 labels = st.none() | words
@@ -57,6 +64,8 @@ class SessionMachine(RuleBasedStateMachine):
         self.begun = False
         self.chats: list[Conversation] = []
         self.abandoned: list[Conversation] = []
+        self.seen: dict[int, tuple[Turn, ...]] = {}
+        self.undone = Usage()
 
     def teardown(self) -> None:
         """Leave nothing behind."""
@@ -71,7 +80,9 @@ class SessionMachine(RuleBasedStateMachine):
 
     def opened(self) -> Conversation:
         """The session, opened once more."""
-        return Conversation.open("s", store=self.store, clock=self.clock)
+        chat = Conversation.open("s", store=self.store, clock=self.clock)
+        self.seen[id(chat)] = chat.turns
+        return chat
 
     def acknowledged(self, chat: Conversation, turn: Turn, sounds: list[bytes]) -> None:
         """A call that added a turn has returned."""
@@ -83,8 +94,11 @@ class SessionMachine(RuleBasedStateMachine):
     def changed(self, chat: Conversation) -> None:
         """A call that changed something has returned: this object knows everything now."""
         self.begun = True
+        self.seen[id(chat)] = chat.turns
         assert chat.turns == tuple(self.turns)
         assert (chat.title, chat.metadata) == (self.title, self.metadata)
+        answers = (turn.usage for turn in chat.turns if isinstance(turn, AssistantTurn))
+        assert chat.usage == sum((usage for usage in answers if usage), self.undone)
 
     @initialize()
     def begin(self) -> None:
@@ -113,7 +127,9 @@ class SessionMachine(RuleBasedStateMachine):
     def add_completion(self, which: int, transcript: str) -> None:
         """What the model said."""
         chat = self.chats[which % len(self.chats)]
-        self.acknowledged(chat, chat.add_completion(spoken(transcript)), [SOUND])
+        usage = {"prompt_tokens": 7, "completion_tokens": len(transcript)}
+        turn = chat.add_completion({**spoken(transcript), "usage": usage})
+        self.acknowledged(chat, turn, [SOUND])
 
     @precondition(lambda self: self.chats)
     @rule(which=st.integers(0, 1), number=st.integers(1, 2))
@@ -153,6 +169,24 @@ class SessionMachine(RuleBasedStateMachine):
         chat.set_metadata(metadata)
         self.metadata = metadata
         self.changed(chat)
+
+    @precondition(lambda self: self.chats)
+    @rule(which=st.integers(0, 1), answer_only=st.booleans())
+    def undo(self, which: int, answer_only: bool) -> None:
+        """The last exchange is taken back, with its sound, by an object that may not know it."""
+        chat = self.chats[which % len(self.chats)]
+        asked = [i for i, turn in enumerate(self.turns) if isinstance(turn, UserTurn)]
+        start = asked[-1] + answer_only if asked else 0
+        back = chat.undo(answer_only)
+        assert [sound_of(turn) for turn in back] == self.sounds[start:]
+        assert [turn.text for turn in back] == [turn.text for turn in self.turns[start:]]
+        for turn in self.turns[start:]:
+            if isinstance(turn, AssistantTurn) and turn.usage:
+                self.undone += turn.usage
+        self.turns, self.sounds = self.turns[:start], self.sounds[:start]
+        self.waiting = self.waiting if not back else []
+        if self.begun:
+            self.changed(chat)
 
     # --- objects come and go -------------------------------------------------------------------
 
@@ -264,6 +298,12 @@ class SessionMachine(RuleBasedStateMachine):
 
     # --- what always holds ---------------------------------------------------------------------
 
+    @property
+    def pictures(self) -> int:
+        """How many pictures were shown; each is a file too."""
+        users = [turn for turn in self.turns if isinstance(turn, UserTurn)]
+        return sum(isinstance(part, ImageInput) for turn in users for part in turn.content)
+
     @invariant()
     def the_disk_says_what_was_acknowledged(self) -> None:
         """One valid JSON document with the model's turns and labels; nothing before that."""
@@ -271,17 +311,21 @@ class SessionMachine(RuleBasedStateMachine):
         if not self.begun:
             return
         document = json.loads(self.place.read_bytes())
-        assert document["turns"] == [
-            orjson.loads(orjson.dumps(entry_from_turn(turn))) for turn in self.turns
-        ]
+        assert document["turns"] == [entry_from_turn(turn) for turn in self.turns]
         assert (document["title"], document["metadata"]) == (self.title, self.metadata)
 
     @invariant()
     def memory_is_what_was_acknowledged(self) -> None:
-        """All of it, or what there was when the object last looked."""
+        """All of it, as it was when the object last looked."""
         for chat in self.chats:
-            turns = chat.turns
-            assert turns == tuple(self.turns[: len(turns)])
+            assert chat.turns == self.seen[id(chat)]
+
+    @invariant()
+    def no_file_is_left_over(self) -> None:
+        """Sound that was taken back is gone with its turn."""
+        folder = self.folder / "s.audio"
+        kept = len(list(folder.iterdir())) if folder.exists() else 0
+        assert kept == sum(len(sounds) for sounds in self.sounds) + self.pictures
 
     @invariant()
     def a_reader_sees_all_of_it(self) -> None:

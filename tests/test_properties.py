@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conversation import Conversation, Form, ToolTurn
-from conversation._entries import entry_from_turn, turn_from_entry
-from conversation._rendering import Moment, explained, messages, prepare
+from conversation._entries import turn_from_entry
+from conversation._rendering import Moment, arranged, explained, messages, prepare
 from conversation._turns import Turn
 from conversation.testing import _contract
 from tests.conftest import START, Clock
+from tests.samples import entry_from_turn
 from tests.strategies import histories, turns, user_turns, words
 
 moments = st.floats(START - 9000, START + 9000).map(lambda now: Moment(now, 30.0))
@@ -26,9 +27,9 @@ def test_rendering_is_pure(history: list[Turn], instructions: str | None, at: Mo
     """The same in, the same out, and nothing changed; both ways of rendering agree."""
     prepared = [prepare(turn) for turn in history]
     before = copy.deepcopy(prepared)
-    first = messages(prepared, instructions, at)
-    assert messages(prepared, instructions, at) == first
-    assert explained(prepared, instructions, at).messages == first
+    first = messages(arranged(prepared, instructions), at)
+    assert messages(arranged(prepared, instructions), at) == first
+    assert explained(arranged(prepared, instructions), at).messages == first
     assert prepared == before
 
 
@@ -38,8 +39,8 @@ def test_what_went_as_transcript_never_goes_as_voice_later(
 ) -> None:
     """Time only takes voices away."""
     prepared = [prepare(turn) for turn in history]
-    then = explained(prepared, None, at).items
-    afterwards = explained(prepared, None, Moment(at.now + later, at.margin)).items
+    then = explained(arranged(prepared, None), at).items
+    afterwards = explained(arranged(prepared, None), Moment(at.now + later, at.margin)).items
     for one, other in zip(then, afterwards, strict=True):
         assert other.form in (one.form, prepare(one.turn).form if one.turn else one.form)
         assert not (other.form is Form.VOICE and one.form is not Form.VOICE)
@@ -55,7 +56,7 @@ def test_every_rendered_list_is_one_the_stand_in_accepts(
         "model": "gpt-audio-1.5",
         "modalities": ["text", "audio"],
         "audio": {"voice": "alloy", "format": "wav"},
-        "messages": messages(prepared, instructions, at),
+        "messages": messages(arranged(prepared, instructions), at),
     }
     _contract.check(body, lambda _: True)
 
@@ -63,7 +64,7 @@ def test_every_rendered_list_is_one_the_stand_in_accepts(
 @given(histories, moments)
 def test_every_turn_is_sent_or_said_to_be_left_out(history: list[Turn], at: Moment) -> None:
     """Nothing disappears: each turn stands in the rendering once, answers in call order."""
-    items = explained([prepare(turn) for turn in history], None, at).items
+    items = explained(arranged([prepare(turn) for turn in history], None), at).items
     rendered = [item.turn for item in items if item.turn is not None]
     assert len(rendered) == len(history)
     assert {id(turn) for turn in rendered} == {id(turn) for turn in history}

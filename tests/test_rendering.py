@@ -22,7 +22,15 @@ from conversation import (
     ToolTurn,
     UserTurn,
 )
-from conversation._rendering import NO_RESULT, PLACEHOLDER, Moment, explained, messages, prepare
+from conversation._rendering import (
+    NO_RESULT,
+    PLACEHOLDER,
+    Moment,
+    arranged,
+    explained,
+    messages,
+    prepare,
+)
 from conversation._turns import Turn
 from tests.conftest import START, Clock
 from tests.samples import PNG, SOUND, spoken
@@ -43,8 +51,8 @@ def audio(**fields: Any) -> AssistantAudio:
 
 def one(turn: Turn, now: float = START, margin: float = 30.0) -> tuple[dict[str, Any], str]:
     """The message of a single turn, and why."""
-    rendering = explained([prepare(turn)], None, Moment(now, margin))
-    assert rendering.messages == messages([prepare(turn)], None, Moment(now, margin))
+    rendering = explained(arranged([prepare(turn)], None), Moment(now, margin))
+    assert rendering.messages == messages(arranged([prepare(turn)], None), Moment(now, margin))
     return rendering.messages[0], rendering.items[0].why
 
 
@@ -174,14 +182,14 @@ def called(*ids: str, **fields: Any) -> AssistantTurn:
 
 def roles(*turns: Turn) -> list[tuple[Any, Any]]:
     """What is sent: role, and what the message is about."""
-    rendered = messages([prepare(turn) for turn in turns], None, Moment(START, 30))
+    rendered = messages(arranged([prepare(turn) for turn in turns], None), Moment(START, 30))
     return [(m["role"], m.get("tool_call_id", m.get("content", "calls"))) for m in rendered]
 
 
 def test_a_call_without_answer_is_answered() -> None:
     """The process died or the user never ran it; the request stays valid."""
     rendering = explained(
-        [prepare(called("a", "b")), prepare(ToolTurn("b", "2"))], None, Moment(START, 30)
+        arranged([prepare(called("a", "b")), prepare(ToolTurn("b", "2"))], None), Moment(START, 30)
     )
     assert [m.get("content") for m in rendering.messages[1:]] == [NO_RESULT, "2"]
     assert [item.form for item in rendering.items] == [Form.TOOL_CALLS, Form.NO_RESULT, Form.PLAIN]
@@ -196,7 +204,7 @@ def test_a_late_answer_moves_beside_its_call() -> None:
 def test_an_answer_goes_to_the_nearest_earlier_open_call() -> None:
     """Two calls with one id: the later takes the first answer, the earlier the next."""
     turns = (called("a"), called("a"), ToolTurn("a", "new"), ToolTurn("a", "old"))
-    sent = messages([prepare(turn) for turn in turns], None, Moment(START, 30))
+    sent = messages(arranged([prepare(turn) for turn in turns], None), Moment(START, 30))
     assert [m.get("content") for m in sent] == [None, "old", None, "new"]
 
 
@@ -206,12 +214,12 @@ def test_an_answer_without_a_call_is_left_out() -> None:
         prepare(turn)
         for turn in (ToolTurn("x", "1"), called("a"), ToolTurn("a", "1"), ToolTurn("a", "2"))
     ]
-    rendering = explained(turns, None, Moment(START, 30))
+    rendering = explained(arranged(turns, None), Moment(START, 30))
     assert len(rendering.messages) == 2
     assert [i.why for i in rendering.items if i.form is Form.LEFT_OUT] == [
         "left out, it answers no open call"
     ] * 2
-    assert messages(turns, None, Moment(START, 30)) == rendering.messages
+    assert messages(arranged(turns, None), Moment(START, 30)) == rendering.messages
 
 
 def test_instructions_come_first_and_are_no_turn() -> None:

@@ -165,6 +165,7 @@ def unheard(audio_id: str, position: int) -> tuple[str, str, str]:
     return f"Assistant audio {audio_id} not found.", param, "audio_not_found"
 
 
+UNREADABLE = "We could not parse the JSON body of your request."
 NO_AUDIO = (
     "This model requires that either input content or output modality contain audio.",
     "model",
@@ -274,6 +275,11 @@ REFUSED: dict[str, tuple[Json, tuple[str, str | None, str | None]]] = {
     "audio without id": (asking(HELLO, assistant(audio={})), missing("messages[1].audio.id")),
     "n of 0": (asking(n=0), N_TOO_SMALL),
     "n of text": (asking(n="2"), wrong_type("n", "an integer", "a string")),
+    "n of a fraction": (asking(n=1.5), wrong_type("n", "an integer", "a decimal number")),
+    "content of number": (
+        asking({"role": "user", "content": 7}),
+        wrong_type("messages[0].content", "one of a string or array of objects", "an integer"),
+    ),
     "call id of number": (
         asking(HELLO, {**result("a"), "tool_call_id": 7}),
         wrong_type("messages[1].tool_call_id", "a string", "an integer"),
@@ -334,12 +340,12 @@ def test_faults_are_reported_in_the_order_in_which_the_api_looks(server: StandIn
     body: Json = {"surprise": 1, "n": 0, "audio": {}}
     body |= {"modalities": ["text", "audio"], "response_format": SCHEMA}
     steps: list[tuple[Json, tuple[str, str | None, str | None]]] = [
-        ({}, missing("model")),
-        ({"model": 5}, missing("messages")),
+        ({}, ("you must provide a model parameter", None, None)),
+        ({"model": 5}, (UNREADABLE, None, None)),
+        ({"model": "gpt-audio-1.5"}, missing("messages")),
         ({"messages": webm}, unknown("surprise")),
         ({"surprise": None}, WEBM),
-        ({"messages": wav}, wrong_type("model", "a string", "an integer")),
-        ({"model": "gpt-audio-1.5"}, N_TOO_SMALL),
+        ({"messages": wav}, N_TOO_SMALL),
         ({"n": 1}, missing("audio.voice")),
         ({"audio": {"voice": "alloy", "format": "wav"}}, NO_SCHEMA),
         ({"response_format": {"type": "text"}}, unheard(UNKNOWN_ID, 2)),
@@ -372,8 +378,7 @@ def test_the_window_is_128000_tokens(server: StandIn) -> None:
 @pytest.mark.parametrize("body", [b"", b"{'model': 1}", b"\xff\xfe", b"[]", b'"text"'])
 def test_a_body_that_is_no_json_object_is_refused(server: StandIn, body: bytes) -> None:
     """Whatever the bytes are, the answer is an error in JSON."""
-    message = "We could not parse the JSON body of your request."
-    assert ask(server, body) == (400, refusal(message, None, None))
+    assert ask(server, body) == (400, refusal(UNREADABLE, None, None))
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer "}])
@@ -389,13 +394,14 @@ def test_a_request_without_a_key_is_not_authorised(server: StandIn, headers: Jso
     [
         ("/responses", asking(), "POST /v1/responses"),
         ("/chat/completions/", asking(), "POST /v1/chat/completions/"),
-        ("/models", None, "GET /v1/models"),
+        ("/files", None, "GET /v1/files"),
+        ("/chat/completions", None, "GET /v1/chat/completions"),
     ],
 )
 def test_a_wrong_path_is_not_found(
     server: StandIn, path: str, body: Json | None, called: str
 ) -> None:
-    """There is one address, and an error names the one that was tried."""
+    """An error names the address that was tried."""
     status, _, data = sent(server.url + path, body)
     expected = 404, refusal(f"Invalid URL ({called})", None, None)
     assert (status, json.loads(data)) == expected
@@ -965,7 +971,7 @@ def test_the_command_ends_while_a_connection_is_open() -> None:
     """A client that stays connected does not keep it from ending."""
     with served("--port", "0") as (process, url), closing(open_connection(url)) as connection:
         connection.request("GET", "/v1/models")
-        assert connection.getresponse().status == 404
+        assert connection.getresponse().status == 401
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
 

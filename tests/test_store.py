@@ -477,7 +477,11 @@ def test_a_file_time_of_another_age_does_not_break_the_list(
 def test_delete_removes_all_of_a_session_and_nothing_else(store: FileStore, clock: Clock) -> None:
     """Document, sound and lock; the neighbours stay; the id can be used anew."""
     begin(store, clock)
-    for neighbour in ("retriever.json", "retriever.audio", "Retriever", "retriever2"):
+    beside = {"retriever.torn-0123abcd", "retriever.damaged-0123abcd"}
+    for name in beside:
+        (store.root / name).write_bytes(b"what was put aside")
+    neighbours = ("retriever.json", "retriever.audio", "retriever.torn-0123abcd", "Retriever")
+    for neighbour in (*neighbours, "retriever2"):
         with Conversation.open(neighbour, store=store) as chat:
             chat.add_completion(spoken())
     before = tree(store.root)
@@ -488,6 +492,7 @@ def test_delete_removes_all_of_a_session_and_nothing_else(store: FileStore, cloc
         "retriever.json",
         "retriever.audio",
         "retriever.lock",
+        *beside,
     }
     kept = {name: state for name, state in before.items() if name not in gone and name != "."}
     assert {name: state for name, state in after.items() if name != "."} == kept
@@ -540,6 +545,52 @@ def test_a_session_deleted_while_open_stays_deleted(store: FileStore, clock: Clo
             chat.set_title("More")
         assert chat.turns == turns
     assert not place(store).exists()
+
+
+def test_a_session_begun_anew_is_not_the_one_that_was_open(store: FileStore, clock: Clock) -> None:
+    """The old object does not mix with it, however often it tries; and keeps what it holds."""
+    begin(store, clock)
+    with opened(store) as old:
+        turns = old.turns
+        store.delete("retriever")
+        clock.now += 1
+        with opened(store, clock=clock) as new:
+            new.add_user("Something else")
+        before = tree(store.root)
+        for _ in range(2):
+            with pytest.raises(SessionChanged, match="begun anew") as caught:
+                old.add_user("More")
+            assert caught.value.path == place(store)
+        assert old.turns == turns
+        assert tree(store.root) == before
+
+
+# --- taking back -----------------------------------------------------------------------------
+
+
+def test_undo_removes_the_sound_and_keeps_the_bill(store: FileStore, clock: Clock) -> None:
+    """The returned turns have their bytes; `usage` counts them after a restart too."""
+    begin(store, clock)
+    with opened(store, clock=clock) as chat:
+        chat.add_user(AudioInput(SOUND), ImageInput(PNG))
+        usage = {"prompt_tokens": 5, "prompt_tokens_details": {"audio_tokens": 3}}
+        chat.add_completion({**spoken("Taken back"), "usage": usage})
+        before, names = chat.turns, set((store.root / "retriever.audio").iterdir())
+        question, answer = chat.undo()
+        assert said_of(question).read() == SOUND
+        assert spoken_of(answer).read() == SOUND
+        gone = names - set((store.root / "retriever.audio").iterdir())
+        assert len(gone) == 3
+    with opened(store, clock=clock) as again:
+        assert again.turns == before[:-2]
+        assert (again.usage.prompt_tokens, again.usage.prompt_audio_tokens) == (5, 3)
+        again.add(question)
+        again.add(answer)
+        assert spoken_of(again.turns[-1]).read() == SOUND
+        again.undo()
+        assert again.usage.prompt_tokens == 10
+    copy = Conversation.load(again.save(store.root / "copy.txt"))
+    assert copy.usage == again.usage
 
 
 # --- which sound is kept ---------------------------------------------------------------------

@@ -257,7 +257,8 @@ def test_calls_with_ids_of_their_own_are_calls_of_their_own(index: dict[str, int
         chunk({"tool_calls": [{**index, "id": i, "function": {"name": "f", "arguments": "{"}}]})
         for i in ("a", "b")
     ]
-    chunks.append(chunk({"tool_calls": [{**index, "function": {"arguments": "}"}}]}))
+    end = {"tool_calls": [{**index, "function": {"arguments": "}"}}]}
+    chunks.append(chunk(end, finish_reason="tool_calls"))
     assert [(c.id, c.arguments) for c in turn_of(chunks).tool_calls] == [("a", "{"), ("b", "{}")]
 
 
@@ -266,6 +267,33 @@ def test_a_stream_that_stops_without_an_end_is_interrupted() -> None:
     assert turn_of(recorded_chunks()[:5]).interrupted
     assert not turn_of(recorded_chunks()).interrupted
     assert not turn_of([*recorded_chunks()[:5], chunk(finish_reason="stop")]).interrupted
+
+
+def test_calls_that_were_cut_off_are_left_off() -> None:
+    """Without an end, those whose arguments are whole are kept: early streams told no end."""
+    calls = [
+        {"index": i, "id": f"c{i}", "function": {"name": "f", "arguments": arguments}}
+        for i, arguments in enumerate(['{"x": 1}', "", '{"x'])
+    ]
+    turn = turn_of([chunk({"tool_calls": calls})])
+    assert [(call.id, call.arguments) for call in turn.tool_calls] == [
+        ("c0", '{"x": 1}'),
+        ("c1", ""),
+    ]
+    assert turn.interrupted
+
+
+@pytest.mark.parametrize("chunks", [[chunk({"role": "assistant"})], [chunk({"content": ""})]])
+def test_a_stream_that_brings_nothing_and_tells_no_end_is_no_answer(
+    chunks: list[dict[str, Any]], server: StandIn, chat: Conversation
+) -> None:
+    """No turn is kept of it, and asking again goes on; an end makes an empty answer of it."""
+    server.will_stream(chunks)
+    with pytest.raises(InvalidCompletion, match="before an answer came"), chat.stream("Hi"):
+        pass
+    assert [turn.role for turn in chat.turns] == ["user"]
+    assert chat.reply().text
+    assert turn_of([*chunks, chunk(finish_reason="stop")]).text == ""
 
 
 def test_sound_that_a_server_calls_content_is_sound() -> None:

@@ -92,6 +92,10 @@ class StoredSession(Protocol):
     """One session in a store."""
 
     @property
+    def id(self) -> str:
+        """What it is opened by."""
+
+    @property
     def place(self) -> Path:
         """What errors name."""
 
@@ -99,8 +103,8 @@ class StoredSession(Protocol):
     def can_grow(self) -> bool:
         """Whether `append` is possible; else the next write is a whole one."""
 
-    def lock(self, timeout: float) -> None:
-        """Hold the session against everybody else; `SessionLocked` after `timeout` seconds."""
+    def try_lock(self) -> bool:
+        """Hold the session against everybody else, if nobody does; waits for nobody."""
 
     def unlock(self) -> None:
         """Let others have it."""

@@ -19,6 +19,9 @@ from conversation.errors import SessionChanged, SessionCorrupt
 from conversation.stores._disk import Disk, open_regular, read_all, read_at
 from conversation.stores._format import END, Snapshot, corrupt, dump, is_laid_out, parse
 
+_PAGE = 4096
+"""Bytes that a file system finds room for at once, at least, so that they are written or not."""
+
 _PATIENCE = 40
 """How often a read that is not whole is done again before it counts."""
 
@@ -48,11 +51,6 @@ class Document:
         """Whether a failed sync or restore leaves open what the disk holds."""
         self.can_grow = False
         """Whether an append may follow; else the next write is a whole rewrite."""
-
-    @property
-    def exists(self) -> bool:
-        """Whether there was a file when it was last read or written."""
-        return self._descriptor is not None
 
     def read(self) -> Snapshot | None:
         """What the file says now; None if there is none.
@@ -152,13 +150,18 @@ class Document:
             OSError: if the disk refuses; the file is as it was.
         """
         self._check()
-        descriptor = self._open_for_writing()
-        end = self._size
+        if not self._writable:
+            self._open_for_writing()
+        descriptor, end = self._descriptor or 0, self._size
         data = (b",\n" if self._count else b"\n") + entry + END
         try:
-            # What is beyond the old end first: until the old end is overwritten, it still stands.
-            self._disk.write(descriptor, data[len(END) :], end)
-            self._disk.write(descriptor, data[: len(END)], end - len(END))
+            start = end - len(END)
+            if start // _PAGE == (start + len(data)) // _PAGE:
+                self._disk.write(descriptor, data, start)
+            else:
+                # What is beyond the old end first: until that is overwritten, it still stands.
+                self._disk.write(descriptor, data[len(END) :], end)
+                self._disk.write(descriptor, data[: len(END)], start)
         except BaseException:
             self._restore(descriptor, end)
             raise
@@ -231,17 +234,15 @@ class Document:
         if descriptor is not None:
             os.close(descriptor)
 
-    def _open_for_writing(self) -> int:
-        if not self._writable:
-            descriptor = open_regular(self._path, writable=True)
-            if descriptor is None:
-                raise self._changed("it was deleted")
-            before = self._inode
-            self._close()
-            self._set(descriptor, writable=True)
-            if self._inode != before:
-                raise self._changed("another file is in its place")
-        return self._descriptor or 0
+    def _open_for_writing(self) -> None:
+        descriptor = open_regular(self._path, writable=True)
+        if descriptor is None:
+            raise self._changed("it was deleted")
+        before = self._inode
+        self._close()
+        self._set(descriptor, writable=True)
+        if self._inode != before:
+            raise self._changed("another file is in its place")
 
     def _set(self, descriptor: int | None, *, writable: bool) -> None:
         self._descriptor, self._writable = descriptor, writable

@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import attrs
 
 from conversation._entries import turn_from_entry
+from conversation._hold import Hold
 from conversation._inputs import Data, Stored, Unsaved, read_data
 from conversation._sound import FORMATS
 from conversation.errors import (
@@ -22,7 +24,6 @@ from conversation.errors import (
     InvalidTurn,
     SaveFailed,
     SessionError,
-    SessionLocked,
     SessionNotFound,
 )
 from conversation.stores import Recovery, Salvage, State
@@ -31,9 +32,6 @@ from conversation.stores._document import Document
 from conversation.stores._format import Snapshot, corrupt
 
 log = logging.getLogger("conversation")
-
-_POLL = 0.01
-"""Seconds between two looks at a lock that somebody else holds."""
 
 _BARE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
@@ -78,6 +76,12 @@ class StoredFile(Stored):
         finally:
             os.close(descriptor)
 
+    def size(self) -> int:
+        """The file's size; 0 if it is gone."""
+        with contextlib.suppress(OSError):
+            return self.path.lstat().st_size
+        return 0
+
 
 class FileSession:
     """One session of a `FileStore`.
@@ -90,7 +94,7 @@ class FileSession:
     """
 
     def __init__(self, place: Path, session_id: str, disk: Disk, keep_sound: str) -> None:
-        self.id = session_id
+        self._id = session_id
         self.place = place
         self._folder = place.with_name(f"{place.name.removesuffix('.json')}.audio")
         self._lock = self._folder.with_suffix(".lock")
@@ -101,6 +105,11 @@ class FileSession:
         self._process = os.getpid()
 
     @property
+    def id(self) -> str:
+        """What it is opened by."""
+        return self._id
+
+    @property
     def can_grow(self) -> bool:
         """Whether `append` is possible; else the next write is a whole one."""
         return self._document.can_grow
@@ -109,35 +118,26 @@ class FileSession:
 
     @contextlib.contextmanager
     def locked(self, timeout: float) -> Iterator[None]:
-        """`lock`, and `unlock` at the end."""
-        self.lock(timeout)
-        try:
-            yield
-        finally:
-            self.unlock()
-
-    def lock(self, timeout: float) -> None:
         """Hold the session against all other processes, threads and objects.
 
         Raises:
             SessionLocked: if somebody else held it for `timeout` seconds.
             SaveFailed: if the lock's file cannot be made.
         """
-        if self.try_lock():
-            return
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            time.sleep(_POLL)
-            if self.try_lock():
-                return
-        msg = (
-            f"session {self.id!r} is in use by another process, thread or object (waited "
-            f"{timeout:g} s); finish there first, or pass read_only=True"
-        )
-        raise SessionLocked(msg, path=self.place)
+        hold = Hold(self.try_lock, self.unlock, timeout, self.place)
+        for pause in hold.waits():
+            time.sleep(pause)
+        try:
+            yield
+        finally:
+            hold.release()
 
     def try_lock(self) -> bool:
-        """Take the lock if it is free."""
+        """Take the lock, if it is free.
+
+        Raises:
+            SaveFailed: if its file cannot be made.
+        """
         if self._process != os.getpid():
             # A forked child shares its parent's lock, and must have its own.
             self._close_lock()
@@ -232,27 +232,27 @@ class FileSession:
         if snapshot is None:
             return None
         said = snapshot.header.get("id")
-        if said != self.id:
-            reason = f"it is the session {said!r}, not {self.id!r} (a copied or renamed file?)"
+        if said != self._id:
+            reason = f"it is the session {said!r}, not {self._id!r} (a copied or renamed file?)"
             raise corrupt(self.place, reason)
         torn = snapshot.torn
         if torn is None:
             return State(snapshot.header, snapshot.entries)
         put_aside = None
-        if not repair:
-            # What comes next is read anew: perhaps somebody is in the middle of writing it.
-            self._document.close()
-            if self._is_being_written():
-                return State(snapshot.header, snapshot.entries)
         if repair:
             with self._writing():
                 if torn.rest:
                     put_aside = self._folder.with_suffix(f".torn-{os.urandom(4).hex()}")
                     os.close(self._write(put_aside, torn.rest))
                 self._document.rewrite(snapshot.header, torn.lines)
+        else:
+            # What comes next is read anew: perhaps somebody is in the middle of writing it.
+            self._document.close()
+            if self._is_being_written():
+                return State(snapshot.header, snapshot.entries)
         log.warning(
             "session %r: the last write was cut off at line %d; %d bytes were %s",
-            self.id,
+            self._id,
             torn.line,
             len(torn.rest),
             f"put aside as {put_aside}" if put_aside else "left where they are",
@@ -282,14 +282,25 @@ class FileSession:
         is_sound = suffix in FORMATS
         if is_sound and (self._keep_sound == "none" or (spoken and self._keep_sound == "user")):
             return Unsaved(read_data(data))
-        content = read_data(data)
-        name = f"{number:04}-{os.urandom(4).hex()}.{suffix}"
+        path = self._folder / f"{number:04}-{os.urandom(4).hex()}.{suffix}"
         with self._writing():
             if self._folder.is_symlink():
                 raise OSError(f"{self._folder} is a link")
             self._make_folder(self._folder)
-            os.close(self._write(self._folder / name, content))
-        return StoredFile(self._folder / name)
+            if not (isinstance(data, StoredFile) and self._link(data, path)):
+                os.close(self._write(path, read_data(data)))
+        return StoredFile(path)
+
+    def _link(self, stored: StoredFile, path: Path) -> bool:
+        """Give a file of another session a second name here; such files are never written to."""
+        try:
+            if stored.path.parent.is_symlink() or not stat.S_ISREG(stored.path.lstat().st_mode):
+                return False
+            os.link(stored.path, path, follow_symlinks=False)
+        except (OSError, NotImplementedError):
+            return False
+        self._disk.sync_folder(path.parent)
+        return True
 
     def fetch(self, name: str) -> StoredFile:
         """The file of this name in the session's folder, which need not be there.
@@ -323,7 +334,7 @@ class FileSession:
     def not_found(self) -> SessionNotFound:
         """The error for a session that is not there."""
         msg = (
-            f"there is no session {self.id!r} in {self.place.parent}; list() shows those there are"
+            f"there is no session {self._id!r} in {self.place.parent}; list() shows those there are"
         )
         return SessionNotFound(msg, path=self.place)
 
@@ -332,7 +343,7 @@ class FileSession:
         from conversation.stores._salvage import salvage
 
         with self._writing():
-            return salvage(self.place, self.id, self._is_turn, self._disk)
+            return salvage(self.place, self._id, self._is_turn, self._disk)
 
     def _is_turn(self, value: object) -> bool:
         with contextlib.suppress(InvalidTurn):
@@ -355,8 +366,15 @@ class FileSession:
                 self._folder.unlink()
             else:
                 shutil.rmtree(self._folder, ignore_errors=True)
+            for path in self._put_aside():
+                path.unlink(missing_ok=True)
             self._disk.sync_folder(self.place.parent)
             self._lock.unlink(missing_ok=True)
+
+    def _put_aside(self) -> list[Path]:
+        """What recoveries and repairs kept."""
+        name = re.compile(rf"{re.escape(self._folder.stem)}\.(torn|damaged)-[0-9a-f]{{8}}")
+        return [path for path in self.place.parent.iterdir() if name.fullmatch(path.name)]
 
     def close(self) -> None:
         """Let go of file handles."""
@@ -387,5 +405,5 @@ class FileSession:
 
     def _failed(self, path: Path, error: OSError) -> SaveFailed:
         why = error.strerror or str(error)
-        msg = f"session {self.id!r} could not be saved ({why}: {path}); nothing was changed"
+        msg = f"session {self._id!r} could not be saved ({why}: {path}); nothing was changed"
         return SaveFailed(msg, path=path)

@@ -17,10 +17,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from conversation.errors import (
-    InvalidSetting,
-    SessionError,
-)
+from conversation.errors import InvalidSetting, SessionError
 from conversation.stores import Salvage, SessionInfo
 from conversation.stores._disk import Disk, open_regular, read_all, read_at
 from conversation.stores._format import TURNS, parse, parse_header
@@ -28,12 +25,8 @@ from conversation.stores._session import FileSession
 
 log = logging.getLogger("conversation")
 
-_POLL = 0.01
-"""Seconds between two looks at a lock that somebody else holds."""
-
 _SAFE = re.compile(r"[A-Za-z0-9_@-]|(?<=.)\.(?=.)")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
-_BARE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _LONGEST = 150
 
 

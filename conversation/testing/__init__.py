@@ -3,6 +3,7 @@
 `python -m conversation.testing` serves it to any other client.
 """
 
-from conversation.testing._server import Received, StandIn
+from conversation.testing._api import Received
+from conversation.testing._server import StandIn
 
 __all__ = ["Received", "StandIn"]

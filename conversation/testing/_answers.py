@@ -11,7 +11,7 @@ import attrs
 import orjson
 
 from conversation import _sound
-from conversation.testing import _voice
+from conversation.testing import _streams, _voice
 
 
 @attrs.frozen
@@ -24,6 +24,9 @@ class Answer:
         tool_calls: Pairs of a tool's name and its arguments.
         refusal: It would not answer, and why.
         finish_reason: None: what fits.
+        order: How it streams.
+        chunk_bytes: Bytes of sound in each chunk of a stream.
+        course: What becomes of it on its way.
     """
 
     text: str | None = None
@@ -31,6 +34,9 @@ class Answer:
     tool_calls: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     refusal: str | None = None
     finish_reason: str | None = None
+    order: _streams.Order = "recorded"
+    chunk_bytes: int = _streams.CHUNK_BYTES
+    course: _streams.Course = _streams.STRAIGHT
 
 
 @attrs.frozen

@@ -1,23 +1,17 @@
-"""What the API refuses, in the order in which it looks, with its own words."""
+"""What chat completions refuse, in the order in which it looks, with its own words."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from conversation import _sound
+from conversation.testing import _faults, _models, _voice
 
 WINDOW = 128_000
 """Tokens that an audio model can take, by OpenAI's model pages."""
-
-SOUND_FORMATS = ("wav", "mp3", "pcm16")
-"""What the stand-in can make; the API makes flac, opus and aac too."""
-
-_RETIRED = ("gpt-4o-audio-preview", "gpt-4o-mini-audio-preview")
-_AUDIO_MODELS = ("gpt-audio-1.5", "gpt-audio", "gpt-audio-mini")
-_TEXT_MODELS = ("gpt-5", "gpt-4.1", "gpt-4o", "o1", "o3", "o4")
 
 _PARAMETER_NAMES = """
 audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens
@@ -46,31 +40,6 @@ _PARTS: dict[str, frozenset[str]] = {
 }
 
 
-class Refused(Exception):  # it is an answer of the server, not a fault of ours
-    """An error that the server answers with."""
-
-    def __init__(
-        self, message: str, param: str | None = None, code: str | None = None, status: int = 400
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.param = param
-        self.code = code
-        self.status = status
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """As the API writes it."""
-        kind = "server_error" if self.status >= 500 else "invalid_request_error"
-        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        return {"error": error}
-
-
-def is_audio_model(model: str) -> bool:
-    """Whether the model speaks and hears."""
-    return any(model == known or _dated(model, known) for known in _AUDIO_MODELS)
-
-
 def check(body: Any, knows_audio: Callable[[str], bool]) -> None:
     """Refuse what the API would refuse.
 
@@ -82,17 +51,19 @@ def check(body: Any, knows_audio: Callable[[str], bool]) -> None:
         Refused: with the API's own message, `param` and `code`.
     """
     if not isinstance(body, dict):
-        raise Refused("We could not parse the JSON body of your request.")
-    for name in ("model", "messages"):
-        if name not in body:
-            raise _missing(name)
+        raise _faults.unreadable()
+    if "model" not in body:
+        raise _faults.no_model()
+    model = body["model"]
+    if not isinstance(model, str):
+        raise _faults.unreadable()
+    if "messages" not in body:
+        raise _faults.missing("messages")
     for name in body:
         if name not in _PARAMETERS:
-            raise _unknown(name)
-    model, messages = body["model"], body["messages"]
+            raise _faults.unknown(name)
+    messages = body["messages"]
     _check_messages(messages)
-    if not isinstance(model, str):
-        raise _wrong_type("model", "a string", model)
     _check_fields(body)
     _check_model(model, body)
     for position, message in enumerate(messages):
@@ -100,28 +71,30 @@ def check(body: Any, knows_audio: Callable[[str], bool]) -> None:
         audio = message.get("audio")
         if audio is not None and not knows_audio(audio["id"]):
             param = f"content.messages[{position}].audio.id"
-            raise Refused(f"Assistant audio {audio['id']} not found.", param, "audio_not_found")
+            raise _faults.Refused(
+                f"Assistant audio {audio['id']} not found.", param, "audio_not_found"
+            )
     _check_tool_exchanges(messages)
     _check_content(messages)
 
 
 def _check_messages(messages: Any) -> None:
     if not isinstance(messages, list):
-        raise _wrong_type("messages", "an array of objects", messages)
+        raise _faults.wrong_type("messages", "an array of objects", messages)
     if not messages:
-        raise _empty_array("messages")
+        raise _faults.empty_array("messages")
     for position, message in enumerate(messages):
         path = f"messages[{position}]"
         if not isinstance(message, dict):
-            raise _wrong_type(path, "an object", message)
+            raise _faults.wrong_type(path, "an object", message)
         if "role" not in message:
-            raise _missing(f"{path}.role")
+            raise _faults.missing(f"{path}.role")
         role = message["role"]
         if not isinstance(role, str) or role not in _ROLES:
-            raise _not_in(role, _ROLES, f"{path}.role")
+            raise _faults.not_in(role, _ROLES, f"{path}.role")
         for name in message:
             if name not in _ROLES[role]:
-                raise _unknown(f"{path}.{name}")
+                raise _faults.unknown(f"{path}.{name}")
         _check_parts(message.get("content"), f"{path}.content")
         if role == "assistant":
             _check_assistant(message, path)
@@ -133,26 +106,26 @@ def _check_assistant(message: dict[str, Any], path: str) -> None:
     audio = message.get("audio")
     if audio is not None:
         if not isinstance(audio, dict):
-            raise _wrong_type(f"{path}.audio", "an object", audio)
+            raise _faults.wrong_type(f"{path}.audio", "an object", audio)
         for name in audio:
             if name != "id":
-                raise _unknown(f"{path}.audio.{name}")
+                raise _faults.unknown(f"{path}.audio.{name}")
         _check_string(audio, "id", f"{path}.audio")
     calls = message.get("tool_calls")
     if calls is None:
         return
     if not isinstance(calls, list):
-        raise _wrong_type(f"{path}.tool_calls", "an array of objects", calls)
+        raise _faults.wrong_type(f"{path}.tool_calls", "an array of objects", calls)
     if not calls:
-        raise _empty_array(f"{path}.tool_calls")
+        raise _faults.empty_array(f"{path}.tool_calls")
     for index, call in enumerate(calls):
         place = f"{path}.tool_calls[{index}]"
         if not isinstance(call, dict):
-            raise _wrong_type(place, "an object", call)
+            raise _faults.wrong_type(place, "an object", call)
         for name in ("id", "type"):
             _check_string(call, name, place)
         if call["type"] not in ("function", "custom"):
-            raise _not_in(call["type"], ("function", "custom"), f"{place}.type")
+            raise _faults.not_in(call["type"], ("function", "custom"), f"{place}.type")
         body = call.get(call["type"])
         for name in ("name", "arguments" if call["type"] == "function" else "input"):
             _check_string(body if isinstance(body, dict) else {}, name, f"{place}.{call['type']}")
@@ -162,79 +135,78 @@ def _check_parts(content: Any, path: str) -> None:
     if content is None or isinstance(content, str):
         return
     if not isinstance(content, list):
-        raise _wrong_type(path, "a string or array of objects", content)
+        raise _faults.wrong_type(path, "one of a string or array of objects", content)
     for index, part in enumerate(content):
         place = f"{path}[{index}]"
         if not isinstance(part, dict):
-            raise _wrong_type(place, "an object", part)
+            raise _faults.wrong_type(place, "an object", part)
         kind = part.get("type")
         if not isinstance(kind, str) or kind not in _PARTS:
-            raise _not_in(kind, ("text", "image_url", "input_audio", "file"), f"{place}.type")
+            raise _faults.not_in(
+                kind, ("text", "image_url", "input_audio", "file"), f"{place}.type"
+            )
         body = part if kind in ("text", "refusal") else part.get(kind)
         if not isinstance(body, dict):
-            raise _missing(f"{place}.{kind}")
+            raise _faults.missing(f"{place}.{kind}")
         for name in part:
             if name not in ("type", kind):
-                raise _unknown(f"{place}.{name}")
+                raise _faults.unknown(f"{place}.{name}")
         if body is part:
             if not isinstance(part.get(kind), str):
-                raise _wrong_type(f"{place}.{kind}", "a string", part.get(kind))
+                raise _faults.wrong_type(f"{place}.{kind}", "a string", part.get(kind))
             continue
         for name in body:
             if name not in _PARTS[kind]:
-                raise _unknown(f"{place}.{kind}.{name}")
+                raise _faults.unknown(f"{place}.{kind}.{name}")
         if kind == "input_audio":
             for name in ("data", "format"):
                 if name not in body:
-                    raise _missing(f"{place}.input_audio.{name}")
+                    raise _faults.missing(f"{place}.input_audio.{name}")
             if body["format"] not in ("wav", "mp3"):
-                raise _not_in(body["format"], ("wav", "mp3"), f"{place}.input_audio.format")
+                raise _faults.not_in(body["format"], ("wav", "mp3"), f"{place}.input_audio.format")
 
 
 def _check_fields(body: Mapping[str, Any]) -> None:
     for name, expected, kind in (("n", "an integer", int), ("stream_options", "an object", dict)):
         if body.get(name) is not None and not isinstance(body[name], kind):
-            raise _wrong_type(name, expected, body[name])
+            raise _faults.wrong_type(name, expected, body[name])
     n = body.get("n")
     if n is not None and n < 1:
         message = (
             f"Invalid 'n': integer below minimum value. Expected a value >= 1, but got {n} instead."
         )
-        raise Refused(message, "n", "integer_below_min_value")
+        raise _faults.Refused(message, "n", "integer_below_min_value")
     modalities = body.get("modalities")
     if modalities is None:
         return
     if not isinstance(modalities, list):
-        raise _wrong_type("modalities", "an array of strings", modalities)
+        raise _faults.wrong_type("modalities", "an array of strings", modalities)
     for index, modality in enumerate(modalities):
         if modality not in ("text", "audio"):
-            raise _not_in(modality, ("text", "audio"), f"modalities[{index}]")
+            raise _faults.not_in(modality, ("text", "audio"), f"modalities[{index}]")
     if "text" not in modalities:
         message = (
             f"Invalid value: {modalities}. Supported values are: ['text'] and ['text', 'audio']."
         )
-        raise Refused(message, "modalities", "invalid_value")
+        raise _faults.Refused(message, "modalities", "invalid_value")
 
 
 def _check_model(model: str, body: Mapping[str, Any]) -> None:
-    if any(model == name or _dated(model, name) for name in _RETIRED) or not (
-        is_audio_model(model) or model.startswith(_TEXT_MODELS)
-    ):
-        message = f"The model `{model}` does not exist or you do not have access to it."
-        raise Refused(message, None, "model_not_found", 404)
+    if not _models.chats(model):
+        raise _faults.model_not_found(model)
     messages = body["messages"]
     hears = [i for i, message in enumerate(messages) if _has_sound(message)]
     speaks = "audio" in (body.get("modalities") or ())
-    if not is_audio_model(model):
+    if not _models.is_one_of(model, _models.AUDIO):
         for name in ("audio", "modalities"):
             if body.get(name) is not None and (name == "audio" or speaks):
-                raise _unknown(name)
+                raise _faults.unknown(name)
         if hears:
             message = (
                 f"Invalid 'messages[{hears[0]}]'. Content blocks are expected to be either text or "
                 "image_url type."
             )
-            raise Refused(message, f"messages[{hears[0]}]", "invalid_value")
+            raise _faults.Refused(message, f"messages[{hears[0]}]", "invalid_value")
         return
     if body.get("audio") is not None:
         _check_audio_parameter(body["audio"])
@@ -242,42 +214,38 @@ def _check_model(model: str, body: Mapping[str, Any]) -> None:
         _check_sound_can_be_made(body)
     elif not hears:
         message = "This model requires that either input content or output modality contain audio."
-        raise Refused(message, "model", "invalid_value")
+        raise _faults.Refused(message, "model", "invalid_value")
     response_format = body.get("response_format")
     if isinstance(response_format, dict) and response_format.get("type") == "json_schema":
         message = (
             "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this "
             "model."
         )
-        raise Refused(message, "response_format")
+        raise _faults.Refused(message, "response_format")
 
 
 def _check_audio_parameter(audio: Any) -> None:
     if not isinstance(audio, dict):
-        raise _wrong_type("audio", "an object", audio)
+        raise _faults.wrong_type("audio", "an object", audio)
     for name in ("voice", "format"):
         if name not in audio:
-            raise _missing(f"audio.{name}")
+            raise _faults.missing(f"audio.{name}")
     if audio["format"] not in _sound.FORMATS:
-        raise _not_in(audio["format"], _sound.FORMATS, "audio.format")
+        raise _faults.not_in(audio["format"], _sound.FORMATS, "audio.format")
 
 
 def _check_sound_can_be_made(body: Mapping[str, Any]) -> None:
     if body.get("audio") is None:
-        raise _missing("audio")
+        raise _faults.missing("audio")
     audio_format = body["audio"]["format"]
     if body.get("stream") and audio_format != "pcm16":
         message = (
             f"Unsupported value: 'audio.format' does not support '{audio_format}' when "
             "stream=true. Supported values are: 'pcm16'."
         )
-        raise Refused(message, "audio.format", "unsupported_value")
-    if audio_format not in SOUND_FORMATS:
-        message = (
-            f"This is a stand-in: it makes {', '.join(SOUND_FORMATS)}, and no "
-            f"'{audio_format}', which the real API does make."
-        )
-        raise Refused(message, "audio.format", "not_made_by_the_stand_in")
+        raise _faults.Refused(message, "audio.format", "unsupported_value")
+    if audio_format not in _voice.FORMATS:
+        raise _faults.not_by_the_stand_in(f"'{audio_format}'", "audio.format")
 
 
 def _check_sound(message: Mapping[str, Any]) -> None:
@@ -290,7 +258,7 @@ def _check_sound(message: Mapping[str, Any]) -> None:
             except (binascii.Error, ValueError, TypeError):
                 data = b""
             if _sound.format_of(data) != sound["format"]:
-                raise Refused(
+                raise _faults.Refused(
                     "This model does not support the format you provided.",
                     "messages",
                     "unsupported_format",
@@ -306,7 +274,7 @@ def _check_tool_exchanges(messages: list[dict[str, Any]]) -> None:
                     "Invalid parameter: messages with role 'tool' must be a response to a "
                     "preceeding message with 'tool_calls'."
                 )
-                raise Refused(text, f"messages.[{position}].role")
+                raise _faults.Refused(text, f"messages.[{position}].role")
             waiting.discard(message["tool_call_id"])
             continue
         if waiting:
@@ -318,7 +286,7 @@ def _check_tool_exchanges(messages: list[dict[str, Any]]) -> None:
             "to each 'tool_call_id'. The following tool_call_ids did not have response messages: "
             + ", ".join(sorted(waiting))
         )
-        raise Refused(text, "messages")
+        raise _faults.Refused(text, "messages")
 
 
 def _check_content(messages: list[dict[str, Any]]) -> None:
@@ -326,7 +294,7 @@ def _check_content(messages: list[dict[str, Any]]) -> None:
         others = ("audio", "tool_calls", "function_call", "refusal")
         if message.get("content") is None and not any(message.get(name) for name in others):
             text = "Invalid value for 'content': expected a string, got null."
-            raise Refused(text, f"messages.[{position}].content")
+            raise _faults.Refused(text, f"messages.[{position}].content")
 
 
 def _has_sound(message: Mapping[str, Any]) -> bool:
@@ -334,51 +302,8 @@ def _has_sound(message: Mapping[str, Any]) -> bool:
     return isinstance(content, list) and any(part["type"] == "input_audio" for part in content)
 
 
-def _dated(model: str, name: str) -> bool:
-    return model.startswith(f"{name}-20")
-
-
 def _check_string(values: Mapping[str, Any], name: str, path: str) -> None:
     if name not in values:
-        raise _missing(f"{path}.{name}")
+        raise _faults.missing(f"{path}.{name}")
     if not isinstance(values[name], str):
-        raise _wrong_type(f"{path}.{name}", "a string", values[name])
-
-
-def _missing(path: str) -> Refused:
-    return Refused(f"Missing required parameter: '{path}'.", path, "missing_required_parameter")
-
-
-def _unknown(path: str) -> Refused:
-    return Refused(f"Unknown parameter: '{path}'.", path, "unknown_parameter")
-
-
-def _empty_array(path: str) -> Refused:
-    message = (
-        f"Invalid '{path}': empty array. Expected an array with minimum length 1, but got an "
-        "empty array instead."
-    )
-    return Refused(message, path, "empty_array")
-
-
-def _not_in(value: Any, values: Collection[str], path: str) -> Refused:
-    *most, last = [f"'{value}'" for value in values]
-    listed = f"{', '.join(most)}{',' if len(most) > 1 else ''} and {last}"
-    return Refused(
-        f"Invalid value: '{value}'. Supported values are: {listed}.", path, "invalid_value"
-    )
-
-
-def _wrong_type(path: str, expected: str, value: Any) -> Refused:
-    names = {
-        type(None): "null",
-        str: "a string",
-        bool: "a boolean",
-        int: "an integer",
-        float: "a decimal",
-        list: "an array",
-        dict: "an object",
-    }
-    found = names.get(type(value), type(value).__name__)
-    message = f"Invalid type for '{path}': expected {expected}, but got {found} instead."
-    return Refused(message, path, "invalid_type")
+        raise _faults.wrong_type(f"{path}.{name}", "a string", values[name])

@@ -9,6 +9,9 @@ import zlib
 
 from conversation import _sound
 
+FORMATS = ("wav", "mp3", "pcm16")
+"""What the stand-in can make; the API makes flac, opus and aac too."""
+
 TOKENS_PER_SECOND = 20
 """Audio tokens a second of a spoken answer, as OpenAI counts and bills them."""
 
@@ -54,8 +57,9 @@ def _wav(pcm: bytes) -> bytes:
 
 @functools.lru_cache(maxsize=512)
 def _hum(word: str) -> bytes:
-    period = 100 + zlib.crc32(word.encode()) % 120
-    wave = [6000 - 24_000 * min(i, period - i) // period for i in range(period)]
+    loudness, pitch = divmod(zlib.crc32(word.encode()), 120)
+    period, peak = 100 + pitch, 4000 + loudness % 4000
+    wave = [peak - 4 * peak * min(i, period - i) // period for i in range(period)]
     samples = array.array("h", (wave * (_HUM_SAMPLES // period + 1))[:_HUM_SAMPLES])
     for i in range(_FADE_SAMPLES):
         samples[i] = samples[i] * i // _FADE_SAMPLES

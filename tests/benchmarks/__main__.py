@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import bench_rendering, bench_sessions
+from tests.benchmarks import bench_context, bench_rendering, bench_sessions, bench_streaming
 
-MODULES = (bench_rendering, bench_sessions)
+MODULES = (bench_context, bench_rendering, bench_sessions, bench_streaming)
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from conversation import AssistantAudio, AssistantTurn, Conversation, UserTurn
+from conversation import AssistantAudio, AssistantTurn, Context, Conversation, UserTurn
 from conversation._turns import Turn
 from tests.benchmarks.measure import Result, compared
 
@@ -57,6 +57,21 @@ def run(*, quick: bool) -> Iterator[Result]:
         chat.messages,
         lambda: by_hand(turns, NOW),
         limit=1.5,
+        rounds=15 if quick else 101,
+    )
+
+    bounded = Conversation(clock=lambda: NOW, context=Context(max_prompt_tokens=20_000))
+    for turn in turns:
+        bounded.add(turn)
+    sent = bounded.messages()
+    if not 100 < len(sent) < TURNS or sent != chat.messages()[-len(sent) :]:
+        msg = "the budget must leave out the oldest turns"
+        raise AssertionError(msg)
+    yield compared(
+        f"messages() of {TURNS:,} turns with a budget / without",
+        bounded.messages,
+        chat.messages,
+        limit=3,
         rounds=15 if quick else 101,
     )
 

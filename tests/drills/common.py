@@ -8,14 +8,15 @@ import os
 import sys
 import wave
 
-import orjson
-
 from conversation import AssistantAudio, AssistantTurn, AudioInput, Conversation, UserTurn
-from conversation._entries import entry_from_turn
+from conversation._entries import line_from_turn
 from conversation._turns import Turn
 from tests.samples import SOUND, spoken
 
 KINDS = ("written", "spoken answer", "said", "written", "spoken answer", "long", "said", "answer")
+
+PASSING = "passing"
+"""What the turns say that may be taken back again."""
 
 LONG = "and on " * 15_000
 """So many words that writing them can be interrupted."""
@@ -67,13 +68,18 @@ def check_sound(turn: Turn) -> int:
 
 
 def entries(chat: Conversation) -> list[bytes]:
-    """The turns as they are saved, to compare them."""
-    return [orjson.dumps(entry_from_turn(turn)) for turn in chat.turns]
+    """The turns that stay, as they are saved, to compare them."""
+    return [line_from_turn(turn) for turn in staying(chat)]
+
+
+def staying(chat: Conversation) -> list[Turn]:
+    """The turns, without those that may be taken back again."""
+    return [turn for turn in chat.turns if tag_of(turn) != PASSING]
 
 
 def digest(chat: Conversation) -> str:
     """How many turns there are, and what they are, as one line."""
-    lines = entries(chat)
+    lines = [line_from_turn(turn) for turn in chat.turns]
     found = hashlib.sha256(b"\n".join(lines)).hexdigest()
     return f"turns {len(lines)} {found}"
 

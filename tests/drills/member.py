@@ -1,7 +1,8 @@
 """One of several processes with one session: holds one object open, and adds turns.
 
 Arguments: root, session, a name for its turns, how many turns; then its habits: `reopens` adds
-every second turn through an object opened for it, `relabels` changes labels between its turns.
+every second turn through an object opened for it, `relabels` changes labels between its turns,
+`undoes` takes turns back.
 It says `ready`, hears `go`, says `done`, hears `last`, makes one last change, and says `turns`
 with their number and the digest of the turns that its object holds.
 """
@@ -11,9 +12,20 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from conversation import Conversation, FileStore
+from conversation import AudioInput, Conversation, FileStore
 from tests.drills.children import PATIENCE
-from tests.drills.common import add, check_grown, check_sound, digest, entries, hear, tell
+from tests.drills.common import (
+    PASSING,
+    add,
+    check_grown,
+    check_sound,
+    digest,
+    entries,
+    hear,
+    staying,
+    tell,
+)
+from tests.samples import SOUND
 
 
 def change_something_else(chat: Conversation, number: int) -> None:
@@ -22,6 +34,15 @@ def change_something_else(chat: Conversation, number: int) -> None:
         chat.set_title(f"title {number}")
     else:
         chat.set_metadata({"number": number})
+
+
+def take_one_back(chat: Conversation) -> None:
+    """Add a turn that others may see, and take it back, unless somebody has added to it."""
+    chat.add_user(PASSING, AudioInput(SOUND))
+    with chat._talk.history:
+        if chat.turns[-1].text == PASSING:
+            (turn,) = chat._talk.undo(answer_only=False)
+            check_sound(turn)
 
 
 def run(root: str, session: str, name: str, count: int, habits: list[str]) -> None:
@@ -42,8 +63,11 @@ def run(root: str, session: str, name: str, count: int, habits: list[str]) -> No
                 before = len(seen)
                 add(using, f"{name} {number}", number)
                 seen = check_grown(seen, entries(using))
-                for turn in using.turns[before:]:
+                for turn in staying(using)[before:]:
                     check_sound(turn)
+            if "undoes" in habits:
+                take_one_back(chat)
+                seen = check_grown(seen, entries(chat))
             if "relabels" in habits:
                 change_something_else(chat, number)
                 seen = check_grown(seen, entries(chat))

@@ -11,7 +11,7 @@ import select
 import sys
 
 from conversation import Conversation, FileStore
-from tests.drills.common import check_grown, check_sound, entries, tell
+from tests.drills.common import check_grown, check_sound, entries, staying, tell
 
 
 def run(root: str, session: str) -> None:
@@ -25,7 +25,7 @@ def run(root: str, session: str) -> None:
             assert chat.recovered is None, f"reading {readings}: {chat.recovered}"
             before = len(seen)
             seen = check_grown(seen, entries(chat))
-            for turn in chat.turns[before:]:
+            for turn in staying(chat)[before:]:
                 check_sound(turn)
         lengths.add(len(seen))
         readings += 1

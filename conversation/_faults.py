@@ -1,0 +1,111 @@
+"""What the SDK's errors mean: an id that the server lost, a refusal, a remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from conversation.errors import InvalidCompletion
+
+_NAMED_ID = re.compile(r"audio_[A-Za-z0-9]+")
+_RESULTED_IN = re.compile(r"resulted in (\d+) tokens")
+_NAMED_MESSAGE = re.compile(r"messages\.?\[(\d+)\]")
+
+# Statuses that another try, perhaps after a remedy, can mend.
+_MENDABLE = frozenset({401, 403, 408, 409, 429})
+
+
+def tokens_refused(error: BaseException) -> int | None:
+    """How many tokens a request had that was too long for the model; None if that is not told."""
+    text = f"{error} {getattr(error, 'body', None)}"
+    if "context_length_exceeded" not in f"{getattr(error, 'code', None)} {text}":
+        return None
+    found = _RESULTED_IN.search(text)
+    return int(found[1]) if found else None
+
+
+def dead_ids(
+    error: BaseException, sent: Sequence[str | None], known: Collection[str], heals: int
+) -> set[str]:
+    """Which audio ids an `audio_not_found` says are dead; none if the error is another one.
+
+    Args:
+        error: What came instead of a completion.
+        sent: For each message that was sent, the audio id in it.
+        known: The ids that the history still believes in.
+        heals: How often this exchange was healed before. From the second time on every id is given
+            up, also those that were left out for want of room: transcripts make room for them.
+            Then none is left, so a third time finds nothing.
+    """
+    text = f"{error} {getattr(error, 'body', None)}"
+    named = {audio_id for audio_id in _NAMED_ID.findall(text) if audio_id in known}
+    if not _is_audio_not_found(error, text, named):
+        return set()
+    everything = {audio_id for audio_id in sent if audio_id is not None and audio_id in known}
+    if heals:
+        return set(known) if everything else set()
+    if named:
+        return named
+    position = _NAMED_MESSAGE.search(str(getattr(error, "param", None) or text))
+    blamed = sent[int(position[1])] if position and int(position[1]) < len(sent) else None
+    return {blamed} if blamed is not None and blamed in known else everything
+
+
+def _is_audio_not_found(error: BaseException, text: str, named: Collection[str]) -> bool:
+    if getattr(error, "code", None) == "audio_not_found":
+        return True
+    # Gateways wrap the error, and then its code is found only in the text.
+    is_answer = hasattr(error, "status_code") or hasattr(error, "body")
+    return is_answer and ("audio_not_found" in text or (bool(named) and "not found" in text))
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether sending the same again would fail the same way."""
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return 400 <= status < 500 and status not in _MENDABLE
+    # What the SDK could not even write down; but an answer that cannot be read is no refusal.
+    import json
+
+    unreadable = (InvalidCompletion, json.JSONDecodeError, UnicodeDecodeError)
+    return isinstance(error, TypeError | ValueError) and not isinstance(error, unreadable)
+
+
+_REMEDIES = (
+    (
+        "either input content or output modality contain audio",
+        "this model needs sound on one side: add an AudioInput, or ask for text and audio",
+    ),
+    (
+        "model_not_found",
+        "the model is unknown here or was shut down; the current voice model is 'gpt-audio-1.5'",
+    ),
+    (
+        "context_length_exceeded",
+        "the conversation is longer than the model's window: context=Context(max_prompt_tokens=…)",
+    ),
+    (
+        "unsupported_format",
+        "the model could not read the sound; convert it to plain 16-bit WAV or to MP3",
+    ),
+    (
+        "'response_format' of type 'json_schema'",
+        "voice models answer in no schema; ask for JSON in words, or use a text model",
+    ),
+    (
+        "invalid_api_key",
+        "the key was refused: check OPENAI_API_KEY, or pass client=OpenAI(api_key=…)",
+    ),
+)
+
+
+def add_remedy(error: BaseException) -> None:
+    """Note on the error what to do about it, where that is known."""
+    status = getattr(error, "status_code", None)
+    if not isinstance(status, int):
+        return
+    text = f"{error} {getattr(error, 'code', '')}"
+    for sign, remedy in _REMEDIES:
+        if sign in text:
+            error.add_note(remedy)
+            return

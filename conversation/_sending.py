@@ -1,0 +1,123 @@
+"""What is sent of a history with a request, and what its answer tells about the next."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import orjson
+
+from conversation import _completion, _context, _rendering, _settings
+from conversation._context import Bulk, Context, Limits
+from conversation._history import History
+from conversation._rendering import Form, Moment, Prepared, text_tokens
+from conversation._tools import Tool
+from conversation._turns import AssistantTurn
+
+log = logging.getLogger("conversation")
+
+
+@attrs.frozen
+class Asking:
+    """A request, as far as its answer is understood by it.
+
+    Attributes:
+        asked: What it asked for.
+        model: Whom.
+        tools: The tools that the model was told of.
+        items: What was sent of the history.
+        at: When.
+    """
+
+    asked: _completion.Asked
+    model: str
+    tools: Sequence[_settings.ToolGiven] = ()
+    items: Sequence[Prepared] = ()
+    at: Moment = _rendering.NEVER
+
+    @property
+    def described(self) -> int:
+        """Tokens of the tools' descriptions, by the estimate."""
+        tools = [tool.description if isinstance(tool, Tool) else tool for tool in self.tools]
+        return text_tokens(orjson.dumps(tools).decode()) if tools else 0
+
+
+class Sending:
+    """What is sent of a history.
+
+    Args:
+        settings: The conversation's.
+        context: How much is sent.
+    """
+
+    def __init__(self, settings: _settings.Settings, context: Context) -> None:
+        self._settings = settings
+        self.context = context
+        self._scale, self._measured = 1.0, math.inf
+        self._is_warned = False
+
+    def asking(self, request: Mapping[str, Any], now: float) -> Asking:
+        """A request that nothing is sent with yet."""
+        sound = request["audio"] if _settings.asks_for_sound(request) else {}
+        asked = _completion.Asked(
+            now, sound.get("format"), speaks=bool(sound), voice=sound.get("voice")
+        )
+        return Asking(asked, str(request["model"]))
+
+    def items(self, history: History, asking: Asking, at: Moment) -> tuple[Sequence[Prepared], int]:
+        """The turns in the order in which they are sent, and from which on they are.
+
+        Raises:
+            ContextTooSmall: if the newest exchange alone is too much.
+        """
+        prepared, totals = history.prepared
+        arranged = _rendering.arranged(prepared, self._settings.instructions)
+        items = _context.aged(arranged, self.context)
+        self._warn_of(items)
+        limits = Limits(
+            self.context.limit_for(asking.model),
+            self.context.max_upload_bytes,
+            asking.described,
+            self._scale,
+            self._measured,
+        )
+        bulk = totals.bulk(at)
+        # Beside the turns, instructions and what stands for results that never came.
+        besides = text_tokens(self._settings.instructions or "")
+        besides += text_tokens(_rendering.NO_RESULT) * (len(items) - len(prepared))
+        if limits.hold(Bulk(bulk.tokens + besides, bulk.upload)):
+            return items, 0
+        return items, _context.first_sent(items, at, limits)
+
+    def measure(self, turn: AssistantTurn, asking: Asking) -> None:
+        """Correct the estimate by what the last request did cost."""
+        if asking.asked.sent_at is None or not asking.items:
+            return
+        estimate = _context.bulk_of(asking.items, asking.at).tokens + asking.described
+        if turn.usage and turn.usage.prompt_tokens and estimate:
+            self._scale = min(max(turn.usage.prompt_tokens / estimate, 0.5), 4.0)
+            self._measured = estimate
+
+    def learn(self, tokens: int, asking: Asking) -> bool:
+        """Correct the estimate by a request that was too long; whether less is sent then."""
+        estimate = _context.bulk_of(asking.items, asking.at).tokens + asking.described
+        limit = self.context.limit_for(asking.model)
+        if not estimate or limit is None or tokens <= limit or tokens / estimate <= self._scale:
+            return False
+        self._scale, self._measured = tokens / estimate, math.inf
+        return True
+
+    def _warn_of(self, items: Sequence[Prepared]) -> None:
+        kept = self.context.user_audio_turns
+        if kept is None or self._is_warned:
+            return
+        old = _context.old_sounds([item.turn for item in items], kept)
+        if any(items[position].form is not Form.WORDS for position in old):
+            self._is_warned = True
+            log.warning(
+                "old user sound is sent as sound: its words are not known; set transcribe=True, or "
+                "give them by set_transcript(…)"
+            )

@@ -1,0 +1,161 @@
+"""Chat by typing or speaking: `python examples/terminal_chat.py [SESSION] [--voice …] [--model …]`.
+
+On OpenAI where OPENAI_API_KEY is set, else on the stand-in, a server of this library on your own
+machine. Words are shown and sound is played as they come; this needs a speaker and the package
+`sounddevice` (`pip install 'conversation[sound]'`). Else each answer's sound is written into the
+folder SESSION-sound. The session is kept, and resumed the next time. /help tells what else it can.
+"""
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from openai import OpenAI
+
+from conversation import (
+    AssistantTurn,
+    AudioDelta,
+    AudioInput,
+    Conversation,
+    TextDelta,
+    TranscriptDelta,
+    TurnFinished,
+    UserTurn,
+)
+from conversation.errors import ConversationError
+from conversation.testing import StandIn
+
+RATE = 24_000  # Hz, of what streams, and good enough for a microphone
+HELP = """\
+/say FILE          send a WAV or MP3 file as your speech
+/record [SECONDS]  send what the microphone hears (5 seconds; Ctrl-C when you are done)
+/undo              take the last exchange back
+/why               what the next request would send, and why
+/quit              end, as Ctrl-D does and Ctrl-C at the prompt
+An empty line asks again where an answer is missing; Ctrl-C breaks an answer off."""
+
+sounddevice: Any = None
+with contextlib.suppress(ImportError, OSError):  # OSError: its PortAudio library is missing
+    sounddevice = importlib.import_module("sounddevice")
+
+
+@contextlib.contextmanager
+def some_client() -> Iterator[OpenAI]:
+    """OpenAI's with a key; without one that of a stand-in."""
+    if os.environ.get("OPENAI_API_KEY"):
+        with OpenAI() as client:
+            yield client
+        return
+    print("No OPENAI_API_KEY: talking to the stand-in on this machine, which hums its answers.")
+    with StandIn() as server:
+        yield server.client()
+
+
+def speaker() -> Any:
+    """What plays 24 kHz mono s16le in a `with` block; None where there is nothing to play on."""
+    if sounddevice is not None:
+        with contextlib.suppress(sounddevice.PortAudioError):
+            return sounddevice.RawOutputStream(samplerate=RATE, channels=1, dtype="int16")
+    return contextlib.nullcontext()
+
+
+def recorded(seconds: float) -> AudioInput:
+    """What the microphone hears."""
+    if sounddevice is None:
+        raise OSError("recording needs PortAudio and pip install 'conversation[sound]'")
+    samples = bytearray()
+    with sounddevice.RawInputStream(samplerate=RATE, channels=1, dtype="int16") as microphone:
+        print(f"recording {seconds:g} seconds; press Ctrl-C when you are done")
+        with contextlib.suppress(KeyboardInterrupt):
+            while len(samples) < seconds * RATE * 2:
+                samples += microphone.read(RATE // 10)[0]
+    return AudioInput.from_pcm(bytes(samples), RATE)
+
+
+def answer(chat: Conversation, folder: Path, *content: str | AudioInput) -> None:
+    """Get the answer, to what is already there if there is no content; show and play it."""
+    print("it> ", end="", flush=True)
+    try:
+        with speaker() as out, chat.stream(*content) as events:
+            for event in events:
+                match event:
+                    case TranscriptDelta(text) | TextDelta(text):
+                        print(text, end="", flush=True)
+                    case AudioDelta(data) if out:
+                        out.write(data)
+                    case TurnFinished(turn) if turn.audio and not out:
+                        number = sum(isinstance(turn, AssistantTurn) for turn in chat.turns)
+                        folder.mkdir(exist_ok=True)
+                        print(f"\n    {turn.audio.save(folder / f'answer-{number}.wav')}", end="")
+    except KeyboardInterrupt:
+        match chat.turns[-1:]:
+            case [AssistantTurn(interrupted=True)]:
+                print("\n(broken off; what had come is kept, as interrupted)", end="")
+            case [UserTurn()]:
+                print("\n(broken off before a word came; an empty line asks again)", end="")
+    finally:
+        print()
+
+
+def obey(chat: Conversation, folder: Path, line: str) -> None:
+    """Do what a line says."""
+    command, _, argument = line.partition(" ")
+    match command:
+        case "":
+            if chat.turns and chat.turns[-1].role == "user":
+                answer(chat, folder)
+        case "/say":
+            answer(chat, folder, AudioInput.from_file(Path(argument.strip()).expanduser()))
+        case "/record":
+            answer(chat, folder, recorded(float(argument or 5)))
+        case "/undo":
+            taken = chat.undo()
+            print(f"took back {len(taken)} turns" if taken else "there is nothing to take back")
+        case "/why":
+            print(chat.render())
+        case _ if command.startswith("/"):
+            print(HELP)
+        case _:
+            answer(chat, folder, line)
+
+
+def one_line(error: BaseException) -> str:
+    """An error, with what is noted about it."""
+    told = "; ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+    return f"! {' '.join(told.split())}"
+
+
+def main() -> None:
+    """Show what was said before, then talk until the end of input."""
+    parser = argparse.ArgumentParser(description=__doc__, argument_default=argparse.SUPPRESS)
+    parser.add_argument("session", nargs="?", default="terminal")
+    parser.add_argument("--model")
+    parser.add_argument("--voice")
+    settings = vars(parser.parse_args())  # only those that were given: the others are resumed
+    session = settings.pop("session")
+    folder = Path(f"{quote(session, safe='')}-sound")
+    prompt = "you> " if sys.stdin and sys.stdin.isatty() else ""
+    try:
+        with some_client() as client, Conversation.open(session, client=client, **settings) as chat:
+            print(f"session {session!r} of {len(chat.turns)} turns; /help helps")
+            for turn in chat.turns[-6:]:
+                print(f"  {turn.role:9} {turn.text or '(sound)'}")
+            while sys.stdin and (line := input(prompt).strip()) != "/quit":
+                try:
+                    obey(chat, folder, line)
+                except Exception as error:  # noqa: BLE001  # whatever it is, the chat goes on
+                    print(one_line(error))
+    except (EOFError, KeyboardInterrupt):
+        print(end="\n" if prompt else "")
+    except (ConversationError, OSError) as error:
+        sys.exit(one_line(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,993 @@
+"""What only the async twin can show: tasks that wait, are cancelled, or change what is in use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import errno
+import functools
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ParamSpec
+
+import openai
+import pytest
+
+from conversation import (
+    AssistantTurn,
+    AsyncConversation,
+    AudioDelta,
+    AudioInput,
+    Conversation,
+    FileStore,
+    ToolCalled,
+    TranscriptDelta,
+    TurnFinished,
+)
+from conversation.errors import (
+    ConversationBusy,
+    InvalidCompletion,
+    InvalidSetting,
+    SaveFailed,
+    SessionLocked,
+    SessionNotFound,
+)
+from conversation.stores._disk import Disk
+from conversation.testing import StandIn
+from tests.conftest import Clock
+from tests.samples import SOUND, answer, spoken
+
+WORKERS = 6
+TASKS = 40
+PATIENCE = 30.0
+"""Seconds after which something hangs."""
+
+_P = ParamSpec("_P")
+
+
+def awaited(test: Callable[_P, Coroutine[Any, Any, None]]) -> Callable[_P, None]:
+    """A test that runs in an event loop of its own, with few workers, and never hangs."""
+
+    @functools.wraps(test)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        async def main() -> None:
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WORKERS))
+            async with asyncio.timeout(2 * PATIENCE):
+                await test(*args, **kwargs)
+
+        asyncio.run(main())
+
+    return run
+
+
+class GatedDisk(Disk):
+    """A disk one of whose operations waits at a gate."""
+
+    def __init__(self) -> None:
+        super().__init__(fsync=False)
+        self.waits_at: str | None = None
+        self.fails = False
+        self.reached = threading.Event()
+        self.gate = threading.Event()
+
+    def _pass(self, operation: str) -> None:
+        if operation == self.waits_at:
+            self.waits_at = None
+            self.reached.set()
+            assert self.gate.wait(PATIENCE), "nobody opened the gate"
+
+    def write(self, descriptor: int, data: bytes, at: int) -> None:
+        if self.fails:
+            self.fails = False
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._pass("write")
+        super().write(descriptor, data, at)
+
+    def sync(self, descriptor: int) -> None:
+        self._pass("sync")
+        super().sync(descriptor)
+
+    def replace(self, source: Path, target: Path) -> None:
+        self._pass("replace")
+        super().replace(source, target)
+
+    def create(self, path: Path, mode: int | None) -> int:
+        self._pass("create")
+        return super().create(path, mode)
+
+
+@pytest.fixture
+def disk() -> GatedDisk:
+    """A disk whose gate is still open."""
+    return GatedDisk()
+
+
+@pytest.fixture
+def store(tmp_path: Path, disk: GatedDisk) -> FileStore:
+    """A store on that disk."""
+    store = FileStore(tmp_path / "sessions", fsync=False)
+    store._disk = disk
+    return store
+
+
+@pytest.fixture
+def opened(
+    store: FileStore, server: StandIn, clock: Clock
+) -> Callable[..., Coroutine[Any, Any, AsyncConversation]]:
+    """Opens the session that all tests here use."""
+    client = server.async_client()
+
+    async def opened(**options: Any) -> AsyncConversation:
+        given: dict[str, Any] = {"store": store, "client": client, "clock": clock}
+        given |= {"timeout": PATIENCE, **options}
+        return await AsyncConversation.open("s", **given)
+
+    return opened
+
+
+Opened = Callable[..., Coroutine[Any, Any, AsyncConversation]]
+
+
+def texts(chat: AsyncConversation | Conversation) -> list[str]:
+    """What each turn says, up to where the stand-in tells what it recalls."""
+    return [turn.text.partition(" I recall")[0] for turn in chat.turns]
+
+
+def check_saved(chat: AsyncConversation, store: FileStore) -> None:
+    """Memory and disk say the same."""
+    with Conversation.open("s", store=store, create=False, read_only=True) as saved:
+        assert saved.turns == chat.turns
+        assert (saved.title, saved.recovered) == (chat.title, None)
+
+
+async def a_while() -> None:
+    """Let all tasks go as far as they get without waiting for anything."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def all_workers_meet() -> None:
+    """None of the workers is occupied, or this fails."""
+    barrier = threading.Barrier(WORKERS)
+    meet = functools.partial(barrier.wait, PATIENCE)
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(loop.run_in_executor(None, meet) for _ in range(WORKERS)))
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel the task, and see it cancelled."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+
+
+async def held(server: StandIn) -> None:
+    """Until the server holds an answer."""
+    await asyncio.to_thread(server.wait_until_held, PATIENCE)
+
+
+# --- many who wait -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("of_its_own", [True, False], ids=["an object each", "one object"])
+@awaited
+async def test_tasks_that_wait_for_a_session_occupy_no_worker(
+    server: StandIn, store: FileStore, opened: Opened, of_its_own: bool
+) -> None:
+    """However many wait, the one that holds it has all workers; then all get their turn."""
+    holder = await opened()
+    chats = [await opened() if of_its_own else holder for _ in range(TASKS)]
+    outside = contextvars.copy_context()  # tasks that the stream's consumer begins are refused
+    server.will_answer("The first answer.", hold_after=3)
+    async with holder.stream("The first question.") as events:
+        asking = [
+            asyncio.create_task(chat.say(f"Question {number}."), context=outside.copy())
+            for number, chat in enumerate(chats)
+        ]
+        await a_while()
+        for _ in range(10):
+            await all_workers_meet()
+        assert texts(holder) == ["The first question."]
+        server.go_on()
+        async for _ in events:
+            pass
+    answers = await asyncio.gather(*asking)
+    await holder.set_title("all")
+    said = texts(holder)
+    assert said[:2] == ["The first question.", "The first answer."]
+    assert sorted(said[2::2]) == sorted(f"Question {number}." for number in range(TASKS))
+    assert said[3::2] == [f"You wrote: {question}" for question in said[2::2]]
+    check_saved(holder, store)
+    for number, (chat, answered) in enumerate(zip(chats, answers, strict=True)):
+        assert chat.turns == holder.turns[: len(chat.turns)]
+        at = chat.turns.index(answered)
+        assert chat.turns[at - 1].text == f"Question {number}."
+
+
+@pytest.mark.parametrize("is_saved", [True, False])
+@awaited
+async def test_two_tasks_that_say_at_once_take_turns(
+    server: StandIn, opened: Opened, is_saved: bool
+) -> None:
+    """The second question waits until the first is answered."""
+    chat = await opened() if is_saved else AsyncConversation(client=server.async_client())
+    server.will_answer("First.", hold_after=0)
+    one = asyncio.create_task(chat.say("One"))
+    await held(server)
+    other = asyncio.create_task(chat.say("Two"))
+    await a_while()
+    assert texts(chat) == ["One"]
+    server.go_on()
+    answers = await asyncio.gather(one, other)
+    assert texts(chat) == ["One", "First.", "Two", "You wrote: Two"]
+    assert (*answers,) == (chat.turns[1], chat.turns[3])
+
+
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_two_threads_that_say_at_once_take_turns(
+    server: StandIn, store: FileStore, monkeypatch: pytest.MonkeyPatch, is_saved: bool
+) -> None:
+    """The same, in the other twin."""
+    waits = threading.Event()
+    at_rest = threading.Event()
+
+    def sleep(_: float) -> None:
+        waits.set()
+        at_rest.wait(0.001)
+
+    monkeypatch.setattr("conversation._history.time", SimpleNamespace(sleep=sleep))
+    client = server.client()
+    chat = Conversation(client=client)
+    if is_saved:
+        chat = Conversation.open("s", store=store, client=client)
+    server.will_answer("First.", hold_after=0)
+    with chat, ThreadPoolExecutor(2) as pool:
+        one = pool.submit(chat.say, "One")
+        server.wait_until_held()
+        other = pool.submit(chat.say, "Two")
+        assert waits.wait(PATIENCE)
+        assert texts(chat) == ["One"]
+        server.go_on()
+        assert one.result(PATIENCE).text == "First."
+        assert other.result(PATIENCE).text.startswith("You wrote: Two")
+    assert texts(chat) == ["One", "First.", "Two", "You wrote: Two"]
+
+
+@awaited
+async def test_patience_ends_without_blocking_the_loop(
+    server: StandIn, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`SessionLocked` after `timeout` seconds, in which everybody else goes on."""
+    looks: list[float] = []
+
+    def monotonic() -> float:
+        looks.append(20.0 * len(looks))
+        return looks[-1]
+
+    holder, waiter = await opened(), await opened(timeout=60)
+    server.will_answer("First.", hold_after=0)
+    saying = asyncio.create_task(holder.say("One"))
+    await held(server)
+    monkeypatch.setattr("conversation._hold.time", SimpleNamespace(monotonic=monotonic))
+    adding = asyncio.create_task(waiter.add_user("Two"))
+    seen = []
+    while not adding.done():
+        seen.append(len(looks))
+        await asyncio.sleep(0)
+    assert {2, 3} <= {*seen}, "the loop went round between the looks"
+    assert looks == [0, 20, 40, 60]
+    with pytest.raises(SessionLocked, match="waited 60 s"):
+        await adding
+    server.go_on()
+    await saying
+    await waiter.add_user("Two")
+    assert texts(waiter) == ["One", "First.", "Two"]
+
+
+# --- cancellation ------------------------------------------------------------------------------
+
+CHANGES: dict[str, Any] = {
+    "text": lambda chat: chat.add_user("Third"),
+    "sound": lambda chat: chat.add_completion(spoken("Third")),
+    "title": lambda chat: chat.set_title("Other"),
+    "undo": lambda chat: chat.undo(),
+    "truncate": lambda chat: chat.truncate(0.05),
+    "say": lambda chat: chat.say("Third"),
+}
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize(
+    ("change", "operation"),
+    [
+        ("text", "write"),
+        ("text", "sync"),
+        ("sound", "create"),
+        ("sound", "write"),
+        ("sound", "sync"),
+        ("title", "create"),
+        ("title", "replace"),
+        ("undo", "write"),
+        ("undo", "replace"),
+        ("truncate", "create"),
+        ("truncate", "replace"),
+        ("say", "write"),
+        ("say", "sync"),
+    ],
+)
+@awaited
+async def test_what_is_being_written_is_written_to_its_end(
+    store: FileStore, disk: GatedDisk, opened: Opened, change: str, operation: str, times: int
+) -> None:
+    """A task that is cancelled then ends no sooner; memory and disk are equal, and go on."""
+    chat = await opened()
+    await chat.add_user("First")
+    await chat.add_completion(spoken("Second"))
+    before = (chat.turns, chat.title)
+    disk.waits_at = operation
+    task = asyncio.create_task(CHANGES[change](chat))
+    assert await asyncio.to_thread(disk.reached.wait, PATIENCE)
+    for _ in range(times):
+        task.cancel()
+        await a_while()
+        assert not task.done()
+    assert (chat.turns, chat.title) == before
+    disk.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (chat.turns, chat.title) != before
+    check_saved(chat, store)
+    expected = [*texts(chat), "Next"]
+    await chat.add_user("Next")
+    assert texts(chat) == expected
+    check_saved(chat, store)
+    assert (await chat.reply()).audio
+
+
+@awaited
+async def test_an_answer_that_is_being_written_is_kept_whole(
+    server: StandIn, store: FileStore, disk: GatedDisk, opened: Opened
+) -> None:
+    """In `say` and at the end of a stream; it is not interrupted."""
+    chat = await opened()
+
+    async def stream() -> None:
+        async with chat.stream("Question") as events:
+            async for _ in events:
+                pass
+
+    for exchange in (chat.say("Question"), stream()):
+        disk.gate.clear()
+        disk.reached.clear()
+        server.will_answer("The whole answer.", hold_after=0)
+        task = asyncio.create_task(exchange)
+        await held(server)
+        disk.waits_at = "sync"
+        server.go_on()
+        assert await asyncio.to_thread(disk.reached.wait, PATIENCE)
+        task.cancel()
+        await a_while()
+        assert not task.done()
+        disk.gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        turn = chat.turns[-1]
+        assert isinstance(turn, AssistantTurn)
+        assert (turn.text, turn.interrupted) == ("The whole answer.", False)
+        check_saved(chat, store)
+    assert "2 of my earlier answers by voice" in (await chat.say("And?")).text
+
+
+@awaited
+async def test_who_waits_can_be_cancelled_at_once(
+    server: StandIn, store: FileStore, opened: Opened
+) -> None:
+    """For the session as for the object; nothing is added, and nobody is held up."""
+    holder, other = await opened(), await opened()
+    server.will_answer("First.", hold_after=0)
+    saying = asyncio.create_task(holder.say("One"))
+    await held(server)
+    for chat in (holder, other):
+        for change in (chat.add_user("Two"), chat.say("Two"), chat.stream("Two").__aenter__()):
+            waiting = asyncio.create_task(change)
+            await a_while()
+            await cancelled(waiting)
+    assert not saying.done()
+    server.go_on()
+    await saying
+    await other.add_user("Three")
+    await holder.add_user("Four")
+    assert texts(holder) == ["One", "First.", "Three", "Four"]
+    assert len(server.requests) == 1
+    check_saved(holder, store)
+
+
+@awaited
+async def test_who_is_cancelled_while_reading_the_news_lets_go(opened: Opened) -> None:
+    """The session was taken by then, and what others wrote is still to be taken in."""
+    chat, other = await opened(), await opened()
+    await other.add_user("News")
+    reads, goes_on = threading.Event(), threading.Event()
+    session = chat._talk.history
+
+    def take_in_news() -> None:
+        reads.set()
+        assert goes_on.wait(PATIENCE)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "take_in_news", take_in_news)
+        adding = asyncio.create_task(chat.add_user("Never"))
+        assert await asyncio.to_thread(reads.wait, PATIENCE)
+        adding.cancel()
+        await a_while()
+        assert not adding.done()
+        goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await adding
+    await other.add_user("More")
+    await chat.add_user("Now")
+    assert texts(chat) == ["News", "More", "Now"]
+
+
+@awaited
+async def test_a_say_that_is_cancelled_keeps_the_question(
+    server: StandIn, store: FileStore, opened: Opened
+) -> None:
+    """`reply` goes on from there, whatever the answer was that nobody waited for."""
+    chat = await opened()
+    for streams in (False, True):
+        server.will_answer("Never heard.", hold_after=0)
+        task = asyncio.create_task(chat.say("Question", stream=streams))
+        await held(server)
+        await cancelled(task)
+        assert texts(chat)[-1] == "Question"
+        check_saved(chat, store)
+        assert (await chat.reply()).text.startswith("You wrote: Question")
+    assert len(chat.turns) == 4
+
+
+@pytest.mark.parametrize("hold_after", [2, 3, 4, 5])
+@awaited
+async def test_a_stream_that_is_cancelled_keeps_what_had_come(
+    server: StandIn, store: FileStore, opened: Opened, hold_after: int
+) -> None:
+    """Words and sound so far, on the disk too; it goes as its words from then on."""
+    chat = await opened()
+    came: list[Any] = []
+
+    async def listen() -> None:
+        async with chat.stream("Question") as events:
+            async for event in events:
+                came.append(event)
+                something.set()
+
+    server.will_answer("Good morning.", hold_after=hold_after, chunk_bytes=9600)
+    something = asyncio.Event()
+    listening = asyncio.create_task(listen())
+    await held(server)
+    while len(came) < hold_after - 1:
+        something.clear()
+        await something.wait()
+    await cancelled(listening)
+    turn = chat.turns[-1]
+    assert isinstance(turn, AssistantTurn)
+    assert turn.interrupted
+    assert turn.text == "".join(e.text for e in came if isinstance(e, TranscriptDelta))
+    sound = b"".join(e.data for e in came if isinstance(e, AudioDelta))
+    assert turn.audio is not None
+    assert turn.audio.duration == (len(sound) / 48_000 or None)
+    check_saved(chat, store)
+    assert "0 of my earlier answers by voice and 1 from" in (await chat.say("And?")).text
+    check_saved(chat, store)
+
+
+@awaited
+async def test_a_stream_that_is_cancelled_before_anything_came_keeps_the_question(
+    server: StandIn, store: FileStore, opened: Opened
+) -> None:
+    """While it is entered; and the session is free again."""
+    chat = await opened()
+    for hold_after in (0, 1):
+        server.will_answer("Never heard.", hold_after=hold_after)
+        entering = asyncio.create_task(chat.stream("Question").__aenter__())
+        await held(server)
+        await cancelled(entering)
+    assert texts(chat) == ["Question", "Question"]
+    check_saved(chat, store)
+    async with chat.stream() as events:
+        assert [type(event) async for event in events][-1] is TurnFinished
+
+
+@awaited
+async def test_a_consumer_that_is_cancelled_keeps_what_had_come(
+    server: StandIn, store: FileStore, opened: Opened
+) -> None:
+    """It is in the middle of something else, such as playing what it was given."""
+    chat = await opened()
+    plays = asyncio.Event()
+
+    async def play() -> None:
+        async with chat.stream("Question") as events:
+            async for event in events:
+                if isinstance(event, AudioDelta):
+                    plays.set()
+                    await asyncio.Event().wait()
+
+    server.will_answer("Good morning.")
+    playing = asyncio.create_task(play())
+    await plays.wait()
+    await cancelled(playing)
+    assert isinstance(chat.turns[-1], AssistantTurn)
+    assert chat.turns[-1].interrupted
+    assert texts(chat) == ["Question", "Good morning."]
+    check_saved(chat, store)
+    await chat.truncate(0.1)
+    assert (await chat.say("And?")).audio
+
+
+class Lingering:
+    """A client whose streams take long to close."""
+
+    def __init__(self, client: Any) -> None:
+        self.chat = self.completions = self
+        self._client = client
+        self.closing = asyncio.Event()
+        self.closes_at_once = False
+        self.closed = 0
+
+    async def create(self, **request: Any) -> Any:
+        """The stream, which is read as usual."""
+        self._stream = await self._client.chat.completions.create(**request)
+        return self
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await anext(self._stream)
+
+    async def close(self) -> None:
+        """Wait for the connection, the first time."""
+        await self._stream.close()
+        self.closing.set()
+        if not self.closes_at_once:
+            self.closes_at_once = True
+            await asyncio.Event().wait()
+        self.closed += 1
+
+
+@awaited
+async def test_an_answer_that_had_come_is_kept_when_closing_its_stream_is_cancelled(
+    server: StandIn, store: FileStore, opened: Opened
+) -> None:
+    """All of it was heard, so it is not lost."""
+    client: Any = Lingering(server.async_client())
+    chat = await opened(client=client)
+    server.will_answer("Good morning.")
+    saying = asyncio.create_task(chat.say("Question", stream=True))
+    await client.closing.wait()
+    await cancelled(saying)
+    assert texts(chat) == ["Question", "Good morning."]
+    assert client.closed == 1
+    check_saved(chat, store)
+
+
+@pytest.mark.parametrize("fault", ["left", "cut", "cancelled twice"])
+@awaited
+async def test_a_stream_that_breaks_off_is_closed_whatever_the_disk_does(
+    server: StandIn, store: FileStore, disk: GatedDisk, opened: Opened, fault: str
+) -> None:
+    """No connection stays open."""
+    client: Any = Lingering(server.async_client())
+    client.closes_at_once = True
+    chat = await opened(client=client)
+    await chat.add_user("Question")
+    server.will_answer("Good morning.", cut_after=3 if fault == "cut" else None)
+
+    async def listen() -> None:
+        async with chat.stream() as events:
+            await anext(aiter(events))
+            disk.fails = fault != "cancelled twice"
+            disk.waits_at = None if disk.fails else "write"
+            if fault == "cut":
+                async for _ in events:
+                    pass
+
+    listening = asyncio.create_task(listen())
+    if fault == "cancelled twice":
+        assert await asyncio.to_thread(disk.reached.wait, PATIENCE)
+        listening.cancel()
+        await a_while()
+        disk.gate.set()
+    with pytest.raises((SaveFailed, asyncio.CancelledError)):
+        await listening
+    assert client.closed == 1
+    check_saved(chat, store)
+
+
+@awaited
+async def test_words_are_kept_when_speaking_them_is_cancelled(
+    server: StandIn, store: FileStore, opened: Opened
+) -> None:
+    """The answer is there, only its sound is not."""
+    chat = await opened(speak_when_dropped=True)
+
+    async def stream() -> None:
+        async with chat.stream("Question") as events:
+            async for _ in events:
+                pass
+
+    for exchange in (chat.say("Question"), stream()):
+        server.will_answer("Only words.", spoken=False)
+        server.will_stream([], hold_after=0)
+        task = asyncio.create_task(exchange)
+        await held(server)
+        assert server.requests[-1].path == "/v1/audio/speech"
+        await cancelled(task)
+        turn = chat.turns[-1]
+        assert isinstance(turn, AssistantTurn)
+        assert (turn.text, turn.audio, turn.voice_dropped) == ("Only words.", None, True)
+        check_saved(chat, store)
+    assert len(chat.turns) == 4
+    assert (await chat.say("And?")).audio
+
+
+@awaited
+async def test_a_tool_that_is_cancelled_leaves_a_chat_that_goes_on(
+    server: StandIn, store: FileStore, opened: Opened
+) -> None:
+    """Its call is kept, and made up for in the next request."""
+    works = asyncio.Event()
+
+    async def work() -> None:
+        """Work for long."""
+        works.set()
+        await asyncio.Event().wait()
+
+    chat = await opened(tools=[work])
+    server.will_answer(tool_calls=[("work", {})])
+    task = asyncio.create_task(chat.say("Question"))
+    await works.wait()
+    await cancelled(task)
+    assert [turn.role for turn in chat.turns] == ["user", "assistant"]
+    check_saved(chat, store)
+    assert (await chat.say("And?")).audio
+    check_saved(chat, store)
+
+
+@awaited
+async def test_a_transcription_that_is_cancelled_keeps_what_was_found(
+    server: StandIn, store: FileStore, opened: Opened
+) -> None:
+    """And asks for the rest only."""
+    chat = await opened()
+    for _ in range(2):
+        await chat.add_user(AudioInput(SOUND))
+    server.will_send({"text": "first"})
+    server.will_stream([], hold_after=0)
+    task = asyncio.create_task(chat.transcribe())
+    await held(server)
+    await cancelled(task)
+    assert texts(chat) == ["first", ""]
+    check_saved(chat, store)
+    server.will_transcribe("second")
+    assert [turn.text for turn in await chat.transcribe()] == ["second"]
+
+
+# --- inside of an exchange ---------------------------------------------------------------------
+
+
+@awaited
+async def test_a_tool_cannot_change_its_own_conversation(server: StandIn, opened: Opened) -> None:
+    """Neither an async one, nor one in a thread, nor a task that it starts."""
+    loop = asyncio.get_running_loop()
+
+    async def directly() -> str:
+        """Change it."""
+        return await refused(chat.add_user("Two"))
+
+    async def in_a_task() -> str:
+        """Change it in a task."""
+        return await asyncio.create_task(refused(chat.set_title("Two")))
+
+    async def gathered() -> list[str]:
+        """Change it several times at once."""
+        return [*await asyncio.gather(refused(chat.say("Two")), refused(chat.undo()))]
+
+    def in_a_thread() -> str:
+        """Change it in the loop, from a thread."""
+        change = refused(chat.add_user("Two"))
+        return asyncio.run_coroutine_threadsafe(change, loop).result(PATIENCE)
+
+    def in_a_loop_of_its_own() -> str:
+        """Change it in a thread's own loop."""
+        return asyncio.run(refused(chat.add_user("Two")))
+
+    def unguarded() -> None:
+        """Change it, and let it fail."""
+        asyncio.run(chat.add_user("Two"))
+
+    tools = [directly, in_a_task, gathered, in_a_thread, in_a_loop_of_its_own, unguarded]
+    chat = await opened(tools=tools)
+    server.will_answer(tool_calls=[(tool.__name__, {}) for tool in tools])
+    await chat.say("One")
+    assert [turn.text for turn in chat.turns[2:-1]] == [
+        *("busy", "busy", '["busy","busy"]', "busy", "busy"),
+        BUSY,
+    ]
+    await chat.add_user("Two")
+
+
+BUSY = (
+    "Error: ConversationBusy: this conversation is in the middle of the exchange that called this "
+    "code (a tool, or what consumes a stream); change it when the exchange has ended"
+)
+
+
+async def refused(change: Coroutine[Any, Any, Any]) -> str:
+    """`"busy"` if it is."""
+    with pytest.raises(ConversationBusy):
+        await change
+    return "busy"
+
+
+@awaited
+async def test_a_consumer_cannot_change_what_it_consumes(server: StandIn, opened: Opened) -> None:
+    """Nor can what it starts; another conversation it can, and when it is over, this one too."""
+    chat, other = await opened(), AsyncConversation(client=server.async_client())
+    is_over = asyncio.Event()
+
+    async def later() -> None:
+        await is_over.wait()
+        await chat.add_user("later")
+
+    async with chat.stream("One") as events:
+        async for event in events:
+            if isinstance(event, TurnFinished):
+                await refused(chat.add_user("Two"))
+                await asyncio.create_task(refused(chat.add_user("Two")))
+                await asyncio.gather(*(refused(chat.say("Two")) for _ in range(3)))
+                await asyncio.to_thread(asyncio.run, refused(chat.add_user("Two")))
+                await refused(chat.stream("Two").__aenter__())
+                await asyncio.create_task(other.say("Two"))
+                started = asyncio.create_task(later())
+    assert len(chat.turns) == 2
+    is_over.set()
+    await started
+    await chat.add_user("and now")
+    assert texts(chat)[2:] == ["later", "and now"]
+    assert len(other.turns) == 2
+
+
+@awaited
+async def test_what_a_consumer_started_waits_for_later_exchanges_of_others(
+    server: StandIn, opened: Opened
+) -> None:
+    """It was not called from those, so it takes its turn."""
+    chat = await opened()
+    is_over = asyncio.Event()
+
+    async def later() -> None:
+        await is_over.wait()
+        await chat.add_user("later")
+
+    async with chat.stream("One"):
+        started = asyncio.create_task(later())
+    server.will_answer("Held.", hold_after=0)
+    saying = asyncio.create_task(chat.say("Two"))
+    await held(server)
+    is_over.set()
+    await a_while()
+    assert not started.done()
+    server.go_on()
+    await asyncio.gather(saying, started)
+    assert texts(chat)[-3:] == ["Two", "Held.", "later"]
+
+
+@awaited
+async def test_a_tool_without_await_blocks_nobody(server: StandIn, opened: Opened) -> None:
+    """It runs in a thread, while the loop goes round."""
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        """Take one's time."""
+        begun.set()
+        return "done" if goes_on.wait(PATIENCE) else "blocked"
+
+    chat = await opened(tools=[slow])
+    server.will_answer(tool_calls=[("slow", {})])
+    async with chat.stream("One") as events:
+        arriving = aiter(events)
+        assert isinstance(await anext(arriving), TurnFinished)
+        result = asyncio.ensure_future(anext(arriving))
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        assert (await AsyncConversation(client=server.async_client()).say("Hi")).audio
+        goes_on.set()
+        called = await result
+    assert isinstance(called, ToolCalled)
+    assert called.result == "done"
+
+
+@awaited
+async def test_tools_may_be_async_and_give_awaitables(server: StandIn) -> None:
+    """In this twin; the other refuses what it cannot await."""
+
+    async def one() -> str:
+        """One."""
+        await asyncio.sleep(0)
+        return "one"
+
+    class Two:
+        async def __call__(self) -> str:
+            """Two."""
+            return "two"
+
+    def three() -> Coroutine[Any, Any, str]:
+        """Three."""
+        return one()
+
+    tools: list[Callable[..., Any]] = [one, Two(), three, functools.partial(one)]
+    for tool in (tools[0], tools[1], tools[3]):
+        with pytest.raises(InvalidSetting, match="is async; give it to AsyncConversation"):
+            Conversation(tools=[tool])
+        with pytest.raises(InvalidSetting, match="is async; give it to AsyncConversation"):
+            Conversation().request(tools=[tool])
+    chat = AsyncConversation(client=server.async_client(), tools=tools[:3])
+    server.will_answer(tool_calls=[("one", {}), ("Two", {}), ("three", {})])
+    await chat.say("Count")
+    assert texts(chat)[2:5] == ["one", "two", "one"]
+    server.will_answer(tool_calls=[("one", {})])
+    await chat.say("Count", tools=tools[3:])
+    assert texts(chat)[-2] == "one"
+
+
+# --- streams of one's own, opening, clients ----------------------------------------------------
+
+
+@awaited
+async def test_streams_of_ones_own_may_be_async(server: StandIn) -> None:
+    """The SDK's, a generator of dicts, and one that fails, which changes nothing."""
+    client = server.async_client()
+    chat = AsyncConversation(client=client)
+    await chat.add_user("One")
+    stream = await client.chat.completions.create(**await chat.request(stream=True))
+    turn = await chat.add_completion(stream)
+    assert turn.audio is not None
+    assert turn.text.startswith("You wrote: One")
+
+    async def chunks(error: Exception | None = None) -> AsyncIterator[dict[str, Any]]:
+        yield {"choices": [{"index": 0, "delta": {"content": "by "}}]}
+        await asyncio.sleep(0)
+        yield {"choices": [{"index": 0, "delta": {"content": "hand"}, "finish_reason": "stop"}]}
+        if error:
+            raise error
+
+    assert (await chat.add_completion(chunks())).text == "by hand"
+    before = chat.turns
+    with pytest.raises(LookupError):
+        await chat.add_completion(chunks(LookupError()))
+    with pytest.raises(InvalidCompletion):
+        await chat.add_completion(client)
+    assert chat.turns == before
+
+
+@awaited
+async def test_opening_can_be_awaited_and_entered(
+    server: StandIn, store: FileStore, clock: Clock
+) -> None:
+    """Either way; leaving the block closes it, and a session that cannot be opened tells so."""
+    options: Any = {"store": store, "client": server.async_client(), "clock": clock}
+    async with AsyncConversation.open("s", **options) as chat:
+        await chat.say("One")
+    with pytest.raises(PermissionError, match="closed"):
+        await chat.say("Two")
+    again = await AsyncConversation.open("s", **options)
+    assert again.turns == chat.turns
+    async with again:
+        await again.say("Two")
+    with pytest.raises(LookupError):
+        async with AsyncConversation.open("s", **options) as third:
+            raise LookupError
+    with pytest.raises(PermissionError, match="closed"):
+        await third.say("Three")
+    with pytest.raises(SessionNotFound):
+        await AsyncConversation.open("none", create=False, **options)
+    with pytest.raises(SessionNotFound):
+        async with AsyncConversation.open("none", read_only=True, **options):
+            pytest.fail("it is not there")
+    assert [info.id for info in store.list()] == ["s"]
+
+
+def test_each_event_loop_has_a_default_client_of_its_own(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """From the environment; all of a loop share one, which ends with it."""
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    made: list[openai.AsyncOpenAI] = []
+    init = openai.AsyncOpenAI.__init__
+
+    def noted(self: openai.AsyncOpenAI, *args: Any, **kwargs: Any) -> None:
+        made.append(self)
+        init(self, *args, **kwargs)
+
+    monkeypatch.setattr(openai.AsyncOpenAI, "__init__", noted)
+
+    async def main() -> None:
+        chats = [AsyncConversation(clock=clock) for _ in range(3)]
+        await asyncio.gather(*(chat.say("Hi") for chat in chats))
+        async with chats[0].stream("And?") as events:
+            assert [type(event) async for event in events][-1] is TurnFinished
+        assert not made[-1].is_closed()
+
+    for count in (1, 2, 3):
+        asyncio.run(main())
+        assert [client.is_closed() for client in made] == [True] * count
+
+
+@awaited
+async def test_what_others_answer_is_taken_by_any_object_with_a_create() -> None:
+    """The client need not be the SDK's; what is no stream is told."""
+
+    class Client:
+        def __init__(self) -> None:
+            self.chat = self.completions = self
+
+        async def create(self, *, stream: bool = False, **_: Any) -> Any:
+            return chunks() if stream else answer(content="by hand")
+
+    async def chunks() -> AsyncIterator[Any]:
+        yield {"choices": [{"index": 0, "delta": {"content": "in "}}]}
+        yield {"choices": [{"index": 0, "delta": {"content": "pieces"}, "finish_reason": "stop"}]}
+
+    own: Any = Client()
+    chat = AsyncConversation(client=own)
+    assert (await chat.say("One")).text == "by hand"
+    async with chat.stream("Two") as events:
+        async for _ in events:
+            pass
+    assert texts(chat)[-1] == "in pieces"
+
+
+# --- what only went wrong here ------------------------------------------------------------------
+
+
+def test_a_tool_that_raises_stop_iteration_is_a_fault_like_any_other() -> None:
+    """A future does not take it; the model is told, and the answer comes."""
+
+    def first_match(name: str) -> str:
+        return next(found for found in [""] if found == name)
+
+    async def main() -> None:
+        with StandIn() as server:
+            chat = AsyncConversation(client=server.async_client(), tools=[first_match])
+            server.will_answer(tool_calls=[("first_match", {"name": "a"})])
+            await chat.say("Hi")
+            assert "StopIteration" in chat.turns[2].text
+            assert len(chat.turns) == 4
+
+    asyncio.run(main())
+
+
+def test_a_tool_whose_own_task_was_cancelled_is_a_fault() -> None:
+    """Nobody cancelled the exchange, so it goes on."""
+
+    async def hopeless() -> str:
+        task = asyncio.ensure_future(asyncio.Event().wait())
+        task.cancel()
+        await task
+        return ""
+
+    async def main() -> None:
+        with StandIn() as server:
+            chat = AsyncConversation(client=server.async_client(), tools=[hopeless])
+            server.will_answer(tool_calls=[("hopeless", {})])
+            await chat.say("Hi")
+            assert "the tool was cancelled" in chat.turns[2].text
+
+    asyncio.run(main())

@@ -1,0 +1,1171 @@
+"""What of a long history is sent: ageing, budgets, estimates and their correction."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from openai import OpenAI
+
+from conversation import (
+    AssistantAudio,
+    AssistantTurn,
+    AsyncConversation,
+    AudioInput,
+    Context,
+    Conversation,
+    FileInput,
+    FileStore,
+    Form,
+    ImageInput,
+    RenderedMessage,
+    Rendering,
+    SystemTurn,
+    ToolCall,
+    ToolTurn,
+    UserTurn,
+)
+from conversation._context import Bulk, Limits, Totals, aged, bulk_of
+from conversation._inputs import Part
+from conversation._rendering import NO_RESULT, NO_VOICE, Moment, prepare
+from conversation._sound import duration_of
+from conversation._turns import Turn
+from conversation.errors import ContextTooSmall, InvalidSetting
+from conversation.testing import StandIn, _contract
+from tests.conftest import START, Clock
+from tests.samples import MP3, PNG, SOUND, answer, recorded
+from tests.strategies import histories, user_turns, words
+
+CHATS = "/v1/chat/completions"
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+NO_BOUNDS = 10**12
+
+
+def talking(history: Sequence[Turn], context: Context, **given: Any) -> Conversation:
+    """A conversation with this very history, whatever it is."""
+    chat = Conversation(clock=given.pop("clock", Clock()), context=context, **given)
+    chat._talk.history.fill(history)
+    return chat
+
+
+def said(seconds: float, transcript: str | None = None, rate: int = 8000) -> AudioInput:
+    """Sound of that length."""
+    return AudioInput.from_pcm(b"\1\0" * round(seconds * rate), rate, transcript=transcript)
+
+
+def answered(
+    transcript: str | None = "Yes.", *, seconds: float = 1, left: float = 3000, number: int = 1
+) -> AssistantTurn:
+    """A spoken answer whose id is good for so many seconds more."""
+    data = b"\1\0" * round(seconds * 24_000)
+    audio_id = f"audio_{number:032x}"
+    audio = AssistantAudio(audio_id, START + left, transcript, data, "pcm16")
+    return AssistantTurn(audio=audio)
+
+
+def forms(rendering: Rendering) -> list[Form]:
+    """The form of each message, and of what is left out."""
+    return [item.form for item in rendering.items]
+
+
+def asked(server: StandIn, path: str = CHATS) -> list[Any]:
+    """The requests to one endpoint."""
+    return [request for request in server.requests if request.path == path]
+
+
+# --- an estimate of a rendering, written anew: from the messages, as they go ------------------
+
+
+def tokens_of(text: str) -> int:
+    """Its bytes / 4, whole ones."""
+    return -(-len(text.encode()) // 4)
+
+
+def cost_of(item: RenderedMessage) -> tuple[int, int]:
+    """Tokens and bytes of base64 of one message, told from the message itself."""
+    if item.message is None or item.form is Form.PLACEHOLDER:
+        return 0, 0
+    message, tokens, upload = item.message, 0, 0
+    for call in message.get("tool_calls", ()):
+        body = call.get("function") or call["custom"]
+        tokens += tokens_of(body["name"]) + tokens_of(body.get("arguments", body.get("input")))
+    if item.form is Form.VOICE:
+        assert isinstance(item.turn, AssistantTurn)
+        assert item.turn.audio
+        seconds = item.turn.audio.duration
+        spoken = (item.turn.audio.transcript or "").split()
+        return (
+            tokens
+            + tokens_of(item.turn.text)
+            + (8 * len(spoken) if seconds is None else int(20 * seconds)),
+            0,
+        )
+    if item.form is Form.TOOL_CALLS:
+        assert item.turn  # a refusal counts, although it does not go along
+        return tokens + tokens_of(item.turn.text), 0
+    content = message.get("content") or ""
+    parts: list[dict[str, Any]] = (
+        [{"type": "text", "text": content}] if isinstance(content, str) else content
+    )
+    for part in parts:
+        inner: Any = part.get(part["type"])
+        match part["type"]:
+            case "text":
+                tokens += tokens_of(inner)
+            case "input_audio":
+                data = base64.b64decode(inner["data"])
+                tokens += int(10 * (duration_of(data, inner["format"]) or 0))
+                upload += len(inner["data"])
+            case kind:
+                url = inner["url"] if kind == "image_url" else inner.get("file_data", "")
+                tokens += 1000
+                upload += len(url.partition(",")[2] if url.startswith("data:") else url)
+    return tokens, upload
+
+
+def total(items: Sequence[RenderedMessage]) -> tuple[int, int]:
+    """Of all of them."""
+    costs = [cost_of(item) for item in items]
+    return sum(tokens for tokens, _ in costs), sum(upload for _, upload in costs)
+
+
+def is_always_sent(item: RenderedMessage) -> bool:
+    """Whether it is of the system."""
+    return isinstance(item.turn, SystemTurn) or item.why == "instructions"
+
+
+def from_cut(items: Sequence[RenderedMessage], cut: int) -> list[RenderedMessage]:
+    """What is sent if everything before that place is left out that can be."""
+    return [item for i, item in enumerate(items) if i >= cut or is_always_sent(item)]
+
+
+# --- what holds for every history and every budget --------------------------------------------
+
+ages = st.none() | st.integers(0, 3)
+contexts = st.builds(
+    Context,
+    max_prompt_tokens=st.none() | st.integers(0, 120) | st.integers(0, 5000),
+    max_upload_bytes=st.integers(0, 60_000) | st.just(NO_BOUNDS),
+    user_audio_turns=ages,
+    assistant_audio_turns=ages,
+)
+nows = st.floats(START - 9000, START + 9000)
+
+
+def unbounded(context: Context) -> Context:
+    """The same ageing, and nothing is left out."""
+    return Context(NO_BOUNDS, NO_BOUNDS, context.user_audio_turns, context.assistant_audio_turns)
+
+
+def beginnings(items: Sequence[RenderedMessage]) -> list[int]:
+    """Where exchanges begin."""
+    return [0, *(i for i, item in enumerate(items) if i and isinstance(item.turn, UserTurn))]
+
+
+def check_the_longest_end_is_sent(history: Sequence[Turn], context: Context, **given: Any) -> None:
+    """Of a history that ends with a user turn."""
+    whole = talking(history, unbounded(context), **given).render().items
+    begins = beginnings(whole)
+    limit = context.limit_for("gpt-audio-1.5")
+    assert limit is not None
+
+    def fits(cut: int) -> bool:
+        tokens, upload = total(from_cut(whole, cut))
+        return tokens <= limit and upload <= context.max_upload_bytes
+
+    chat = talking(history, context, **given)
+    if not fits(begins[-1]):
+        with pytest.raises(ContextTooSmall) as failure:
+            chat.request()
+        error = failure.value
+        assert (error.tokens, error.upload_bytes) == total(from_cut(whole, begins[-1]))
+        assert error.max_prompt_tokens == limit
+        assert error.max_upload_bytes == context.max_upload_bytes
+        return
+    cut = next(cut for cut in begins if fits(cut))
+    expected = [item.message for item in from_cut(whole, cut) if item.message is not None]
+    request = chat.request()
+    assert request["messages"] == expected
+    assert chat.messages() == chat.render().messages == expected
+    _contract.check(request, lambda _: True)
+
+    items = [item for item in chat.render().items if item.turn]
+    for item, unbound in zip(items, (i for i in whole if i.turn), strict=True):
+        assert item.turn is unbound.turn
+        if item.message is None and unbound.message is not None:
+            assert item.why == "left out, over budget"
+            assert not is_always_sent(item)
+    assert any(item.turn is history[-1] and item.message for item in items)
+    assert chat.turns == tuple(history)
+
+
+@given(histories, user_turns, st.none() | words, nows, contexts)
+def test_what_is_sent_is_the_longest_end_of_the_history_that_fits(
+    history: list[Turn], last: Turn, instructions: str | None, now: float, context: Context
+) -> None:
+    """And the API accepts it; or, if the newest exchange does not fit, it is too small."""
+    check_the_longest_end_is_sent(
+        [*history, last], context, clock=Clock(now), instructions=instructions
+    )
+
+
+@given(histories, user_turns, st.none() | words, nows, ages, ages, st.data())
+def test_what_is_sent_fits_to_the_token_and_to_the_byte(
+    history: list[Turn],
+    last: Turn,
+    instructions: str | None,
+    now: float,
+    heard: int | None,
+    said: int | None,
+    data: st.DataObject,
+) -> None:
+    """Budgets that are just enough for an end of the history, or just not."""
+    ageing = Context(NO_BOUNDS, NO_BOUNDS, heard, said)
+    given: dict[str, Any] = {"clock": Clock(now), "instructions": instructions}
+    whole = talking([*history, last], ageing, **given).render().items
+    cut = data.draw(st.sampled_from(beginnings(whole)))
+    tokens, upload = total(from_cut(whole, cut))
+    exact = data.draw(
+        st.sampled_from([(tokens, NO_BOUNDS), (tokens - 1, NO_BOUNDS), (NO_BOUNDS, upload - 1)])
+    )
+    bounds = Context(max(0, exact[0]), max(0, exact[1]), heard, said)
+    check_the_longest_end_is_sent([*history, last], bounds, **given)
+
+
+@given(histories, nows, contexts)
+def test_what_is_counted_in_passing_is_never_too_little(
+    history: list[Turn], now: float, context: Context
+) -> None:
+    """Counting anew is spared only where there is room for sure."""
+    at, totals = Moment(now, 30.0), Totals()
+    items = [prepare(turn) for turn in history]
+    for item in items:
+        totals.add(item)
+    most, exact = totals.bulk(at), bulk_of(aged(items, context), at)
+    assert most.tokens >= exact.tokens
+    assert most.upload >= exact.upload
+    if not any(item.words for item in items):
+        assert most == bulk_of(items, at)
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[tuple[StandIn, Clock, OpenAI]]:
+    """A stand-in for many examples."""
+    clock = Clock()
+    with StandIn(clock=clock) as server:
+        yield server, clock, server.client()
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(histories, user_turns, contexts)
+def test_over_http_a_question_is_answered_or_nothing_is_sent(
+    lasting: tuple[StandIn, Clock, OpenAI], history: list[Turn], last: UserTurn, context: Context
+) -> None:
+    """Whatever the history; what is too large is taken back."""
+    server, clock, client = lasting
+    chat = talking(history, context, clock=clock, client=client)
+    before, requests = chat.turns, len(server.requests)
+    if not any(part.strip() if isinstance(part, str) else part for part in last.content):
+        return
+    try:
+        turn = chat.say(*last.content)
+    except ContextTooSmall:
+        assert len(server.requests) == requests
+        assert chat.turns == before
+    else:
+        assert chat.turns[:-2] == before or len(chat.turns) == len(before) + 2
+        assert chat.turns[-1] is turn
+        # Ids that the stand-in never issued are healed on the way.
+        assert 1 <= len(server.requests) - requests <= 3
+
+
+# --- settings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "field", ["max_prompt_tokens", "max_upload_bytes", "user_audio_turns", "assistant_audio_turns"]
+)
+@pytest.mark.parametrize("value", [-1, 1.5, "5", True, [], float("inf")])
+def test_a_bound_that_is_no_number_is_refused(field: str, value: Any) -> None:
+    """By name."""
+    with pytest.raises(InvalidSetting, match=field):
+        Context(**{field: value})
+
+
+def test_the_upload_is_always_bounded() -> None:
+    """The API takes no more than some 20 MB."""
+    with pytest.raises(InvalidSetting, match="max_upload_bytes"):
+        Context(max_upload_bytes=None)  # type: ignore[arg-type]
+    assert Context().max_upload_bytes == 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("model", "own", "limit"),
+    [
+        ("gpt-audio-1.5", None, 111_616),
+        ("gpt-audio", None, 111_616),
+        ("gpt-audio-mini-2025-12-15", None, 111_616),
+        ("gpt-4o-audio-preview-2025-06-03", None, 111_616),
+        ("gpt-4o-mini-audio-preview", None, 111_616),
+        ("qwen3-omni", None, None),
+        ("gpt-4o", None, None),
+        ("gpt-audio-1.5", 50, 50),
+        ("gpt-audio-1.5", 0, 0),
+        ("qwen3-omni", 32_000, 32_000),
+    ],
+)
+def test_the_window_is_known_or_given(model: str, own: int | None, limit: int | None) -> None:
+    """128,000 tokens less the largest answer for OpenAI's audio models; else what the user says."""
+    assert Context(max_prompt_tokens=own).limit_for(model) == limit
+
+
+def test_the_window_is_that_of_the_model_that_is_asked(clock: Clock) -> None:
+    """A model given for one request has its own; without a window all is sent."""
+    chat = Conversation(model="qwen3-omni", clock=clock)
+    for _ in range(3):
+        chat.add_user("x" * 200_000)
+    assert len(chat.messages()) == 3
+    assert len(chat.request(model="gpt-audio-1.5")["messages"]) == 2
+    assert len(chat.request()["messages"]) == 3
+
+
+def test_without_a_context_a_short_history_goes_whole(chat: Conversation) -> None:
+    """Nothing ages by itself."""
+    for number in range(30):
+        chat.add_user(said(0.1, "Woof."))
+        chat.add(answered(number=number))
+    assert forms(chat.render()) == [Form.PLAIN, Form.VOICE] * 30
+
+
+# --- ageing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 5])
+def test_old_user_sound_goes_as_its_words(clock: Clock, kept: int) -> None:
+    """Older than the last so many; what stands beside it in the turn goes along."""
+    chat = Conversation(clock=clock, context=Context(user_audio_turns=kept))
+    for number in range(3):
+        chat.add_user(ImageInput(PNG), said(0.1, f"Sound {number}."))
+        chat.add_user("Written.")
+    spoken_to = [item for item in chat.render().items if item.turn in chat.turns[::2]]
+    old = max(0, 3 - kept)
+    assert [item.form for item in spoken_to] == [Form.WORDS] * old + [Form.PLAIN] * (3 - old)
+    for number, item in enumerate(spoken_to):
+        assert item.message
+        picture, sound = item.message["content"]
+        assert picture["type"] == "image_url"
+        if number < old:
+            assert sound == {"type": "text", "text": f"Sound {number}."}
+            assert item.why == "words, its sound has grown old"
+        else:
+            assert sound["type"] == "input_audio"
+
+
+def test_sound_alone_goes_as_a_text(clock: Clock) -> None:
+    """And a name that the turn carries goes along."""
+    chat = Conversation.from_messages(
+        [
+            {
+                "role": "user",
+                "name": "Ann",
+                "content": [
+                    {
+                        "type": "input_audio",
+                        "input_audio": {"data": base64.b64encode(SOUND).decode(), "format": "wav"},
+                    }
+                ],
+            }
+        ],
+        clock=clock,
+        context=Context(user_audio_turns=0),
+    )
+    chat.set_transcript(chat.turns[0], "Good dog!")
+    assert chat.messages() == [{"role": "user", "content": "Good dog!", "name": "Ann"}]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 5])
+def test_old_answers_go_as_their_transcripts(clock: Clock, kept: int) -> None:
+    """Although their ids are still good."""
+    chat = Conversation(clock=clock, context=Context(assistant_audio_turns=kept))
+    for number in range(3):
+        chat.add_user("Question")
+        chat.add(answered(f"Answer {number}.", number=number))
+    chat.add_assistant("Written answers are not counted.")
+    items = [item for item in chat.render().items if item.role == "assistant"][:3]
+    old = max(0, 3 - kept)
+    assert [item.form for item in items] == [Form.TRANSCRIPT] * old + [Form.VOICE] * (3 - old)
+    assert {item.why for item in items[:old]} <= {"transcript, its sound has grown old"}
+
+
+def test_an_old_answer_without_words_stays_a_voice_while_it_may(clock: Clock) -> None:
+    """There is nothing to put in its place."""
+    chat = Conversation(clock=clock, context=Context(assistant_audio_turns=0))
+    chat.add(answered(None))
+    call = ToolCall("a", "look_up", "{}")
+    audio = answered(None, number=2).audio
+    chat.add(AssistantTurn(audio=audio, tool_calls=(call,)))
+    assert forms(chat.render()) == [Form.VOICE, Form.VOICE, Form.NO_RESULT]
+    clock.now += 3600
+    assert forms(chat.render()) == [Form.PLACEHOLDER, Form.TOOL_CALLS, Form.NO_RESULT]
+
+
+def test_old_sound_without_words_stays_sound_until_the_budget_forces_it_out(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With one warning for the conversation."""
+    chat = Conversation(clock=clock, context=Context(user_audio_turns=1, max_prompt_tokens=220))
+    for _ in range(2):
+        chat.add_user(said(10))
+    for _ in range(3):
+        chat.messages()
+    assert forms(chat.render()) == [Form.PLAIN] * 2
+    [warning] = [record.getMessage() for record in caplog.records]
+    assert "transcribe=True" in warning
+    chat.add_user(said(10, "Known."))
+    assert forms(chat.render()) == [Form.LEFT_OUT, Form.PLAIN, Form.PLAIN]
+    assert len(caplog.records) == 1
+
+
+def test_half_the_words_of_a_turn_are_not_its_words(clock: Clock) -> None:
+    """A turn with two sounds, one of them unknown, stays sound."""
+    chat = Conversation(clock=clock, context=Context(user_audio_turns=0))
+    chat.add_user(said(0.1, "Known."), said(0.1))
+    chat.add_user(said(0.1, ""))
+    assert forms(chat.render()) == [Form.PLAIN] * 2
+    chat.add_user(said(0.1, "Known."), said(0.1, "too"))
+    assert chat.messages()[2]["content"] == [
+        {"type": "text", "text": "Known."},
+        {"type": "text", "text": "too"},
+    ]
+
+
+def test_ageing_makes_room() -> None:
+    """What goes as words costs what words cost."""
+    history: list[Turn] = []
+    for number in range(5):
+        history += [UserTurn((said(60, "Woof."),)), answered(seconds=30, number=number)]
+    loud = talking(history, Context(max_prompt_tokens=1300))
+    assert len(loud.messages()) == 2
+    quiet = Context(max_prompt_tokens=1300, user_audio_turns=1, assistant_audio_turns=1)
+    assert len(talking(history, quiet).messages()) == 10
+
+
+def test_words_may_cost_more_than_their_sound(clock: Clock) -> None:
+    """That old sound goes as words does not get it past the bounds."""
+    context = Context(user_audio_turns=0, max_prompt_tokens=20)
+    chat = Conversation(clock=clock, context=context)
+    for _ in range(5):
+        chat.add_user(said(0.1, "w" * 40))
+    assert len(chat.messages()) == 2
+
+
+# --- the budget --------------------------------------------------------------------------------
+
+
+def test_the_oldest_exchanges_are_left_out_and_say_so(clock: Clock) -> None:
+    """The system's words and the instructions never are."""
+    context = Context(max_prompt_tokens=29)
+    chat = Conversation(clock=clock, context=context, instructions="Be brief.")
+    chat.add_system("Be kind.")
+    for number in range(3):
+        chat.add_user(f"Question {number} " + "x" * 29)
+        chat.add_assistant("Yes.")
+        chat.add_system(f"S{number}")
+    rendering = chat.render()
+    assert [(item.role, item.why) for item in rendering.items] == [
+        ("system", "instructions"),
+        ("system", "as it is"),
+        ("user", "left out, over budget"),
+        ("assistant", "left out, over budget"),
+        ("system", "as it is"),
+        ("user", "left out, over budget"),
+        ("assistant", "left out, over budget"),
+        ("system", "as it is"),
+        ("user", "as it is"),
+        ("assistant", "text"),
+        ("system", "as it is"),
+    ]
+    texts = [message["content"] for message in rendering.messages]
+    assert texts[:4] == ["Be brief.", "Be kind.", "S0", "S1"]
+    assert texts == [message["content"] for message in chat.messages()]
+    assert texts[-1] == "S2"
+
+
+def test_what_is_left_out_is_saved_and_comes_back(store: FileStore, clock: Clock) -> None:
+    """The bounds are of requests, not of the history."""
+    small = Context(max_prompt_tokens=5)
+    with Conversation.open("s", store=store, clock=clock, context=small) as chat:
+        for number in range(4):
+            chat.add_user(f"Question number {number}")
+        assert len(chat.messages()) == 1
+        assert len(chat.turns) == 4
+    with Conversation.open("s", store=store, clock=clock) as chat:
+        assert len(chat.messages()) == 4
+
+
+@pytest.mark.parametrize(("less", "sent"), [(0, 3), (1, 2)])
+def test_tokens_are_bounded_to_the_one(clock: Clock, less: int, sent: int) -> None:
+    """What is just enough is enough."""
+    context = Context(max_prompt_tokens=30 - less)
+    chat = Conversation(clock=clock, context=context)
+    for _ in range(3):
+        chat.add_user("x" * 40)
+    assert len(chat.messages()) == sent
+
+
+@pytest.mark.parametrize("extra", ["instructions", "a system turn", "a missing result"])
+@pytest.mark.parametrize(("less", "sent"), [(0, 2), (1, 1)])
+def test_everything_that_is_sent_counts_once(extra: str, less: int, sent: int) -> None:
+    """What goes besides the questions takes room from them."""
+    call = AssistantTurn(tool_calls=(ToolCall("a", "abcd", "abcd"),))
+    history: list[Turn] = [UserTurn("x" * 40), UserTurn("x" * 40)]
+    others: dict[str, list[Turn]] = {
+        "a system turn": [SystemTurn("x" * 40)],
+        "a missing result": [call],
+    }
+    history += others.get(extra, [])
+    besides = 2 + tokens_of(NO_RESULT) if extra == "a missing result" else 10
+    chat = talking(
+        history,
+        Context(max_prompt_tokens=20 + besides - less),
+        instructions="x" * 40 if extra == "instructions" else None,
+    )
+    assert [message["role"] for message in chat.messages()].count("user") == sent
+
+
+@pytest.mark.parametrize("kind", ["sound", "picture", "file"])
+@pytest.mark.parametrize(("less", "sent"), [(0, 3), (1, 2)])
+def test_uploads_are_bounded_to_the_byte(
+    store: FileStore, clock: Clock, kind: str, less: int, sent: int
+) -> None:
+    """As base64, whether the bytes are in memory or on the disk."""
+    picture = PNG + bytes(984)
+    kinds: dict[str, tuple[Part, bytes]] = {
+        "sound": (AudioInput(MP3), MP3),
+        "picture": (ImageInput(picture), picture),
+        "file": (FileInput(bytes(1000), "a.pdf"), bytes(1000)),
+    }
+    part, data = kinds[kind]
+    most = 3 * len(base64.b64encode(data)) - less
+    context = Context(max_upload_bytes=most)
+    saved = Conversation.open("s", store=store, clock=clock, context=context)
+    for chat in (Conversation(clock=clock, context=context), saved):
+        for _ in range(3):
+            chat.add_user(part)
+        assert len(chat.messages()) == sent
+        assert sum(map(len, _base64_in(chat.messages()))) <= most
+    saved.close()
+
+
+def _base64_in(messages: list[dict[str, Any]]) -> Iterator[str]:
+    for message in messages:
+        for part in message["content"]:
+            body = part[part["type"]]
+            text = body.get("data") or body.get("url") or body.get("file_data")
+            yield text.rpartition(",")[2]
+
+
+def test_what_the_model_said_takes_no_upload(clock: Clock) -> None:
+    """It goes by its id, however long it is."""
+    chat = Conversation(clock=clock, context=Context(max_upload_bytes=0))
+    chat.add_user("Question")
+    chat.add(answered(seconds=60))
+    chat.add_user("Question")
+    assert forms(chat.render()) == [Form.PLAIN, Form.VOICE, Form.PLAIN]
+
+
+def test_a_voice_that_ends_makes_room(clock: Clock) -> None:
+    """Its transcript costs less; what was left out is sent again."""
+    context = Context(max_prompt_tokens=150)
+    history: list[Turn] = []
+    for number in range(4):
+        history += [UserTurn("Question"), answered(seconds=5, number=number)]
+    chat = talking([*history, UserTurn("Question")], context, clock=clock)
+    assert len(chat.messages()) == 3
+    clock.now += 3600
+    assert len(chat.messages()) == 9
+
+
+def test_a_greeting_goes_before_the_first_question_does(clock: Clock) -> None:
+    """What stands before all questions is the oldest exchange."""
+    chat = Conversation(clock=clock, context=Context(max_prompt_tokens=8))
+    chat.add_assistant("x" * 20)
+    chat.add_user("x" * 16)
+    assert forms(chat.render()) == [Form.LEFT_OUT, Form.PLAIN]
+    chat.add_assistant("x" * 16)
+    assert len(chat.messages()) == 2
+
+
+def test_without_a_question_everything_is_the_newest_exchange(clock: Clock) -> None:
+    """Then nothing can be left out."""
+    chat = Conversation(clock=clock, context=Context(max_prompt_tokens=8))
+    for _ in range(2):
+        chat.add_assistant("x" * 16)
+    assert len(chat.messages()) == 2
+    chat.add_assistant("x")
+    with pytest.raises(ContextTooSmall):
+        chat.messages()
+
+
+def test_no_tool_exchange_is_cut_in_two() -> None:
+    """An answer that came after the next question goes and stays with its call."""
+    call = AssistantTurn(tool_calls=(ToolCall("a", "look_up", "{}"), ToolCall("b", "wait", "{}")))
+    history: list[Turn] = [UserTurn("x" * 40), call, UserTurn("x" * 40), ToolTurn("b", "late")]
+    bodies = {}
+    for most in (10, 30, 50):
+        chat = talking([*history, UserTurn("x" * 36)], Context(max_prompt_tokens=most))
+        bodies[most] = chat.request()
+        _contract.check(bodies[most], lambda _: True)
+    roles = {most: [m["role"] for m in body["messages"]] for most, body in bodies.items()}
+    assert roles == {
+        10: ["user"],
+        30: ["user", "user"],
+        50: ["user", "assistant", "tool", "tool", "user", "user"],
+    }
+    results = [m["content"] for m in bodies[50]["messages"] if m["role"] == "tool"]
+    assert results == [NO_RESULT, "late"]
+
+
+def test_an_answer_without_a_call_is_left_out_with_its_reason() -> None:
+    """Not because of the budget."""
+    history: list[Turn] = [UserTurn("Question"), ToolTurn("a", "stray"), UserTurn("Question")]
+    [_, stray, _] = talking(history, Context()).render().items
+    assert (stray.message, stray.why) == (None, "left out, it answers no open call")
+    [_, stray, _] = talking(history, Context(max_prompt_tokens=2)).render().items
+    assert stray.why == "left out, over budget"
+
+
+# --- too small ---------------------------------------------------------------------------------
+
+
+ASKS: dict[str, Callable[..., object]] = {
+    "say": lambda chat, content: chat.say(*content),
+    "stream": lambda chat, content: chat.stream(*content).__enter__(),
+}
+
+
+@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize(
+    ("context", "content", "numbers"),
+    [
+        (Context(max_prompt_tokens=20), ("x" * 80,), (23, 20, 0, 20_000_000)),
+        (Context(max_upload_bytes=5000), (AudioInput(SOUND),), (4, 111_616, 6460, 5000)),
+    ],
+    ids=["tokens", "bytes"],
+)
+def test_too_small_for_the_newest_exchange_says_the_numbers_and_sends_nothing(
+    server: StandIn,
+    client: OpenAI,
+    clock: Clock,
+    store: FileStore,
+    context: Context,
+    content: tuple[Any, ...],
+    numbers: tuple[int, ...],
+    ask: str,
+) -> None:
+    """The user turn is taken back, on the disk too, and the chat goes on."""
+
+    def opened(**given: Any) -> Conversation:
+        return Conversation.open("s", store=store, client=client, clock=clock, **given)
+
+    with opened(context=context, instructions="Be brief.") as chat:
+        chat.say("First")
+        before, requests = chat.turns, len(server.requests)
+        chat._talk.sending._scale = 1.0
+        with pytest.raises(ContextTooSmall) as failure:
+            ASKS[ask](chat, content)
+        error = failure.value
+        assert (
+            error.tokens,
+            error.max_prompt_tokens,
+            error.upload_bytes,
+            error.max_upload_bytes,
+        ) == numbers
+        assert all(str(number) in str(error) for number in numbers)
+        assert "the user turn was taken back" in error.__notes__[-1]
+        assert (len(server.requests), chat.turns) == (requests, before)
+        chat.say("Second")
+    with opened() as chat:
+        assert [turn.text for turn in chat.turns[::2]] == ["First", "Second"]
+    assert not list((store.root / "s.audio").glob("*-*.wav"))[2:]
+
+
+def test_too_small_is_the_same_in_the_twin(server: StandIn, clock: Clock) -> None:
+    """Raised by `say`, by `stream`, and by what renders."""
+
+    async def talk() -> None:
+        context = Context(max_prompt_tokens=3)
+        chat = AsyncConversation(client=server.async_client(), clock=clock, context=context)
+        with pytest.raises(ContextTooSmall):
+            await chat.say("x" * 80)
+        with pytest.raises(ContextTooSmall):
+            async with chat.stream("x" * 80):
+                pass
+        assert (chat.turns, server.requests) == ((), [])
+        await chat.add_user("x" * 80)
+        for render in (chat.request, chat.messages, chat.render, chat.reply):
+            with pytest.raises(ContextTooSmall):
+                await render()
+        assert len(chat.turns) == 1
+        assert server.requests == []
+
+    asyncio.run(talk())
+
+
+def test_reply_leaves_what_is_too_large_where_it_is(server: StandIn, client: OpenAI) -> None:
+    """It was not `reply` that added it; `undo` takes it back, or larger bounds let it through."""
+    chat = Conversation(client=client, context=Context(max_prompt_tokens=10))
+    turn = chat.add_user("x" * 80)
+    with pytest.raises(ContextTooSmall):
+        chat.reply()
+    assert (chat.turns, server.requests) == ((turn,), [])
+    chat._talk.sending.context = Context(max_prompt_tokens=20)
+    chat.reply()
+    assert len(chat.turns) == 2
+
+
+def test_a_tool_result_that_is_too_large_does_not_brick_the_chat(
+    server: StandIn, client: OpenAI
+) -> None:
+    """It is part of the newest exchange; the next question leaves it behind."""
+
+    def look_up() -> str:
+        """Look it up."""
+        return "x" * 4000
+
+    context = Context(max_prompt_tokens=500)
+    chat = Conversation(client=client, tools=[look_up], context=context)
+    server.will_answer(tool_calls=[("look_up", {})])
+    with pytest.raises(ContextTooSmall) as failure:
+        chat.say("Look it up")
+    assert failure.value.tokens > 1000
+    assert [turn.role for turn in chat.turns] == ["user", "assistant", "tool"]
+    assert chat.say("Never mind").text
+    assert [message["role"] for message in asked(server)[-1]["messages"]] == ["user"]
+
+
+def test_a_question_that_got_its_words_is_taken_back_too(
+    server: StandIn, client: OpenAI, clock: Clock, store: FileStore
+) -> None:
+    """So that one clip that is refused never bricks a chat."""
+    context = Context(user_audio_turns=0, max_prompt_tokens=10)
+    with Conversation.open(
+        "s", store=store, client=client, clock=clock, context=context, transcribe=True
+    ) as chat:
+        server.will_transcribe("w" * 100)
+        with pytest.raises(ContextTooSmall) as failure:
+            chat.say(AudioInput(SOUND))
+        assert "the user turn was taken back" in failure.value.__notes__[-1]
+        assert chat.turns == ()
+    assert not list((store.root / "s.audio").glob("*.wav"))
+
+
+# --- the estimate ------------------------------------------------------------------------------
+
+RECORDED_SOUNDS = [(6.96, 69), (4.488, 44)]
+"""Seconds of user sound and the audio tokens that OpenAI counted (contract §4, PYD)."""
+
+
+@pytest.mark.parametrize(("seconds", "counted"), RECORDED_SOUNDS)
+def test_user_sound_is_counted_as_openai_counts_it(seconds: float, counted: int) -> None:
+    """Within a tenth; in fact the same."""
+    estimate = prepare(UserTurn((said(seconds, rate=24_000),))).tokens
+    assert estimate == pytest.approx(counted, rel=0.1)
+    assert estimate == counted
+
+
+def test_a_spoken_answer_is_counted_as_openai_counted_it() -> None:
+    """148 tokens were billed for 355,200 bytes of pcm16, and as many when it is sent again."""
+    audio = AssistantAudio("audio_" + "6" * 32, START, None, bytes(355_200), "pcm16")
+    assert prepare(AssistantTurn(audio=audio)).voice_tokens == 148
+
+
+def test_a_recorded_answer_is_within_a_tenth_of_its_bill(clock: Clock) -> None:
+    """159 audio tokens are 7.95 s: with the words in it, its part of the next request."""
+    completion = recorded()
+    audio = completion["choices"][0]["message"]["audio"]
+    audio["data"] = base64.b64encode(bytes(7950 * 48)).decode()
+    chat = Conversation(clock=clock, audio_format="pcm16")
+    turn = chat.add_completion(completion)
+    assert turn.usage
+    assert turn.audio
+    estimate = prepare(turn).voice_tokens
+    assert estimate - tokens_of(turn.text) == pytest.approx(
+        turn.usage.completion_audio_tokens, rel=0.1
+    )
+
+
+def test_the_stand_ins_bill_for_sound_is_estimated_within_a_tenth(chat: Conversation) -> None:
+    """Its answers by voice, and what the user said, over some exchanges."""
+    for number in range(6):
+        chat.say(said(3 + number))
+    items, at = chat._talk.asking.items, chat._talk.asking.at
+    usage = chat.turns[-1].usage  # type: ignore[union-attr]
+    assert usage
+    assert bulk_of(items, at).tokens == pytest.approx(usage.prompt_tokens, rel=0.1)
+
+
+def test_base64_is_never_counted_as_tokens() -> None:
+    """The same length at another rate costs the same; a picture costs what it costs."""
+    low, high = (prepare(UserTurn((said(5, rate=rate),))) for rate in (8000, 48_000))
+    assert low.tokens == high.tokens == 50
+    assert low.upload < high.upload / 5
+    small, large = (prepare(UserTurn((ImageInput(PNG + bytes(n)),))) for n in (0, 10**6))
+    assert small.tokens == large.tokens
+
+
+@pytest.mark.parametrize(
+    ("turn", "tokens"),
+    [
+        (UserTurn(""), 0),
+        (UserTurn("abcde"), 2),
+        (UserTurn("犬が好き"), 3),
+        (SystemTurn("abcd"), 1),
+        (ToolTurn("a", "abcd"), 1),
+        (AssistantTurn(content="abcd"), 1),
+        (AssistantTurn(refusal="abcd"), 1),
+        (AssistantTurn(tool_calls=(ToolCall("a", "abcd", "abcdefgh"),)), 3),
+    ],
+)
+def test_text_is_counted_by_its_bytes(turn: Turn, tokens: int) -> None:
+    """A quarter of them, whole ones."""
+    item = prepare(turn)
+    assert (item.tokens, item.upload) == (tokens, 0)
+
+
+def test_an_answer_of_unknown_length_is_guessed_by_its_words() -> None:
+    """Only its id came: 8 tokens a word, and the words."""
+    audio = AssistantAudio("audio_" + "6" * 32, START, "one two three four")
+    item = prepare(AssistantTurn(audio=audio))
+    assert (item.tokens, item.voice_tokens) == (5, 37)
+
+
+def test_what_can_never_be_a_voice_is_not_counted_as_one() -> None:
+    """Its transcript is what it will cost."""
+    item = prepare(AssistantTurn(audio=AssistantAudio("audio_x", None, "abcd", SOUND)))
+    assert (item.voice_end, item.tokens, item.voice_tokens) == (NO_VOICE, 1, 1)
+
+
+def test_descriptions_of_tools_are_counted(client: OpenAI, clock: Clock) -> None:
+    """They are sent with each request; those that are given for one request with it."""
+    tool = {"type": "function", "function": {"name": "look_up", "description": "x" * 4000}}
+    chat = Conversation(client=client, clock=clock, context=Context(max_prompt_tokens=1000))
+    chat.add_user("Question")
+    assert len(chat.request()["messages"]) == 1
+    with pytest.raises(ContextTooSmall) as failure:
+        chat.request(tools=[tool])
+    assert 1000 < failure.value.tokens < 1100
+    assert len(chat.request()["messages"]) == 1
+
+
+# --- its correction ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scale", "measured", "tokens", "fixed", "corrected"),
+    [
+        (1.0, 100, 50, 0, 50),
+        (2.0, 100, 100, 0, 200),
+        (2.0, 100, 50, 0, 100),
+        (2.0, 100, 300, 0, 400),
+        (2.0, 100, 90, 10, 200),
+        (0.5, 100, 300, 0, 250),
+        (0.5, 100, 60, 0, 30),
+    ],
+)
+def test_an_estimate_is_corrected_as_far_as_something_was_measured(
+    scale: float, measured: int, tokens: int, fixed: int, corrected: float
+) -> None:
+    """Beyond it, the same number of tokens more or less."""
+    limits = Limits(int(corrected), 0, fixed, scale, measured)
+    assert limits.corrected(tokens) == corrected
+    assert limits.hold(Bulk(tokens))
+    assert not limits.hold(Bulk(tokens + 2))
+    assert not limits.hold(Bulk(tokens, 1))
+
+
+@pytest.mark.parametrize(("factor", "sent"), [(1, 12), (2, 6), (4, 3), (100, 3), (0.5, 18)])
+def test_the_last_bill_corrects_the_estimate(clock: Clock, factor: float, sent: int) -> None:
+    """Up to four times as much, down to half; beyond what was measured, a token is one."""
+    chat = Conversation(clock=clock, context=Context(max_prompt_tokens=120))
+    for _ in range(12):
+        chat.add_user("x" * 40)
+    assert len(chat.request()["messages"]) == 12
+    usage = {"prompt_tokens": round(120 * factor), "completion_tokens": 1}
+    chat.add_completion({**answer(content="."), "usage": usage})
+    chat.undo(answer_only=True)
+    for _ in range(8):
+        chat.add_user("x" * 40)
+    assert len(chat.messages()) == sent
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0}, {"prompt_tokens": "many"}])
+def test_an_answer_without_a_bill_corrects_nothing(clock: Clock, usage: Any) -> None:
+    """Other servers give none."""
+    chat = Conversation(clock=clock, context=Context(max_prompt_tokens=120))
+    for _ in range(12):
+        chat.add_user("x" * 40)
+    chat.request()
+    chat.add_completion({**answer(content="."), "usage": usage})
+    chat.undo(answer_only=True)
+    assert len(chat.messages()) == 12
+
+
+def test_a_bill_for_another_request_corrects_nothing(clock: Clock) -> None:
+    """An answer that was not asked for through `request` says nothing of our estimates."""
+    chat = Conversation(clock=clock, context=Context(max_prompt_tokens=120))
+    for _ in range(12):
+        chat.add_user("x" * 40)
+    chat.add_completion({**answer(content="."), "usage": {"prompt_tokens": 5000}})
+    chat.undo(answer_only=True)
+    assert len(chat.messages()) == 12
+    chat.request()
+    chat.add_completion({**answer(content="."), "usage": {"prompt_tokens": 240}})
+    chat.add_completion({**answer(content="."), "usage": {"prompt_tokens": 1}})
+    chat.undo(answer_only=True)
+    assert len(chat.messages()) == 6
+
+
+def test_a_short_question_does_not_make_a_long_one_too_large(
+    server: StandIn, client: OpenAI
+) -> None:
+    """What every request has besides weighs much in a short one, and little in a long one."""
+    chat = Conversation(client=client, context=Context(max_prompt_tokens=2000))
+    first = chat.say("Hi")
+    assert first.usage
+    assert first.usage.prompt_tokens >= 4 * tokens_of("Hi")
+    assert chat.say("word " * 1200).text
+    assert len(asked(server)) == 2
+
+
+def test_the_correction_keeps_a_chat_within_its_window(client: OpenAI) -> None:
+    """A server that counts twice as much is believed from the second request on."""
+    chat = Conversation(client=client, context=Context(max_prompt_tokens=400))
+    for _ in range(20):
+        chat.say("x " * 20)
+        usage = chat.turns[-1].usage  # type: ignore[union-attr]
+        assert usage
+        assert usage.prompt_tokens <= 400 * 1.1
+
+
+# --- words on demand ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    """A store of the test's own."""
+    return FileStore(tmp_path / "sessions", fsync=False)
+
+
+@pytest.fixture
+def opened(store: FileStore, client: OpenAI, clock: Clock) -> Iterator[Callable[..., Conversation]]:
+    """Opens a session that keeps the last sound and transcribes those before."""
+    chats = []
+
+    def talk(**given: Any) -> Conversation:
+        given = {"transcribe": True, "context": Context(user_audio_turns=1), **given}
+        chats.append(Conversation.open("s", store=store, client=client, clock=clock, **given))
+        return chats[-1]
+
+    yield talk
+    for chat in chats:
+        chat.close()
+
+
+def test_sound_that_grows_old_gets_its_words_once(
+    server: StandIn, opened: Callable[..., Conversation]
+) -> None:
+    """They are saved, so that a resumed session never asks again."""
+    chat = opened()
+    for number in range(4):
+        server.will_transcribe(f"Sound {number}.")
+        chat.say(said(1 + number))
+        assert len(asked(server, TRANSCRIPTIONS)) == number
+    sizes = [request["file"]["size"] for request in asked(server, TRANSCRIPTIONS)]
+    assert sizes == [16_044, 32_044, 48_044]
+    users = [m["content"] for m in asked(server)[-1]["messages"] if m["role"] == "user"]
+    assert users[:3] == ["Sound 0.", "Sound 1.", "Sound 2."]
+    assert users[3][0]["type"] == "input_audio"
+    chat.close()
+    again = opened()
+    assert [turn.text for turn in again.turns[::2]] == ["Sound 0.", "Sound 1.", "Sound 2.", ""]
+    again.say("Written.")
+    assert len(asked(server, TRANSCRIPTIONS)) == 3
+    again.say(said(1))
+    assert len(asked(server, TRANSCRIPTIONS)) == 4
+    first = again.turns[0]
+    assert isinstance(first, UserTurn)
+    assert isinstance(first.content[0], AudioInput)
+    assert len(first.content[0].read()) == 16_044, "its sound is kept"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"transcribe": None}, {"transcribe": False}, {"context": Context()}],
+    ids=["not asked for", "off", "nothing grows old"],
+)
+def test_nothing_is_transcribed_that_need_not_be(
+    server: StandIn, opened: Callable[..., Conversation], given: dict[str, Any]
+) -> None:
+    """It costs money."""
+    chat = opened(**given)
+    for _ in range(3):
+        chat.say(said(1))
+    assert asked(server, TRANSCRIPTIONS) == []
+
+
+def test_known_words_are_not_asked_for(
+    server: StandIn, opened: Callable[..., Conversation]
+) -> None:
+    """Given ones are as good; with two sounds, only the unknown one is asked for."""
+    chat = opened()
+    chat.add_user(said(1, "Given."))
+    chat.add_user(said(1, "Given."), said(2))
+    server.will_transcribe("Found.")
+    chat.say(said(3))
+    [request] = asked(server, TRANSCRIPTIONS)
+    assert request["file"]["size"] == 32_044
+    users = [m["content"] for m in asked(server)[-1]["messages"]]
+    assert users[0] == "Given."
+    assert [part["text"] for part in users[1]] == ["Given.", "Found."]
+
+
+def test_rendering_never_asks_for_words(
+    server: StandIn, opened: Callable[..., Conversation]
+) -> None:
+    """For a call of one's own there is `transcribe()`."""
+    chat = opened()
+    for _ in range(2):
+        chat.add_user(said(1))
+    chat.request()
+    chat.messages()
+    chat.render()
+    assert server.requests == []
+    chat.transcribe()
+    assert chat.messages()[0]["content"] == "1.0 seconds of sound."
+
+
+def test_words_are_asked_for_before_a_stream_too(
+    server: StandIn, opened: Callable[..., Conversation]
+) -> None:
+    """Before the request is rendered."""
+    chat = opened()
+    chat.add_user(said(1))
+    with chat.stream(said(1)) as events:
+        assert list(events)
+    assert [request.path for request in server.requests] == [TRANSCRIPTIONS, CHATS]
+    assert server.requests[1]["messages"][0]["content"] == "1.0 seconds of sound."
+
+
+def test_the_twin_asks_for_words_too(server: StandIn, clock: Clock) -> None:
+    """The same exchange, awaited."""
+
+    async def talk() -> None:
+        context = Context(user_audio_turns=1)
+        chat = AsyncConversation(
+            client=server.async_client(), clock=clock, context=context, transcribe=True
+        )
+        for _ in range(3):
+            await chat.say(said(1))
+        assert chat.turns[0].text == "1.0 seconds of sound."
+
+    asyncio.run(talk())
+    assert len(asked(server, TRANSCRIPTIONS)) == 2
+
+
+def test_what_cannot_be_transcribed_stays_sound_and_the_exchange_goes_on(
+    server: StandIn, opened: Callable[..., Conversation], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With warnings; this object does not ask again, one that resumes may."""
+    chat = opened()
+    chat.add_user(said(1))
+    server.will_fail(500)
+    chat.say(said(1))
+    part = asked(server)[0]["messages"][0]["content"][0]
+    assert part["type"] == "input_audio"
+    assert any("could not be transcribed" in record.getMessage() for record in caplog.records)
+    chat.say("Written.")
+    assert len(asked(server, TRANSCRIPTIONS)) == 1
+    chat.close()
+    opened().say("Written.")
+    assert len(asked(server, TRANSCRIPTIONS)) == 2
+
+
+def test_words_that_are_none_are_not_asked_for_twice(
+    server: StandIn, opened: Callable[..., Conversation]
+) -> None:
+    """Silence has an empty transcript: it stays sound, and that is saved."""
+    chat = opened()
+    chat.add_user(said(1))
+    server.will_transcribe("")
+    chat.say(said(1))
+    assert asked(server)[0]["messages"][0]["content"][0]["type"] == "input_audio"
+    chat.close()
+    opened().say("Written.")
+    assert len(asked(server, TRANSCRIPTIONS)) == 1
+
+
+def test_after_undo_new_sound_in_the_same_place_is_asked_for(
+    server: StandIn, opened: Callable[..., Conversation]
+) -> None:
+    """That another could not be transcribed there says nothing of it."""
+    chat = opened(context=Context(user_audio_turns=0))
+    server.will_fail(500)
+    chat.say(said(1))
+    chat.undo()
+    chat.say(said(1))
+    assert len(asked(server, TRANSCRIPTIONS)) == 2
+    assert chat.turns[0].text == "1.0 seconds of sound."
+
+
+# --- with healing ------------------------------------------------------------------------------
+
+
+def test_a_message_that_an_error_blames_is_found_in_what_was_sent(
+    server: StandIn, client: OpenAI, clock: Clock
+) -> None:
+    """Its place is in the shortened list, not in the history."""
+    context = Context(max_prompt_tokens=100)
+    chat = Conversation(client=client, clock=clock, context=context, instructions="Be brief.")
+    chat.add_user("x" * 300)
+    for number in range(3):
+        chat.add(answered(f"Answer {number}.", number=number))
+        chat.add_user("Question")
+    sent = chat.messages()
+    [blamed] = [i for i, m in enumerate(sent) if m.get("audio", {}).get("id", "").endswith("2")]
+    assert blamed < len(chat.turns) - 2
+    server.will_fail(
+        400, "Not there.", code="audio_not_found", param=f"content.messages[{blamed}].audio.id"
+    )
+    with pytest.raises(openai.BadRequestError) as failure:
+        client.chat.completions.create(**chat.request())
+    assert chat.heal(failure.value)
+    lost = [
+        turn.audio.lost for turn in chat.turns if isinstance(turn, AssistantTurn) and turn.audio
+    ]
+    assert lost == [False, False, True]
+
+
+def test_a_server_that_forgot_everything_costs_two_more_requests(
+    server: StandIn, client: OpenAI, clock: Clock
+) -> None:
+    """Although transcripts make room for older answers, whose ids are dead too."""
+    chat = Conversation(client=client, clock=clock, context=Context(max_prompt_tokens=700))
+    for _ in range(30):
+        server.will_answer("One two three four.")
+        chat.say("Question")
+    for turn in chat.turns:
+        if isinstance(turn, AssistantTurn) and turn.audio and turn.audio.id:
+            server.forget(turn.audio.id)
+    requests = len(server.requests)
+    chat.say("Still there?")
+    assert len(server.requests) - requests == 3
+    chat.say("And now?")
+    assert len(server.requests) - requests == 4

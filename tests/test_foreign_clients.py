@@ -1,0 +1,143 @@
+"""Clients that nobody here wrote talk to the stand-in: curl, and the official Node package."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import wave
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conversation.testing import StandIn
+from tests.samples import SOUND
+
+Json = dict[str, Any]
+
+CURL = shutil.which("curl")
+NODE = shutil.which("node")
+NODE_MODULES = os.environ.get("CONVERSATION_NODE_MODULES")
+CUT_SHORT = 18  # curl's status for a body that has no end
+
+needs_curl = pytest.mark.skipif(CURL is None, reason="curl is not there")
+needs_node = pytest.mark.skipif(
+    NODE is None or not NODE_MODULES or not Path(NODE_MODULES, "openai").is_dir(),
+    reason="needs node, and CONVERSATION_NODE_MODULES with the package `openai` in it",
+)
+
+
+def curl(server: StandIn, path: str, *options: str) -> subprocess.CompletedProcess[bytes]:
+    """What curl says of an address."""
+    key = "Authorization: Bearer any"
+    command = [str(CURL), "--silent", "--noproxy", "*", "--max-time", "20", "--header", key]
+    return subprocess.run([*command, *options, server.url + path], capture_output=True, check=False)
+
+
+def as_json(**body: Any) -> list[str]:
+    """The options that send a body."""
+    return ["--header", "Content-Type: application/json", "--data", json.dumps(body)]
+
+
+def question(**changes: Any) -> list[str]:
+    """The options that ask for a spoken answer."""
+    body = {
+        "model": "gpt-audio-1.5",
+        "messages": [{"role": "user", "content": "Hello"}],
+        "modalities": ["text", "audio"],
+        "audio": {"voice": "alloy", "format": "pcm16"},
+    }
+    return as_json(**{**body, **changes})
+
+
+@needs_curl
+def test_curl_gets_a_spoken_answer(server: StandIn) -> None:
+    """A completion in JSON."""
+    server.will_answer("Good morning.")
+    completion = json.loads(curl(server, "/chat/completions", *question()).stdout)
+    assert completion["choices"][0]["message"]["audio"]["transcript"] == "Good morning."
+
+
+@needs_curl
+def test_curl_gets_a_stream(server: StandIn) -> None:
+    """Event by event, to `[DONE]`; and it notices when one is cut."""
+    server.will_answer("Good morning.")
+    done = curl(server, "/chat/completions", "--no-buffer", *question(stream=True))
+    *events, last, rest = done.stdout.decode().split("\n\n")
+    assert (done.returncode, last, rest) == (0, "data: [DONE]", "")
+    choices = [json.loads(event.removeprefix("data: "))["choices"][0] for event in events]
+    words = [choice["delta"].get("audio", {}).get("transcript", "") for choice in choices]
+    assert "".join(words) == "Good morning."
+    server.will_answer("Good morning.", cut_after=2)
+    cut = curl(server, "/chat/completions", "--no-buffer", *question(stream=True))
+    assert (cut.returncode, cut.stdout.count(b"data: ")) == (CUT_SHORT, 2)
+
+
+@needs_curl
+def test_curl_saves_speech_and_has_it_written_down(server: StandIn, tmp_path: Path) -> None:
+    """The file plays, and what is uploaded from it are the words that were spoken."""
+    saved = tmp_path / "said.wav"
+    body = {"model": "gpt-4o-mini-tts", "voice": "alloy", "input": "It is raining."}
+    curl(server, "/audio/speech", *as_json(**body, response_format="wav"), "-o", str(saved))
+    with wave.open(str(saved)) as file:
+        assert file.getnframes() / file.getframerate() == 1.2
+    form = ["--form", f"file=@{saved}", "--form", "model=whisper-1"]
+    assert json.loads(curl(server, "/audio/transcriptions", *form).stdout) == {
+        "text": "It is raining."
+    }
+    assert server.requests[-1] == {
+        "file": {"filename": "said.wav", "size": saved.stat().st_size},
+        "model": "whisper-1",
+    }
+
+
+@needs_curl
+def test_curl_uploads_more_than_a_mebibyte(server: StandIn, tmp_path: Path) -> None:
+    """It asks first whether it may (`Expect: 100-continue`), and may."""
+    big = tmp_path / "big.wav"
+    big.write_bytes(SOUND + bytes(2_000_000))
+    form = ["--form", f"file=@{big}", "--form", "model=whisper-1"]
+    done = curl(server, "/audio/transcriptions", "--expect100-timeout", "20", *form)
+    assert json.loads(done.stdout)["text"].endswith(" seconds of sound.")
+    assert server.requests[0]["file"]["size"] == big.stat().st_size
+
+
+@needs_curl
+def test_curl_lists_the_models(server: StandIn) -> None:
+    """A query is passed over."""
+    models = json.loads(curl(server, "/models?limit=3").stdout)
+    assert models["object"] == "list"
+    assert "gpt-audio-1.5" in [model["id"] for model in models["data"]]
+
+
+@needs_node
+def test_the_official_node_package_is_served(server: StandIn) -> None:
+    """Plain and streamed answers, errors, speech, transcriptions and models are understood."""
+    script = Path(__file__).parent / "clients" / "node_client.mjs"
+    done = subprocess.run(
+        [str(NODE), str(script), server.url], capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    heard: Json = json.loads(done.stdout)
+    first = "You wrote: Hello I recall 0 of my earlier answers by voice and 0 from transcripts."
+    second = "You wrote: And now? I recall 1 of my earlier answers by voice and 0 from transcripts."
+    tokens = 8 * len(second.split())
+    assert heard.pop("models")[0] == "gpt-audio-1.5"
+    assert heard == {
+        "transcript": first,
+        "streamed": {
+            "transcript": second,
+            "bytes": tokens * 2400,
+            "finishReason": "stop",
+            "audioTokens": tokens,
+        },
+        "refused": {
+            "status": 400,
+            "code": "audio_not_found",
+            "param": "content.messages[1].audio.id",
+        },
+        "transcription": first,
+        "speechBytes": 2 * 8 * 2400,
+    }

@@ -1,0 +1,728 @@
+"""Copies that go their own way, in memory and on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from openai import OpenAI
+
+from conversation import (
+    AssistantTurn,
+    AsyncConversation,
+    AudioInput,
+    Context,
+    Conversation,
+    FileStore,
+    ImageInput,
+    Usage,
+    UserTurn,
+)
+from conversation.errors import (
+    InvalidSetting,
+    SaveFailed,
+    SessionExists,
+    SessionLocked,
+    SessionReadOnly,
+)
+from conversation.testing import StandIn
+from tests.conftest import Clock
+from tests.samples import MP3, PNG, SOUND, spoken
+from tests.test_failing_disk import FaultyDisk, files
+
+BILL = Usage(64, 200, 26, 38, 12, 41, 159)
+"""Each field another number."""
+
+
+def billed(transcript: str = "Yes.", usage: Usage = BILL) -> AssistantTurn:
+    """A spoken answer that cost something."""
+    turn = Conversation().add_completion(spoken(transcript))
+    return attrs.evolve(turn, usage=usage)
+
+
+def sounds(chat: Any) -> list[bytes]:
+    """All bytes of all turns, in order."""
+    found = []
+    for turn in chat.turns:
+        if isinstance(turn, AssistantTurn) and turn.audio:
+            found.append(turn.audio.read())
+        elif isinstance(turn, UserTurn):
+            found += [part.read() for part in turn.content if isinstance(part, AudioInput)]
+    return found
+
+
+def texts(chat: Any) -> list[str]:
+    """What is said in it."""
+    return [turn.text for turn in chat.turns]
+
+
+@pytest.fixture
+def disk() -> FaultyDisk:
+    """A disk that can be told to fail."""
+    return FaultyDisk()
+
+
+@pytest.fixture
+def store(tmp_path: Path, disk: FaultyDisk) -> FileStore:
+    """A store on that disk."""
+    store = FileStore(tmp_path / "sessions", fsync=False)
+    store._disk = disk
+    return store
+
+
+@pytest.fixture
+def opened(store: FileStore, clock: Clock, client: OpenAI) -> Iterator[Callable[..., Conversation]]:
+    """Opens sessions, and closes them in the end."""
+    chats = []
+
+    def open_one(session_id: str = "origin", **given: Any) -> Conversation:
+        chats.append(
+            Conversation.open(session_id, store=store, clock=clock, client=client, **given)
+        )
+        return chats[-1]
+
+    yield open_one
+    for chat in chats:
+        chat.close()
+
+
+def begun(chat: Conversation) -> Conversation:
+    """With sound of all kinds, labels, and a bill of which a part was undone."""
+    chat.set_title("Dogs")
+    chat.set_metadata({"user": {"name": "Ann"}})
+    chat.add_user(AudioInput(SOUND, transcript="Good dog?"), ImageInput(PNG))
+    chat.add(billed())
+    chat.add_user(AudioInput(MP3))
+    chat.add(billed("Of course."))
+    chat.undo(answer_only=True)
+    return chat
+
+
+def of(store: FileStore, name: str) -> dict[str, bytes]:
+    """The files of one session."""
+    return {path: data for path, data in files(store.root).items() if path.startswith(f"{name}.")}
+
+
+# --- what a fork is ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["memory", "disk"])
+@pytest.mark.parametrize("target", [None, "copy"])
+def test_a_fork_has_the_turns_the_settings_and_the_labels(
+    opened: Callable[..., Conversation],
+    clock: Clock,
+    client: OpenAI,
+    source: str,
+    target: str | None,
+) -> None:
+    """From memory and from the disk, to both."""
+    given: dict[str, Any] = {
+        "voice": "echo",
+        "instructions": "Be brief.",
+        "context": Context(user_audio_turns=1),
+        "transcribe": True,
+        "expiry_margin": 5.0,
+        "tools": [{"type": "function", "function": {"name": "look_up"}}],
+    }
+    origin = (
+        opened(**given) if source == "disk" else Conversation(clock=clock, client=client, **given)
+    )
+    begun(origin)
+    clock.now += 60
+    fork = origin.fork(target)
+    try:
+        assert isinstance(fork, Conversation)
+        assert (fork.id, fork.title, fork.metadata) == (target, origin.title, origin.metadata)
+        assert texts(fork) == texts(origin)
+        assert sounds(fork) == sounds(origin)
+        assert [turn.at for turn in fork.turns] == [turn.at for turn in origin.turns]
+        assert fork.request() == origin.request()
+        assert fork.recovered is None
+        assert fork._talk.sending.context == origin._talk.sending.context
+        assert fork._talk.settings == origin._talk.settings
+    finally:
+        fork.close()
+
+
+def test_a_fork_is_a_session_like_any_other(
+    store: FileStore, opened: Callable[..., Conversation], clock: Clock
+) -> None:
+    """It is listed, with its own id and time, and resumed with what was saved of the settings."""
+    origin = begun(opened(voice="echo", context=Context(max_prompt_tokens=77)))
+    clock.now += 60
+    origin.fork("copy").close()
+    copied, original = sorted(store.list(), key=lambda info: info.id)
+    assert (copied.id, original.id) == ("copy", "origin")
+    assert copied.title == original.title
+    assert copied.created_at
+    assert original.created_at
+    assert (copied.created_at - original.created_at).total_seconds() == 60
+    again = opened("copy")
+    assert again.request()["audio"]["voice"] == "echo"
+    assert (texts(again), sounds(again)) == (texts(origin), sounds(origin))
+    again.say("Still there?")
+    assert len(again.turns) == len(origin.turns) + 2
+
+
+def test_a_fork_keeps_what_another_version_wrote(
+    store: FileStore, opened: Callable[..., Conversation]
+) -> None:
+    """In labels, and in turns."""
+    origin = opened()
+    origin.add_user("Question")
+    place = store.root / "origin.json"
+    data = place.read_bytes()
+    data = data.replace(b'"metadata":', b'"flavour":{"sweet":1},"metadata":', 1)
+    place.write_bytes(data.replace(b'"role":', b'"shade":"blue","role":', 1))
+    opened().fork("copy").close()
+    copied = (store.root / "copy.json").read_bytes()
+    assert b'"flavour":{"sweet":1}' in copied
+    assert b'"shade":"blue"' in copied
+
+
+@pytest.mark.parametrize("target", [None, "copy"])
+def test_nothing_that_can_change_is_shared(
+    opened: Callable[..., Conversation], target: str | None
+) -> None:
+    """Neither labels nor lists."""
+    origin = begun(opened(voice={"id": "v"}, tools=[{"type": "function", "function": {}}]))
+    fork = origin.fork(target)
+
+    def mutable(chat: Conversation) -> set[int]:
+        found: set[int] = set()
+
+        def walk(value: object) -> None:
+            if isinstance(value, dict | list | set):
+                found.add(id(value))
+                for inner in value.values() if isinstance(value, dict) else value:
+                    walk(inner)
+
+        talk = chat._talk
+        walk(talk.history.header)
+        walk(talk.history.turns)
+        walk(talk.history._prepared)
+        walk(talk.settings.voice)
+        walk(list(talk.settings.tools))
+        return found
+
+    origin.messages()
+    fork.messages()
+    kept = (mutable(origin), mutable(fork))
+    assert not kept[0] & kept[1]
+    assert len(kept[0]) > 5
+    fork.close()
+
+
+@pytest.mark.parametrize("target", [None, "copy"])
+def test_both_go_their_own_way(opened: Callable[..., Conversation], target: str | None) -> None:
+    """What one is told the other does not hear."""
+    origin = begun(opened())
+    fork = origin.fork(target)
+    before = (origin.turns, origin.title, origin.metadata, origin.usage)
+    fork.set_title("Cats")
+    fork.set_metadata({})
+    fork.say("Cats?")
+    fork.truncate(0.1)
+    fork.set_transcript(fork.turns[2], "Woof.")
+    assert (origin.turns, origin.title, origin.metadata, origin.usage) == before
+    mine = (fork.turns, fork.title, fork.metadata, fork.usage)
+    origin.say("Dogs?")
+    origin.undo()
+    origin.undo()
+    origin.set_title(None)
+    assert (fork.turns, fork.title, fork.metadata, fork.usage) == mine
+    fork.close()
+    if target:
+        assert texts(opened(target)) == [turn.text for turn in mine[0]]
+
+
+# --- its files ---------------------------------------------------------------------------------
+
+
+def test_its_files_are_second_names_of_the_origins(
+    store: FileStore, opened: Callable[..., Conversation]
+) -> None:
+    """Nothing is copied where the file system can do without."""
+    begun(opened()).fork("copy").close()
+
+    def numbers(name: str) -> list[tuple[int, int]]:
+        paths = sorted((store.root / f"{name}.audio").iterdir(), key=lambda path: path.name[:4])
+        status = [path.stat() for path in paths]
+        assert all(stat.S_IMODE(one.st_mode) == 0o600 for one in status)
+        return sorted((one.st_ino, one.st_nlink) for one in status)
+
+    assert numbers("copy") == numbers("origin")
+    assert {links for _, links in numbers("copy")} == {2}
+    assert len(numbers("copy")) == 4
+    names = [path.name for path in store.root.glob("*.audio/*")]
+    assert len(set(names)) == 8, "each name is used once"
+
+
+@pytest.mark.parametrize("gone", ["origin", "copy"])
+def test_deleting_one_leaves_the_other_whole(
+    store: FileStore, opened: Callable[..., Conversation], gone: str
+) -> None:
+    """Its sound too."""
+    origin = begun(opened())
+    heard, said = sounds(origin), texts(origin)
+    origin.fork("copy").close()
+    origin.close()
+    store.delete(gone)
+    left = opened("copy" if gone == "origin" else "origin", create=False)
+    assert (sounds(left), texts(left)) == (heard, said)
+    assert not of(store, gone)
+
+
+@pytest.mark.parametrize("change", ["undo", "truncate", "clear"])
+@pytest.mark.parametrize("changed", ["origin", "copy"])
+def test_changing_one_touches_no_file_of_the_other(
+    store: FileStore, opened: Callable[..., Conversation], changed: str, change: str
+) -> None:
+    """Files have two names, and are never written to."""
+    origin = begun(opened())
+    origin.add(billed("The last answer."))
+    origin.fork("copy").close()
+    origin.close()
+    other = "copy" if changed == "origin" else "origin"
+    before = of(store, other)
+    chat = opened(changed)
+    match change:
+        case "undo":
+            chat.undo()
+        case "truncate":
+            chat.truncate(0.05)
+        case "clear":
+            while chat.undo():
+                pass
+    chat.say("Go on")
+    assert of(store, other) == before
+    assert len(before) == 6
+    assert len(sounds(opened(other))) == 4
+
+
+def other_file_system(than: Path) -> Path | None:
+    """A folder to which no file of that one can be linked."""
+    for path in (Path("/dev/shm"), Path("/run/shm"), Path.home()):
+        if path.is_dir() and os.access(path, os.W_OK) and path.stat().st_dev != than.stat().st_dev:
+            return path
+    return None
+
+
+def test_on_another_file_system_files_are_copied(
+    store: FileStore, opened: Callable[..., Conversation], tmp_path: Path
+) -> None:
+    """Where it cannot be linked, each has its own."""
+    elsewhere = other_file_system(tmp_path)
+    if elsewhere is None:
+        pytest.skip("there is one file system only")
+    origin = begun(opened())
+    with tempfile.TemporaryDirectory(dir=elsewhere) as folder:
+        origin._store = FileStore(folder, fsync=False)
+        with origin.fork("copy") as fork:
+            assert sounds(fork) == sounds(origin)
+            status = [path.stat() for path in Path(folder, "copy.audio").iterdir()]
+            assert [one.st_nlink for one in status] == [1] * 4
+            assert {stat.S_IMODE(one.st_mode) for one in status} == {0o600}
+        store.delete("origin")
+        origin.close()
+        with Conversation.open("copy", store=origin._store) as again:
+            assert len(sounds(again)) == 3
+
+
+def test_nothing_behind_a_link_is_linked(
+    store: FileStore, opened: Callable[..., Conversation]
+) -> None:
+    """Whoever put a link in the place of the sound's folder gets nothing out of others' files."""
+    origin = begun(opened())
+    folder = store.root / "origin.audio"
+    heard = sounds(origin)
+    aside = folder.rename(store.root / "aside")
+    folder.symlink_to(aside)
+    with origin.fork("copy") as fork:
+        assert not any((store.root / "copy.audio").glob("*"))
+        assert texts(fork) == texts(origin)
+    folder.unlink()
+    aside.rename(folder)
+    with origin.fork("other") as fork:
+        assert sounds(fork) == heard
+
+
+def test_a_file_that_is_gone_stays_gone(
+    store: FileStore, opened: Callable[..., Conversation], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rest is copied, and the words are sent."""
+    origin = begun(opened())
+    [lost] = (store.root / "origin.audio").glob("0001-*.wav")
+    lost.unlink()
+    with origin.fork("copy") as fork:
+        assert "is gone" in caplog.text
+        assert texts(fork) == texts(origin)
+        first = fork.messages()[0]["content"]
+        assert first[0] == {"type": "text", "text": "Good dog?"}
+        assert len(list((store.root / "copy.audio").iterdir())) == 3
+
+
+@pytest.mark.parametrize("keep_sound", ["user", "none"])
+def test_what_is_not_kept_is_not_kept_of_a_fork(
+    tmp_path: Path, clock: Clock, keep_sound: str
+) -> None:
+    """It stays in memory, as in the origin."""
+    store = FileStore(tmp_path, fsync=False, keep_sound=keep_sound)
+    with Conversation.open("origin", store=store, clock=clock) as origin:
+        begun(origin)
+        with origin.fork("copy") as fork:
+            assert sounds(fork) == sounds(origin)
+            kept = sorted(path.suffix for path in (tmp_path / "copy.audio").iterdir())
+            assert kept == {"user": [".mp3", ".png", ".wav"], "none": [".png"]}[keep_sound]
+
+
+# --- undo --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["memory", "disk"])
+def test_a_lone_question_is_the_last_exchange(
+    opened: Callable[..., Conversation], clock: Clock, source: str
+) -> None:
+    """On the disk too."""
+    chat = opened() if source == "disk" else Conversation(clock=clock)
+    chat.add_user("First")
+    chat.add(billed())
+    question = chat.add_user("Second")
+    assert chat.undo() == (question,)
+    assert texts(chat) == ["First", "Yes."]
+    assert [turn.text for turn in chat.undo()] == ["First", "Yes."]
+    assert (chat.undo(), chat.turns) == ((), ())
+    if source == "disk":
+        chat.close()
+        assert opened().turns == ()
+
+
+def test_what_was_undone_can_be_added_again(
+    store: FileStore, opened: Callable[..., Conversation]
+) -> None:
+    """With its sound, although its files are gone."""
+    chat = begun(opened())
+    heard, before = sounds(chat), of(store, "origin")
+    back = chat.undo()
+    assert len(of(store, "origin")) == len(before) - 1
+    for turn in back:
+        chat.add(turn)
+    assert sounds(chat) == heard
+    chat.close()
+    assert sounds(opened()) == heard
+
+
+# --- usage -------------------------------------------------------------------------------------
+
+
+def test_usage_has_all_parts_and_what_was_undone_across_restarts(
+    opened: Callable[..., Conversation],
+) -> None:
+    """Text, sound and cached, in and out; of each answer, and in total."""
+    chat = opened()
+    for factor in (1, 2, 3):
+        chat.add_user("Question")
+        chat.add(billed(usage=Usage(*[factor * n for n in attrs.astuple(BILL)])))
+    last = chat.turns[-1]
+    assert isinstance(last, AssistantTurn)
+    assert last.usage == BILL + BILL + BILL
+    expected = Usage(*[6 * n for n in attrs.astuple(BILL)])
+    assert chat.usage == expected
+    chat.undo()
+    assert chat.usage == expected
+    chat.close()
+    chat = opened()
+    assert chat.usage == expected
+    chat.undo(answer_only=True)
+    chat.undo()
+    chat.undo()
+    chat.close()
+    chat = opened()
+    assert (chat.turns, chat.usage) == ((), expected)
+    assert expected.total_tokens == 6 * 264
+
+
+@pytest.mark.parametrize("target", [None, "copy"])
+def test_a_fork_begins_with_no_usage_and_counts_its_own(
+    opened: Callable[..., Conversation], target: str | None, tmp_path: Path, clock: Clock
+) -> None:
+    """Also after undoing what it was given, and after restarts."""
+    origin = begun(opened())
+    spent = origin.usage
+    assert spent == BILL + BILL
+    fork = origin.fork(target)
+    assert fork.usage == Usage()
+
+    def again() -> Conversation:
+        if target:
+            fork.close()
+            return opened(target)
+        return Conversation.load(fork.save(tmp_path / "fork.json"), clock=clock)
+
+    assert fork.turns[1].usage == BILL  # type: ignore[union-attr]
+    fork = again()
+    assert fork.usage == Usage()
+    fork.add(billed())
+    assert fork.usage == BILL
+    fork.undo()
+    assert fork.usage == BILL, "its own answer was undone with an inherited question"
+    fork = again()
+    assert fork.usage == BILL
+    fork.undo()
+    assert (fork.turns, fork.usage) == ((), BILL)
+    fork.add_user("Anew")
+    fork.add(billed())
+    assert fork.usage == BILL + BILL
+    fork = again()
+    assert fork.usage == BILL + BILL
+    assert origin.usage == spent
+    fork.close()
+
+
+def test_a_fork_of_a_fork_begins_anew_too(opened: Callable[..., Conversation]) -> None:
+    """Of three, each counts what it asked for itself."""
+    first = opened()
+    first.say("One")
+    second = first.fork("second")
+    second.say("Two")
+    third = second.fork("third")
+    assert third.usage == Usage()
+    third.say("Three")
+    own = [chat.turns[-1].usage for chat in (first, second, third)]  # type: ignore[union-attr]
+    assert [chat.usage for chat in (first, second, third)] == own
+    assert [len(chat.turns) for chat in (first, second, third)] == [2, 4, 6]
+    third.undo()
+    third.undo()
+    assert [chat.usage for chat in (first, second, third)] == own
+    for chat in (second, third):
+        chat.close()
+    assert opened("third").usage == own[2]
+    assert opened("second").usage == own[1]
+
+
+# --- of whom and into what ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["read-only", "closed", "unsaved"])
+@pytest.mark.parametrize("target", [None, "copy"])
+def test_what_cannot_be_changed_can_be_forked(
+    store: FileStore, opened: Callable[..., Conversation], kind: str, target: str | None
+) -> None:
+    """The fork can be changed."""
+    if kind == "unsaved":
+        origin = opened("new")
+        said: list[str] = []
+    else:
+        begun(opened()).close()
+        origin = opened(read_only=kind == "read-only")
+        said = texts(origin)
+        if kind == "closed":
+            origin.close()
+        with pytest.raises(SessionReadOnly):
+            origin.add_user("No")
+    before = files(store.root)
+    fork = origin.fork(target)
+    fork.say("Yes")
+    assert texts(fork)[:-1] == [*said, "Yes"]
+    after = files(store.root)
+    assert {path: after.get(path) for path in before} == before
+    assert any(path.startswith("copy") for path in after.keys() - before.keys()) == bool(target)
+    fork.close()
+
+
+def test_an_empty_fork_is_a_session_at_once(
+    store: FileStore, opened: Callable[..., Conversation]
+) -> None:
+    """It was asked for by name; so the name is taken."""
+    origin = opened()
+    origin.fork("copy").close()
+    assert [info.id for info in store.list()] == ["copy"]
+    with pytest.raises(SessionExists):
+        origin.fork("copy")
+
+
+def test_a_conversation_in_memory_forks_into_the_default_store(
+    clock: Clock, tmp_path: Path
+) -> None:
+    """One that came from a session, into the store of that."""
+    with begun(Conversation(clock=clock)).fork("copy") as fork:
+        assert len(sounds(fork)) == 3
+    assert (tmp_path / "home" / "copy.json").exists()
+    elsewhere = FileStore(tmp_path / "elsewhere", fsync=False)
+    with Conversation.open("origin", store=elsewhere, clock=clock) as origin:
+        begun(origin).fork().fork("copy").close()
+    assert [info.id for info in elsewhere.list()][:1] == ["copy"]
+
+
+def test_a_fork_is_made_in_the_middle_of_an_exchange(
+    server: StandIn, client: OpenAI, store: FileStore
+) -> None:
+    """A tool may: the call that is not answered yet is answered at rendering."""
+    forks = []
+
+    def branch() -> str:
+        """Keep a copy."""
+        forks.append(chat.fork("copy"))
+        return "done"
+
+    with Conversation.open("origin", store=store, client=client, tools=[branch]) as chat:
+        server.will_answer(tool_calls=[("branch", {})])
+        chat.say("Branch")
+        [fork] = forks
+        assert [turn.role for turn in fork.turns] == ["user", "assistant"]
+        assert [message["role"] for message in fork.messages()] == ["user", "assistant", "tool"]
+        assert fork.say("And now?").text
+        assert len(chat.turns) == 4
+        fork.close()
+
+
+@pytest.mark.parametrize("taken", ["origin", "other", "labels only"])
+def test_a_session_that_is_there_is_never_overwritten(
+    store: FileStore, opened: Callable[..., Conversation], taken: str
+) -> None:
+    """Not even by itself, and nothing is left open or behind."""
+    origin = begun(opened())
+    if taken == "other":
+        opened(taken).add_user("Mine")
+    elif taken == "labels only":
+        opened(taken).set_title("Mine")
+    before = files(store.root)
+    for _ in range(3):
+        with pytest.raises(SessionExists, match="choose another id") as failure:
+            origin.fork(taken)
+    assert isinstance(failure.value, FileExistsError)
+    assert failure.value.path
+    assert files(store.root) == before
+    origin.add_user("It goes on")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_fork_that_fails_leaves_no_file_handle(
+    opened: Callable[..., Conversation], disk: FaultyDisk
+) -> None:
+    """However often it is tried."""
+    origin = begun(opened())
+    origin.fork("copy").close()
+
+    def handles() -> int:
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    before = handles()
+    for _ in range(5):
+        with pytest.raises(SessionExists):
+            origin.fork("copy")
+        disk.arm("write")
+        with pytest.raises(SaveFailed):
+            origin.fork("other")
+    assert handles() == before
+
+
+def test_an_id_that_cannot_be_is_refused_first(opened: Callable[..., Conversation]) -> None:
+    """As `open` does."""
+    with pytest.raises(InvalidSetting):
+        opened().fork("")
+
+
+def test_a_session_that_somebody_holds_is_waited_for(
+    store: FileStore, opened: Callable[..., Conversation]
+) -> None:
+    """And not written into."""
+    origin = begun(opened())
+    other = store.session("copy")
+    with other.locked(0):
+        fork, turns = origin._forked(store.session("copy"))
+        fork._talk.history.hold._timeout = 0
+        with pytest.raises(SessionLocked):
+            fork._change(fork._talk.history.fill, turns)
+    other.close()
+    assert of(store, "copy") == {}
+
+
+# --- a disk that refuses -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize(
+    ("source", "operation", "countdown"),
+    [
+        ("disk", "create", 0),
+        ("disk", "write", 0),
+        ("disk", "sync", 0),
+        ("disk", "replace", 0),
+        ("memory", "create", 0),
+        ("memory", "create", 2),
+        ("memory", "write", 0),
+        ("memory", "write", 4),
+        ("memory", "sync", 3),
+        ("memory", "replace", 1),
+    ],
+)
+def test_a_disk_that_refuses_leaves_no_copy(
+    store: FileStore,
+    disk: FaultyDisk,
+    opened: Callable[..., Conversation],
+    source: str,
+    operation: str,
+    countdown: int,
+    error: int,
+) -> None:
+    """No document and no sound; the origin is as it was, and the next try works."""
+    disk.fsync = True
+    origin = begun(opened())
+    if source == "memory":
+        origin = origin.fork()
+    before, heard = files(store.root), sounds(origin)
+    disk.arm(operation, countdown, error)
+    with pytest.raises(SaveFailed, match="nothing was changed"):
+        origin.fork("copy")
+    assert disk.fails is None
+    assert files(store.root) == before
+    assert [info.id for info in store.list()] == ["origin"]
+    with origin.fork("copy") as fork:
+        assert sounds(fork) == heard
+    assert sounds(opened("copy")) == heard
+
+
+# --- the twin ----------------------------------------------------------------------------------
+
+
+def test_the_twin_forks_undoes_and_counts_the_same(
+    server: StandIn, store: FileStore, clock: Clock
+) -> None:
+    """Awaited."""
+
+    async def talk() -> None:
+        client = server.async_client()
+        async with AsyncConversation.open(
+            "origin", store=store, clock=clock, client=client
+        ) as origin:
+            await origin.say(AudioInput(SOUND))
+            lone = await origin.add_user("Lone")
+            fork = await origin.fork("copy")
+            memory = await origin.fork()
+            with pytest.raises(SessionExists):
+                await origin.fork("copy")
+            assert fork.usage == memory.usage == Usage()
+            assert sounds(fork) == sounds(memory) == sounds(origin)
+            numbers = {path.stat().st_nlink for path in store.root.rglob("*.wav")}
+            assert numbers == {2}
+            assert [turn.text for turn in await fork.undo()] == [lone.text]
+            answer = await fork.say("Another")
+            assert fork.usage == answer.usage
+            await memory.undo()
+            assert len(origin.turns) == 3
+            await fork.close()
+        store.delete("origin")
+        async with AsyncConversation.open("copy", store=store, clock=clock) as again:
+            assert again.usage == answer.usage
+            assert sounds(again)[0] == SOUND
+
+    asyncio.run(talk())

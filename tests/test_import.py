@@ -1,0 +1,598 @@
+"""Lists of API messages from elsewhere: all that can be kept is, and the rest is named."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai import OpenAI
+from openai.types.chat import ChatCompletion, ChatCompletionMessage
+from openai.types.chat.chat_completion_audio import ChatCompletionAudio
+
+from conversation import (
+    AssistantTurn,
+    AsyncConversation,
+    AudioInput,
+    Context,
+    Conversation,
+    FileInput,
+    Form,
+    ImageInput,
+    SystemTurn,
+    ToolTurn,
+    UserTurn,
+)
+from conversation._rendering import NO_RESULT
+from conversation._turns import Turn
+from conversation.errors import InvalidSetting, InvalidTurn
+from conversation.testing import StandIn, _contract
+from tests.conftest import START, Clock
+from tests.samples import MP3, PNG, RECORDED_ID, SOUND, recorded, tool_call
+from tests.strategies import histories, user_turns, words
+
+ID = f"audio_{int(START) - 60:08x}{'0' * 24}"
+"""It carries its time, and is good for 59 minutes more."""
+
+
+def encoded(data: bytes) -> str:
+    """As base64."""
+    return base64.b64encode(data).decode()
+
+
+PDF = f"data:application/pdf;base64,{encoded(b'%PDF')}"
+
+
+def text_part(text: str) -> dict[str, Any]:
+    """A part of a message."""
+    return {"type": "text", "text": text}
+
+
+def sound_part(data: str = encoded(SOUND), audio_format: str = "wav") -> dict[str, Any]:
+    """A part of a user message."""
+    return {"type": "input_audio", "input_audio": {"data": data, "format": audio_format}}
+
+
+def imported(*messages: Any, **given: Any) -> Conversation:
+    """A conversation with these messages, on the tests' clock."""
+    return Conversation.from_messages(messages, clock=Clock(), **given)
+
+
+def named(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the log says was left out."""
+    told = [record.getMessage() for record in caplog.records]
+    return [message for message in told if "is left out: " in message]
+
+
+# --- what is kept ------------------------------------------------------------------------------
+
+
+def test_messages_of_all_roles_become_turns(caplog: pytest.LogCaptureFixture) -> None:
+    """With what they carry."""
+    chat = imported(
+        {"role": "developer", "content": "Be brief."},
+        {"role": "system", "content": [text_part("Be "), text_part("kind.")]},
+        {"role": "user", "content": "Question", "name": "Ann"},
+        {"role": "assistant", "content": "Answer"},
+        {"role": "user", "content": [
+            text_part("Look:"),
+            sound_part(),
+            sound_part(encoded(MP3), "mp3"),
+            {"type": "image_url", "image_url": {"url": "https://e.org/a.png", "detail": "low"}},
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{encoded(PNG)}"}},
+            {"type": "file", "file": {"filename": "a.pdf", "file_data": PDF}},
+            {"type": "file", "file": {"file_id": "file-1"}},
+        ]},
+        {"role": "assistant", "content": None, "tool_calls": [tool_call("a", arguments='{"x":1}')]},
+        {"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "42"}]},
+        {"role": "assistant", "content": None, "refusal": "No."},
+    )  # fmt: skip
+    assert named(caplog) == []
+    first, second, question, answer, shown, calling, result, refusing = chat.turns
+    assert (first, second) == (SystemTurn("Be brief.", "developer"), SystemTurn("Be kind."))
+    assert isinstance(question, UserTurn)
+    assert question.extra == '{"name":"Ann"}'
+    assert isinstance(answer, AssistantTurn)
+    assert shown == UserTurn((
+        "Look:",
+        AudioInput(SOUND),
+        AudioInput(MP3),
+        ImageInput("https://e.org/a.png", "low"),
+        ImageInput(PNG),
+        FileInput(b"%PDF", "a.pdf"),
+        FileInput(file_id="file-1"),
+    ))  # fmt: skip
+    assert isinstance(calling, AssistantTurn)
+    assert [(call.id, call.arguments) for call in calling.tool_calls] == [("a", '{"x":1}')]
+    assert result == ToolTurn("a", "42")
+    assert isinstance(refusing, AssistantTurn)
+    assert refusing.refusal == "No."
+    assert chat.messages()[2] == {"role": "user", "content": "Question", "name": "Ann"}
+    _contract.check(chat.request(), lambda _: True)
+
+
+SOON, PAST, DATA = START + 99, START - 99, encoded(SOUND)
+FOREIGN = "audio-0123456789abcdef"
+CALLS = [tool_call("a")]
+SPOKEN: dict[str, tuple[str | None, dict[str, Any], list[Any] | None, Form, str]] = {
+    "the server's own message": (
+        None,
+        {"id": ID, "data": DATA, "expires_at": SOON, "transcript": "Yes."},
+        None,
+        Form.VOICE,
+        "Yes.",
+    ),
+    "the id alone": (None, {"id": ID}, None, Form.VOICE, ""),
+    "the id, and words pasted": ("Yes.", {"id": ID}, None, Form.VOICE, "Yes."),
+    "the words pasted, all else nulled": (
+        "Yes.",
+        {"id": ID, "data": None, "transcript": None, "expires_at": None},
+        None,
+        Form.VOICE,
+        "Yes.",
+    ),
+    "words twice": ("Yes.", {"id": ID, "transcript": "Yes."}, None, Form.VOICE, "Yes."),
+    "expired": (
+        None,
+        {"id": ID, "transcript": "Yes.", "expires_at": PAST},
+        None,
+        Form.TRANSCRIPT,
+        "Yes.",
+    ),
+    "expired, words pasted": ("Yes.", {"id": ID, "expires_at": PAST}, None, Form.TEXT, "Yes."),
+    "an id without its time": (
+        None,
+        {"id": "audio_x", "transcript": "Yes."},
+        None,
+        Form.TRANSCRIPT,
+        "Yes.",
+    ),
+    "no id": (None, {"id": None, "data": DATA, "transcript": "A"}, None, Form.TRANSCRIPT, "A"),
+    "vLLM-Omni": (
+        None,
+        {"id": FOREIGN, "data": DATA, "transcript": "", "expires_at": SOON},
+        None,
+        Form.PLACEHOLDER,
+        "",
+    ),
+    "with a call": (None, {"id": ID, "transcript": "Yes."}, CALLS, Form.VOICE, "Yes."),
+}
+
+
+@pytest.mark.parametrize("kind", SPOKEN)
+def test_spoken_answers_keep_their_voice_while_it_may_be_used(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And their words and sound for afterwards."""
+    content, audio, calls, form, text = SPOKEN[kind]
+    message = {"role": "assistant", "content": content, "audio": audio, "tool_calls": calls}
+    chat = imported({"role": "user", "content": "Question"}, message)
+    assert named(caplog) == []
+    rendered = chat.render().items[1]
+    assert (rendered.form, chat.turns[1].text) == (form, text)
+    assert rendered.message
+    assert (rendered.message.get("audio") == {"id": ID}) == (form is Form.VOICE)
+    _contract.check(chat.request(), lambda audio_id: audio_id == ID)
+    turn = chat.turns[1]
+    assert isinstance(turn, AssistantTurn)
+    assert turn.audio
+    data = audio.get("data")
+    assert (turn.audio.data is not None) == bool(data)
+    assert not data or encoded(turn.audio.read()) == data
+
+
+def test_words_pasted_beside_an_id_are_there_when_the_id_dies() -> None:
+    """As users save them by hand (contract §3)."""
+    clock = Clock()
+    message = {"role": "assistant", "content": "Yes.", "audio": {"id": ID}}
+    chat = Conversation.from_messages([message], clock=clock)
+    assert chat.messages() == [message]
+    clock.now += 3600
+    assert chat.messages() == [{"role": "assistant", "content": "Yes."}]
+
+
+def test_a_call_without_answer_is_answered_at_rendering() -> None:
+    """Any of several; the stored turns stay as they were."""
+    chat = imported(
+        {"role": "user", "content": "Question"},
+        {"role": "assistant", "tool_calls": [tool_call("a"), tool_call("b")]},
+        {"role": "tool", "tool_call_id": "b", "content": "2"},
+        {"role": "user", "content": "And?"},
+    )
+    contents = [m["content"] for m in chat.messages() if m["role"] == "tool"]
+    assert contents == [NO_RESULT, "2"]
+    assert len(chat.turns) == 4
+    assert chat.render().items[2].form is Form.NO_RESULT
+    chat.add_tool_result("a", "1")
+    contents = [m["content"] for m in chat.messages() if m["role"] == "tool"]
+    assert contents == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "tool", "tool_call_id": "a", "content": "1"}],
+        [
+            {"role": "tool", "tool_call_id": "a", "content": "1"},
+            {"role": "assistant", "content": "x", "tool_calls": [tool_call("a")]},
+        ],
+        [
+            {"role": "assistant", "content": "x", "tool_calls": [tool_call("a")]},
+            {"role": "tool", "tool_call_id": "a", "content": "1"},
+            {"role": "tool", "tool_call_id": "a", "content": "2"},
+        ],
+        [{"role": "tool", "tool_call_id": "", "content": ""}],
+    ],
+    ids=["alone", "too early", "twice", "without an id"],
+)
+def test_an_answer_without_its_call_is_kept_and_left_out_of_what_is_sent(
+    messages: list[dict[str, Any]],
+) -> None:
+    """With the reason; the API would refuse it."""
+    chat = imported(*messages, {"role": "user", "content": "And?"})
+    assert len(chat.turns) == len(messages) + 1
+    [left] = [item for item in chat.render().items if item.form is Form.LEFT_OUT]
+    assert isinstance(left.turn, ToolTurn)
+    assert left.why == "left out, it answers no open call"
+    _contract.check(chat.request(), lambda _: True)
+
+
+def test_legacy_function_calls_become_tool_calls(caplog: pytest.LogCaptureFixture) -> None:
+    """They have no ids; a result belongs to the last call of its name."""
+    call = {"name": "look_up", "arguments": "{}"}
+    chat = imported(
+        {"role": "user", "content": "Question"},
+        {"role": "assistant", "content": None, "function_call": call},
+        {"role": "function", "name": "look_up", "content": "1"},
+        {"role": "assistant", "content": None, "function_call": call},
+        {"role": "function", "name": "look_up", "content": "2"},
+        {"role": "function", "name": "unheard_of", "content": "3"},
+        {"role": "function", "name": ["x"], "content": "4"},
+        {"role": "user", "content": "And?"},
+    )
+    messages = chat.messages()
+    assert [message["role"] for message in messages] == [
+        "user", "assistant", "tool", "assistant", "tool", "user"
+    ]  # fmt: skip
+    ids = [message["tool_calls"][0]["id"] for message in messages[1:5:2]]
+    assert [message["tool_call_id"] for message in messages[2:5:2]] == ids
+    assert len(set(ids)) == 2
+    assert [message["content"] for message in messages[2:5:2]] == ["1", "2"]
+    assert [line[:9] for line in named(caplog)] == ["message 5", "message 6"]
+    _contract.check(chat.request(), lambda _: True)
+
+
+def test_a_refusal_that_is_a_part_of_content_is_one(caplog: pytest.LogCaptureFixture) -> None:
+    """Beside text or alone."""
+    part = {"type": "refusal", "refusal": "No."}
+    chat = imported(
+        {"role": "assistant", "content": [part]},
+        {"role": "assistant", "content": [{"type": "text", "text": "Well. "}, part]},
+    )
+    assert [turn.refusal for turn in chat.turns if isinstance(turn, AssistantTurn)] == ["No."] * 2
+    assert [message["content"] for message in chat.messages()] == ["No.", "Well. "]
+    assert named(caplog) == []
+
+
+# --- the SDK's objects -------------------------------------------------------------------------
+
+
+def test_the_sdks_own_objects_are_messages_too() -> None:
+    """What `completion.choices[0].message` is, and what was built by hand."""
+    whole = ChatCompletion.model_validate(recorded())
+    sound = ChatCompletionAudio(id=ID, data=encoded(SOUND), expires_at=1, transcript="Hi.")
+    built = ChatCompletionMessage.model_validate(
+        {"role": "assistant", "audio": sound, "tool_calls": [tool_call("a", "look_up")]}
+    )
+    chat = imported({"role": "user", "content": "Hello"}, whole.choices[0].message, built)
+    _, first, second = chat.turns
+    assert isinstance(first, AssistantTurn)
+    assert first.audio
+    assert (first.audio.id, first.text) == (RECORDED_ID, "…casual greeting")
+    assert len(first.audio.read()) == 48_000
+    assert isinstance(second, AssistantTurn)
+    assert second.audio
+    assert (second.text, second.audio.read()) == ("Hi.", SOUND)
+    assert second.tool_calls[0].name == "look_up"
+
+
+def test_a_loop_of_ones_own_is_taken_over_and_goes_on(
+    server: StandIn, client: OpenAI, clock: Clock
+) -> None:
+    """As the guides write it: the message of each completion appended to a list."""
+    messages: list[Any] = []
+    for content in ("One", [sound_part()], "Three"):
+        messages.append({"role": "user", "content": content})
+        completion = client.chat.completions.create(
+            model="gpt-audio-1.5",
+            modalities=["text", "audio"],
+            audio={"voice": "alloy", "format": "wav"},
+            messages=[
+                {"role": "assistant", "audio": {"id": message.audio.id}}
+                if isinstance(message, ChatCompletionMessage) and message.audio
+                else message
+                for message in messages
+            ],
+        )
+        messages.append(completion.choices[0].message)
+    chat = Conversation.from_messages(messages, client=client, clock=clock)
+    assert "I recall 3 of my earlier answers by voice" in chat.say("Four").text
+    clock.now += 7200
+    assert "0 of my earlier answers by voice and 4 from transcripts" in chat.say("Five").text
+    assert len(server.requests) == 5
+
+
+def test_any_iterable_of_messages_will_do() -> None:
+    """A generator, a tuple; none at all is an empty conversation."""
+
+    def messages() -> Iterator[dict[str, Any]]:
+        yield {"role": "user", "content": "One"}
+        yield {"role": "assistant", "content": "Two"}
+
+    assert len(Conversation.from_messages(messages()).turns) == 2
+    assert len(Conversation.from_messages(tuple(messages())).turns) == 2
+    assert Conversation.from_messages([]).turns == ()
+
+
+# --- what cannot be kept -----------------------------------------------------------------------
+
+LOST: dict[str, tuple[Any, str]] = {
+    "no object": ("Question", "message 0 is left out: it is no message but str"),
+    "nothing": (None, "message 0 is left out: it is no message but NoneType"),
+    "bytes": (b"x", "message 0 is left out: it is no message but bytes"),
+    "no role": ({}, "not None"),
+    "an unknown role": ({"role": "narrator", "content": "x"}, "'narrator'"),
+    "a role that is no text": ({"role": ["user"], "content": "x"}, "['user']"),
+    "a user without content": ({"role": "user"}, "there is nothing in it"),
+    "a user with empty content": ({"role": "user", "content": ""}, "there is nothing in it"),
+    "a user without parts": ({"role": "user", "content": []}, "there is nothing in it"),
+    "a user's number": ({"role": "user", "content": 5}, "not int"),
+    "an answer without anything": ({"role": "assistant", "content": None}, "no words, no sound"),
+    "an answer of blanks": ({"role": "assistant", "content": " "}, "no words, no sound"),
+    "an answer's number": ({"role": "assistant", "content": 5}, "no words, no sound"),
+    "empty calls": ({"role": "assistant", "tool_calls": []}, "no words, no sound"),
+    "a result of no call": ({"role": "tool", "content": "x"}, "tool_call_id"),
+    "a function's result": ({"role": "function", "name": "f", "content": "x"}, "'function'"),
+}
+
+
+@pytest.mark.parametrize("kind", LOST)
+def test_a_message_that_cannot_be_kept_is_named_and_the_others_stay(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By its place in the list, and with the reason."""
+    message, reason = LOST[kind]
+    chat = imported(message, {"role": "user", "content": "Kept"})
+    assert [turn.text for turn in chat.turns] == ["Kept"]
+    [line] = named(caplog)
+    assert line.startswith("message 0 is left out: ")
+    assert reason in line
+
+
+BROKEN_PARTS: dict[str, Any] = {
+    "unknown": {"type": "video_url", "video_url": {}},
+    "no type": {"text": "x"},
+    "no object": "text",
+    "nothing": None,
+    "text that is none": {"type": "text", "text": 5},
+    "sound without data": {"type": "input_audio", "input_audio": {"data": None, "format": "wav"}},
+    "sound that is no object": {"type": "input_audio", "input_audio": encoded(SOUND)},
+    "no base64": sound_part("!!!"),
+    "cut base64": sound_part("UklGR"),
+    "not the sound it says": sound_part(encoded(SOUND), "mp3") | {"type": "input_video"},
+    "no sound at all": sound_part(encoded(b"hello there, this is text")),
+    "a sound the API does not take": sound_part(encoded(b"OggS" + bytes(99)), "ogg"),
+    "a data URL": sound_part(f"data:audio/wav;base64,{encoded(SOUND)}"),
+    "a picture without its URL": {"type": "image_url", "image_url": {}},
+    "a picture of the disk": {"type": "image_url", "image_url": {"url": "file:///etc/passwd"}},
+    "a file without data": {"type": "file", "file": {"filename": "a.pdf"}},
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_PARTS)
+def test_a_part_that_cannot_be_kept_is_named_and_the_others_stay(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Words and good sound beside it."""
+    parts = [{"type": "text", "text": "Kept"}, BROKEN_PARTS[kind], sound_part()]
+    chat = imported({"role": "user", "content": parts})
+    [turn] = chat.turns
+    assert turn == UserTurn(("Kept", AudioInput(SOUND)))
+    [line] = named(caplog)
+    assert line.startswith("part 1 of message 0 is left out: ")
+    _contract.check(chat.request(), lambda _: True)
+
+
+def test_a_message_of_broken_parts_alone_is_named_too(caplog: pytest.LogCaptureFixture) -> None:
+    """First the part, then the message that is empty without it."""
+    assert imported({"role": "user", "content": [sound_part("!!!")]}).turns == ()
+    assert [line.split(" is left out")[0] for line in named(caplog)] == [
+        "part 0 of message 0", "message 0"
+    ]  # fmt: skip
+
+
+def test_sound_without_its_label_is_told_by_its_bytes() -> None:
+    """A wrong or missing format does not lose it."""
+    part = {"type": "input_audio", "input_audio": {"data": encoded(MP3)}}
+    chat = imported(
+        {"role": "user", "content": [part]},
+        {"role": "user", "content": [sound_part(encoded(MP3), "wav")]},
+    )
+    assert [turn.content for turn in chat.turns if isinstance(turn, UserTurn)] == [
+        (AudioInput(MP3),)
+    ] * 2
+    formats = [m["content"][0]["input_audio"]["format"] for m in chat.messages()]
+    assert formats == ["mp3", "mp3"]
+
+
+@pytest.mark.parametrize("call", [{"id": "b"}, {}, None, "x", {"id": "b", "function": {}}])
+def test_a_broken_call_is_named_and_the_words_stay(
+    call: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the calls beside it."""
+    chat = imported(
+        {"role": "assistant", "content": "Yes.", "tool_calls": [call, tool_call("a")]},
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+    )
+    turn = chat.turns[0]
+    assert isinstance(turn, AssistantTurn)
+    assert (turn.text, [c.id for c in turn.tool_calls]) == ("Yes.", ["a"])
+    [line] = named(caplog)
+    assert line.startswith("call 0 of message 0 is left out: ")
+    assert len(chat.messages()) == 2
+
+
+def test_an_answers_sound_that_is_no_base64_is_named_and_the_words_stay(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The id too."""
+    chat = imported({"role": "assistant", "audio": {"id": ID, "data": "!!", "transcript": "Hi."}})
+    [line] = named(caplog)
+    assert line.startswith("the sound of message 0 is left out: ")
+    turn = chat.turns[0]
+    assert isinstance(turn, AssistantTurn)
+    assert turn.audio
+    assert (turn.audio.id, turn.text, turn.audio.data) == (ID, "Hi.", None)
+
+
+@pytest.mark.parametrize("messages", [None, 5, "Question", b"x", {"role": "user"}, object()])
+def test_what_is_no_list_of_messages_is_refused(messages: Any) -> None:
+    """Then nothing was meant to be kept."""
+    with pytest.raises(InvalidTurn, match="list of API messages"):
+        Conversation.from_messages(messages)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+fields = {
+    "content": json_values
+    | st.lists(
+        st.fixed_dictionaries(
+            {"type": st.sampled_from(["text", "input_audio", "image_url", "file", "refusal"])},
+            optional=dict.fromkeys(("text", "input_audio", "image_url", "file"), json_values),
+        ),
+        max_size=3,
+    ),
+    "audio": json_values
+    | st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("id", "data", "transcript", "expires_at"), json_values)
+    ),
+    "tool_calls": json_values
+    | st.lists(
+        st.fixed_dictionaries({}, optional=dict.fromkeys(("id", "type", "function"), json_values)),
+        max_size=3,
+    ),
+    "tool_call_id": json_values,
+    "function_call": json_values,
+    "name": json_values,
+    "refusal": json_values,
+}
+roles = st.sampled_from(["user", "assistant", "tool", "system", "developer", "function", 5])
+messages_of_any_kind = st.fixed_dictionaries({"role": roles}, optional=fields) | json_values
+
+
+@given(st.lists(messages_of_any_kind, max_size=4), words)
+def test_whatever_is_imported_renders_to_what_the_api_takes(
+    messages: list[Any], question: str
+) -> None:
+    """Each message is kept or named, and nothing is raised."""
+    chat = imported(*messages, {"role": "user", "content": question})
+    _contract.check(chat.request(), lambda _: True)
+    assert chat.turns[-1].text == question
+
+
+# --- round trips -------------------------------------------------------------------------------
+
+
+@given(histories, user_turns, st.none() | words)
+def test_what_is_rendered_is_imported_as_what_renders_the_same(
+    history: list[Turn], last: Turn, instructions: str | None
+) -> None:
+    """The list of one conversation begins another; of the ids, only those that tell their time."""
+    chat = Conversation(clock=Clock(START + 10**6), instructions=instructions)
+    chat._talk.history.fill([*history, last])
+    sent = chat.messages()
+    again = Conversation.from_messages(sent, clock=Clock())
+    assert again.messages() == sent
+    assert again.from_messages(again.messages(), clock=Clock()).turns == again.turns
+
+
+def test_a_living_conversation_goes_on_in_a_copy_of_its_messages(
+    server: StandIn, chat: Conversation, client: OpenAI, clock: Clock
+) -> None:
+    """Its ids tell their time, so that the voice is kept while it may be."""
+    chat.say("One")
+    chat.say(AudioInput(SOUND))
+    server.will_answer(tool_calls=[("look_up", {})])
+    chat.say("Three")
+    sent = chat.messages()
+    assert sum("audio" in message for message in sent) == 2
+    again = Conversation.from_messages(sent, clock=clock, client=client)
+    assert again.messages() == sent
+    assert "2 of my earlier answers by voice" in again.say("Four").text
+    clock.now += 3600
+    forms = [item.form for item in again.render().items if item.role == "assistant"]
+    assert forms[:2] == [Form.PLACEHOLDER, Form.PLACEHOLDER], "words were not in the messages"
+
+
+# --- the conversation that comes of it ---------------------------------------------------------
+
+
+def test_settings_are_given_as_ever(client: OpenAI, clock: Clock) -> None:
+    """The conversation is in memory, and costs nothing yet."""
+    chat = Conversation.from_messages(
+        [{"role": "user", "content": "x" * 400}, {"role": "user", "content": "Question"}],
+        client=client,
+        clock=clock,
+        context=Context(max_prompt_tokens=50),
+        voice="echo",
+        instructions="Be brief.",
+    )
+    assert [m["content"] for m in chat.messages()] == ["Be brief.", "Question"]
+    assert chat.request()["audio"]["voice"] == "echo"
+    assert chat.id is None
+    assert chat.usage.total_tokens == 0
+    assert chat.reply().text
+    with pytest.raises(InvalidSetting):
+        Conversation.from_messages([], voice="")
+
+
+def test_it_can_be_saved_forked_and_undone(clock: Clock) -> None:
+    """As any other."""
+    messages = [{"role": "user", "content": [sound_part()]}, {"role": "assistant", "content": "Hi"}]
+    chat = Conversation.from_messages(messages, clock=clock)
+    with chat.fork("copy") as fork:
+        assert [turn.text for turn in fork.turns] == ["", "Hi"]
+    with Conversation.open("copy", clock=clock) as again:
+        assert again.messages() == chat.messages() == messages
+        assert len(again.undo()) == 2
+    assert len(chat.undo()) == 2
+
+
+def test_what_was_given_is_not_changed_and_not_shared() -> None:
+    """The caller's list stays the caller's."""
+    messages: list[Any] = [
+        {"role": "user", "content": [{"type": "text", "text": "x"}, sound_part("!!!")]},
+        {"role": "assistant", "tool_calls": [tool_call("a"), {}]},
+    ]
+    before = repr(messages)
+    chat = Conversation.from_messages(messages)
+    assert repr(messages) == before
+    sent = chat.messages()
+    messages[1]["tool_calls"][0]["function"]["name"] = "other"
+    assert chat.messages() == sent
+
+
+def test_the_twin_has_it_too() -> None:
+    """It waits for nobody, so it is not awaited."""
+    chat = AsyncConversation.from_messages([{"role": "user", "content": "Question"}])
+    assert isinstance(chat, AsyncConversation)
+    assert chat.turns[0].text == "Question"

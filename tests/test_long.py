@@ -1,0 +1,125 @@
+"""A conversation that goes on and on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from openai import OpenAI
+
+from conversation import AssistantTurn, AudioInput, Context, Conversation, FileStore, UserTurn
+from conversation._turns import Turn
+from conversation.testing import StandIn
+from tests.conftest import Clock
+
+EXCHANGES = 500
+RATE = 8000
+
+
+def sound(number: int) -> AudioInput:
+    """Some 0.5 s, each another length."""
+    return AudioInput.from_pcm(b"\1\0" * (RATE // 2 + number), RATE)
+
+
+def asked(server: StandIn, path: str) -> list[int]:
+    """The sizes of the requests to one endpoint, in bytes."""
+    sent = [request for request in server.requests if request.path.endswith(path)]
+    return [int(request.headers["content-length"]) for request in sent]
+
+
+def voice_of(turn: Turn) -> str:
+    """The audio id of an answer."""
+    assert isinstance(turn, AssistantTurn)
+    assert turn.audio
+    assert turn.audio.id
+    return turn.audio.id
+
+
+def test_500_spoken_exchanges_across_three_resumes(
+    server: StandIn, client: OpenAI, clock: Clock, tmp_path: Path
+) -> None:
+    """In a small window: no error, uploads that do not grow, each sound transcribed once."""
+    store = FileStore(tmp_path, fsync=False)
+    context = Context(2000, 60_000, user_audio_turns=3, assistant_audio_turns=4)
+
+    def opened() -> Conversation:
+        return Conversation.open(
+            "long", store=store, client=client, clock=clock, context=context, transcribe=True
+        )
+
+    chat, spent, healed = opened(), 0, 0
+    for number in range(EXCHANGES):
+        if number and number % 125 == 0:
+            chat.close()
+            clock.now += 20 if number == 250 else 86_400
+            chat = opened()
+        if number % 100 == 50:
+            server.forget(voice_of(chat.turns[-1]))
+            healed += 1
+        turn = chat.say(sound(number))
+        assert turn.audio
+        assert turn.usage
+        # Bounded by the estimate; after a resume nothing has corrected it yet.
+        assert turn.usage.prompt_tokens <= 2000 * 1.3
+        spent += turn.usage.total_tokens
+        clock.now += 20
+    chat.close()
+
+    uploads = asked(server, "/chat/completions")
+    assert len(uploads) == EXCHANGES + healed
+    assert max(uploads[100:]) <= 1.2 * max(uploads[50:100])
+    assert max(uploads) < 60_000
+    transcribed = asked(server, "/transcriptions")
+    assert len(transcribed) == EXCHANGES - 3
+    assert len(
+        {request["file"]["size"] for request in server.requests if "file" in request}
+    ) == len(transcribed)
+
+    with opened() as chat:
+        assert len(chat.turns) == 2 * EXCHANGES
+        assert chat.usage.total_tokens == spent
+        for number, question in enumerate(chat.turns[::2]):
+            assert isinstance(question, UserTurn)
+            [said] = question.content
+            assert isinstance(said, AudioInput)
+            assert said.read() == sound(number).read()
+            assert bool(said.transcript) == (number < EXCHANGES - 3)
+        first = chat.render().items[0]
+        assert first.why == "left out, over budget"
+
+
+@pytest.mark.parametrize("most", [40_000, 100_000])
+def test_sound_without_words_is_bounded_by_its_bytes(
+    server: StandIn, client: OpenAI, clock: Clock, most: int
+) -> None:
+    """It goes as sound for as long as there is room, and then is left out."""
+    chat = Conversation(client=client, clock=clock, context=Context(max_upload_bytes=most))
+    for number in range(40):
+        chat.say(sound(number))
+    uploads = asked(server, "/chat/completions")
+    assert max(uploads) < most + 20_000
+    sounds = [
+        sum(
+            len(m["content"][0]["input_audio"]["data"])
+            for m in r["messages"]
+            if m["role"] == "user"
+        )
+        for r in server.requests
+    ]
+    assert most - 2 * 11_000 < max(sounds) <= most
+    assert sounds[-1] > most - 2 * 11_000
+
+
+def test_a_history_that_was_estimated_too_low_is_cut_by_what_the_server_says(
+    clock: Clock,
+) -> None:
+    """Resumed with many short turns: nobody sees the refusal, and the chat goes on."""
+    with StandIn(clock=clock) as server:
+        chat = Conversation(client=server.client(), clock=clock)
+        for _ in range(4600):
+            chat._talk.history.add(UserTurn("x" * 100))
+        assert chat.say("Still there?").text
+        assert len(server.requests) == 2
+        assert len(server.requests[1]["messages"]) < len(server.requests[0]["messages"])
+        assert chat.say("And now?").text
+        assert len(server.requests) == 3

@@ -1,0 +1,376 @@
+"""One answer, cut into chunks in any way and any legal order: always the same turn and events."""
+
+from __future__ import annotations
+
+import base64
+import io
+import wave
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import attrs
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conversation import (
+    AssistantTurn,
+    AudioDelta,
+    Conversation,
+    Form,
+    TextDelta,
+    ToolCall,
+    TranscriptDelta,
+    TurnFinished,
+    Usage,
+)
+from conversation._events import Event
+from conversation._streaming import Assembly
+from conversation.testing import _contract
+from tests.conftest import START, Clock
+from tests.samples import RECORDED_USAGE
+from tests.test_streaming import chunk
+
+Json = dict[str, Any]
+Lane = list[Json]
+
+ID = f"audio_{int(START):08x}{'0' * 24}"
+
+ONCE = settings(deadline=None)
+
+
+@attrs.frozen
+class Reply:
+    """What an answer says, however it is cut.
+
+    Attributes:
+        words: The transcript; None: it does not speak.
+        text: The content.
+        pcm: Whole samples.
+        expires_at: None: it is not told.
+        finish_reason: None: it is not told.
+        is_billed: Whether there is usage.
+        calls: The tool calls.
+    """
+
+    words: str | None
+    text: str | None
+    pcm: bytes
+    expires_at: int | None
+    finish_reason: str | None
+    is_billed: bool
+    calls: tuple[ToolCall, ...]
+
+
+# No byte of it is part of any file's signature.
+quiet_bytes = st.binary(max_size=80).map(lambda data: bytes(byte % 64 for byte in data))
+samples = quiet_bytes.map(lambda data: data[: len(data) // 2 * 2])
+some_text = st.text(min_size=1, max_size=20)
+calls = st.lists(st.builds(ToolCall, some_text, some_text, st.text(max_size=20)), max_size=2)
+ends = st.sampled_from([(int(START) + 3600, None), (None, "stop"), (int(START) + 3600, "length")])
+
+
+@st.composite
+def replies(draw: st.DrawFn) -> Reply:
+    """Answers that speak, write, call tools, or all of it."""
+    speaks = draw(st.booleans())
+    expires_at, finish_reason = draw(ends) if speaks else (None, draw(some_text))
+    return Reply(
+        words=draw(some_text) if speaks else None,
+        text=draw(st.none() | some_text) if speaks else draw(some_text),
+        pcm=draw(samples) if speaks else b"",
+        expires_at=expires_at,
+        finish_reason=finish_reason,
+        is_billed=draw(st.booleans()),
+        calls=tuple({call.id: call for call in draw(calls)}.values()),
+    )
+
+
+def cuts(draw: st.DrawFn, size: int) -> list[tuple[int, int]]:
+    """Where something of that size is cut; pieces may be empty, and one is there in any case."""
+    inner = sorted(draw(st.lists(st.integers(0, size), max_size=5)))
+    return list(zip([0, *inner], [*inner, size], strict=True))
+
+
+def in_base64(data: bytes, *, padded: bool) -> str:
+    """A piece of sound as a chunk has it."""
+    text = base64.b64encode(data).decode()
+    return text if padded else text.rstrip("=")
+
+
+def call_lane(draw: st.DrawFn, reply: Reply) -> Lane:
+    """The calls begin in their order; then their arguments come in any."""
+    begun, rest = [], []
+    for index, call in enumerate(reply.calls):
+        first, *more = [call.arguments[start:end] for start, end in cuts(draw, len(call.arguments))]
+        function = {"name": call.name, "arguments": first}
+        begun.append({"index": index, "id": call.id, "type": "function", "function": function})
+        rest.append([{"index": index, "function": {"arguments": piece}} for piece in more])
+    return [{"tool_calls": [call]} for call in (*begun, *mixed(draw, rest))]
+
+
+def mixed(draw: st.DrawFn, lanes: Sequence[Lane]) -> Lane:
+    """All lanes in one, each in its own order."""
+    order = draw(st.permutations([i for i, lane in enumerate(lanes) for _ in lane]))
+    left = [iter(lane) for lane in lanes]
+    return [next(left[i]) for i in order]
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[Reply, list[Json]]:
+    """An answer, and its chunks: one delta each, or several in one, null fields in between."""
+    reply, padded = draw(replies()), draw(st.booleans())
+    lanes: list[Lane] = [
+        [
+            {"audio": {"transcript": (reply.words or "")[a:b]}}
+            for a, b in cuts(draw, len(reply.words))
+        ]
+        if reply.words is not None
+        else [],
+        [{"content": (reply.text or "")[a:b]} for a, b in cuts(draw, len(reply.text or ""))]
+        if reply.text is not None
+        else [],
+        [
+            {"audio": {"data": in_base64(reply.pcm[a:b], padded=padded)}}
+            for a, b in cuts(draw, len(reply.pcm))
+        ]
+        if reply.pcm
+        else [],
+        [{"audio": {"id": ID}}] * draw(st.integers(1, 3)) if reply.words is not None else [],
+        [{"audio": {"expires_at": reply.expires_at}}] * draw(st.integers(1, 3))
+        if reply.expires_at
+        else [],
+        call_lane(draw, reply),
+        [{"finish_reason": reply.finish_reason}] if reply.finish_reason else [],
+        [{"usage": RECORDED_USAGE}] if reply.is_billed else [],
+        [{"role": "assistant"}] * draw(st.integers(0, 2)),
+        [{"nothing": True}] * draw(st.integers(0, 2)),
+    ]
+    parts = mixed(draw, lanes)
+    joins = draw(st.lists(st.booleans(), min_size=len(parts), max_size=len(parts)))
+    groups: list[Json] = []
+    for part, is_joined in zip(parts, joins, strict=True):
+        if is_joined and groups and fits(groups[-1], part):
+            groups[-1] = together(groups[-1], part)
+        else:
+            groups.append(part)
+    return reply, [as_chunk(group, fill=draw(st.booleans())) for group in groups]
+
+
+def fits(group: Json, part: Json) -> bool:
+    """Whether one chunk can tell both."""
+    alone = {"usage", "nothing"}
+    both = group.keys() & part.keys() - {"audio"}
+    audio = group.get("audio", {}).keys() & part.get("audio", {}).keys()
+    return not (both or audio or alone & {*group, *part})
+
+
+def together(group: Json, part: Json) -> Json:
+    """Both in one delta."""
+    joined = {**group, **part}
+    if "audio" in group and "audio" in part:
+        joined["audio"] = {**group["audio"], **part["audio"]}
+    return joined
+
+
+def as_chunk(group: Json, *, fill: bool) -> Json:
+    """A chunk that tells this, and with `fill` that it tells nothing else."""
+    if group.keys() & {"usage", "nothing"}:
+        return {**chunk(), "choices": [], "usage": group.get("usage")}
+    delta = {key: value for key, value in group.items() if key != "finish_reason"}
+    if fill:
+        nulls = {"role": "assistant", "content": None, "tool_calls": None, "refusal": None}
+        delta = nulls | delta
+        if "audio" in delta:
+            audio = dict.fromkeys(("id", "data", "transcript", "expires_at"))
+            delta["audio"] = audio | delta["audio"]
+    more: Json = {"usage": None} if fill else {}
+    return chunk(delta, finish_reason=group.get("finish_reason"), **more)
+
+
+def expected(reply: Reply) -> Json:
+    """What the turn has to say."""
+    return {
+        "content": reply.text,
+        "transcript": reply.words,
+        "samples": reply.pcm,
+        "id": None if reply.words is None else ID,
+        "expires_at": reply.expires_at,
+        "finish_reason": reply.finish_reason,
+        "usage": Usage(64, 200, 26, 38, 0, 41, 159) if reply.is_billed else None,
+        "tool_calls": reply.calls,
+        "interrupted": False,
+    }
+
+
+def said_by(turn: AssistantTurn) -> Json:
+    """The same of a turn."""
+    audio = turn.audio
+    return {
+        "content": turn.content,
+        "transcript": audio and audio.transcript,
+        "samples": samples_of(turn),
+        "id": audio and audio.id,
+        "expires_at": audio and audio.expires_at,
+        "finish_reason": turn.finish_reason,
+        "usage": turn.usage,
+        "tool_calls": turn.tool_calls,
+        "interrupted": turn.interrupted,
+    }
+
+
+def samples_of(turn: AssistantTurn) -> bytes:
+    """The samples of its sound."""
+    if turn.audio is None or turn.audio.data is None:
+        return b""
+    with wave.open(io.BytesIO(turn.audio.read())) as file:
+        samples: bytes = file.readframes(file.getnframes())
+    return samples
+
+
+class Line:
+    """A client whose every stream is these chunks, and then what `end` does."""
+
+    def __init__(self, chunks: Sequence[Json], end: Callable[[], None] = lambda: None) -> None:
+        self.chat = self.completions = self
+        self.sent = self.closed = 0
+        self._chunks = chunks
+        self._end = end
+
+    def create(self, **_: Any) -> Iterator[Json]:
+        """Answer the request."""
+        try:
+            for each in self._chunks:
+                self.sent += 1
+                yield each
+            self._end()
+        finally:
+            self.closed += 1
+
+
+def hang_up() -> None:
+    """The connection breaks."""
+    msg = "peer closed connection"
+    raise ConnectionError(msg)
+
+
+def conversation_on(line: Any) -> Conversation:
+    """An empty conversation with that client."""
+    return Conversation(client=line, clock=Clock())
+
+
+def told(events: Sequence[Event]) -> Json:
+    """What the events add up to."""
+    return {
+        "content": "".join(event.text for event in events if isinstance(event, TextDelta)),
+        "transcript": "".join(event.text for event in events if isinstance(event, TranscriptDelta)),
+        "samples": b"".join(event.data for event in events if isinstance(event, AudioDelta)),
+    }
+
+
+def check_next_request(chat: Conversation) -> None:
+    """The API would take what is sent next, without any voice."""
+    chat.add_user("And again")
+
+    def knows_none(_: str) -> bool:
+        return False
+
+    _contract.check(orjson.loads(orjson.dumps(chat.request())), knows_none)
+
+
+@ONCE
+@given(streams())
+def test_the_same_answer_however_it_is_cut(stream: tuple[Reply, list[Json]]) -> None:
+    """Chunks that are handed over give what was said, to the last sample."""
+    reply, chunks = stream
+    assert said_by(Conversation().add_completion(chunks)) == expected(reply)
+
+
+@ONCE
+@given(streams())
+def test_the_same_events_however_it_is_cut(stream: tuple[Reply, list[Json]]) -> None:
+    """They add up to the turn, bring whole samples, and the turn is the last of them."""
+    reply, chunks = stream
+    chat = conversation_on(Line(chunks))
+    with chat.stream("Good morning") as opened:
+        events = list(opened)
+    finished = events.pop()
+    assert isinstance(finished, TurnFinished)
+    assert said_by(finished.turn) == expected(reply)
+    assert chat.turns[-1] is finished.turn
+    assert told(events) == {
+        "content": reply.text or "",
+        "transcript": reply.words or "",
+        "samples": reply.pcm,
+    }
+    assert all(len(event.data) % 2 == 0 for event in events if isinstance(event, AudioDelta))
+
+
+def check_broken(chat: Conversation, reply: Reply, events: Sequence[Event]) -> Json:
+    """What is kept of an answer that was broken off begins as it does; returns that."""
+    heard = told(events)
+    assert not any(isinstance(event, TurnFinished) for event in events)
+    kept: Json = {"content": "", "transcript": "", "samples": b""}
+    turn = chat.turns[-1]
+    if isinstance(turn, AssistantTurn):
+        said = said_by(turn)
+        kept = {key: said[key] or kept[key] for key in kept}
+        assert (said["interrupted"], said["tool_calls"]) == (True, ())
+        assert chat.render().items[-1].form is not Form.VOICE
+    for key, whole in {"content": reply.text, "transcript": reply.words}.items():
+        assert (whole or "").startswith(kept[key])
+    assert reply.pcm.startswith(kept["samples"])
+    assert all(kept[key].startswith(heard[key]) for key in kept)
+    assert len(chat.turns) == 1 + isinstance(turn, AssistantTurn)
+    check_next_request(chat)
+    return kept
+
+
+@ONCE
+@given(streams(), st.data())
+def test_a_connection_that_breaks_keeps_what_had_come(
+    stream: tuple[Reply, list[Json]], data: st.DataObject
+) -> None:
+    """After any chunk: the error is raised, and the answer so far is kept."""
+    reply, chunks = stream
+    count = data.draw(st.integers(0, len(chunks)), "chunks that come")
+    line = Line(chunks[:count], hang_up)
+    chat = conversation_on(line)
+    events: list[Event] = []
+
+    def read() -> None:
+        with chat.stream("Good morning") as opened:
+            events.extend(opened)
+
+    with pytest.raises(ConnectionError, match="peer closed"):
+        read()
+    assert line.closed == 1
+    assert check_broken(chat, reply, events) == told(events)
+
+
+@ONCE
+@given(streams(), st.data())
+def test_leaving_early_keeps_what_was_told(
+    stream: tuple[Reply, list[Json]], data: st.DataObject
+) -> None:
+    """After any event; what came in one chunk with it is kept too, and nothing later."""
+    reply, chunks = stream
+    count = data.draw(st.integers(0, 30), "events that are wanted")
+    line = Line(chunks)
+    chat = conversation_on(line)
+    events: list[Event] = []
+    with chat.stream("Good morning") as opened:
+        for event in opened:
+            events.append(event)
+            if len(events) > count:
+                break
+    assert line.closed == 1
+    if any(isinstance(event, TurnFinished) for event in events):
+        assert said_by(chat.turns[-1]) == expected(reply)  # type: ignore[arg-type]
+    else:
+        assembly = Assembly()
+        *before, last = [assembly.add(each) for each in chunks[: line.sent]]
+        told_by_then = [event for deltas in before for event in deltas]
+        assert check_broken(chat, reply, events) == told([*told_by_then, *last])
+        assert len(told_by_then) <= count, "nothing is read ahead of what is wanted"

@@ -1,0 +1,532 @@
+"""Every shape of a stream that was recorded: the same turn and the same events, read or streamed.
+
+The shapes are those of the contract, §2 and §6.
+"""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from openai import OpenAI
+from openai.types.chat import ChatCompletionChunk
+
+from conversation import (
+    AssistantTurn,
+    AudioDelta,
+    AudioInput,
+    Conversation,
+    FileStore,
+    TextDelta,
+    ToolCall,
+    TranscriptDelta,
+    TurnFinished,
+    Usage,
+)
+from conversation._streaming import Assembly
+from conversation.testing import StandIn
+from tests.conftest import START, Clock
+from tests.samples import MP3, RECORDED_USAGE
+from tests.test_streaming import chunk, piece
+
+Json = dict[str, Any]
+
+PCM = b"".join((i * 37 % 20_000 - 10_000).to_bytes(2, "little", signed=True) for i in range(9_600))
+"""0.4 s: what one recorded chunk holds."""
+
+ID = f"audio_{int(START):08x}{'0' * 24}"
+END = int(START) + 3600
+USAGE = Usage(64, 200, 26, 38, 0, 41, 159)
+USAGE_CHUNK: Json = {**chunk(), "choices": [], "usage": RECORDED_USAGE}
+HEAD: Json = {"role": "assistant", "refusal": None}
+AGAIN: Json = {"role": "assistant", "content": None, "refusal": None}
+
+
+def audio(**fields: Any) -> Json:
+    """A chunk that tells this of the sound."""
+    return chunk({"audio": fields})
+
+
+def told(**fields: Any) -> Json:
+    """The recorded first chunk of words: everything else is null."""
+    return chunk({"content": None, "audio": {"id": ID, **fields}})
+
+
+WORDS = (told(transcript="Hi"), audio(transcript=" there"), audio(transcript="!"))
+SOUND = (
+    chunk({**AGAIN, "audio": {"id": ID, "data": piece(PCM)}}),
+    audio(data=piece(PCM)),
+)
+EXPIRY = audio(expires_at=END)
+STOP = chunk(finish_reason="stop")
+
+
+def in_pieces(data: bytes, *sizes: int, padded: bool = True) -> list[Json]:
+    """Chunks with so many bytes of sound each, and one with the rest."""
+    chunks, at = [], 0
+    for size in (*sizes, len(data)):
+        text = piece(data[at : at + size])
+        chunks.append(audio(data=text if padded else text.rstrip("=")))
+        at += size
+    return chunks
+
+
+@attrs.frozen
+class Shape:
+    """A stream, and what it says.
+
+    Attributes:
+        chunks: Its events.
+        spoken: The transcript; None where there is none.
+        written: The content.
+        samples: The samples that can be played.
+        file: The sound as it is kept, where that is no WAV file of these samples.
+        audio_id: The last id that came.
+        expires_at: The last expiry that came.
+        finish_reason: The last reason that came.
+        usage: What it cost.
+        calls: The tool calls.
+        sent_as: How it goes along with the next request.
+    """
+
+    chunks: tuple[Json, ...]
+    spoken: str | None = "Hi there!"
+    written: str | None = None
+    samples: bytes = PCM + PCM
+    file: bytes | None = None
+    audio_id: str | None = ID
+    expires_at: int | None = END
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    calls: tuple[ToolCall, ...] = ()
+    sent_as: str = "voice, 60 min left"
+
+
+def wav(samples: bytes) -> bytes:
+    """A WAV file of them."""
+    return AudioInput.from_pcm(samples, 24_000).read()
+
+
+AZURE_FILTER: Json = {
+    "id": "",
+    "object": "",
+    "created": 0,
+    "model": "",
+    "choices": [
+        {
+            "index": 0,
+            "finish_reason": None,
+            "content_filter_results": {"hate": {"filtered": False, "severity": "safe"}},
+            "content_filter_offsets": {"check_offset": 44, "start_offset": 44, "end_offset": 198},
+        }
+    ],
+    "usage": None,
+}
+AZURE_PROMPT: Json = {**AZURE_FILTER, "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}
+
+
+def call_piece(index: int, arguments: str, **named: Any) -> Json:
+    """A piece of a tool call; the first one has its id and name."""
+    function = {"arguments": arguments}
+    if named:
+        function["name"] = named.pop("name")
+    return {"index": index, **named, "function": function}
+
+
+def qwen(delta: Json, **fields: Any) -> Json:
+    """DashScope: words are content, and each piece of sound says the same that is already past."""
+    return chunk({"role": None, "content": None, **delta}, **fields)
+
+
+PAST = int(START)
+QWEN_SOUND = [
+    qwen({"audio": {"data": piece(PCM), "expires_at": PAST, "id": "audio_af1"}}) for _ in range(2)
+]
+
+
+def vllm(content: str, modality: str, index: int = 0) -> Json:
+    """vLLM-Omni: sound is content too, and each piece says that it is the last."""
+    return chunk(
+        {"role": "assistant", "content": content}, index, finish_reason="stop", modality=modality
+    )
+
+
+SHAPES = {
+    "recorded in 2024: no finish_reason": Shape((chunk(HEAD), *WORDS, *SOUND, EXPIRY)),
+    "usage in a chunk of its own": Shape(
+        (chunk(HEAD), *WORDS, *SOUND, EXPIRY, STOP, USAGE_CHUNK), finish_reason="stop", usage=USAGE
+    ),
+    "chunks after the usage chunk": Shape(
+        (chunk(HEAD), *WORDS, *SOUND, USAGE_CHUNK, chunk(usage=None), EXPIRY, STOP),
+        finish_reason="stop",
+        usage=USAGE,
+    ),
+    "finish_reason before everything": Shape(
+        (chunk(HEAD, finish_reason="stop"), *WORDS, *SOUND, EXPIRY), finish_reason="stop"
+    ),
+    "finish_reason before expires_at": Shape(
+        (*WORDS, *SOUND, STOP, EXPIRY, USAGE_CHUNK), finish_reason="stop", usage=USAGE
+    ),
+    "expires_at first": Shape((EXPIRY, *WORDS, *SOUND, STOP), finish_reason="stop"),
+    "expires_at with the sound": Shape(
+        (*WORDS, SOUND[0], audio(data=piece(PCM), expires_at=END), STOP), finish_reason="stop"
+    ),
+    "expires_at never: the id tells": Shape(
+        (*WORDS, *SOUND, STOP), expires_at=None, finish_reason="stop"
+    ),
+    "words and sound mixed": Shape(
+        (
+            chunk(HEAD),
+            told(transcript="Hi", data=piece(PCM)),
+            audio(transcript=" there"),
+            audio(data=piece(PCM), transcript="!"),
+            EXPIRY,
+            STOP,
+        ),
+        finish_reason="stop",
+    ),
+    "sound ahead of the words": Shape((chunk(HEAD), *SOUND, *WORDS, EXPIRY)),
+    "cut at max_tokens": Shape(
+        (*WORDS, *SOUND, EXPIRY, chunk(finish_reason="length")), finish_reason="length"
+    ),
+    "odd byte counts, padded": Shape((*WORDS, *in_pieces(PCM + PCM, 1, 19_199, 2, 4_001), EXPIRY)),
+    "odd byte counts, not padded": Shape(
+        (*WORDS, *in_pieces(PCM + PCM, 1, 1, 7_777, padded=False), EXPIRY)
+    ),
+    "half a sample at the end": Shape((*WORDS, *in_pieces(PCM + PCM + b"\1", 100), EXPIRY)),
+    "null and empty fields everywhere": Shape(
+        (
+            chunk({**AGAIN, "audio": None, "tool_calls": None, "function_call": None}),
+            *WORDS,
+            *SOUND,
+            audio(id=None, data=None, transcript=None, expires_at=END),
+            audio(id="", data="", transcript="", expires_at=None),
+            chunk(finish_reason=None, usage=None),
+        )
+    ),
+    "words only, in text": Shape(
+        (chunk(HEAD), chunk({"content": "Hi "}), chunk({"content": "there!"}), STOP),
+        spoken=None,
+        written="Hi there!",
+        samples=b"",
+        audio_id=None,
+        expires_at=None,
+        finish_reason="stop",
+        sent_as="text, the model did not speak",
+    ),
+    "empty choices in between": Shape(
+        ({**chunk(), "choices": []}, *WORDS, {**chunk(), "choices": []}, *SOUND, EXPIRY)
+    ),
+    "Azure's asynchronous filter": Shape(
+        (AZURE_PROMPT, chunk(HEAD), *WORDS, AZURE_FILTER, *SOUND, EXPIRY, STOP, AZURE_FILTER),
+        finish_reason="stop",
+    ),
+    "the first chunk is of choice 1": Shape(
+        tuple(
+            {**each, "choices": [{**each["choices"][0], "index": 1}]}
+            for each in (*WORDS, *SOUND, EXPIRY, STOP)
+        ),
+        finish_reason="stop",
+    ),
+    "OpenRouter: mixed, content empty": Shape(
+        (
+            chunk({"role": "assistant", "content": ""}),
+            chunk({"content": "", "audio": {"id": ID, "transcript": "Hi there!"}}),
+            *(chunk({"content": "", **each["choices"][0]["delta"]}) for each in SOUND[1:] * 2),
+            chunk({"content": "", "audio": {"expires_at": END}}),
+            chunk({"content": ""}, finish_reason="stop"),
+            USAGE_CHUNK,
+        ),
+        written="",
+        finish_reason="stop",
+        usage=USAGE,
+    ),
+    "OpenRouter: one megabyte of MP3, nothing said": Shape(
+        (
+            chunk({"role": "assistant", "content": ""}),
+            chunk({"content": "", "audio": {"data": piece(MP3 * 110)}}),
+            chunk({"content": ""}, finish_reason="stop"),
+        ),
+        spoken=None,
+        written="",
+        samples=b"",
+        file=MP3 * 110,
+        audio_id=None,
+        expires_at=None,
+        finish_reason="stop",
+        sent_as="placeholder, server gave no id",
+    ),
+    "Qwen: words in content, each chunk past its end": Shape(
+        (
+            qwen({"role": "assistant", "content": ""}),
+            qwen({"content": "Hi"}),
+            qwen({"content": " there!"}),
+            *QWEN_SOUND,
+            qwen({"content": ""}, finish_reason="stop"),
+            USAGE_CHUNK,
+        ),
+        spoken=None,
+        written="Hi there!",
+        audio_id="audio_af1",
+        expires_at=PAST,
+        finish_reason="stop",
+        usage=USAGE,
+        sent_as="text, expired 0 s ago",
+    ),
+    "vLLM-Omni: WAV files in content": Shape(
+        (
+            vllm("Hi", "text"),
+            vllm(" there!", "text"),
+            vllm(piece(wav(PCM)), "audio"),
+            vllm(piece(wav(PCM)), "audio"),
+        ),
+        spoken=None,
+        written="Hi there!",
+        audio_id=None,
+        expires_at=None,
+        finish_reason="stop",
+        sent_as="text, server gave no id",
+    ),
+    "vLLM-Omni: sound in another choice": Shape(
+        (vllm("Hi there!", "text"), *(vllm(piece(wav(PCM)), "audio", 1) for _ in range(2))),
+        spoken=None,
+        written="Hi there!",
+        audio_id=None,
+        expires_at=None,
+        finish_reason="stop",
+        sent_as="text, server gave no id",
+    ),
+    "a WAV file in pieces": Shape(
+        (*WORDS, *in_pieces(wav(PCM + PCM), 1_001, 2, 9_000), EXPIRY),
+    ),
+    "words beside the sound, and a call in pieces": Shape(
+        (
+            chunk({**HEAD, "content": "Look:"}),
+            *WORDS,
+            chunk({"tool_calls": [call_piece(0, "", id="a", type="function", name="f")]}),
+            SOUND[0],
+            chunk({"tool_calls": [call_piece(1, '{"x"', id="b", type="function", name="g")]}),
+            chunk({"tool_calls": [call_piece(0, "{"), call_piece(1, ":1}")]}),
+            SOUND[1],
+            chunk({"tool_calls": [call_piece(0, "}")]}),
+            EXPIRY,
+            chunk(finish_reason="tool_calls"),
+        ),
+        written="Look:",
+        finish_reason="tool_calls",
+        calls=(ToolCall("a", "f", "{}"), ToolCall("b", "g", '{"x":1}')),
+    ),
+}
+
+
+@pytest.fixture(params=SHAPES)
+def shape(request: pytest.FixtureRequest) -> Shape:
+    """Each of them."""
+    return SHAPES[request.param]
+
+
+def check(turn: AssistantTurn, shape: Shape) -> None:
+    """The turn is what the stream says."""
+    assert turn.content == shape.written
+    assert turn.tool_calls == shape.calls
+    assert (turn.finish_reason, turn.usage) == (shape.finish_reason, shape.usage)
+    assert not turn.interrupted
+    assert turn.model == "m"
+    if not (shape.samples or shape.file):
+        assert turn.audio is None
+        return
+    assert turn.audio is not None
+    assert turn.audio.transcript == shape.spoken
+    assert (turn.audio.id, turn.audio.expires_at) == (shape.audio_id, shape.expires_at)
+    if shape.file:
+        assert turn.audio.read() == shape.file
+    else:
+        assert samples_in(turn) == shape.samples
+
+
+def samples_in(turn: AssistantTurn) -> bytes:
+    """The samples of its sound, which is a WAV file that any program plays."""
+    assert turn.audio is not None
+    assert turn.audio.format == "wav"
+    with wave.open(io.BytesIO(turn.audio.read())) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (24_000, 1, 2)
+        assert turn.audio.duration == pytest.approx(file.getnframes() / 24_000)
+        samples: bytes = file.readframes(file.getnframes())
+    return samples
+
+
+def turn_of(chunks: Iterable[Any]) -> AssistantTurn:
+    """The turn that a conversation makes of them."""
+    return Conversation().add_completion(chunks)
+
+
+def test_chunks_of_any_shape_give_the_right_turn(shape: Shape) -> None:
+    """Words, sound, id, expiry, reason, usage and calls are what was sent."""
+    check(turn_of(shape.chunks), shape)
+
+
+def test_the_sdks_chunks_of_any_shape_give_the_right_turn(shape: Shape) -> None:
+    """Also as a generator of its objects, with whatever fields the server left out."""
+    check(turn_of(ChatCompletionChunk.construct(**each) for each in shape.chunks), shape)
+
+
+def test_a_stream_of_any_shape_gives_the_right_events(
+    server: StandIn, chat: Conversation, shape: Shape
+) -> None:
+    """Over HTTP: events add up to the turn, which is kept when the last of them tells it."""
+    server.will_stream(shape.chunks)
+    with chat.stream("Good morning") as stream:
+        events = list(stream)
+    said = [event.text for event in events if isinstance(event, TranscriptDelta)]
+    written = [event.text for event in events if isinstance(event, TextDelta)]
+    heard = [event.data for event in events if isinstance(event, AudioDelta)]
+    assert "".join(said) == (shape.spoken or "")
+    assert "".join(written) == (shape.written or "")
+    assert b"".join(heard) == shape.samples
+    assert all([*said, *written, *heard]), "no event brings nothing"
+    assert all(len(data) % 2 == 0 for data in heard), "events bring whole samples"
+    [finished] = [event for event in events if isinstance(event, TurnFinished)]
+    assert finished is events[-1]
+    assert chat.turns[-1] is finished.turn
+    check(finished.turn, shape)
+
+
+def test_a_stream_of_any_shape_is_saved_with_sound_that_plays(
+    server: StandIn, client: OpenAI, clock: Clock, tmp_path: Path, shape: Shape
+) -> None:
+    """A file beside the session's document: WAV, or what came where that is no raw sound."""
+    server.will_stream(shape.chunks)
+    store = FileStore(tmp_path, fsync=False)
+    with Conversation.open("retriever", store=store, client=client, clock=clock) as chat:
+        with chat.stream("Good morning") as stream:
+            list(stream)
+        files = list((tmp_path / "retriever.audio").glob("*"))
+        assert [path.suffix for path in files] == [
+            ".mp3" if shape.file else ".wav" for _ in range(bool(shape.file or shape.samples))
+        ]
+        if shape.samples:
+            with wave.open(str(files[0])) as file:
+                assert file.readframes(file.getnframes()) == shape.samples
+    with Conversation.open("retriever", store=store) as again:
+        [_, turn] = again.turns
+        assert isinstance(turn, AssistantTurn)
+        check(turn, shape)
+        assert again.turns == chat.turns
+
+
+def test_an_answer_of_any_shape_does_not_block_the_next_request(
+    server: StandIn, chat: Conversation, shape: Shape
+) -> None:
+    """It goes along as the rule says, and where the server never issued the id, it is healed."""
+    server.will_stream(shape.chunks)
+    with chat.stream("Good morning") as stream:
+        list(stream)
+    assert chat.render().items[1].why == shape.sent_as
+    assert chat.say("And again").text.startswith("You wrote: And again")
+    sent = server.requests[-1]["messages"][1]
+    assert "audio" not in sent, "the stand-in did not issue this id"
+    assert sent["content"]
+
+
+def test_the_first_sound_is_told_before_the_last_has_come(
+    server: StandIn, chat: Conversation
+) -> None:
+    """Nothing is held back until the end of the stream."""
+    server.will_stream([*WORDS, *SOUND, EXPIRY], hold_after=4)
+    with chat.stream("Good morning") as stream:
+        events = iter(stream)
+        first = [next(events) for _ in range(4)]
+        server.wait_until_held()
+        assert [type(event) for event in first] == [TranscriptDelta] * 3 + [AudioDelta]
+        assert first[3] == AudioDelta(PCM)
+        server.go_on()
+        assert [type(event) for event in events] == [AudioDelta, TurnFinished]
+
+
+def test_words_and_sound_of_one_chunk_are_both_told() -> None:
+    """In the order in which the chunk has them."""
+    sound, words = AudioDelta(PCM), TranscriptDelta("Hi")
+    assert Assembly().add(told(data=piece(PCM), transcript="Hi")) == [sound, words]
+    assert Assembly().add(told(transcript="Hi", data=piece(PCM))) == [words, sound]
+
+
+def piped(pcm: bytes) -> bytes:
+    """A WAV file as a writer leaves it that cannot go back to fill in the sizes."""
+    return wav(pcm)[:40] + b"\xff" * 4 + pcm
+
+
+def floating(pcm: bytes) -> bytes:
+    """A WAV file in a coding that the standard library does not read."""
+    return wav(pcm)[:20] + b"\3\0" + wav(pcm)[22:]
+
+
+def with_tail(pcm: bytes) -> bytes:
+    """A WAV file with a comment behind its samples."""
+    return wav(pcm) + b"LIST" + (4).to_bytes(4, "little") + b"INFO"
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    {
+        "piped": piped(PCM),
+        "comment behind": with_tail(PCM),
+        "RF64": b"RF64" + wav(PCM)[4:],
+    }.items(),
+    ids=str,
+)
+def test_wav_files_of_other_writers_are_joined_too(
+    server: StandIn, chat: Conversation, name: str, file: bytes
+) -> None:
+    """Without a crackle where one ends and the next begins, in the events and in what is kept."""
+    server.will_stream([vllm(piece(file), "audio"), vllm(piece(file), "audio")])
+    with chat.stream("Good morning") as stream:
+        events = list(stream)
+    heard = b"".join(event.data for event in events if isinstance(event, AudioDelta))
+    assert heard == PCM + PCM, name
+    turn = chat.turns[-1]
+    assert isinstance(turn, AssistantTurn)
+    assert samples_in(turn) == PCM + PCM
+
+
+@pytest.mark.parametrize(
+    ("last", "kept"),
+    [
+        (wav(PCM)[:40], floating(PCM)),
+        (wav(PCM)[:44], floating(PCM)),
+        (floating(PCM), floating(PCM + PCM)),
+    ],
+    ids=["cut in its head", "without samples", "in floats"],
+)
+def test_a_wav_file_that_cannot_be_read_costs_no_answer(last: bytes, kept: bytes) -> None:
+    """What could be joined is kept, and so are the words."""
+    first = vllm(piece(floating(PCM)), "audio")
+    turn = turn_of([vllm("Hi there!", "text"), first, vllm(piece(last), "audio")])
+    assert turn.text == "Hi there!"
+    assert turn.audio is not None
+    assert turn.audio.read() == kept
+
+
+@pytest.mark.parametrize(
+    "choice", [{"index": 0}, {"index": 0, "delta": None, "finish_reason": None}]
+)
+def test_a_choice_that_brings_nothing_is_passed_over(choice: Mapping[str, Any]) -> None:
+    """As the reports of a filter are, wherever they stand."""
+    report = {**chunk(), "choices": [choice]}
+    turn = turn_of([report, *WORDS, report, *SOUND, EXPIRY, report])
+    assert (turn.text, samples_in(turn)) == ("Hi there!", PCM + PCM)
+
+
+def test_two_answers_in_one_stream_are_refused_and_the_question_is_kept(
+    server: StandIn, chat: Conversation
+) -> None:
+    """A server that ignores `n` does not get one of them dropped in silence."""
+    first, second = chunk({"content": "a"}), chunk({"content": "b"}, 1)
+    server.will_stream([first, second, STOP])
+    with chat.stream("Good morning") as stream, pytest.raises(ValueError, match="2 answers"):
+        list(stream)
+    assert [turn.text for turn in chat.turns] == ["Good morning"]

@@ -1,0 +1,1382 @@
+"""The same cases through both twins: they return, keep, send, save and refuse the same."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import hashlib
+import inspect
+import logging
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+import openai
+import orjson
+import pytest
+
+from conversation import (
+    AssistantTurn,
+    AsyncConversation,
+    AudioInput,
+    Conversation,
+    FileInput,
+    FileStore,
+    ImageInput,
+    SystemTurn,
+    ToolTurn,
+    UserTurn,
+)
+from conversation._async_client import AsyncStream
+from conversation._client import Stream
+from conversation._entries import line_from_turn
+from conversation._hold import Hold
+from conversation._turns import Turn
+from conversation.errors import (
+    ConversationBusy,
+    InvalidCompletion,
+    InvalidSetting,
+    InvalidTurn,
+    SaveFailed,
+    SessionChanged,
+    SessionCorrupt,
+    SessionLocked,
+    SessionNotFound,
+    SessionReadOnly,
+    SessionTooNew,
+    ToolLoopExceeded,
+    UnknownToolCall,
+)
+from conversation.stores._disk import Disk
+from conversation.testing import StandIn
+from tests.conftest import Clock
+from tests.samples import MP3, PNG, SOUND, answer, spoken, tool_call
+
+Json = dict[str, Any]
+Kind = type[BaseException]
+
+NO_REQUEST: Any = None
+
+# --- the adapter: either twin, awaited ---------------------------------------------------------
+
+
+def awaited(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as a coroutine function that waits for nothing."""
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return call
+
+
+def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine gives that waits for nothing, without any event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("a case awaited something that is no twin's")
+
+
+class Awaited:
+    """A `Conversation` that is used like an `AsyncConversation`."""
+
+    def __init__(self, chat: Conversation) -> None:
+        self._chat = chat
+
+    def __repr__(self) -> str:
+        return repr(self._chat)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._chat, name)
+        if name == "stream":
+            return lambda *content, **options: AwaitedStream(value(*content, **options))
+        return awaited(value) if callable(value) else value
+
+    async def __aenter__(self) -> Self:
+        self._chat.__enter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._chat.__exit__(*error)
+
+
+class AwaitedStream:
+    """A `Stream` that is used like an `AsyncStream`."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    async def __aenter__(self) -> Self:
+        self._stream.__enter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stream.__exit__(kind, error, traceback)
+
+    def __aiter__(self) -> Self:
+        self._events = iter(self._stream)
+        return self
+
+    async def __anext__(self) -> Any:
+        for event in self._events:
+            return event
+        raise StopAsyncIteration
+
+
+class FullDisk(Disk):
+    """A disk whose next write fails, once it is full."""
+
+    is_full = False
+
+    def write(self, descriptor: int, data: bytes, at: int) -> None:
+        if self.is_full:
+            self.is_full = False
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().write(descriptor, data, at)
+
+
+class Side:
+    """One of the twins with a server, a clock and a disk of its own, and what is noted of it."""
+
+    def __init__(self, folder: Path, server: StandIn, clock: Clock, *, is_async: bool) -> None:
+        self.folder = folder
+        self.server = server
+        self.clock = clock
+        self.is_async = is_async
+        self.client: Any = server.async_client() if is_async else server.client()
+        self.disk = FullDisk(fsync=False)
+        self.store = FileStore(folder / "sessions", fsync=False)
+        self.store._disk = self.disk
+        self.told: list[str] = []
+        self.chats: list[Any] = []
+        self.place = self.store.root / "s.json"
+
+    def chat(self, **settings: Any) -> Any:
+        """A conversation in memory."""
+        kind: Any = AsyncConversation if self.is_async else Conversation
+        return self._kept(kind(**{"client": self.client, "clock": self.clock, **settings}))
+
+    async def open(self, session_id: str = "s", **options: Any) -> Any:
+        """A saved session."""
+        given: Any = {"client": self.client, "clock": self.clock, "store": self.store, **options}
+        if self.is_async:
+            return self._kept(await AsyncConversation.open(session_id, **given))
+        return self._kept(Conversation.open(session_id, **given))
+
+    async def load(self, path: Path, **settings: Any) -> Any:
+        """A conversation out of a file."""
+        given: Any = {"client": self.client, "clock": self.clock, **settings}
+        if self.is_async:
+            return self._kept(await AsyncConversation.load(path, **given))
+        return self._kept(Conversation.load(path, **given))
+
+    def _kept(self, chat: Any) -> Any:
+        self.chats.append(chat if self.is_async else Awaited(chat))
+        return self.chats[-1]
+
+    async def create(self, **request: Any) -> Any:
+        """A call of one's own."""
+        made = self.client.chat.completions.create(**request)
+        return await made if self.is_async else made
+
+    def chunks(self, chunks: Iterable[Any]) -> Any:
+        """An iterable of chunks; an async one for the async twin."""
+
+        async def one_by_one() -> AsyncIterator[Any]:
+            for chunk in chunks:
+                yield chunk
+
+        return one_by_one() if self.is_async else iter(list(chunks))
+
+    def tool(self, function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+        """The coroutine function as a tool of this twin."""
+
+        @functools.wraps(function)
+        def call(**arguments: Any) -> Any:
+            return at_once(function(**arguments))
+
+        return function if self.is_async else call
+
+    def tell(self, *values: Any) -> None:
+        """Note what came back, as it is now."""
+        self.told += map(described, values)
+
+    async def fails(self, kind: Kind | tuple[Kind, ...], outcome: Awaitable[Any]) -> Any:
+        """Note how it failed."""
+        with pytest.raises(kind) as caught:
+            await outcome
+        self.tell(caught.value)
+        return caught.value
+
+    async def streamed(self, chat: Any, *content: Any, **options: Any) -> list[Any]:
+        """All events of a stream."""
+        async with chat.stream(*content, **options) as events:
+            found = [event async for event in events]
+        self.tell(*found)
+        return found
+
+    async def rest(self, events: Any) -> None:
+        """What a stream that is entered still brings."""
+        self.tell(*[event async for event in events])
+
+    def lose(self, turn: AssistantTurn) -> None:
+        """Let the server forget an answer."""
+        assert turn.audio is not None
+        self.server.forget(str(turn.audio.id))
+
+    def account(self) -> list[str]:
+        """Everything that can be told of this side, as texts without ids and places."""
+        lines = list(self.told)
+        for chat in self.chats:
+            lines.append(f"chat {chat!r} {chat.id} {chat.title} {chat.metadata} {chat.recovered}")
+            lines += (f"turn {described(turn)}" for turn in chat.turns)
+            lines.append(f"usage {chat.usage}")
+        lines += (
+            f"sent {body.path} {orjson.dumps(body).decode()}" for body in self.server.requests
+        )
+        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        texts = [path for path in files if path.parent.suffix != ".audio"]
+        lines += (f"file {path}: {path.read_text('utf-8', 'replace')}" for path in texts)
+        masked = Mask(self).masked
+        lines = [masked(line) for line in lines]
+        sounds = (f"file {path}: {digest(path.read_bytes())}" for path in files)
+        return lines + sorted(masked(sound) for sound in sounds if ".audio/" in sound)
+
+
+class Mask:
+    """Ids, random names and places, by the order in which they come up."""
+
+    def __init__(self, side: Side) -> None:
+        self._names = {str(side.folder): "<folder>", side.server.url: "<url>"}
+        self._random = re.compile(
+            "|".join(
+                [
+                    *map(re.escape, self._names),
+                    r"audio_[0-9a-f]{32}",
+                    r"call_[0-9a-f]{24}",
+                    r"chatcmpl-[0-9a-f]{28}",
+                    r"(?<=\d\d\d\d-)[0-9a-f]{8}(?=\.)",
+                    r"(?<=torn-)[0-9a-f]{8}",
+                ]
+            )
+        )
+
+    def masked(self, text: str) -> str:
+        """The text without them."""
+        text = re.sub(r"[A-Za-z0-9+/=]{200,}", lambda found: digest(found[0].encode()), text)
+        text = re.sub(r"\bAsync(?=Conversation|OpenAI)", "", text)
+        return self._random.sub(
+            lambda found: self._names.setdefault(found[0], f"<{len(self._names)}>"), text
+        )
+
+
+def digest(data: bytes) -> str:
+    """Few letters for many bytes."""
+    return f"{len(data)} bytes {hashlib.sha256(data).hexdigest()[:12]}"
+
+
+def described(value: Any) -> str:
+    """A value in words: errors with their notes, turns as they are saved and with their sound."""
+    if isinstance(value, BaseException):
+        about = {
+            name: described(getattr(value, name))
+            for name in ("turn", "path", "line", "tool_call_id", "open_calls", "status_code")
+            if hasattr(value, name)
+        }
+        notes = getattr(value, "__notes__", [])
+        return f"{type(value).__name__} {value} {notes} {about} from {type(value.__cause__)}"
+    if isinstance(value, Turn):
+        audio = value.audio if isinstance(value, AssistantTurn) else None
+        sound = digest(audio.read()) if audio and audio.data is not None else "no sound"
+        duration = audio and audio.duration
+        return f"{type(value).__name__} {line_from_turn(value).decode()} {sound} {duration}"
+    if attrs.has(type(value)):
+        fields = {a.name: described(getattr(value, a.name)) for a in attrs.fields(type(value))}
+        return f"{type(value).__name__} {fields}"
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__} {[described(item) for item in value]}"
+    return digest(value) if isinstance(value, bytes) else repr(value)
+
+
+# --- asking ------------------------------------------------------------------------------------
+
+Case = Callable[[Side], Coroutine[Any, Any, None]]
+CASES: list[Case] = []
+
+
+def case(function: Case) -> Case:
+    """One of the cases."""
+    CASES.append(function)
+    return function
+
+
+@case
+async def says_replies_and_remembers(side: Side) -> None:
+    """By voice, and when the hour is over from transcripts."""
+    chat = side.chat(instructions="Be brief.")
+    side.tell(await chat.say("One"), await chat.say("Two", AudioInput(SOUND), ImageInput(PNG)))
+    side.clock.now += 3600
+    await chat.add_user("Three")
+    side.tell(await chat.reply())
+    side.tell(await chat.messages(), await chat.render(), await chat.request(stream=True))
+
+
+@case
+async def passes_options_and_refuses_some(side: Side) -> None:
+    """Options go through; what cannot work is refused before anything is added."""
+    chat = side.chat(audio_format="mp3", voice="echo")
+    side.tell(await chat.say("One", temperature=0.5, audio={"voice": "alloy"}, model="gpt-audio"))
+    side.tell(await chat.say(AudioInput(MP3), modalities=["text"]))
+    side.tell(await chat.reply(modalities=["text", "audio"]))
+    wrong: list[Json] = [{"n": 2}, {"messages": []}, {"seed": 10**30}, {"audio": "alloy"}]
+    for options in wrong:
+        await side.fails(InvalidSetting, chat.say("Two", **options))
+        await side.fails(InvalidSetting, chat.reply(**options))
+        await side.fails(InvalidSetting, chat.request(**options))
+        await side.fails(InvalidSetting, side.streamed(chat, "Two", **options))
+    await side.fails(InvalidTurn, chat.say(""))
+    await side.fails(InvalidTurn, chat.say())
+    await side.fails(InvalidTurn, chat.say(5))
+    await side.fails(InvalidTurn, side.streamed(chat, " "))
+    assert len(chat.turns) == 5
+
+
+@case
+async def needs_something_to_answer(side: Side) -> None:
+    """An empty chat has nothing to answer, one with instructions has."""
+    chat = side.chat()
+    await side.fails(InvalidTurn, chat.reply())
+    await side.fails(InvalidTurn, side.streamed(chat))
+    side.tell(await side.chat(instructions="Greet the user.").reply())
+    await side.streamed(side.chat(instructions="Greet the user."))
+
+
+@case
+async def streams_by_option_in_say(side: Side) -> None:
+    """Who asks `say` to stream gets the answer all the same."""
+    side.tell(await side.chat().say("One", stream=True))
+
+
+@case
+async def refuses_settings_that_cannot_work(side: Side) -> None:
+    """Wrong values, and the other twin's client."""
+    other = openai.OpenAI(api_key="x") if side.is_async else openai.AsyncOpenAI(api_key="x")
+    wrong: list[Json] = [{"model": ""}, {"audio_format": "ogg"}, {"tools": 5}]
+    for settings in wrong:
+        with pytest.raises(InvalidSetting) as caught:
+            side.chat(**settings)
+        side.tell(caught.value)
+    with pytest.raises(InvalidSetting, match="client is an openai"):
+        side.chat(client=other)
+
+
+@case
+async def needs_a_key(side: Side) -> None:
+    """Without a client and a key nothing is added, and a note says what to do."""
+    chat = side.chat(client=None)
+    await side.fails(openai.OpenAIError, chat.say("Hello"))
+    await side.fails(openai.OpenAIError, chat.reply())
+    await side.fails(openai.OpenAIError, side.streamed(chat, "Hello"))
+    await side.fails(openai.OpenAIError, chat.transcribe())
+    assert chat.turns == ()
+
+
+# --- turns by hand -----------------------------------------------------------------------------
+
+
+@case
+async def adds_each_kind_of_turn(side: Side) -> None:
+    """What was added is what is sent."""
+    chat = side.chat()
+    side.tell(
+        await chat.add_system("Be kind."),
+        await chat.add_assistant("Hello!"),
+        await chat.add_user("Hi", AudioInput(SOUND, transcript="there"), ImageInput(PNG)),
+        await chat.add_user(FileInput(b"%PDF-1.4", filename="a.pdf")),
+        await chat.add_completion(answer(content=None, tool_calls=[tool_call("a")])),
+        await chat.add_tool_result("a", {"degrees": -3}),
+        await chat.add(AssistantTurn(content="It is cold.")),
+        await chat.add(SystemTurn("Go on.")),
+    )
+    assert len(chat.turns) == 8
+    side.tell(await chat.messages())
+
+
+@case
+async def refuses_what_is_no_turn(side: Side) -> None:
+    """Nothing, other types, and results that no call waits for."""
+    chat = side.chat()
+    for add in (chat.add_user, chat.add_system, chat.add_assistant):
+        await side.fails(InvalidTurn, add(" "))
+        await side.fails(InvalidTurn, add(5))
+    await side.fails(InvalidTurn, chat.add_user())
+    await side.fails(InvalidTurn, chat.add("Hello"))
+    await side.fails(InvalidTurn, chat.add(UserTurn(())))
+    await side.fails(UnknownToolCall, chat.add_tool_result("a", "1"))
+    await side.fails(UnknownToolCall, chat.add(ToolTurn("a", "1")))
+    await chat.add_completion(answer(tool_calls=[tool_call("a"), tool_call("b")]))
+    await chat.add_tool_result("a", "1")
+    await side.fails(UnknownToolCall, chat.add_tool_result("a", "2"))
+    await side.fails(InvalidSetting, chat.add_tool_result("b", float("nan")))
+    assert len(chat.turns) == 2
+
+
+@case
+async def keeps_completions_of_ones_own(side: Side) -> None:
+    """The SDK's object, its dict, and its stream."""
+    chat = side.chat()
+    await chat.add_user("One")
+    side.tell(await chat.add_completion(await side.create(**await chat.request())))
+    await chat.add_user("Two")
+    whole = await side.create(**await chat.request(audio={"format": "mp3"}))
+    side.tell(await chat.add_completion(whole.model_dump()))
+    await chat.add_user("Three")
+    side.tell(await chat.add_completion(await side.create(**await chat.request(stream=True))))
+    assert chat.turns[-1].audio.format == "wav"
+    side.tell(await chat.render())
+
+
+@case
+async def keeps_streams_of_ones_own(side: Side) -> None:
+    """Any iterable of chunks, for the async twin an async one too."""
+    chat = side.chat()
+    delta = {"role": "assistant", "audio": {"id": "audio_x", "transcript": "Good "}}
+    more = {"audio": {"transcript": "morning.", "expires_at": 1_762_003_600}}
+    head = {"object": "chat.completion.chunk", "created": 1_762_000_000, "model": "gpt-audio-1.5"}
+    parts = [{**head, "choices": [{"index": 0, "delta": each}]} for each in (delta, more)]
+    side.tell(await chat.add_completion(parts), await chat.add_completion(side.chunks(parts)))
+    assert [turn.text for turn in chat.turns] == ["Good morning."] * 2
+    side.tell(await chat.add_completion(side.chunks(parts[:1])))
+    assert chat.turns[-1].interrupted
+    nothings: list[Any] = [[], [{"error": {"message": "busy"}}], [{"choices": [{"message": {}}]}]]
+    for nothing in nothings:
+        await side.fails(InvalidCompletion, chat.add_completion(side.chunks(nothing)))
+        await side.fails(InvalidCompletion, chat.add_completion(nothing))
+    one = {"message": {"content": "a"}}
+    nothings = ["text", None, {"choices": []}, {"choices": [one, one]}]
+    for nothing in nothings:
+        await side.fails(InvalidCompletion, chat.add_completion(nothing))
+    assert len(chat.turns) == 3
+
+
+@case
+async def heals_in_ones_own_calls(side: Side) -> None:
+    """Once by name, then all of them, and no error twice."""
+    chat = side.chat()
+    for word in ("One", "Two", "Three"):
+        side.lose(await chat.say(word))
+        await chat.add_completion(spoken(audio_id=f"audio_{word}"))
+    side.tell(await chat.heal(ValueError("audio_not_found")))
+    await chat.add_user("Four")
+    for _ in range(2):
+        error = await side.fails(openai.BadRequestError, side.create(**await chat.request()))
+        side.tell(await chat.heal(error), await chat.heal(error), await chat.render())
+    side.tell(await chat.add_completion(await side.create(**await chat.request())))
+
+
+# --- when the server says no -------------------------------------------------------------------
+
+
+@case
+async def heals_a_lost_id(side: Side) -> None:
+    """One more request, and nobody sees an error."""
+    chat = side.chat()
+    side.lose(await chat.say("One"))
+    side.tell(await chat.say("Two"))
+    side.tell(await chat.render())
+    assert len(side.server.requests) == 3
+
+
+@case
+async def gives_up_every_id_at_the_second_loss(side: Side) -> None:
+    """Two more requests, however many are lost."""
+    chat = side.chat()
+    answers = [await chat.say(word) for word in ("One", "Two", "Three", "Four")]
+    for lost in answers[:3]:
+        side.lose(lost)
+    side.tell(await chat.say("Five"))
+    assert len(side.server.requests) == 4 + 3
+
+
+@case
+async def believes_the_third_complaint(side: Side) -> None:
+    """Then the error passes through, and the question is taken back."""
+    chat = await side.open()
+    await chat.say("One")
+    for _ in range(3):
+        side.server.will_fail(400, "Assistant audio audio_x not found.", code="audio_not_found")
+    await side.fails(openai.BadRequestError, chat.say("Two"))
+    assert len(chat.turns) == 2
+
+
+@case
+async def takes_refused_turns_back(side: Side) -> None:
+    """On the disk too, with their sound; a note says so."""
+    chat = await side.open()
+    await chat.say("One")
+    for status in (400, 404, 413, 422):
+        side.server.will_fail(status)
+        await side.fails(openai.APIStatusError, chat.say("Two", AudioInput(SOUND)))
+        side.server.will_fail(status)
+        await side.fails(openai.APIStatusError, side.streamed(chat, "Two", AudioInput(SOUND)))
+    side.server.will_fail(404, "The model `x` does not exist", code="model_not_found")
+    await side.fails(openai.NotFoundError, chat.say("Two"))
+    await side.fails(openai.BadRequestError, chat.say("Two", modalities=["text"]))
+    assert len(chat.turns) == 2
+
+
+@case
+async def keeps_turns_that_can_be_tried_again(side: Side) -> None:
+    """`reply` goes on from there; a note says so."""
+    chat = await side.open()
+    for status in (401, 408, 429, 500, 503):
+        side.server.will_fail(status)
+        await side.fails(openai.APIStatusError, chat.say("Two"))
+        side.server.will_fail(status)
+        await side.fails(openai.APIStatusError, chat.reply())
+    side.server.will_fail(401, "Incorrect API key provided", code="invalid_api_key")
+    await side.fails(openai.AuthenticationError, chat.say("Two"))
+    side.tell(await chat.reply())
+    assert len(chat.turns) == 7
+
+
+@case
+async def keeps_the_question_when_the_answer_is_none(side: Side) -> None:
+    """A body that is no answer is the server's fault."""
+    chat = side.chat()
+    for body in (b'{"choices": []}', b'{"error": "busy"}', b"not json"):
+        side.server.will_send(body)
+        await side.fails(Exception, chat.say("Hello"))
+    side.server.will_answer(cut_after=0)
+    await side.fails(openai.APIConnectionError, chat.say("Hello"))
+    assert len(chat.turns) == 4
+
+
+@case
+async def keeps_refusals_and_answers_without_sound(side: Side) -> None:
+    """They are answers too."""
+    chat = side.chat()
+    side.server.will_answer(refusal="I must not.")
+    side.tell(await chat.say("One"))
+    side.server.will_answer("Only words.", spoken=False)
+    side.tell(await chat.say("Two"))
+    assert chat.turns[-1].voice_dropped
+    side.server.will_answer("Cut sh", finish_reason="length")
+    side.tell(await chat.say("Three"), await chat.render())
+
+
+# --- tools -------------------------------------------------------------------------------------
+
+
+async def weather(city: str, days: int = 1) -> dict[str, Any]:
+    """How the weather will be.
+
+    Args:
+        city: Where.
+        days: From now on.
+    """
+    return {"city": city, "days": days, "degrees": -3}
+
+
+async def broken() -> None:
+    """Do nothing well."""
+    raise LookupError("no such thing")
+
+
+OWN_TOOL = {"type": "function", "function": {"name": "own", "parameters": {}}}
+
+
+@case
+async def calls_a_tool(side: Side) -> None:
+    """A call, its result, and the answer that uses it."""
+    chat = await side.open(tools=[side.tool(weather)])
+    side.server.will_answer(tool_calls=[("weather", {"city": "Oslo"})])
+    side.tell(await chat.say("Weather?"))
+    assert len(chat.turns) == 4
+
+
+@case
+async def calls_tools_in_parallel_and_in_rounds(side: Side) -> None:
+    """Several in one answer, and again in the next."""
+    chat = side.chat(tools=[side.tool(weather)])
+    side.server.will_answer(tool_calls=[("weather", {"city": c}) for c in ("Oslo", "Bergen")])
+    side.server.will_answer("And now:", tool_calls=[("weather", {"city": "Rome", "days": 2})])
+    side.tell(await chat.say("Weather?", tool_choice="required"))
+    assert [turn.role for turn in chat.turns] == [
+        *("user", "assistant", "tool", "tool"),
+        *("assistant", "tool", "assistant"),
+    ]
+
+
+@case
+async def tells_the_model_of_faulty_calls(side: Side) -> None:
+    """Arguments that do not fit, no such tool, a tool that raises."""
+    chat = side.chat(tools=[side.tool(weather), side.tool(broken)])
+    calls = [
+        tool_call("a", "weather", "{not json"),
+        tool_call("b", "weather", '{"city": 5, "hours": 1}'),
+        tool_call("c", "nothing"),
+        tool_call("d", "broken"),
+    ]
+    side.server.will_send(answer(tool_calls=calls))
+    side.tell(await chat.say("Weather?"))
+    assert [turn.content[:6] for turn in chat.turns[2:6]] == ["Error:"] * 4
+
+
+@case
+async def stops_calling_tools_in_the_end(side: Side) -> None:
+    """After `max_tool_rounds`; all turns are kept."""
+    chat = await side.open(tools=[side.tool(weather)], max_tool_rounds=2)
+    for _ in range(4):
+        side.server.will_answer(tool_calls=[("weather", {"city": "Oslo"})])
+    await side.fails(ToolLoopExceeded, chat.say("Weather?"))
+    assert len(chat.turns) == 6
+    side.tell(await chat.reply())
+    for _ in range(3):
+        side.server.will_answer(tool_calls=[("weather", {"city": "Oslo"})])
+    await side.fails(ToolLoopExceeded, side.streamed(chat, "Weather?"))
+    for _ in range(2):
+        side.server.will_answer(tool_calls=[("weather", {"city": "Oslo"})])
+    await side.fails(
+        ToolLoopExceeded, side.chat(tools=[side.tool(weather)], max_tool_rounds=0).say("?")
+    )
+
+
+@case
+async def leaves_tools_that_are_dicts_to_the_caller(side: Side) -> None:
+    """All calls are, where there are no functions."""
+    chat = side.chat(tools=[OWN_TOOL])
+    side.server.will_answer(tool_calls=[("own", {}), ("weather", {"city": "Oslo"})])
+    turn = await chat.say("Weather?")
+    side.tell(turn)
+    for call in turn.tool_calls:
+        await chat.add_tool_result(call.id, "cold")
+    side.tell(await chat.reply())
+    side.server.will_answer(tool_calls=[("own", {})])
+    await side.streamed(chat, "Weather?")
+    side.tell(await chat.say("Never mind."))
+
+
+@case
+async def mixes_tools_of_both_kinds(side: Side) -> None:
+    """Functions are called, and the rest waits for the caller."""
+    chat = side.chat(tools=[OWN_TOOL, side.tool(weather)])
+    side.server.will_answer(tool_calls=[("own", {}), ("weather", {"city": "Oslo"})])
+    turn = await chat.say("Weather?")
+    side.tell(turn)
+    assert len(chat.turns) == 3
+    side.tell(await chat.add_tool_result(turn.tool_calls[0].id, None), await chat.reply())
+    assert len(side.server.requests) == 2
+    side.server.will_answer(tool_calls=[("weather", {"city": "Oslo"})])
+    side.tell(await chat.say("Again?", tools=[side.tool(weather)]))
+
+
+@case
+async def fails_in_the_second_round(side: Side) -> None:
+    """The question is not the last turn any more, so it is kept."""
+    chat = await side.open(tools=[side.tool(weather)])
+    side.server.will_answer(tool_calls=[("weather", {"city": "Oslo"})])
+    chats = [chat]
+
+    async def fail() -> str:
+        """Let the next request fail."""
+        side.server.will_fail(chats.pop() and 400)
+        return "failing"
+
+    await side.fails(openai.BadRequestError, _with(side, chat, fail))
+    side.tell(await chat.reply())
+
+
+async def _with(side: Side, chat: Any, function: Callable[..., Any]) -> Any:
+    side.server.will_answer(tool_calls=[(function.__name__, {})])
+    return await chat.say("Fail?", tools=[side.tool(function)])
+
+
+# --- streaming ---------------------------------------------------------------------------------
+
+
+@case
+async def streams_an_answer(side: Side) -> None:
+    """Words, sound, the turn; then it is remembered by voice."""
+    chat = await side.open()
+    events = await side.streamed(chat, "One", AudioInput(SOUND))
+    assert {type(event).__name__ for event in events} == {
+        *("TranscriptDelta", "AudioDelta", "TurnFinished")
+    }
+    await chat.add_user("Two")
+    await side.streamed(chat, temperature=0.5)
+    side.tell(await chat.say("Three"), await chat.render())
+
+
+@case
+async def streams_in_every_order(side: Side) -> None:
+    """All orders that are met in the wild give the same answers."""
+    chat = side.chat()
+    for order in ("recorded", "mixed", "finish first", "no finish", "no expiry"):
+        side.server.will_answer(f"In the order {order}.", order=order, chunk_bytes=1001)
+        await side.streamed(chat, "One")
+    side.tell(await chat.render())
+
+
+@case
+async def streams_with_tools(side: Side) -> None:
+    """Calls and results are told between the answers."""
+    chat = await side.open(tools=[side.tool(weather), side.tool(broken)])
+    side.server.will_answer(tool_calls=[("weather", {"city": "Oslo"}), ("broken", {})])
+    side.server.will_answer("And now:", tool_calls=[("weather", {"city": "Rome"})])
+    events = await side.streamed(chat, "Weather?")
+    named = [type(event).__name__ for event in events if "Delta" not in type(event).__name__]
+    assert named == [
+        *("TurnFinished", "ToolCalled", "ToolCalled"),
+        *("TurnFinished", "ToolCalled", "TurnFinished"),
+    ]
+
+
+@case
+async def streams_words_where_the_voice_is_dropped(side: Side) -> None:
+    """As text deltas; refusals too."""
+    chat = side.chat()
+    side.server.will_answer("Only words.", spoken=False)
+    await side.streamed(chat, "One")
+    assert chat.turns[-1].voice_dropped
+    side.server.will_answer(refusal="I must not.")
+    await side.streamed(chat, "Two")
+    await side.streamed(chat, AudioInput(SOUND), modalities=["text"])
+    side.tell(await chat.render())
+
+
+@case
+async def keeps_what_had_come_when_a_stream_is_left(side: Side) -> None:
+    """After any event; at the end, all had come."""
+    chat = await side.open()
+    for count in range(1, 8):
+        side.server.will_answer("Good morning to you !", chunk_bytes=40_000)
+        async with chat.stream(f"Leave after {count}") as events:
+            arrived = 0
+            async for event in events:
+                side.tell(event)
+                arrived += 1
+                if arrived == count:
+                    break
+        side.tell(chat.turns[-1])
+        assert chat.turns[-1].interrupted
+    async with chat.stream("Not even looked at"):
+        side.tell(len(chat.turns))
+    async with chat.stream("Up to its last event") as events:
+        async for event in events:
+            if type(event).__name__ == "TurnFinished":
+                break
+    assert not chat.turns[-1].interrupted
+    side.tell(await chat.say("And?"), await chat.render())
+
+
+@case
+async def leaves_tools_alone_when_a_stream_is_left(side: Side) -> None:
+    """The calls are kept, and those without result are made up for."""
+    chat = await side.open(tools=[side.tool(weather)])
+    for last in ("TurnFinished", "ToolCalled"):
+        side.server.will_answer(tool_calls=[("weather", {"city": c}) for c in ("Oslo", "Rome")])
+        async with chat.stream("Weather?") as events:
+            async for event in events:
+                if type(event).__name__ == last:
+                    break
+        side.tell(chat.turns[-1], await chat.messages(), await chat.say("And?"))
+
+
+@case
+async def keeps_what_had_come_when_the_consumer_fails(side: Side) -> None:
+    """Whatever it raises passes through."""
+    chat = await side.open()
+
+    async def fail(error: BaseException) -> None:
+        async with chat.stream("One") as events:
+            async for event in events:
+                side.tell(event)
+                raise error
+
+    await side.fails(LookupError, fail(LookupError("a fault of the consumer's")))
+    await side.fails(openai.APIError, fail(openai.APIError("alike", NO_REQUEST, body=None)))
+    await side.fails(GeneratorExit, fail(GeneratorExit()))
+    assert [turn.role for turn in chat.turns] == ["user", "assistant"] * 3
+    side.tell(await chat.say("And?"))
+
+
+@case
+async def keeps_what_had_come_when_the_connection_is_cut(side: Side) -> None:
+    """And the next request is valid."""
+    chat = await side.open()
+    for count in range(7):
+        side.server.will_answer("Good morning.", cut_after=count)
+        await side.fails(Exception, side.streamed(chat, "One"))
+        side.tell(chat.turns[-1])
+    for count in range(2, 5):
+        side.server.will_answer("Good morning.", fail_after=count)
+        await side.fails(openai.APIError, side.streamed(chat, "Two"))
+    side.tell(await chat.say("And?"), await chat.render())
+
+
+@case
+async def takes_any_chunks(side: Side) -> None:
+    """Empty ones, broken ones, and answers that are no stream."""
+    chat = side.chat()
+    head = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "other"}
+    streams: list[list[Json]] = [
+        [{"content": "a"}, {"content": None}, {"role": "assistant", "content": "b"}],
+        [{"audio": {"id": None, "transcript": "x", "data": None, "expires_at": None}}],
+        [{"audio": {"data": "not base64!", "transcript": "y"}}, {"audio": {"data": "AQ=="}}],
+        [],
+        [{}],
+    ]
+    for deltas in streams:
+        side.server.will_stream([{**head, "choices": [{"index": 0, "delta": d}]} for d in deltas])
+        try:
+            await side.streamed(chat, "One")
+        except InvalidCompletion as error:
+            side.tell(error)
+    side.server.will_stream(
+        [{**head, "choices": [{"index": 0, "delta": {"content": "a"}}]}], cut_after=1
+    )
+    await side.fails(Exception, side.streamed(chat, "Two"))
+    side.server.will_send(answer(content="not streamed"))
+    await side.fails(InvalidCompletion, side.streamed(chat, "Three"))
+
+
+@case
+async def fails_before_the_first_chunk(side: Side) -> None:
+    """Like `say`, and `stream()` goes on."""
+    chat = await side.open()
+    for status in (500, 429, 400):
+        side.server.will_fail(status)
+        await side.fails(openai.APIStatusError, side.streamed(chat, "One"))
+    side.server.will_answer(fail_after=0)
+    await side.fails(openai.APIError, side.streamed(chat, "One"))
+    side.server.will_answer(cut_after=0)
+    await side.fails(Exception, side.streamed(chat, "One"))
+    await side.streamed(chat)
+
+
+@case
+async def heals_before_the_first_chunk(side: Side) -> None:
+    """Whether the error is the answer or comes in the stream."""
+    chat = await side.open()
+    first = await chat.say("One")
+    side.lose(first)
+    await side.streamed(chat, "Two")
+    second = chat.turns[-1]
+    message = f"Assistant audio {second.audio.id} not found."
+    error = {"message": message, "code": "audio_not_found", "param": None, "type": "x"}
+    side.server.will_stream([{"error": error}])
+    await side.streamed(chat, "Three")
+    side.tell(await chat.render())
+    assert len(side.server.requests) == 1 + 2 + 2
+
+
+# --- changes of what was said ------------------------------------------------------------------
+
+
+@case
+async def truncates_what_was_heard(side: Side) -> None:
+    """Sound and words are cut, in any format."""
+    for audio_format in ("wav", "mp3"):
+        chat = await side.open(audio_format, audio_format=audio_format)
+        await side.fails(InvalidTurn, chat.truncate(1))
+        await chat.say("One")
+        for seconds in (1000, 2.5):
+            side.tell(await chat.truncate(seconds), await chat.render())
+        assert chat.turns[-1].interrupted
+        for wrong in (-1, "1", float("nan"), True):
+            await side.fails(InvalidTurn, chat.truncate(wrong))
+        await side.streamed(chat, "Two")
+        for seconds in (1, 0):
+            side.tell(await chat.truncate(seconds))
+        side.tell(await chat.say("Three"))
+        await chat.add_user("Four")
+        await side.fails(InvalidTurn, chat.truncate(1))
+
+
+@case
+async def undoes(side: Side) -> None:
+    """Whole exchanges and answers alone, with their files."""
+    chat = await side.open(tools=[side.tool(weather)])
+    await chat.add_system("Be kind.")
+    await chat.say("One", AudioInput(SOUND))
+    side.server.will_answer(tool_calls=[("weather", {"city": "Oslo"})])
+    await chat.say("Two")
+    side.tell(await chat.undo(answer_only=True))
+    side.tell(await chat.reply())
+    side.tell(await chat.undo())
+    taken = await chat.undo(True)
+    side.tell(taken, await chat.undo(answer_only=True))
+    side.tell(await chat.add(taken[0]))
+    side.tell(await chat.undo(), await chat.undo(), chat.usage)
+    assert len(chat.turns) == 1
+
+
+@case
+async def sets_transcripts(side: Side) -> None:
+    """Of what was said and of what was heard."""
+    chat = await side.open()
+    said = await chat.add_user("Look:", AudioInput(SOUND))
+    heard = await chat.reply()
+    side.tell(await chat.set_transcript(said, "hello"), await chat.set_transcript(heard, "Hi!"))
+    assert [turn.text for turn in chat.turns] == ["Look:\nhello", "Hi!"]
+    written = await chat.add_user("No sound")
+    other = await side.chat().add_user("Not here")
+    for turn, text in ((written, "x"), (other, "x"), (chat.turns[0], 5)):
+        await side.fails(InvalidTurn, chat.set_transcript(turn, text))
+
+
+@case
+async def transcribes(side: Side) -> None:
+    """What was found before a failure is kept, and nothing is asked twice."""
+    chat = await side.open(transcribe="whisper-1")
+    await chat.add_user("Look:", AudioInput(SOUND), AudioInput(SOUND, transcript="known"))
+    await chat.add_user(AudioInput(MP3), AudioInput(SOUND))
+    await chat.add_user("No sound")
+    side.server.will_fail(500)
+    await side.fails(openai.APIStatusError, chat.transcribe())
+    side.server.will_transcribe("first")
+    side.server.will_transcribe("second")
+    side.server.will_transcribe("third")
+    side.tell(await chat.transcribe(), await chat.transcribe())
+    assert [turn.text for turn in chat.turns] == [
+        "Look:\nfirst\nknown",
+        "second\nthird",
+        "No sound",
+    ]
+    await chat.add_user(AudioInput(SOUND))
+    for path in (side.store.root / "s.audio").glob("0004-*"):
+        path.unlink()
+    side.tell(await chat.transcribe())
+    other = side.chat()
+    await other.add_user(AudioInput(SOUND))
+    side.tell(await other.transcribe())
+
+
+@case
+async def speaks_what_came_as_text(side: Side) -> None:
+    """In `say` and in streams; without sound, the words are kept."""
+    chat = await side.open(speak_when_dropped=True)
+    side.server.will_answer("Only words.", spoken=False)
+    side.tell(await chat.say("One"))
+    side.server.will_answer("Only words.", spoken=False)
+    await side.streamed(chat, "Two")
+    assert chat.turns[-1].audio.duration == chat.turns[1].audio.duration
+    side.server.will_answer("Only words.", spoken=False)
+    side.server.will_fail(500)
+    side.tell(await chat.say("Three"))
+    assert chat.turns[-1].audio is None
+    mp3 = side.chat(speak_when_dropped="tts-1", audio_format="mp3")
+    side.server.will_answer("Only words.", spoken=False)
+    side.tell(await mp3.say("Four"), await mp3.render(), await chat.render())
+
+
+# --- sessions ----------------------------------------------------------------------------------
+
+
+@case
+async def labels(side: Side) -> None:
+    """Titles and metadata last, and what is neither is refused."""
+    chat = await side.open()
+    await chat.set_title("Dogs")
+    await chat.set_metadata({"a": [1, {"b": None}]})
+    await side.fails(InvalidSetting, chat.set_title(5))
+    await side.fails(InvalidSetting, chat.set_metadata([1]))
+    await side.fails(InvalidSetting, chat.set_metadata({"a": float("nan")}))
+    await chat.close()
+    again = await side.open(read_only=True)
+    side.tell(again.title, again.metadata)
+    assert again.title == "Dogs"
+    memory = side.chat()
+    side.tell(await memory.set_title("x\ud800"), await memory.set_title(None))
+    await side.fails(InvalidSetting, memory.set_metadata({1: "one"}))
+
+
+@case
+async def saves_and_loads(side: Side) -> None:
+    """One file, from which it goes on; damaged ones are refused."""
+    chat = await side.open(voice="echo", instructions="Be brief.")
+    await chat.say("One", AudioInput(SOUND))
+    await side.streamed(chat, "Two")
+    path = await chat.save(side.folder / "copy.json")
+    loaded = await side.load(path, voice="alloy")
+    assert loaded.turns[-1].text == chat.turns[-1].text
+    side.tell(path, await loaded.say("Three"), await loaded.save(str(path)))
+    for i, broken_file in enumerate((b"{", b"[]", path.read_bytes()[:-20], b'{"conversation":99}')):
+        damaged = side.folder / f"damaged-{i}.txt"
+        damaged.write_bytes(broken_file)
+        await side.fails((SessionCorrupt, SessionTooNew), side.load(damaged))
+    await side.fails(FileNotFoundError, side.load(side.folder / "none.json"))
+    await side.fails(SaveFailed, chat.save(side.folder / "none" / "copy.json"))
+
+
+@case
+async def resumes(side: Side) -> None:
+    """From the disk, with others' turns."""
+    async with await side.open(voice="echo") as chat:
+        assert not side.place.exists()
+        await chat.say("One", AudioInput(SOUND))
+    again = await side.open(model="gpt-audio", create=False)
+    side.tell(await again.say("Two"), again.turns)
+    assert len(again.turns) == 4
+    side.clock.now += 3600
+    third = await side.open()
+    side.tell(await third.say("Three"))
+    await again.set_title("One of two objects")
+    side.tell(again.turns, third.title)
+    assert again.turns[-1].text == third.turns[-1].text
+
+
+@case
+async def reads_only(side: Side) -> None:
+    """Every change is refused, and what is not there is not made."""
+    await side.fails(SessionNotFound, side.open(read_only=True))
+    await side.fails(SessionNotFound, side.open(create=False))
+    assert not side.store.root.exists()
+    chat = await side.open()
+    await chat.say("One")
+    reader = await side.open(read_only=True)
+    side.tell(await reader.messages(), await reader.save(side.folder / "copy.json"))
+    for change in (
+        reader.say("Two"),
+        reader.add_user("Two"),
+        side.streamed(reader, "Two"),
+        reader.undo(),
+        reader.set_title("Two"),
+        reader.truncate(1),
+        reader.transcribe(),
+        reader.heal(ValueError()),
+    ):
+        await side.fails(SessionReadOnly, change)
+    assert len(chat.turns) == len(reader.turns) == 2
+
+
+@case
+async def is_closed(side: Side) -> None:
+    """Then nothing can be changed; what was under way is finished."""
+    chat = await side.open()
+    await chat.say("One")
+    await chat.close()
+    await chat.close()
+    await side.fails(SessionReadOnly, chat.say("Two"))
+    await side.fails(SessionReadOnly, chat.add_user("Two"))
+    side.tell(await chat.messages())
+    other = await side.open()
+    async with other.stream("Two") as events:
+        await other.close()
+        await side.rest(events)
+    await side.fails(SessionReadOnly, other.say("Three"))
+    with pytest.raises(LookupError):
+        async with await side.open() as third:
+            raise LookupError
+    await side.fails(SessionReadOnly, third.say("Three"))
+    memory = side.chat()
+    await memory.close()
+    side.tell(await memory.say("In memory"))
+
+
+@case
+async def recovers_a_torn_session(side: Side) -> None:
+    """Who may write repairs it, who reads is told."""
+    async with await side.open() as chat:
+        await chat.say("One")
+        await chat.say("Two")
+    side.place.write_bytes(side.place.read_bytes()[:-20])
+    reader = await side.open(read_only=True)
+    side.tell(reader.recovered, reader.turns)
+    assert reader.recovered is not None
+    again = await side.open()
+    side.tell(again.recovered, await again.say("Three"))
+    assert len(again.turns) == 5
+
+
+@case
+async def refuses_damaged_sessions(side: Side) -> None:
+    """The file stays as it is."""
+    async with await side.open() as chat:
+        await chat.say("One")
+    whole = side.place.read_bytes()
+    for damaged in (
+        whole.replace(b'"turns":[\n{', b'"turns":[\n{{'),
+        whole.replace(b'"id":"s"', b'"id":"t"'),
+        whole.replace(b'"conversation":1', b'"conversation":2'),
+        whole.replace(b'"role":"user"', b'"role":"nobody"'),
+        b"",
+    ):
+        side.place.write_bytes(damaged)
+        try:
+            chat = await side.open()
+        except (SessionCorrupt, SessionTooNew) as error:
+            side.tell(error)
+        else:
+            await side.fails(SessionCorrupt, chat.say("Two"))
+            side.chats.remove(chat)
+        assert side.place.read_bytes() == damaged
+    with pytest.raises(InvalidSetting) as caught:
+        await side.open("")
+    side.tell(caught.value)
+
+
+@case
+async def waits_for_nobody_without_patience(side: Side) -> None:
+    """With `timeout=0` others find it locked at once."""
+    chat, other = await side.open(), await side.open(timeout=0)
+    async with chat.stream("One") as events:
+        for change in (
+            other.say("Two"),
+            other.add_user("Two"),
+            side.streamed(other, "Two"),
+            other.set_title("Two"),
+            other.transcribe(),
+        ):
+            await side.fails(SessionLocked, change)
+        await side.rest(events)
+    side.tell(await other.say("Two"))
+    assert len(other.turns) == 4
+
+
+@case
+async def notices_that_the_file_is_another(side: Side) -> None:
+    """Nothing is written, and the answer is in the error."""
+    chat = await side.open()
+    await chat.say("One")
+    whole = side.place.read_bytes()
+    async with chat.stream("Two") as events:
+        side.place.write_bytes(whole + b"// seen\n")
+        error = await side.fails(SessionChanged, side.rest(events))
+    assert error.turn is not None
+    side.place.write_bytes(whole)
+    side.place.unlink()
+    await side.fails(SessionChanged, chat.say("Three"))
+    assert not side.place.exists()
+
+
+@case
+async def tells_that_the_disk_refused(side: Side) -> None:
+    """Memory and disk are as before, and the turn can be added again."""
+    chat = await side.open()
+    for change in (
+        lambda: chat.add_user("One"),
+        lambda: chat.set_title("One"),
+        lambda: chat.say("One"),
+        lambda: side.streamed(chat, "One"),
+        lambda: chat.add_completion(spoken()),
+    ):
+        side.disk.is_full = True
+        await side.fails(SaveFailed, change())
+        assert (chat.turns, chat.title) == ((), None)
+
+    async def full() -> str:
+        """Fill the disk."""
+        side.disk.is_full = True
+        return "full"
+
+    side.server.will_answer(tool_calls=[("full", {})])
+    error = await side.fails(SaveFailed, chat.say("One", tools=[side.tool(full)]))
+    assert isinstance(error.turn, ToolTurn)
+    side.tell(await chat.add(error.turn), await chat.reply())
+    async with chat.stream("Two") as events:
+        side.disk.is_full = True
+        error = await side.fails(SaveFailed, side.rest(events))
+    side.tell(await chat.add(error.turn), await chat.say("Three"))
+    side.server.will_answer("Good morning.", cut_after=3)
+    async with chat.stream("Four") as events:
+        side.disk.is_full = True
+        await side.fails(SaveFailed, side.rest(events))
+
+
+# --- in the middle of an exchange --------------------------------------------------------------
+
+
+def changes(side: Side, chat: Any) -> list[Awaitable[Any]]:
+    """All that changes a conversation."""
+    return [
+        chat.say("Two"),
+        chat.reply(),
+        side.streamed(chat, "Two"),
+        chat.add_user("Two"),
+        chat.add_assistant("Two"),
+        chat.add_system("Two"),
+        chat.add_completion(spoken()),
+        chat.add_tool_result("a", "b"),
+        chat.add(SystemTurn("Two")),
+        chat.undo(),
+        chat.truncate(1),
+        chat.set_transcript(chat.turns[0], "Two"),
+        chat.set_title("Two"),
+        chat.set_metadata({}),
+        chat.transcribe(),
+        chat.heal(ValueError()),
+    ]
+
+
+@case
+async def is_busy_while_it_calls_a_tool(side: Side) -> None:
+    """Every change is refused, and the model is told of what is not caught."""
+
+    async def meddle() -> str:
+        """Change what must not be changed now."""
+        for change in changes(side, chat):
+            await side.fails(ConversationBusy, change)
+        side.tell(await chat.messages(), await chat.render(), await chat.request())
+        await chat.add_user("unheard of")
+        return "done"
+
+    chat = await side.open(tools=[side.tool(meddle)])
+    side.server.will_answer(tool_calls=[("meddle", {})])
+    side.tell(await chat.say("One"))
+    assert chat.turns[2].content.startswith("Error: ConversationBusy")
+    side.server.will_answer(tool_calls=[("meddle", {})])
+    await side.streamed(chat, "Two")
+    assert len(chat.turns) == 8
+
+
+@case
+async def is_busy_while_it_streams(side: Side) -> None:
+    """Every change is refused until the block is left; reading is not."""
+    chat = await side.open()
+    async with chat.stream("One") as events:
+        async for event in events:
+            if type(event).__name__ in ("AudioDelta", "TurnFinished"):
+                for change in changes(side, chat):
+                    await side.fails(ConversationBusy, change)
+                side.tell(await chat.messages(), await chat.save(side.folder / "copy.json"))
+        for change in changes(side, chat):
+            await side.fails(ConversationBusy, change)
+    assert len(chat.turns) == 2
+    side.tell(await chat.add_user("Two"), await chat.reply())
+
+
+@case
+async def is_busy_at_any_depth(side: Side) -> None:
+    """Through another conversation, and after many."""
+
+    async def ask_inner() -> str:
+        """Ask somebody else."""
+        side.server.will_answer(tool_calls=[("ask_outer", {})])
+        return str((await inner.say("Will you?")).text)
+
+    async def ask_outer() -> str:
+        """Ask back."""
+        return str(await outer.say("Will you?"))
+
+    outer, inner = side.chat(tools=[side.tool(ask_inner)]), side.chat(tools=[side.tool(ask_outer)])
+    side.server.will_answer(tool_calls=[("ask_inner", {})])
+    side.tell(await outer.say("Ask."))
+    assert inner.turns[2].content.startswith("Error: ConversationBusy")
+    async with outer.stream("Many others in between") as events:
+        async for event in events:
+            if type(event).__name__ == "TurnFinished":
+                for number in range(12):
+                    await side.chat().say(f"{number}")
+                await side.fails(ConversationBusy, outer.set_title("?"))
+
+
+# --- the comparison ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits here waits for itself, without end; that is a failure instead."""
+    waits = Hold.waits
+
+    def one_look(hold: Hold) -> Iterator[float]:
+        for pause in waits(hold):
+            pytest.fail("the case waits for itself")
+            yield pause
+
+    monkeypatch.setattr(Hold, "waits", one_look)
+
+
+@pytest.mark.usefixtures("_never_waits")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.__name__))
+def test_the_twins_do_the_same(
+    case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What they return, keep, send, save, log and raise, ids and random names aside."""
+    caplog.set_level(logging.INFO, "conversation")
+    accounts = []
+    for is_async in (False, True):
+        caplog.clear()
+        clock = Clock()
+        folder = tmp_path / ("async" if is_async else "sync")
+        folder.mkdir()
+        with StandIn(clock=clock) as server:
+            side = Side(folder, server, clock, is_async=is_async)
+            run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run if is_async else at_once
+            run(case(side))
+            accounts.append(
+                [*side.account(), *(Mask(side).masked(line) for line in caplog.messages)]
+            )
+    assert accounts[0] == accounts[1]
+    assert len(accounts[0]) > 2
+
+
+# --- what they offer ---------------------------------------------------------------------------
+
+
+def offered(kind: type) -> dict[str, Any]:
+    """The public methods and properties of a class, by name."""
+    return {
+        name: inspect.getattr_static(kind, name) for name in dir(kind) if not name.startswith("_")
+    }
+
+
+def bare(member: Any) -> Any:
+    """The function of a method."""
+    return getattr(member, "__func__", member)
+
+
+def test_the_twins_offer_the_same() -> None:
+    """Methods and properties, parameters, defaults and types; only the client's type differs."""
+    one, other = offered(Conversation), offered(AsyncConversation)
+    assert one.keys() == other.keys()
+    assert len(one) > 25
+    for name in one:
+        if isinstance(one[name], property):
+            assert other[name] is one[name], name
+            continue
+        assert type(one[name]) is type(other[name]), name
+        mine, theirs = inspect.signature(bare(one[name])), inspect.signature(bare(other[name]))
+        assert mine.parameters.keys() == theirs.parameters.keys(), name
+        for parameter in mine.parameters.values():
+            theirs_expected = parameter
+            if parameter.name == "client":
+                assert parameter.annotation == "OpenAI | None"
+                theirs_expected = parameter.replace(annotation="AsyncOpenAI | None")
+            assert theirs.parameters[parameter.name] == theirs_expected, name
+        returned = {"stream": "AsyncStream", "open": "Opening[Self]"}
+        at_once = {*returned, "from_messages"}
+        assert theirs.return_annotation == returned.get(name, mine.return_annotation), name
+        assert inspect.iscoroutinefunction(bare(other[name])) is (name not in at_once), name
+    settings = [inspect.signature(kind.__init__) for kind in (Conversation, AsyncConversation)]
+    assert settings[0] == settings[1]
+
+
+def test_the_twins_docstrings_point_to_the_original() -> None:
+    """Nothing is explained twice, and no argument is forgotten."""
+    for name, member in offered(AsyncConversation).items():
+        if not isinstance(member, property):
+            doc = str(inspect.getdoc(bare(member)))
+            assert doc.startswith(f"Same as `Conversation.{name}`"), name
+            assert "\n" not in doc, name
+    named = [
+        re.findall(r"^    (\w+): ", str(inspect.getdoc(kind)).partition("Raises:")[0], re.MULTILINE)
+        for kind in (Conversation, AsyncConversation)
+    ]
+    assert named[0] == named[1] == list(inspect.signature(Conversation).parameters)
+    for method in ("enter", "exit"):
+        assert hasattr(Conversation, f"__{method}__")
+        assert inspect.iscoroutinefunction(getattr(AsyncConversation, f"__a{method}__"))
+        assert inspect.iscoroutinefunction(getattr(AsyncStream, f"__a{method}__"))
