@@ -175,6 +175,10 @@ class AsyncConversation(Base["AsyncOpenAI"]):
         """Same as `Conversation.save`, awaited."""
         return await in_thread(partial(self._save, path))
 
+    async def export(self, path: str | Path, format: str | None = None) -> Path:  # noqa: A002
+        """Same as `Conversation.export`, awaited."""
+        return await in_thread(partial(self._save, path, format))
+
     @classmethod
     async def load(
         cls,

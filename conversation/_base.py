@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import attrs
 import orjson
 
-from conversation import _client, _entries, _json, _settings
+from conversation import _client, _entries, _export, _json, _settings
 from conversation._context import Context
 from conversation._history import INHERITED_TURNS, UNDONE_USAGE, History
 from conversation._inputs import clean_text
 from conversation._journal import Saved, inlined
 from conversation._talk import Talk
 from conversation._turns import AssistantTurn, Turn, Usage
-from conversation.errors import InvalidSetting, InvalidTurn, SessionNotFound
+from conversation.errors import ContextTooSmall, InvalidSetting, InvalidTurn, SessionNotFound
 from conversation.stores import Recovery, State, Store, StoredSession, _format
 from conversation.stores._disk import replace_file
 from conversation.stores.files import FileStore
@@ -121,21 +122,26 @@ class Base(Generic[_ClientT]):
         chat._talk.history.fill(turns)
         return chat
 
-    def _forked(self, session: StoredSession | None) -> tuple[Self, list[Turn]]:
-        """A conversation like this one without turns, and the turns that it is to begin with."""
+    def _forked(
+        self, session: StoredSession | None, *, moves: bool = False
+    ) -> tuple[Self, list[Turn]]:
+        """A conversation like this one without turns, and the turns that it is to begin with.
+
+        Args:
+            session: Where it is to be saved; None: in memory.
+            moves: It is the same one elsewhere, so that what was spent counts there.
+        """
         talk = self._talk
         turns = list(talk.history.copied())
         settings: dict[str, Any] = attrs.asdict(talk.settings, recurse=False)
         chat = type(self)(
             client=self._client, clock=talk.clock, context=talk.sending.context, **settings
         )
-        own = {
-            "id": session and session.id,
-            "created_at": chat._talk.history.header["created_at"],
-            INHERITED_TURNS: len(turns),
-        }
-        theirs = {k: v for k, v in talk.history.header.items() if k != UNDONE_USAGE}
-        header = copy.deepcopy(theirs) | own
+        header = copy.deepcopy(talk.history.header) | {"id": session and session.id}
+        if not moves:
+            begun = chat._talk.history.header["created_at"]
+            header |= {"created_at": begun, INHERITED_TURNS: len(turns)}
+            header.pop(UNDONE_USAGE, None)
         chat._store = self._store
         if session is None:
             chat._talk.history = History(header)
@@ -146,11 +152,53 @@ class Base(Generic[_ClientT]):
         )
         return chat, turns
 
-    def _save(self, path: str | Path) -> Path:
-        path, history = Path(path), self._talk.history
-        lines = [_entries.line_from_turn(inlined(turn)) for turn in history.copied()]
-        replace_file(path, _format.dump(history.header, lines))
+    def _save(self, path: str | Path, form: str | None = "json") -> Path:
+        path = Path(path)
+        form = _export.form_of(path, form)
+        self._refuse_own_file(path)
+        replace_file(path, self._pieces(form))
         return path
+
+    def _pieces(self, form: str) -> Iterator[bytes]:
+        """Everything in that form, piece by piece."""
+        history = self._talk.history
+        if form == "json":
+            lines = (_entries.line_from_turn(inlined(turn)) for turn in history.copied())
+            return _format.pieces(history.header, lines)
+        return _export.pieces(self._exported(), form)
+
+    def _exported(self) -> _export.Exported:
+        talk = self._talk
+        turns, settings = talk.history.copied(), talk.settings
+        reasons = {}
+        with contextlib.suppress(ContextTooSmall):  # then nothing would be sent now
+            reasons = {id(item.turn): (form, why) for item, form, why in talk.reasons()}
+        begun = _entries.time_from(talk.history.header.get("created_at"))
+        count = f"{len(turns)} turn{'s'[: len(turns) != 1]}"
+        about = [
+            *([self.id] if self.id and self.title else []),
+            *([f"begun {_export.time_of(begun)}"] if begun else []),
+            count,
+            settings.model,
+            *([f"voice {settings.voice}"] if isinstance(settings.voice, str) else []),
+        ]
+        return _export.Exported(
+            title=self.title or self.id or "Conversation",
+            about=about,
+            turns=turns,
+            instructions=settings.instructions,
+            tools=settings.tools,
+            reasons=reasons,
+            usage=self.usage,
+        )
+
+    def _refuse_own_file(self, path: Path) -> None:
+        """A copy in the place of the session itself would be the end of it."""
+        file = self._talk.history.file
+        with contextlib.suppress(OSError):
+            if file is not None and path.samefile(file):
+                msg = f"{path} is this session itself, which saves itself; choose another place"
+                raise InvalidSetting(msg)
 
     @classmethod
     def _loaded(

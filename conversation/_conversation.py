@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
 
@@ -199,12 +199,20 @@ class Conversation(Base["OpenAI"]):
             SaveFailed: if the disk refuses; then there is no copy.
         """
         session = None if session_id is None else _base.session_of(self._store, session_id)
-        chat, turns = self._forked(session)
+        return self._begun(*self._forked(session))
+
+    @classmethod
+    def _begun(cls, chat: Self, turns: Sequence[Turn]) -> Self:
         with contextlib.ExitStack() as failed:
             failed.callback(chat.close)
             chat._change(chat._talk.history.fill, turns)
             failed.pop_all()
         return chat
+
+    def _moved(self, store: Store, session_id: str) -> Self:
+        """The same, as a new session of a store; what was spent counts there."""
+        self._store = store
+        return self._begun(*self._forked(store.session(session_id), moves=True))
 
     def truncate(self, seconds: float) -> AssistantTurn:
         """Cut the last answer to what was heard, when the user talked over it.
@@ -353,6 +361,27 @@ class Conversation(Base["OpenAI"]):
             SaveFailed: if it cannot be written; a file that was there is unchanged.
         """
         return self._save(path)
+
+    def export(self, path: str | Path, format: str | None = None) -> Path:  # noqa: A002  # as shutil's
+        """Write everything in another form into a file, and return its path.
+
+        - `html`: one page to look at and listen to, with all sound inside. Nothing is fetched.
+        - `markdown`: the words.
+        - `messages`: the API's messages as JSON, answers as their words, user sound inside.
+        - `jsonl`: a line of text for OpenAI's fine-tuning; exchanges whose words are not known are
+          left out, with a log warning.
+        - `json`: what `save` writes.
+
+        Args:
+            path: The file. As by `save`, there is always the old content or the new.
+            format: One of these; None: what the name's end tells, `.html`, `.md`,
+                `.messages.json`, `.jsonl`, `.json`.
+
+        Raises:
+            InvalidSetting: if there is no such form, or the file is the session itself.
+            SaveFailed: if it cannot be written; a file that was there is unchanged.
+        """
+        return self._save(path, format)
 
     @classmethod
     def load(

@@ -110,7 +110,7 @@ def assistant_turn(entry: Mapping[str, Any], *, sound_format: str | None) -> Ass
 
 
 def _with_rest(turn: _T, entry: Mapping[str, Any]) -> _T:
-    turn = attrs.evolve(turn, at=_time(entry.get("at")))
+    turn = attrs.evolve(turn, at=time_from(entry.get("at")))
     left = leftover(entry, _known_entry(turn, inline=_nothing))
     return attrs.evolve(turn, extra=json_text(left)) if left else turn
 
@@ -368,7 +368,8 @@ def _count(value: object) -> int:
     return int(number) if number is not None and number > 0 else 0
 
 
-def _time(value: object) -> datetime | None:
+def time_from(value: object) -> datetime | None:
+    """A saved time; None if it is none."""
     try:
         time = datetime.fromisoformat(value) if isinstance(value, str) else None
         return time.astimezone(UTC) if time and time.tzinfo else None

@@ -69,6 +69,11 @@ class History:
         self._reading = threading.RLock()
 
     @property
+    def file(self) -> Path | None:
+        """Where all of it is saved; None: in memory only."""
+        return self._journal.file
+
+    @property
     def turns(self) -> list[Turn]:
         """All turns, oldest first; not to be changed.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -34,9 +35,11 @@ class Journal:
 
     Attributes:
         timeout: Seconds to wait for others; None: without end.
+        file: What is written; None: nothing.
     """
 
     timeout: float | None = None
+    file: Path | None = None
 
     def try_lock(self) -> bool:
         """Keep everybody else from changing it, if nobody does."""
@@ -115,6 +118,7 @@ class Saved(Journal):
         stale_header: bool,
     ) -> None:
         self.timeout = timeout
+        self.file = session.place
         self._session = session
         self._read_only = read_only
         self._closed = False

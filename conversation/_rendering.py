@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from operator import attrgetter
 from typing import NamedTuple
@@ -366,16 +366,20 @@ def open_calls(turns: Sequence[Turn]) -> list[str]:
     ]
 
 
+def reasons(items: Sequence[Prepared], at: Moment) -> Iterator[tuple[Prepared, Form, str]]:
+    """All that is sent, and each turn that is not, with its form and why it takes that."""
+    for item in items:
+        form = form_at(item, at)
+        if form is not Form.LEFT_OUT or item.turn is not None:
+            yield item, form, _why(item, form, at)
+
+
 def explained(items: Sequence[Prepared], at: Moment) -> Rendering:
     """The messages with a reason for each."""
     rendered = []
-    for item in items:
-        form = form_at(item, at)
-        if form is not Form.LEFT_OUT:
-            message = message_at(item, at)
-            rendered.append(RenderedMessage(message, item.turn, form, _why(item, form, at)))
-        elif item.turn is not None:
-            rendered.append(RenderedMessage(None, item.turn, form, _why(item, form, at)))
+    for item, form, why in reasons(items, at):
+        message = None if form is Form.LEFT_OUT else message_at(item, at)
+        rendered.append(RenderedMessage(message, item.turn, form, why))
     return Rendering(tuple(rendered))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -108,9 +108,16 @@ class Talk:
 
     def render(self) -> _rendering.Rendering:
         """The messages, each with its turn and why it took its form."""
+        return _rendering.explained(*self._marked())
+
+    def reasons(self) -> Iterator[tuple[_rendering.Prepared, _rendering.Form, str]]:
+        """The same without the messages themselves, which hold all sound that is sent."""
+        return _rendering.reasons(*self._marked())
+
+    def _marked(self) -> tuple[Sequence[_rendering.Prepared], Moment]:
         at = self._moment()
         items = self.sending.items(self.history, self.asking, at)
-        return _rendering.explained(_context.marked(*items), at)
+        return _context.marked(*items), at
 
     def _rendered(self, options: Mapping[str, Any]) -> tuple[dict[str, Any], Asking]:
         options = _settings.given(options)

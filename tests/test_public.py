@@ -109,12 +109,19 @@ def test_modules_import_one_way() -> None:
         "_cutting",
         "_sending",
         "_talk",
+        "_waveform",
+        "_export",
+        "_html",
         "_client",
         "_async_client",
         "_base",
         "_conversation",
         "_async",
         "testing",
+        "_verify",
+        "_terminal",
+        "_chat",
+        "_cli",
     ]
     root = Path(str(conversation.__file__)).parent
     for path in root.rglob("*.py"):

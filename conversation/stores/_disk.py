@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from conversation.errors import SaveFailed
@@ -95,16 +96,18 @@ class Disk:
         return descriptor
 
     def write_new(
-        self, path: Path, data: bytes, *, temporary: Path, mode: int | None = 0o600
+        self, path: Path, pieces: Iterable[bytes], *, temporary: Path, mode: int | None = 0o600
     ) -> int:
         """A file with this content, there whole and for good, or not at all.
 
         Returns:
             Its descriptor, open for reading and writing.
         """
-        descriptor = self.create(temporary, mode)
+        descriptor, at = self.create(temporary, mode), 0
         try:
-            self.write(descriptor, data, 0)
+            for piece in pieces:
+                self.write(descriptor, piece, at)
+                at += len(piece)
             self.sync(descriptor)
             if os.name == "nt":
                 # There an open file cannot be renamed.
@@ -154,8 +157,8 @@ def read_at(descriptor: int, size: int, at: int) -> bytes:
     return os.read(descriptor, size)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put `data` in the place of any file, durably, so that there is always the old or the new.
+def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
+    """Put the pieces in the place of any file, durably: there is always the old or the new.
 
     Raises:
         SaveFailed: if the disk refuses; the old file is as it was.
@@ -165,7 +168,7 @@ def replace_file(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{os.urandom(4).hex()}.tmp")
     try:
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
-        os.close(disk.write_new(path, data, temporary=temporary, mode=mode))
+        os.close(disk.write_new(path, pieces, temporary=temporary, mode=mode))
         disk.sync_folder(path.parent)
     except OSError as error:
         msg = (

@@ -216,7 +216,7 @@ class Document:
         temporary = self._path.with_name(f".{self._path.name}.tmp")
         if os.name == "nt":
             self._close()  # an open file cannot be replaced there
-        descriptor = self._disk.write_new(self._path, data, temporary=temporary)
+        descriptor = self._disk.write_new(self._path, (data,), temporary=temporary)
         self._close()
         self._set(descriptor, writable=True)
         self._size, self._count = len(data), len(lines)

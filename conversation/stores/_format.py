@@ -13,7 +13,7 @@ It knows no kinds of turns: an entry is the bytes of one JSON object.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,19 @@ class Snapshot:
     torn: Torn | None = None
 
 
-def dump(header: Mapping[str, Any], lines: Sequence[bytes]) -> bytes:
-    """The whole document. The header's keys stand before the turns."""
-    first = orjson.dumps({"conversation": VERSION, **header})[:-1] + b"," + TURNS
-    return first + (b"\n" if lines else b"") + b",\n".join(lines) + END
+def pieces(header: Mapping[str, Any], lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The whole document, piece by piece. The header's keys stand before the turns."""
+    yield orjson.dumps({"conversation": VERSION, **header})[:-1] + b"," + TURNS
+    between = b"\n"
+    for line in lines:
+        yield between + line
+        between = b",\n"
+    yield END
+
+
+def dump(header: Mapping[str, Any], lines: Iterable[bytes]) -> bytes:
+    """The whole document."""
+    return b"".join(pieces(header, lines))
 
 
 def parse(data: bytes, path: Path) -> Snapshot:

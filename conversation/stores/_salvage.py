@@ -50,7 +50,7 @@ def salvage(path: Path, session_id: str, is_turn: Callable[[Any], bool], disk: D
             lost.append(piece)
     original = path.with_suffix(f".damaged-{os.urandom(4).hex()}")
     temporary = path.with_name(f".{path.name}.tmp")
-    os.close(disk.write_new(original, data, temporary=temporary))
+    os.close(disk.write_new(original, (data,), temporary=temporary))
     disk.sync_folder(path.parent)
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     begun: dict[str, Any] = {"created_at": now, "title": None, "settings": {}, "metadata": {}}

@@ -383,7 +383,7 @@ class FileSession:
 
     def _write(self, path: Path, data: bytes) -> int:
         temporary = path.with_name(f".{self.place.name}.part.tmp")
-        descriptor = self._disk.write_new(path, data, temporary=temporary)
+        descriptor = self._disk.write_new(path, (data,), temporary=temporary)
         self._disk.sync_folder(path.parent)
         return descriptor
 

@@ -1,0 +1,197 @@
+"""Programs as their users meet them: in a real terminal, or with their output read as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from conversation import (
+    AssistantTurn,
+    AudioInput,
+    Conversation,
+    FileStore,
+    SystemTurn,
+    ToolTurn,
+    UserTurn,
+)
+from conversation.testing import StandIn
+
+pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
+
+PYTHON = (sys.executable, "-W", "error")
+CTRL_C, CTRL_D = "\x03", "\x04"
+DEADLINE = 60.0
+
+# What a terminal emulator does before it runs a shell: only then Ctrl-C is a signal, and one that
+# is not ignored, as it is by what scripts start in the background.
+IN_TERMINAL = """
+import fcntl, os, signal, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+# What the examples use of the real one. The microphone hears silence, until Ctrl-C in the third
+# second; where the folder has no `devices`, there is neither.
+SOUNDDEVICE = """
+import sys
+from pathlib import Path
+
+class PortAudioError(Exception):
+    pass
+
+class Stream:
+    def __init__(self, samplerate, channels, dtype):
+        assert (samplerate, channels, dtype) == (24_000, 1, "int16")
+        if not Path("devices").exists():
+            raise PortAudioError("Error querying device -1")
+        self.heard = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+class RawOutputStream(Stream):
+    def write(self, data):
+        with open("devices/speaker", "ab") as file:
+            file.write(data)
+        if sys.stdout.isatty():
+            print("*", end="", flush=True)
+
+class RawInputStream(Stream):
+    def read(self, frames):
+        self.heard += frames
+        if self.heard > 72_000:
+            raise KeyboardInterrupt
+        return memoryview(bytes(frames * 2)), False
+"""
+
+
+def environment(server: StandIn | None, folder: Path) -> dict[str, str]:
+    """What a program is started with; it finds modules in its folder."""
+    modules = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+    found = {**os.environ, "PYTHONPATH": modules}
+    if server is not None:
+        found |= {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "any"}
+    return found
+
+
+class Running:
+    """A program whose output is read as it comes."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: int) -> None:
+        self.process = process
+        self._output = output
+        self._new = b""
+
+    def until(self, words: str) -> str:
+        """What it prints until it has printed these words, these included."""
+        deadline = time.monotonic() + DEADLINE
+        while words.encode() not in self._new:
+            left = deadline - time.monotonic()
+            assert left > 0, f"no {words!r} in time in {self._new.decode()!r}"
+            assert self._read(left), f"it ended without {words!r}: {self._new.decode()}"
+        shown, found, self._new = self._new.partition(words.encode())
+        return (shown + found).decode().replace("\r\n", "\n")
+
+    def end(self) -> str:
+        """What else it prints before it ends well."""
+        deadline = time.monotonic() + DEADLINE
+        while self._read(deadline - time.monotonic()):
+            assert time.monotonic() < deadline, f"it does not end: {self._new.decode()!r}"
+        shown = self._new.decode().replace("\r\n", "\n")
+        assert self.process.wait(DEADLINE) == 0, shown
+        return shown
+
+    def _read(self, timeout: float) -> bool:
+        """Take in what there is; False at the end."""
+        if not select.select([self._output], [], [], max(0.0, timeout))[0]:
+            return True
+        piece = b""
+        with contextlib.suppress(OSError):  # how Linux tells the end of a terminal
+            piece = os.read(self._output, 65_536)
+        self._new += piece
+        return bool(piece)
+
+
+class Terminal(Running):
+    """A Python program in a terminal of its own."""
+
+    def __init__(self, folder: Path, server: StandIn | None, *program: str) -> None:
+        self._keyboard, theirs = pty.openpty()
+        command = (*PYTHON, *program)
+        process = subprocess.Popen(
+            [sys.executable, "-c", IN_TERMINAL, *command],
+            cwd=folder,
+            env=environment(server, folder),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        super().__init__(process, self._keyboard)
+
+    def press(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._keyboard, keys.encode())
+
+    def say(self, line: str) -> str:
+        """Type a line at the prompt, and give what is shown until the next prompt."""
+        self.press(f"{line}\n")
+        return self.until("\nyou> ").removeprefix(f"{line}\n").removesuffix("\nyou> ")
+
+    def leave(self, key: str) -> str:
+        """Press a key at the prompt that ends it, and give what is shown after it."""
+        self._press_until(key, "\n")
+        return self.end()
+
+    def break_off(self) -> str:
+        """Press Ctrl-C in an answer, and give what is shown until the next prompt."""
+        self._press_until(CTRL_C, "\nyou> ")
+        return self.until("\nyou> ")
+
+    def _press_until(self, key: str, words: str) -> None:
+        # Python does not see a Ctrl-C that comes right before a call that waits, until that
+        # returns: as a user would, press it again where nothing has happened.
+        for _ in range(12):
+            self.press(key)
+            deadline = time.monotonic() + DEADLINE / 12
+            while words.encode() not in self._new and time.monotonic() < deadline:
+                if not self._read(deadline - time.monotonic()):
+                    return
+            if words.encode() in self._new:
+                return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._keyboard)
+
+
+def turns_of(
+    session: str = "terminal",
+) -> tuple[SystemTurn | UserTurn | AssistantTurn | ToolTurn, ...]:
+    """The turns of a session, whose file is whole, and whose sound is there and can be played."""
+    store = FileStore()
+    json.loads((store.root / f"{session}.json").read_bytes())
+    with Conversation.open(session, store=store, read_only=True) as chat:
+        assert chat.recovered is None
+        for turn in chat.turns:
+            if isinstance(turn, AssistantTurn) and turn.audio and turn.audio.data:
+                assert AudioInput(turn.audio.read()).duration == pytest.approx(turn.audio.duration)
+        return chat.turns

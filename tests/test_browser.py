@@ -1,0 +1,242 @@
+"""The page that a conversation is exported as, in a real browser without a window.
+
+Needs Chromium and its driver (Debian: chromium, chromium-driver) and the extra `browser`. Where
+CONVERSATION_BROWSER is set they must be there; and the folder it names gets pictures of the page.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conversation import AudioInput, Conversation, ImageInput, ToolCall
+from conversation._turns import AssistantTurn
+from conversation.testing import StandIn
+from tests.conftest import Clock
+from tests.samples import MP3
+
+PICTURES = os.environ.get("CONVERSATION_BROWSER")
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+if not PICTURES:
+    pytest.importorskip("selenium", reason="needs the extra `browser`")
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("needs chromium and chromedriver", allow_module_level=True)
+
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+# A dot of a picture.
+DOT = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63606060"
+    "6000000005000 1a5f645400000000049454e44ae426082".replace(" ", "")
+)
+
+HOSTILE = (
+    "<script>document.title = 'hacked'</script><img src=x onerror=\"document.title = 'hacked'\">"
+    "</p></article></main><iframe src='{url}/frame'></iframe><img src='{url}/image'>"
+    "<style>@import '{url}/style';</style> \"quoted\" 'single' &lt;b&gt; \u202ereversed\u2066 \x00"
+)
+
+
+def tool(city: str) -> str:
+    """What it is like there."""
+    return f"Rain in {city}"
+
+
+@pytest.fixture
+def page(server: StandIn, clock: Clock, tmp_path: Path) -> Path:
+    """A conversation with some of everything, exported: old answers, new ones, hostile words."""
+    chat = Conversation(client=server.client(), clock=clock, tools=[tool], instructions="Be kind.")
+    hostile = HOSTILE.format(url=server.url)
+    chat.set_title(f"Dogs {hostile}")
+    chat.say("Is a golden retriever a good family dog?")
+    clock.now += 3000
+    chat.say(AudioInput(MP3, transcript="And a cat?"), ImageInput(DOT))
+    chat.say("As MP3", audio={"format": "mp3"})
+    server.will_answer(tool_calls=[("tool", {"city": "Oslo"})])
+    chat.say("What is it like in Oslo?")
+    server.will_answer(hostile)
+    chat.say(hostile)
+    chat.add_user(ImageInput(f"{server.url}/elsewhere.png"), "And this?")
+    chat.add(AssistantTurn(tool_calls=[ToolCall("1", "f", f'{{"x": "{hostile}"}}')]))
+    server.will_answer("שלום, عليكم", spoken=False)
+    chat.say("Hebrew, please")
+    clock.now += 900
+    server.requests.clear()
+    return chat.export(tmp_path / "page.html")
+
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """What starts a browser, with some arguments of the command line."""
+    running = []
+
+    def started(*arguments: str) -> Any:
+        options = webdriver.ChromeOptions()
+        options.binary_location = str(CHROMIUM)
+        for argument in (
+            *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
+            *("disable-background-networking", "disable-component-update", "disable-sync"),
+            *("disable-dev-shm-usage", "autoplay-policy=no-user-gesture-required"),
+            f"user-data-dir={tmp_path / 'profile'}",
+            *arguments,
+        ):
+            options.add_argument(f"--{argument}")
+        options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+        browser = webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER)))
+        running.append(browser)
+        return browser
+
+    yield started
+    for browser in running:
+        browser.quit()
+
+
+def seen(browser: Any, name: str) -> None:
+    """Take a picture of the window, where one is wanted."""
+    if PICTURES:
+        folder = Path(PICTURES)
+        folder.mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(str(folder / f"{name}.png"))
+
+
+def fetched(browser: Any) -> list[str]:
+    """The addresses of all that was asked for since the last look."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [
+        event["params"]["request"]["url"].partition(",")[0]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+        if not event["params"]["documentURL"].startswith("chrome:")  # a new window's own
+    ]
+
+
+def until(browser: Any, look: Callable[[], Any], is_right: Callable[[Any], Any]) -> None:
+    """Wait until the browser has come so far."""
+    WebDriverWait(browser, 60).until(lambda _: is_right(look()))
+
+
+def test_the_dialogue_is_there(page: Path, start: Start) -> None:
+    """Each turn in its place, with its words; tool calls are folded and unfold."""
+    browser = start("window-size=900,1400")
+    browser.get(page.as_uri())
+    roles = [a.get_attribute("class") for a in browser.find_elements(By.TAG_NAME, "article")]
+    pair = ["user", "assistant"]
+    assert roles == ["system", *pair * 4, "assistant", *pair * 3]
+    words = [p.text for p in browser.find_elements(By.CLASS_NAME, "words")]
+    assert words[:2] == ["Be kind.", "Is a golden retriever a good family dog?"]
+    sent = [p.text for p in browser.find_elements(By.CLASS_NAME, "sent")]
+    assert sent[0] == "sent now as: transcript, expired 5 min ago"
+    assert "sent now as: voice, 45 min left" in sent
+    result = browser.find_element(By.CSS_SELECTOR, "details pre:last-child")
+    assert not result.is_displayed()
+    browser.find_element(By.TAG_NAME, "summary").click()
+    assert result.is_displayed()
+    assert result.text == "Rain in Oslo"
+    assert browser.find_element(By.TAG_NAME, "td").text == "sent"
+    seen(browser, "light")
+
+
+def test_players_play_and_waveforms_are_drawn(page: Path, start: Start) -> None:
+    """Each has its sound's length, moves on when played, and a picture of it; MP3 too."""
+    browser = start("window-size=900,1400")
+    browser.get(page.as_uri())
+    figures = browser.find_elements(By.TAG_NAME, "figure")
+    assert len(figures) == 6
+    for figure in figures:
+        browser.execute_script("arguments[0].scrollIntoView()", figure)
+        path = figure.find_element(By.TAG_NAME, "path")
+        until(browser, partial(path.get_attribute, "d"), lambda drawn: str(drawn).count("M") == 120)
+        audio = figure.find_element(By.TAG_NAME, "audio")
+        until(browser, partial(audio.get_property, "duration"), lambda s: s and s > 0.5)
+        browser.execute_script("arguments[0].play()", audio)
+        until(browser, partial(audio.get_property, "currentTime"), lambda s: s > 0.05)
+    players = browser.find_elements(By.TAG_NAME, "audio")
+    assert all(audio.get_property("paused") for audio in players[:-1])  # one at a time
+    assert not browser.get_log("browser")
+
+
+def test_a_click_on_the_waveform_plays_from_there(page: Path, start: Start) -> None:
+    """In its middle: the second half."""
+    browser = start("window-size=900,1400")
+    browser.get(page.as_uri())
+    wave = browser.find_element(By.CSS_SELECTOR, "figure svg")
+    audio = browser.find_element(By.CSS_SELECTOR, "figure audio")
+    until(browser, partial(audio.get_property, "duration"), lambda s: s and s > 5)
+    wave.click()
+    half = audio.get_property("duration") / 2
+    until(browser, partial(audio.get_property, "currentTime"), lambda s: s > half)
+    head = browser.find_element(By.CSS_SELECTOR, "figure line")
+    until(browser, partial(head.get_attribute, "x1"), lambda x: float(x or 0) >= 60)
+
+
+def test_hostile_words_do_nothing(page: Path, server: StandIn, start: Start) -> None:
+    """They are shown as they are; nothing runs, and nothing of the page is drawn into them."""
+    browser = start("window-size=900,1400")
+    browser.get(page.as_uri())
+    shown = HOSTILE.format(url=server.url).replace("\x00", "\ufffd")
+    assert browser.find_element(By.TAG_NAME, "h1").get_property("textContent") == f"Dogs {shown}"
+    words = browser.find_elements(By.CLASS_NAME, "words")
+    assert [p.get_property("textContent") for p in words].count(shown) == 2
+    assert "hacked" not in str(browser.title).partition("<script>")[0]
+    for tag, count in (("script", 1), ("iframe", 0), ("style", 1), ("img", 1), ("main", 1)):
+        assert len(browser.find_elements(By.TAG_NAME, tag)) == count, tag
+    # Marks that turn the direction round reach no further than the words that have them.
+    for paragraph in words:
+        style = "return getComputedStyle(arguments[0]).unicodeBidi"
+        assert browser.execute_script(style, paragraph) == "isolate"
+
+
+def test_no_request_leaves_the_page(page: Path, server: StandIn, start: Start) -> None:
+    """Looked at, listened to and unfolded: only the file itself, and what is inside of it."""
+    browser = start("window-size=900,1400")
+    browser.get(page.as_uri())
+    for summary in browser.find_elements(By.TAG_NAME, "summary"):
+        browser.execute_script("arguments[0].click()", summary)
+    for audio in browser.find_elements(By.TAG_NAME, "audio"):
+        browser.execute_script("arguments[0].scrollIntoView(); arguments[0].play()", audio)
+        until(browser, partial(audio.get_property, "currentTime"), lambda s: s > 0.05)
+    asked = fetched(browser)
+    assert asked.count(page.as_uri()) == 1
+    assert all(url == page.as_uri() or url.startswith("data:") for url in asked), asked
+    # And what a script would ask for is refused by the page's own policy.
+    browser.execute_script(
+        "document.addEventListener('securitypolicyviolation', () => { window.refused = true });"
+        "const image = new Image(); image.src = arguments[0]; document.body.append(image)",
+        f"{server.url}/image.png",
+    )
+    until(browser, partial(browser.execute_script, "return window.refused"), bool)
+
+
+@pytest.mark.parametrize("name", ["dark", "phone"])
+def test_it_is_readable_in_the_dark_and_on_a_phone(name: str, page: Path, start: Start) -> None:
+    """Dark colours where the reader wants them; nothing is wider than a small screen."""
+    browser = start("window-size=390,1200")
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 360, "height": 1200, "deviceScaleFactor": 2, "mobile": True},
+    )
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if name == "dark" else "light"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    browser.get(page.as_uri())
+    colour = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    red = int(colour.removeprefix("rgb(").split(",")[0])
+    assert red < 60 if name == "dark" else red > 200
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 360
+    size = browser.execute_script(
+        "return getComputedStyle(document.querySelector('.words')).fontSize"
+    )
+    assert size == "16px"
+    seen(browser, name)
