@@ -105,13 +105,13 @@ class Running:
         shown, found, self._new = self._new.partition(words.encode())
         return (shown + found).decode().replace("\r\n", "\n")
 
-    def end(self) -> str:
-        """What else it prints before it ends well."""
+    def end(self, status: int = 0) -> str:
+        """What else it prints before it ends, well unless another exit status is expected."""
         deadline = time.monotonic() + DEADLINE
         while self._read(deadline - time.monotonic()):
             assert time.monotonic() < deadline, f"it does not end: {self._new.decode()!r}"
         shown = self._new.decode().replace("\r\n", "\n")
-        assert self.process.wait(DEADLINE) == 0, shown
+        assert self.process.wait(DEADLINE) == status, shown
         return shown
 
     def _read(self, timeout: float) -> bool:

@@ -1,0 +1,8 @@
+"""`python -m conversation`: the command line."""
+
+import sys
+
+from conversation._cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,309 @@
+"""`conversation …`: saved sessions at hand.
+
+Exit status: 0 if all is well, 1 if something is wrong, 2 if it was asked wrongly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from conversation import _entries, _export
+from conversation._conversation import Conversation
+from conversation._rendering import Form
+from conversation._terminal import (
+    Log,
+    coloured,
+    complain,
+    one_line,
+    plain,
+    progress,
+    show_progress,
+    table,
+)
+from conversation.errors import ConversationError, InvalidSetting, SessionCorrupt
+from conversation.stores.files import FileStore, file_name
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says, and return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    options = _parser().parse_args(arguments)
+    log = logging.getLogger("conversation")
+    handler = Log()
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        status: int = options.command(options, FileStore(options.store))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read it has enough; Python would complain about that once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        show_progress("")
+        return 130
+    except InvalidSetting as error:
+        complain(one_line(error))
+        return 2
+    except (ConversationError, OSError) as error:
+        show_progress("")
+        complain(one_line(error))
+        return 1
+    finally:
+        log.removeHandler(handler)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="conversation",
+        description="Conversations with OpenAI's voice models: talk, and look after what is saved.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[..., int], about: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about)
+        added.set_defaults(command=command)
+        added.add_argument(
+            "--store",
+            metavar="FOLDER",
+            help="where sessions live (default: $CONVERSATION_HOME, else the user's data folder)",
+        )
+        return added
+
+    chat = add("chat", _begin_chat, "Talk; a session that was saved before is resumed.")
+    chat.add_argument("id", nargs="?", default="chat", help="the session (default: chat)")
+    chat.add_argument("--audio", metavar="FILE", help="begin with speech from a WAV or MP3 file")
+    chat.add_argument("--play", action="store_true", help="play the answers (the extra `sound`)")
+    for name in ("model", "voice", "instructions"):
+        chat.add_argument(f"--{name}", help=f"as in Conversation({name}=…); it is saved")
+
+    listing = add("list", _list, "All sessions, last written first.")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+
+    show = add("show", _show, "The turns of a session, what would be sent of them now, and why.")
+    show.add_argument("id")
+    show.add_argument("--json", action="store_true", help="as JSON")
+
+    export = add("export", _export_sessions, "Write sessions in another form.")
+    export.add_argument("id", nargs="*")
+    export.add_argument("--all", action="store_true", help="all sessions")
+    export.add_argument("--format", choices=_export.ENDINGS, help="default: html")
+    export.add_argument(
+        "--output", "-o", metavar="PATH", help="a file, or a folder for several; - is stdout"
+    )
+    export.add_argument("--force", action="store_true", help="write over files that exist")
+    export.add_argument(
+        "--transcribe",
+        action="store_true",
+        help="first find the words of user sound that has none; costs money",
+    )
+
+    importing = add("import", _import, "Make a session of an exported file or of API messages.")
+    importing.add_argument("file", help="of `export --format json` or `messages`, or a JSON list")
+    importing.add_argument("--id", help="the new session (default: what the file or its name says)")
+
+    delete = add("delete", _delete, "Delete sessions and their sound, for good.")
+    delete.add_argument("id", nargs="+")
+    delete.add_argument("--yes", action="store_true", help="do not ask")
+
+    verify = add("verify", _verify, "Check sessions and their sound; changes nothing.")
+    verify.add_argument("id", nargs="*", help="default: all")
+    verify.add_argument("--json", action="store_true", help="as JSON")
+
+    repair = add("repair", _repair, "Save what can be read of a damaged session; keeps the file.")
+    repair.add_argument("id")
+    return parser
+
+
+def _print_json(value: Any) -> None:
+    print(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())
+
+
+def _begin_chat(options: argparse.Namespace, store: FileStore) -> int:
+    from conversation import _chat
+
+    settings = {key: getattr(options, key) for key in ("model", "voice", "instructions")}
+    return _chat.chat(
+        store,
+        options.id,
+        {key: value for key, value in settings.items() if value is not None},
+        audio=options.audio and Path(options.audio),
+        plays=options.play,
+    )
+
+
+def _list(options: argparse.Namespace, store: FileStore) -> int:
+    found = store.list()
+    if options.json:
+        keys = ("id", "title", "created_at", "updated_at", "size")
+        _print_json([{key: getattr(info, key) for key in keys} for info in found])
+        return 0
+    if not found:
+        complain(f"there are no sessions in {store.root}; `conversation chat` begins one")
+        return 0
+    rows = [
+        (
+            plain(info.id),
+            f"{info.updated_at.astimezone():%Y-%m-%d %H:%M}",
+            f"{(info.size + 1023) // 1024} KB",
+            plain(info.title or ""),
+        )
+        for info in found
+    ]
+    for line in table(rows):
+        print(line)
+    return 0
+
+
+def _show(options: argparse.Namespace, store: FileStore) -> int:
+    chat = Conversation.open(options.id, store=store, read_only=True)
+    exported = chat._exported()
+    if options.json:
+        header = {"id": chat.id, "title": chat.title, "metadata": chat.metadata}
+        turns = []
+        for turn in exported.turns:
+            form, why = exported.reasons.get(id(turn), (None, None))
+            now = {"form": form and form.value, "why": why}
+            turns.append({**orjson.loads(_entries.line_from_turn(turn)), "sent": now})
+        usage = _entries.usage_entry(exported.usage)
+        settings = chat._talk.history.header.get("settings")
+        _print_json({**header, "settings": settings, "usage": usage, "turns": turns})
+        return 0
+    print(coloured(plain(exported.title), "bold"))
+    print(coloured(plain(" · ".join(exported.about)), "dim"))
+    if exported.instructions:
+        print(f"\n{coloured('instructions', 'yellow')}\n  {plain(exported.instructions)}")
+    for turn in exported.turns:
+        form, why = exported.reasons.get(id(turn), (Form.PLAIN, ""))
+        colour = "green" if turn.role == "user" else "blue"
+        sent = "" if form is Form.PLAIN else f" → {why}"
+        told = plain(" · ".join(_export.notes(turn)) + sent)
+        print(f"\n{coloured(turn.role, colour)} {coloured(told, 'dim')}".rstrip())
+        for text in _export.texts_of(turn):
+            print("\n".join(f"  {line}" for line in plain(text).splitlines()))
+        for call in getattr(turn, "tool_calls", ()):
+            print(plain(f"  {call.name}({call.arguments})"))
+    counted = ", ".join(f"{count:,} {name}" for name, count in _export.counts(exported.usage))
+    print(coloured(f"\ntokens: {counted or 'none'}", "dim"))
+    return 0
+
+
+# --- out and in -----------------------------------------------------------------------------------
+
+
+def _export_sessions(options: argparse.Namespace, store: FileStore) -> int:
+    ids = [info.id for info in store.list()] if options.all else options.id
+    if not ids:
+        msg = "name a session to export, or pass --all; `conversation list` shows them"
+        raise InvalidSetting(msg)
+    output = options.output
+    folder = Path(output) if output and (len(ids) > 1 or Path(output).is_dir()) else None
+    form = options.format or "html"
+    if not options.format and output not in (None, "-") and not folder:
+        form = _export.form_of(Path(output), None)
+    for session_id in progress("exporting", ids):
+        if options.transcribe:
+            with Conversation.open(session_id, store=store, create=False) as chat:
+                chat.transcribe()
+        chat = Conversation.open(session_id, store=store, read_only=True)
+        if output == "-":
+            sys.stdout.flush()
+            for piece in chat._pieces(form):
+                sys.stdout.buffer.write(piece)
+            continue
+        name = f"{file_name(session_id)}{_export.ENDINGS[form]}"
+        path = Path(name) if output is None else folder / name if folder else Path(output)
+        if path.exists() and not options.force:
+            msg = f"{path} is there already; --force writes over it, -o PATH writes elsewhere"
+            raise InvalidSetting(msg)
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+        chat.export(path, form)
+        show_progress("")
+        print(path)
+    return 0
+
+
+def _import(options: argparse.Namespace, store: FileStore) -> int:
+    path = Path(options.file)
+    try:
+        document = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        msg = f"{path} is not JSON ({error.msg}, line {error.lineno})"
+        raise SessionCorrupt(msg, path=path, line=error.lineno, reason=error.msg) from error
+    if isinstance(document, dict) and "messages" in document:
+        document = document["messages"]  # a line for fine-tuning, or a request
+    if isinstance(document, list):
+        chat = Conversation.from_messages(document)
+    else:
+        chat = Conversation.load(path)
+    name = path.name.removesuffix(".json").removesuffix(".jsonl").removesuffix(".messages")
+    session_id = options.id or chat.id or name
+    with chat._moved(store, session_id) as moved:
+        print(f"session {moved.id!r} of {len(moved.turns)} turns")
+    return 0
+
+
+# --- looking after sessions -----------------------------------------------------------------------
+
+
+def _delete(options: argparse.Namespace, store: FileStore) -> int:
+    if not options.yes:
+        if not sys.stdin.isatty():
+            msg = "what is deleted is gone for good: pass --yes, or answer on a terminal"
+            raise InvalidSetting(msg)
+        question = f"delete {', '.join(map(repr, options.id))} and all sound for good? [y/N] "
+        if input(plain(question)).strip().lower() not in ("y", "yes"):
+            return 1
+    for session_id in options.id:
+        store.delete(session_id)
+        print(f"deleted {plain(session_id)}")
+    return 0
+
+
+def _verify(options: argparse.Namespace, store: FileStore) -> int:
+    from conversation import _verify
+
+    paths = [store.session(session_id).place for session_id in options.id]
+    for session_id, path in zip(options.id, paths, strict=True):
+        if not path.exists():
+            raise store.session(session_id).not_found()
+    logging.getLogger("conversation").setLevel(logging.CRITICAL)  # all is told once, below
+    found = [
+        _verify.check(store, path)
+        for path in progress("verifying", paths or _verify.documents(store))
+    ]
+    if options.json:
+        keys = ("id", "turns", "files", "problems")
+        rows = [{"path": str(c.path), **{k: getattr(c, k) for k in keys}} for c in found]
+        _print_json(rows)
+    else:
+        for checked in found:
+            for problem in checked.problems:
+                told = plain(f"{checked.id or checked.path.name}: {problem}")
+                print(f"{coloured('damaged', 'red')} {told}")
+        turns, files = sum(c.turns for c in found), sum(c.files for c in found)
+        damaged = sum(bool(c.problems) for c in found)
+        print(f"{len(found)} sessions, {turns} turns, {files} files; {damaged} damaged")
+    return 1 if any(checked.problems for checked in found) else 0
+
+
+def _repair(options: argparse.Namespace, store: FileStore) -> int:
+    salvage = store.repair(options.id)
+    print(f"kept {salvage.kept} turns; the damaged file is {salvage.original}")
+    if salvage.header_lost:
+        print("title, settings and metadata could not be read")
+    for piece in salvage.lost:
+        print(f"lost: {plain(piece[:200].decode(errors='replace'))}")
+    return 0
