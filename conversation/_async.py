@@ -19,6 +19,7 @@ from conversation._inputs import Part
 from conversation._rendering import Rendering
 from conversation._turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
 from conversation._wire import Message
+from conversation.errors import SaveFailed, SessionChanged, SessionReadOnly
 from conversation.stores import Store
 
 if TYPE_CHECKING:
@@ -79,31 +80,39 @@ class AsyncConversation(Base["AsyncOpenAI"]):
 
     async def add_user(self, *content: Part) -> UserTurn:
         """Same as `Conversation.add_user`, awaited."""
-        return await self._change(self._talk.add, UserTurn(content, at=self._talk.now()))
+        return await self._add(UserTurn(content, at=self._talk.now()))
 
     async def add_assistant(self, text: str) -> AssistantTurn:
         """Same as `Conversation.add_assistant`, awaited."""
-        return await self._change(self._talk.add, _base.greeting(text))
+        return await self._add(_base.greeting(text))
 
     async def add_system(self, text: str) -> SystemTurn:
         """Same as `Conversation.add_system`, awaited."""
-        return await self._change(self._talk.add, SystemTurn(text))
+        return await self._add(SystemTurn(text))
 
     async def add_completion(self, completion: Any) -> AssistantTurn:
         """Same as `Conversation.add_completion`, awaited; a stream may be an async one."""
         if hasattr(completion, "__aiter__"):
             completion = [chunk async for chunk in completion]
         whole = _completion.completion_object(completion)
-        return await self._change(lambda: self._talk.add(self._talk.answer_in(whole)))
+        try:
+            return await self._change(lambda: self._talk.add(self._talk.answer_in(whole)))
+        except (SaveFailed, SessionChanged) as error:
+            error.turn = error.turn or self._talk.answer_in(whole)
+            raise
 
     async def add_tool_result(self, tool_call_id: str, content: Any) -> ToolTurn:
         """Same as `Conversation.add_tool_result`, awaited."""
         turn = ToolTurn(tool_call_id, _base.tool_content(content))
-        return await self._change(self._talk.add, turn)
+        return await self._add(turn)
 
     async def add(self, turn: _TurnT) -> _TurnT:
         """Same as `Conversation.add`, awaited."""
-        return await self._change(self._talk.add, turn)
+        return await self._add(turn)
+
+    async def _add(self, turn: _TurnT) -> _TurnT:
+        async with held(self._talk.history, turn):
+            return await in_thread(partial(self._talk.add, turn))
 
     # --- changing turns and labels -------------------------------------------------------------
 
@@ -114,6 +123,9 @@ class AsyncConversation(Base["AsyncOpenAI"]):
     async def fork(self, session_id: str | None = None) -> Self:
         """Same as `Conversation.fork`, awaited."""
         session = None if session_id is None else _base.session_of(self._store, session_id)
+        if self._talk.history.may_be_behind:
+            with contextlib.suppress(SessionReadOnly):
+                await self._change(lambda: None)  # takes in what others wrote
         chat, turns = await in_thread(partial(self._forked, session))
         async with contextlib.AsyncExitStack() as failed:
             failed.callback(chat._talk.history.close)
@@ -145,11 +157,12 @@ class AsyncConversation(Base["AsyncOpenAI"]):
 
     async def say(self, *content: Part, **options: Any) -> AssistantTurn:
         """Same as `Conversation.say`, awaited."""
-        return await self._run(lambda: self._talk.exchange(content or ("",), options))
+        question = self._talk.question(content or ("",))
+        return await self._run(lambda: self._talk.exchange(question, options), question)
 
     async def reply(self, **options: Any) -> AssistantTurn:
         """Same as `Conversation.reply`, awaited."""
-        return await self._run(lambda: self._talk.exchange((), options))
+        return await self._run(lambda: self._talk.exchange(None, options))
 
     def stream(self, *content: Part, **options: Any) -> AsyncStream:
         """Same as `Conversation.stream`, with `async with` and `async for`."""
@@ -159,9 +172,9 @@ class AsyncConversation(Base["AsyncOpenAI"]):
         """Same as `Conversation.transcribe`, awaited."""
         return await self._run(self._talk.transcribing)
 
-    async def _run(self, exchange: Callable[[], Steps[_R]]) -> _R:
+    async def _run(self, exchange: Callable[[], Steps[_R]], question: Turn | None = None) -> _R:
         client = await _async_client.client_or_default(self._client)
-        async with held(self._talk.history):
+        async with held(self._talk.history, question):
             steps = exchange()
             while True:
                 event = await advance(steps, client)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from conversation import _client
 from conversation._events import Event
 from conversation._exchange import (
+    END,
     Call,
     Close,
     Finished,
@@ -35,6 +36,8 @@ from conversation._history import History
 from conversation._inputs import Part
 from conversation._talk import Talk
 from conversation._tools import Tool, called
+from conversation._turns import Turn
+from conversation.errors import SaveFailed
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -60,12 +63,16 @@ class AsyncStream:
         self._options = options
         self._next: Event | Finished | None = None
         self._is_new = True
+        self._is_read = False
 
     async def __aenter__(self) -> Self:
+        if self._next is not None:
+            raise RuntimeError(_client.ONCE)
         self._client = await client_or_default(self._given)
-        await _hold(self._talk.history)
+        question = self._talk.question(self._content)
+        await _enter(self._talk.history, question)
         try:
-            self._exchange = self._talk.exchange(self._content, self._options, streams=True)
+            self._exchange = self._talk.exchange(question, self._options, streams=True)
             self._next = await advance(self._exchange, self._client)
         except BaseException:
             self._talk.history.hold.release()
@@ -76,11 +83,17 @@ class AsyncStream:
         return self
 
     async def __anext__(self) -> Event:
-        if not self._is_new and not isinstance(self._next, Finished):
-            await self._advance()
-        self._is_new = False
         if self._next is None:
             raise RuntimeError(_client.ENTER_FIRST)
+        if self._is_read:
+            raise RuntimeError(_client.ONE_READER)
+        if not self._is_new and not isinstance(self._next, Finished):
+            self._is_read = True
+            try:
+                await self._advance()
+            finally:
+                self._is_read = False
+        self._is_new = False
         if isinstance(self._next, Finished):
             raise StopAsyncIteration
         return self._next
@@ -107,21 +120,26 @@ class AsyncStream:
 
 
 @contextlib.asynccontextmanager
-async def held(history: History) -> AsyncIterator[None]:
+async def held(history: History, turn: Turn | None = None) -> AsyncIterator[None]:
     """Same as `with history`."""
-    await _hold(history)
+    await _enter(history, turn)
     try:
         yield
     finally:
         history.hold.release()
 
 
-async def _hold(history: History) -> None:
-    """Waits for others on the event loop, for the disk in a worker thread."""
-    for pause in history.hold.waits():
-        await asyncio.sleep(pause)
+async def _enter(history: History, turn: Turn | None = None) -> None:
+    """Same as `History.enter`: waits for others on the event loop, for the disk in a thread."""
     try:
-        await in_thread(history.take_in_news)
+        with contextlib.closing(history.hold.waits()) as pauses:
+            for pause in pauses:
+                await asyncio.sleep(pause)
+    except SaveFailed as error:
+        error.turn = turn
+        raise
+    try:
+        await in_thread(partial(history.take_in_news, turn))
     except BaseException:
         history.hold.release()
         raise
@@ -171,7 +189,7 @@ async def advance(
 async def _perform(step: Step, client: AsyncOpenAI) -> Any:
     match step:
         case Receive(stream):
-            return await anext(stream, None)
+            return await anext(stream, END)
         case Work(job):
             return await in_thread(job)
         case Send(request):

@@ -134,15 +134,14 @@ class Base(Generic[_ClientT]):
         talk = self._talk
         turns = list(talk.history.copied())
         settings: dict[str, Any] = attrs.asdict(talk.settings, recurse=False)
-        chat = type(self)(
-            client=self._client, clock=talk.clock, context=talk.sending.context, **settings
-        )
+        chat = type(self)(client=self._client, clock=talk.clock, context=talk.context, **settings)
         header = copy.deepcopy(talk.history.header) | {"id": session and session.id}
         if not moves:
             begun = chat._talk.history.header["created_at"]
             header |= {"created_at": begun, INHERITED_TURNS: len(turns)}
             header.pop(UNDONE_USAGE, None)
         chat._store = self._store
+        chat._talk.like(talk)
         if session is None:
             chat._talk.history = History(header)
             return chat, [inlined(turn) for turn in turns]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from conversation._events import Event
 from conversation._exchange import (
+    END,
     Call,
     Close,
     Finished,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 ENTER_FIRST = "a stream's events come inside of its block: with chat.stream(…) as events: …"
+ONE_READER = "another thread or task is waiting for the next event of this stream already"
+ONCE = "a stream is entered once; call chat.stream(…) for another"
 
 
 def check(client: object, kind: str) -> None:
@@ -119,7 +122,7 @@ def advance(
 def _perform(step: Step, client: OpenAI) -> Any:
     match step:
         case Receive(stream):
-            return next(stream, None)
+            return next(stream, END)
         case Work(job):
             with _unbroken():
                 return job()
@@ -181,12 +184,16 @@ class Stream:
         self._options = options
         self._next: Event | Finished | None = None
         self._is_new = True
+        self._is_read = False
 
     def __enter__(self) -> Self:
+        if self._next is not None:
+            raise RuntimeError(ONCE)
         self._client = client_or_default(self._given)
-        self._talk.history.__enter__()
+        question = self._talk.question(self._content)
+        self._talk.history.enter(question)
         try:
-            self._exchange = self._talk.exchange(self._content, self._options, streams=True)
+            self._exchange = self._talk.exchange(question, self._options, streams=True)
             self._next = advance(self._exchange, self._client)
         except BaseException:
             self._talk.history.__exit__()
@@ -197,11 +204,17 @@ class Stream:
         return self
 
     def __next__(self) -> Event:
-        if not self._is_new and not isinstance(self._next, Finished):
-            self._advance()
-        self._is_new = False
         if self._next is None:
             raise RuntimeError(ENTER_FIRST)
+        if self._is_read:
+            raise RuntimeError(ONE_READER)
+        if not self._is_new and not isinstance(self._next, Finished):
+            self._is_read = True
+            try:
+                self._advance()
+            finally:
+                self._is_read = False
+        self._is_new = False
         if isinstance(self._next, Finished):
             raise StopIteration
         return self._next

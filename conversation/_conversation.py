@@ -18,6 +18,7 @@ from conversation._inputs import Part
 from conversation._rendering import Rendering
 from conversation._turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
 from conversation._wire import Message
+from conversation.errors import SaveFailed, SessionChanged, SessionReadOnly
 from conversation.stores import Store
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Conversation(Base["OpenAI"]):
         Raises:
             InvalidTurn: if there is nothing in it, or something else.
         """
-        return self._change(self._talk.add, UserTurn(content, at=self._talk.now()))
+        return self._add(UserTurn(content, at=self._talk.now()))
 
     def add_assistant(self, text: str) -> AssistantTurn:
         """Add an answer in words, such as a greeting that the model did not make itself.
@@ -115,7 +116,7 @@ class Conversation(Base["OpenAI"]):
         Raises:
             InvalidTurn: if `text` is empty or no text.
         """
-        return self._change(self._talk.add, _base.greeting(text))
+        return self._add(_base.greeting(text))
 
     def add_system(self, text: str) -> SystemTurn:
         """Add words from the program to the model, at this place of the conversation.
@@ -125,7 +126,7 @@ class Conversation(Base["OpenAI"]):
         Raises:
             InvalidTurn: if `text` is empty or no text.
         """
-        return self._change(self._talk.add, SystemTurn(text))
+        return self._add(SystemTurn(text))
 
     def add_completion(self, completion: Any) -> AssistantTurn:
         """Add the model's answer, from a call of your own.
@@ -140,7 +141,11 @@ class Conversation(Base["OpenAI"]):
             InvalidCompletion: if there is no answer in it, or more than one (`n` above 1).
         """
         whole = _completion.completion_object(completion)
-        return self._change(lambda: self._talk.add(self._talk.answer_in(whole)))
+        try:
+            return self._change(lambda: self._talk.add(self._talk.answer_in(whole)))
+        except (SaveFailed, SessionChanged) as error:
+            error.turn = error.turn or self._talk.answer_in(whole)
+            raise
 
     def add_tool_result(self, tool_call_id: str, content: Any) -> ToolTurn:
         """Add the answer to a tool call.
@@ -154,7 +159,7 @@ class Conversation(Base["OpenAI"]):
             InvalidSetting: if JSON cannot hold the content.
         """
         turn = ToolTurn(tool_call_id, _base.tool_content(content))
-        return self._change(self._talk.add, turn)
+        return self._add(turn)
 
     def add(self, turn: _TurnT) -> _TurnT:
         """Add a turn that was made before, such as one of another conversation.
@@ -163,7 +168,14 @@ class Conversation(Base["OpenAI"]):
             InvalidTurn: if it is no turn, or one of the user or the system without content.
             UnknownToolCall: if it answers a call that is not open.
         """
-        return self._change(self._talk.add, turn)
+        return self._add(turn)
+
+    def _add(self, turn: _TurnT) -> _TurnT:
+        self._talk.history.enter(turn)
+        try:
+            return self._talk.add(turn)
+        finally:
+            self._talk.history.__exit__()
 
     # --- changing turns and labels -------------------------------------------------------------
 
@@ -197,8 +209,12 @@ class Conversation(Base["OpenAI"]):
         Raises:
             SessionExists: if there is a session of this id.
             SaveFailed: if the disk refuses; then there is no copy.
+            SessionLocked, SessionChanged: as `open` says.
         """
         session = None if session_id is None else _base.session_of(self._store, session_id)
+        if self._talk.history.may_be_behind:
+            with contextlib.suppress(SessionReadOnly):
+                self._change(lambda: None)  # takes in what others wrote
         return self._begun(*self._forked(session))
 
     @classmethod
@@ -290,7 +306,8 @@ class Conversation(Base["OpenAI"]):
                 turn is kept and `reply` goes on; after any other refusal it is taken back. A note
                 on the error says which.
         """
-        return self._run(lambda: self._talk.exchange(content or ("",), options))
+        question = self._talk.question(content or ("",))
+        return self._run(lambda: self._talk.exchange(question, options), question)
 
     def reply(self, **options: Any) -> AssistantTurn:
         """Get the model's answer to what is already there.
@@ -302,7 +319,7 @@ class Conversation(Base["OpenAI"]):
             InvalidTurn: if there is nothing to answer yet.
             InvalidSetting, InvalidCompletion, openai.OpenAIError: as in `say`.
         """
-        return self._run(lambda: self._talk.exchange((), options))
+        return self._run(lambda: self._talk.exchange(None, options))
 
     def stream(self, *content: Part, **options: Any) -> Stream:
         """The same as `say`, or without content as `reply`, as events while they come.
@@ -343,10 +360,13 @@ class Conversation(Base["OpenAI"]):
         """
         return self._run(self._talk.transcribing)
 
-    def _run(self, exchange: Callable[[], Steps[_R]]) -> _R:
+    def _run(self, exchange: Callable[[], Steps[_R]], question: Turn | None = None) -> _R:
         client = _client.client_or_default(self._client)
-        with self._talk.history:
+        self._talk.history.enter(question)
+        try:
             return _client.run(exchange(), client)
+        finally:
+            self._talk.history.__exit__()
 
     # --- files ---------------------------------------------------------------------------------
 

@@ -235,7 +235,7 @@ def _user_part(part: object, fetch: Fetch | None) -> Part:
         if data is None and "data" not in body and body.get("format") in ("wav", "mp3"):
             data = NotKept()
         if data is None:
-            data = _decoded(_required_text(body, "data"))
+            data = _decoded(_without_url(_required_text(body, "data")))
         return AudioInput(
             data,
             str(body.get("format")) if isinstance(data, Stored) else None,
@@ -253,8 +253,7 @@ def _user_part(part: object, fetch: Fetch | None) -> Part:
             return FileInput(filename=_text(body.get("filename")), file_id=file_id)
         data = _fetched(body, fetch)
         if data is None:
-            text = _required_text(body, "file_data")
-            data = _decoded(text.partition(",")[2] if _is_base64_url(text) else text)
+            data = _decoded(_without_url(_required_text(body, "file_data")))
         return FileInput(data, _text(body.get("filename")) or "file")
     msg = f"a content part is text, input_audio, image_url or file, not {shown(kind)}"
     raise InvalidTurn(msg)
@@ -397,8 +396,10 @@ def _object(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _is_base64_url(url: str) -> bool:
-    return url.startswith("data:") and url.partition(",")[0].endswith(";base64")
+def _without_url(text: str) -> str:
+    """The base64 in a data URL; other text as it is."""
+    head, _, body = text.partition(",")
+    return body if head.startswith("data:") and head.endswith(";base64") else text
 
 
 def _decoded(text: str) -> bytes:

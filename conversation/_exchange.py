@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 
@@ -53,9 +53,13 @@ class Open:
 
 @attrs.frozen
 class Receive:
-    """The stream's next chunk; None at its end."""
+    """The stream's next chunk; `END` at its end."""
 
     stream: Any
+
+
+END: Final = object()
+"""What no stream brings."""
 
 
 @attrs.frozen
@@ -136,6 +140,9 @@ class Talk(Protocol):
     def answer_in(self, completion: Any) -> AssistantTurn:
         """The answer in a completion."""
 
+    def spend(self, completion: Any) -> None:
+        """Count what an answer cost that cannot be kept."""
+
     def add(self, turn: _TurnT) -> _TurnT:
         """Keep a turn."""
 
@@ -174,12 +181,20 @@ def exchange(
         _faults.add_remedy(error)
         is_told = _PARTLY_KEPT in getattr(error, "__notes__", ())
         if question is not None and not is_told and not isinstance(error, ToolLoopExceeded):
-            is_refused = _faults.is_refused(error)
-            if is_refused and (yield Work(partial(talk.takes_back, question))):
-                error.add_note("the user turn was taken back: the chat is as it was before")
-            else:
-                error.add_note("the user turn is kept: reply() tries again")
+            error.add_note((yield from _what_became_of(talk, question, error)))
         raise
+
+
+def _what_became_of(talk: Talk, question: UserTurn, error: Exception) -> Steps[str]:
+    if not _faults.is_refused(error):
+        return "the user turn is kept: reply() tries again"
+    try:
+        is_gone = yield Work(partial(talk.takes_back, question))
+    except SaveFailed as failure:
+        return f"the user turn could not be taken back ({failure}): undo() tries again"
+    if is_gone:
+        return "the user turn was taken back: the chat is as it was before"
+    return "what came before is kept: undo() takes all of the exchange back"
 
 
 def _rounds(talk: Talk, options: Mapping[str, Any], *, streams: bool) -> Steps[AssistantTurn]:
@@ -241,7 +256,7 @@ def _answer(talk: Talk, options: Mapping[str, Any], *, streams: bool) -> Steps[A
         broken = None
         try:
             if streams:
-                completion, broken = yield from _streamed(request)
+                completion, broken = yield from _streamed(talk, request)
             else:
                 completion = yield Send(request)
         except Exception as error:
@@ -251,36 +266,34 @@ def _answer(talk: Talk, options: Mapping[str, Any], *, streams: bool) -> Steps[A
             return (yield from _kept(talk, completion, broken, streams=streams))
 
 
-def _streamed(request: Mapping[str, Any]) -> Steps[tuple[Any, _Broken | None]]:
+def _streamed(talk: Talk, request: Mapping[str, Any]) -> Steps[tuple[Any, _Broken | None]]:
     """What a stream brings, and what broke it off. If it brought nothing, that is raised."""
     assembly = Assembly()
     stream = yield Open(request)
     try:
-        while (chunk := (yield Receive(stream))) is not None:
+        while (chunk := (yield Receive(stream))) is not END:
             yield from assembly.add(json_object(chunk))
         yield Close(stream)
+        return assembly.completion(), None
     except BaseException as error:
         if not assembly.is_empty:
             return assembly.broken_off(), _Broken(error, stream)
         yield Close(stream)
+        if assembly.head:
+            yield Work(partial(talk.spend, assembly.head))
         raise
-    return assembly.completion(), None
 
 
 def _kept(
     talk: Talk, completion: Any, broken: _Broken | None, *, streams: bool
 ) -> Steps[AssistantTurn]:
     if broken is not None:
-        try:
-            yield Work(lambda: talk.add(talk.answer_in(completion)))
-        except InvalidCompletion as error:
-            broken.error.add_note(f"what had arrived of the answer is lost: {error}")
-        else:
-            broken.error.add_note(_PARTLY_KEPT)
-        finally:
-            yield Close(broken.stream)
-        raise broken.error
-    turn = talk.answer_in(completion)
+        yield from _partly_kept(talk, completion, broken)
+    try:
+        turn = talk.answer_in(completion)
+    except InvalidCompletion:
+        yield Work(partial(talk.spend, completion))
+        raise
     request = talk.speech_request(turn, streams=streams)
     sound = b""
     if request is not None:
@@ -296,3 +309,25 @@ def _kept(
     if sound and streams:
         yield AudioDelta(sound[: len(sound) // 2 * 2])
     return kept
+
+
+def _partly_kept(talk: Talk, completion: Any, broken: _Broken) -> Steps[None]:
+    """Keep what had arrived, and raise what broke it off, whatever becomes of that."""
+    error = broken.error
+    try:
+        yield Work(lambda: talk.add(talk.answer_in(completion)))
+    except InvalidCompletion as lost:
+        yield Work(partial(talk.spend, completion))
+        error.add_note(f"what had arrived of the answer is lost: {lost}")
+    except SessionError as failure:
+        if isinstance(error, Left):
+            raise  # nobody else would tell
+        if isinstance(error, Exception):
+            raise failure from error
+        error.add_note(f"what had arrived of the answer was not kept: {failure!r}")
+        raise error from failure
+    else:
+        error.add_note(_PARTLY_KEPT)
+    finally:
+        yield Close(broken.stream)
+    raise error

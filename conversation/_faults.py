@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from conversation.errors import InvalidCompletion
 
 _NAMED_ID = re.compile(r"audio_[A-Za-z0-9]+")
-_RESULTED_IN = re.compile(r"resulted in (\d+) tokens")
+_RESULTED_IN = re.compile(r"resulted in (\d{1,12}) tokens")
 _NAMED_MESSAGE = re.compile(r"messages\.?\[(\d+)\]")
 
 # Statuses that another try, perhaps after a remedy, can mend.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from conversation._entries import usage_entry, usage_from_entry
 from conversation._hold import Hold
 from conversation._journal import Journal, inlined
 from conversation._turns import AssistantTurn, Turn, Usage
-from conversation.errors import InvalidTurn
+from conversation.errors import InvalidTurn, SaveFailed, SessionChanged
 from conversation.stores import Recovery, State
 from conversation.stores._format import corrupt
 
@@ -74,6 +75,11 @@ class History:
         return self._journal.file
 
     @property
+    def may_be_behind(self) -> bool:
+        """Whether others may have written since; not while an exchange of ours holds it."""
+        return self.file is not None and not self.hold.is_in_exchange
+
+    @property
     def turns(self) -> list[Turn]:
         """All turns, oldest first; not to be changed.
 
@@ -110,27 +116,42 @@ class History:
         return len(turns) + len(entries)
 
     def __enter__(self) -> None:
+        self.enter()
+
+    def enter(self, turn: Turn | None = None) -> None:
         """Take hold of everything against everybody else, and take in what they wrote before.
+
+        Args:
+            turn: What is to be added; errors have it.
 
         Raises:
             ConversationBusy: if this code was called from this conversation's own exchange.
             SessionLocked: if somebody else held it for too long.
             SessionReadOnly, SessionChanged, SessionCorrupt, SaveFailed: if it cannot be changed.
         """
-        if not self.hold.taken():
-            for pause in self.hold.waits():
-                time.sleep(pause)
         try:
-            self.take_in_news()
+            if not self.hold.taken():
+                with contextlib.closing(self.hold.waits()) as pauses:
+                    for pause in pauses:
+                        time.sleep(pause)
+        except SaveFailed as error:
+            error.turn = turn
+            raise
+        try:
+            self.take_in_news(turn)
         except BaseException:
             self.hold.release()
             raise
 
-    def take_in_news(self) -> None:
-        """Take in what others wrote before this was held."""
-        news = self._journal.news(self.header)
-        if news is not None:
-            self._take_in(news)
+    def take_in_news(self, turn: Turn | None = None) -> None:
+        """Take in what others wrote before this was held; errors have the turn."""
+        try:
+            news = self._journal.news(self.header)
+            if news is not None:
+                self._take_in(news)
+        except (SaveFailed, SessionChanged) as error:
+            error.turn = turn
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.hold.release()
@@ -163,11 +184,8 @@ class History:
         self._look_again()
         kept, dropped = self.turns[:start], self.turns[start:]
         whole = tuple(map(inlined, dropped))
-        header, inherited = self.header, self._inherited
-        spent = usage_of(self.turns[max(start, inherited) :])
-        if spent != Usage():
-            undone = spent + usage_from_entry(header.get(UNDONE_USAGE))
-            header = header | {UNDONE_USAGE: usage_entry(undone)}
+        inherited = self._inherited
+        header = self._with_spent(usage_of(self.turns[max(start, inherited) :]))
         if start < inherited:
             header = header | {INHERITED_TURNS: start}
         self._journal.rewrite(kept, header, ())
@@ -175,6 +193,20 @@ class History:
         self._set(kept)
         self._journal.discard(dropped, but=kept)
         return whole
+
+    def spend(self, usage: Usage) -> None:
+        """Count what was spent on no turn; where it cannot be saved, the next write does."""
+        if usage != Usage():
+            self._look_again()
+            header = self._with_spent(usage)
+            self._journal.rewrite(self.turns, header, (), must_save=False)
+            self.header = header
+
+    def _with_spent(self, usage: Usage) -> dict[str, Any]:
+        if usage == Usage():
+            return self.header
+        spent = usage + usage_from_entry(self.header.get(UNDONE_USAGE))
+        return self.header | {UNDONE_USAGE: usage_entry(spent)}
 
     @property
     def usage(self) -> Usage:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -50,6 +51,7 @@ class Hold:
         self._mutex = threading.Lock()
         self._exchange: _Exchange | None = None
         self._last: Callable[[], None] | None = None
+        self._queue: deque[object] = deque()
 
     @property
     def is_in_exchange(self) -> bool:
@@ -62,13 +64,17 @@ class Hold:
         around = (exchange for exchange in _around.get() if not exchange.is_over)
         _around.set((*around, self._exchange))
 
-    def taken(self) -> bool:
-        """Take it, if it is free.
+    def taken(self, ticket: object = None) -> bool:
+        """Take it, if it is free and nobody waits for it longer.
+
+        Args:
+            ticket: The place of who waits already.
 
         Raises:
             ConversationBusy: if it is held by an exchange that this code was called from.
         """
-        if self._mutex.acquire(blocking=False):
+        is_next = not self._queue or self._queue[0] is ticket
+        if is_next and self._mutex.acquire(blocking=False):
             is_taken = False
             try:
                 is_taken = self._try_lock()
@@ -84,8 +90,8 @@ class Hold:
             raise ConversationBusy(msg)
         return False
 
-    def waits(self) -> Iterator[float]:
-        """Seconds to sleep, again and again, until it is taken.
+    def waits(self) -> Generator[float]:
+        """Seconds to sleep, again and again, until it is taken; who comes first is first.
 
         Raises:
             SessionLocked: if others held it for too long.
@@ -93,15 +99,20 @@ class Hold:
         """
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         pause = _SHORT
-        while not self.taken():
-            if deadline is not None and time.monotonic() >= deadline:
-                msg = (
-                    f"{self._place} is in use by another process, thread or object (waited "
-                    f"{self._timeout:g} s); finish there first, or pass read_only=True"
-                )
-                raise SessionLocked(msg, path=self._place)
-            yield pause
-            pause = min(pause * 2, _LONG)
+        ticket = object()
+        self._queue.append(ticket)
+        try:
+            while not self.taken(ticket):
+                if deadline is not None and time.monotonic() >= deadline:
+                    msg = (
+                        f"{self._place} is in use by another process, thread or object (waited "
+                        f"{self._timeout:g} s); finish there first, or pass read_only=True"
+                    )
+                    raise SessionLocked(msg, path=self._place)
+                yield pause
+                pause = min(pause * 2, _LONG)
+        finally:
+            self._queue.remove(ticket)
 
     def release(self) -> None:
         """Give it back."""

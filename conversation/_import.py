@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from conversation._entries import turn_from_entry
+from conversation._inputs import shown
+from conversation._json import json_text
 from conversation._streaming import json_object
-from conversation._turns import AssistantTurn, Turn, UserTurn
+from conversation._turns import AssistantTurn, SystemTurn, Turn, UserTurn
 from conversation.errors import InvalidCompletion, InvalidTurn
 
 log = logging.getLogger("conversation")
@@ -27,18 +29,48 @@ def turns_from_messages(messages: Iterable[Any]) -> list[Turn]:
     called: dict[str, str] = {}
     for number, given in enumerate(messages):
         try:
-            message = json_object(given)
+            message = _plain(json_object(given))
         except InvalidCompletion:
             _lost(number, f"it is no message but {type(given).__name__}")
             continue
+        _name_what_has_no_place(message, number)
         turn = _turn(_in_todays_form(message, number, called), number)
         if isinstance(turn, UserTurn) and not turn.content:
             _lost(number, "there is nothing in it")
         elif isinstance(turn, AssistantTurn) and not (turn.text or turn.audio or turn.tool_calls):
             _lost(number, "there are no words, no sound and no calls in it")
+        elif isinstance(turn, SystemTurn) and not turn.text:
+            _lost(number, "there are no words in it")
         elif turn is not None:
             turns.append(turn)
     return turns
+
+
+def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message, with JSON objects for the SDK's own in it, which the SDK itself sends, too."""
+    return {
+        key: [_dumped(inner) for inner in value]
+        if isinstance(value, list | tuple)
+        else _dumped(value)
+        for key, value in message.items()
+    }
+
+
+def _dumped(value: Any) -> Any:
+    return json_object(value) if hasattr(value, "model_dump") else value
+
+
+def _name_what_has_no_place(message: Mapping[str, Any], number: int) -> None:
+    role, content, audio = (message.get(key) for key in ("role", "content", "audio"))
+    if role != "user" and isinstance(content, list):
+        for at, part in enumerate(content):
+            if not isinstance(part, Mapping) or part.get("type") not in ("text", "refusal"):
+                _lost(number, f"only users send {shown(part)}", what=f"part {at} of message")
+    if role == "assistant" and audio is not None and not isinstance(audio, Mapping):
+        _lost(number, f"it is no object but {shown(audio)}", what="the audio of message")
+    calls = message.get("tool_calls")
+    if calls is not None and not isinstance(calls, list):
+        _lost(number, f"they are no list but {shown(calls)}", what="the tool calls of message")
 
 
 def _in_todays_form(
@@ -59,7 +91,10 @@ def _in_todays_form(
         return {**message, "tool_calls": [{"id": call_id, "type": "function", "function": call}]}
     name = str(message.get("name"))
     if message.get("role") == "function" and name in called:
-        return {**message, "role": "tool", "tool_call_id": called[name]}
+        message = {**message, "role": "tool", "tool_call_id": called[name]}
+    content = message.get("content")
+    if message.get("role") == "tool" and not isinstance(content, str | list | None):
+        return {**message, "content": json_text(content)}
     return message
 
 

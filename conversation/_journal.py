@@ -157,13 +157,15 @@ class Saved(Journal):
             kept = turn
             if has_data(turn):
                 kept, files = self._kept(turn, len(before) + 1)
+                self._session.look_again()  # sound takes its time
             line = line_from_turn(kept)
             if self._begun and not self._is_stale():
                 self._session.append(line)
             else:
                 self._rewrite([*self._lines(before, ()), line], header)
-        except (SaveFailed, SessionChanged) as error:
-            error.turn = turn
+        except BaseException as error:
+            if isinstance(error, SaveFailed | SessionChanged):
+                error.turn = turn
             self._session.discard(files)
             raise
         return kept
@@ -182,8 +184,10 @@ class Saved(Journal):
             for position in changed:
                 kept[position], new = self._kept(kept[position], position + 1)
                 files += new
+            if files:
+                self._session.look_again()
             self._rewrite(self._lines(kept, changed), header)
-        except (SaveFailed, SessionChanged) as error:
+        except BaseException as error:
             self._session.discard(files)
             if must_save or not isinstance(error, SaveFailed):
                 raise

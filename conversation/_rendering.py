@@ -171,6 +171,8 @@ def prepare(turn: Turn) -> Prepared:
                 turn, end, form, None, in_tools=True, tokens=tokens, voice_tokens=spoken
             )
         voice_id = turn.audio.id if turn.audio and not own_text(turn) else None
+        if form is Form.PLACEHOLDER:
+            tokens = text_tokens(PLACEHOLDER)
         message = None if form is Form.PLACEHOLDER else assistant_message(turn, form)
         return Prepared(turn, end, form, message, voice_id, tokens=tokens, voice_tokens=spoken)
     if isinstance(turn, UserTurn):
@@ -195,7 +197,8 @@ def _prepared_user(turn: UserTurn) -> Prepared:
     for part in turn.content:
         if isinstance(part, AudioInput):
             tokens += int(USER_TOKENS_PER_SECOND * (part.duration or 0))
-            words += [part.transcript] if part.transcript else []
+            if part.transcript and part.transcript.strip():
+                words.append(part.transcript)
         else:
             tokens += text_tokens(part) if isinstance(part, str) else MEDIA_TOKENS
             words.append(part)

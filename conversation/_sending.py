@@ -13,7 +13,7 @@ import orjson
 from conversation import _completion, _context, _rendering, _settings
 from conversation._context import Bulk, Context, Limits
 from conversation._history import History
-from conversation._rendering import Form, Moment, Prepared, text_tokens
+from conversation._rendering import Moment, Prepared, text_tokens
 from conversation._tools import Tool
 from conversation._turns import AssistantTurn
 
@@ -105,19 +105,20 @@ class Sending:
         """Correct the estimate by a request that was too long; whether less is sent then."""
         estimate = _context.bulk_of(asking.items, asking.at).tokens + asking.described
         limit = self.context.limit_for(asking.model)
-        if not estimate or limit is None or tokens <= limit or tokens / estimate <= self._scale:
+        believed = Limits(limit, 0, 0, self._scale, self._measured).corrected(estimate)
+        if not estimate or limit is None or tokens <= max(limit, believed):
             return False
         self._scale, self._measured = tokens / estimate, math.inf
         return True
 
+    def like(self, other: Sending) -> None:
+        """Take over what another has learnt of the same history."""
+        self._scale, self._measured = other._scale, other._measured
+
     def _warn_of(self, items: Sequence[Prepared]) -> None:
-        kept = self.context.user_audio_turns
-        if kept is None or self._is_warned:
-            return
-        old = _context.old_sounds([item.turn for item in items], kept)
-        if any(items[position].form is not Form.WORDS for position in old):
+        if not self._is_warned and _context.wordless(items, self.context):
             self._is_warned = True
             log.warning(
-                "old user sound is sent as sound: its words are not known; set transcribe=True, or "
-                "give them by set_transcript(…)"
+                "old sound is sent as sound, for want of its words: transcribe=True finds those of "
+                "users, set_transcript(…) takes any"
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -28,12 +28,16 @@ _HEAD = ("id", "created", "model", "system_fingerprint", "service_tier", "usage"
 class Assembly:
     """One completion, as its chunks come in. Every field of a chunk stands for itself.
 
-    A field of an unexpected type is passed over: a server may send anything.
+    A field of an unexpected type is passed over: a server may send anything. Where several choices
+    answer in the same way, all but the first are passed over too: a turn has one answer.
+
+    Attributes:
+        head: What is told of all choices together, such as `usage`.
     """
 
     def __init__(self) -> None:
         self._choices: dict[int, _Choice] = {}
-        self._head: dict[str, Any] = {}
+        self.head: dict[str, Any] = {}
 
     def add(self, chunk: Mapping[str, Any]) -> list[Delta]:
         """Take in one chunk, as a JSON object.
@@ -47,14 +51,19 @@ class Assembly:
         if chunk.get("error"):
             msg = f"the stream broke off with an error: {chunk['error']}"
             raise InvalidCompletion(msg)
-        self._head |= {key: chunk[key] for key in _HEAD if chunk.get(key)}
+        self.head |= {key: chunk[key] for key in _HEAD if chunk.get(key)}
         deltas: list[Delta] = []
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list | tuple) else ():
+            if not isinstance(choice, Mapping):
+                continue
             delta = _delta_of(choice)
             index = choice.get("index")
             whole = self._choices.setdefault(index if isinstance(index, int) else 0, _Choice())
             sounds = chunk.get("modality") == "audio"
+            others = [other for other in self._choices.values() if other is not whole]
+            if others:
+                delta = _without_others(delta, others, sounds=sounds)
             deltas += whole.add(delta, choice.get("finish_reason"), sounds=sounds)
         return deltas
 
@@ -85,18 +94,32 @@ class Assembly:
         if not ended and self.is_empty and not any("tool_calls" in c["message"] for c in choices):
             msg = "the stream ended before an answer came; ask again"
             raise InvalidCompletion(msg)
-        head = {"object": "chat.completion", **self._head}
+        head = {"object": "chat.completion", **self.head}
         return {**head, "choices": choices, "interrupted": not ended}
 
 
-def _delta_of(choice: Any) -> Mapping[str, Any]:
-    delta = choice.get("delta") if isinstance(choice, Mapping) else choice
+def _delta_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    delta = choice.get("delta")
     if isinstance(delta, Mapping):
         return delta
-    if delta is None and choice is not None and "message" not in choice:
-        return {}  # what Azure's asynchronous content filter found
-    msg = "a chunk's choice has no delta; is this a completion that was not streamed?"
-    raise InvalidCompletion(msg)
+    if "message" in choice:
+        msg = "a chunk's choice has no delta; is this a completion that was not streamed?"
+        raise InvalidCompletion(msg)
+    return {}  # what Azure's asynchronous content filter found
+
+
+def _without_others(
+    delta: Mapping[str, Any], others: Sequence[_Choice], *, sounds: bool
+) -> dict[str, Any]:
+    """What is not a second answer beside one that another choice has begun."""
+    own = {}
+    for key, value in delta.items():
+        kind = "audio" if sounds and key == "content" else key
+        if not any(other.has(kind) for other in others):
+            own[key] = value
+        elif value:
+            log.warning("a second answer in the same stream is passed over; ask with n=1")
+    return own
 
 
 class _Choice:
@@ -118,6 +141,11 @@ class _Choice:
     def speaks(self) -> bool:
         words = (self._message.get("content"), self._message.get("refusal"))
         return bool(self._data or self._audio.get("transcript") or any(words))
+
+    def has(self, kind: str) -> bool:
+        if kind == "audio":
+            return bool(self._audio or self._data)
+        return bool(self._calls if kind == "tool_calls" else self._message.get(kind))
 
     def add(
         self, delta: Mapping[str, Any], finish_reason: object, *, sounds: bool
@@ -221,7 +249,9 @@ def _joined(before: Any, more: Any) -> Any:
         return {**before, **{key: _joined(before.get(key), more[key]) for key in more}}
     is_text = isinstance(before, str) and isinstance(more, str)
     is_list = isinstance(before, list) and isinstance(more, list)
-    return before + more if is_text or is_list else more
+    if is_text or is_list:
+        return before + more
+    return before if isinstance(before, str) else more
 
 
 def assembled(chunks: Iterable[Any]) -> dict[str, Any]:

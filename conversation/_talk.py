@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, TypeVar, cast
 
 import attrs
@@ -14,6 +14,7 @@ from conversation import (
     _completion,
     _context,
     _cutting,
+    _entries,
     _exchange,
     _faults,
     _rendering,
@@ -22,12 +23,13 @@ from conversation import (
     _wire,
 )
 from conversation._context import Context
-from conversation._exchange import Steps, Transcribe, Work
+from conversation._exchange import Steps
 from conversation._history import History
 from conversation._inputs import AudioInput, Part
 from conversation._rendering import Moment
 from conversation._sending import Asking, Sending
 from conversation._tools import Tool, by_name
+from conversation._transcribing import Words
 from conversation._turns import (
     AssistantAudio,
     AssistantTurn,
@@ -37,7 +39,7 @@ from conversation._turns import (
     Turn,
     UserTurn,
 )
-from conversation.errors import AudioFileMissing, InvalidSetting, InvalidTurn, UnknownToolCall
+from conversation.errors import InvalidCompletion, InvalidSetting, InvalidTurn, UnknownToolCall
 
 log = logging.getLogger("conversation")
 
@@ -74,8 +76,13 @@ class Talk:
         asked = _completion.Asked(None, settings.audio_format, speaks=False)
         self.asking = Asking(asked, settings.model, settings.tools)
         self._skew = 0.0
-        self._untold: set[int] = set()
+        self._words = Words()
         self._heals = 0
+
+    def like(self, other: Talk) -> None:
+        """Take over what another has learnt of server and history."""
+        self._skew = other._skew
+        self.sending.like(other.sending)
 
     @property
     def max_tool_rounds(self) -> int:
@@ -102,9 +109,14 @@ class Talk:
     def messages(self) -> list[_wire.Message]:
         """The messages of the next request."""
         asked = attrs.evolve(self.asking.asked, sent_at=self.clock())
-        messages, asking = self._sent_with(attrs.evolve(self.asking, asked=asked))
+        messages, asking = self._sent_with(attrs.evolve(self._next, asked=asked))
         self._note(asking)
         return messages
+
+    @property
+    def _next(self) -> Asking:
+        """The next request, as far as the settings tell it."""
+        return attrs.evolve(self.asking, model=self.settings.model, tools=self.settings.tools)
 
     def render(self) -> _rendering.Rendering:
         """The messages, each with its turn and why it took its form."""
@@ -116,8 +128,7 @@ class Talk:
 
     def _marked(self) -> tuple[Sequence[_rendering.Prepared], Moment]:
         at = self._moment()
-        items = self.sending.items(self.history, self.asking, at)
-        return _context.marked(*items), at
+        return _context.marked(*self.sending.items(self.history, self._next, at)), at
 
     def _rendered(self, options: Mapping[str, Any]) -> tuple[dict[str, Any], Asking]:
         options = _settings.given(options)
@@ -148,10 +159,14 @@ class Talk:
 
     # --- exchanges -----------------------------------------------------------------------------
 
+    def question(self, content: Sequence[Part]) -> UserTurn | None:
+        """The user turn of this content; None without any."""
+        return UserTurn(tuple(content), at=self.now()) if content else None
+
     def exchange(
-        self, content: Sequence[Part], options: Mapping[str, Any], *, streams: bool = False
+        self, question: UserTurn | None, options: Mapping[str, Any], *, streams: bool = False
     ) -> Steps[AssistantTurn]:
-        """The exchange that answers this content; without any, what is already there.
+        """The exchange that answers this question; without one, what is already there.
 
         Raises:
             InvalidTurn, InvalidSetting: if there is nothing to answer, or an option cannot work;
@@ -163,8 +178,7 @@ class Talk:
         if "tools" in options:
             options["tools"] = self._usable(_settings.tools(options["tools"]))
         self.settings.request(options)
-        if content:
-            question = UserTurn(tuple(content), at=self.now())
+        if question is not None:
             self.check(question)
         elif not self.history.turns and self.settings.instructions is None:
             msg = "there is nothing to answer yet; add_user(…) first, or call say(…)"
@@ -172,7 +186,7 @@ class Talk:
         self._heals = 0
         self.history.hold.begin_exchange()
         streams = bool(options.get("stream"))
-        return _exchange.exchange(self, question if content else None, options, streams=streams)
+        return _exchange.exchange(self, question, options, streams=streams)
 
     def heal(self, error: BaseException) -> bool:
         """Give up what the error says the server has forgotten, or what was too much for it."""
@@ -217,6 +231,12 @@ class Talk:
             self._skew = skew
         self.asking = attrs.evolve(self.asking, asked=attrs.evolve(asked, sent_at=None))
         return turn
+
+    def spend(self, completion: Any) -> None:
+        """Count what an answer cost that cannot be kept."""
+        with contextlib.suppress(InvalidCompletion):
+            whole = _completion.completion_object(completion)
+            self.history.spend(_entries.usage_from_entry(whole.get("usage")))
 
     def called_tools(self, turn: AssistantTurn) -> list[tuple[ToolCall, Tool | str]]:
         """The calls that are not left to the user, each with its tool, or why there is none.
@@ -266,63 +286,19 @@ class Talk:
         return attrs.evolve(turn, audio=audio)
 
     def transcribing(self, *, old: bool = False) -> Steps[tuple[UserTurn, ...]]:
-        """The words of user sound that has none; each is kept as soon as it is known.
-
-        Args:
-            old: Only of sound that is too old to be sent, where `transcribe` is set, and once:
-                what cannot be transcribed then is sent as sound.
-        """
+        """The words of user sound that has none; `old`: only of what grows too old to be sent."""
         if not old:
             self.history.hold.begin_exchange()
-        changed = []
-        for position in self._wordless(old=old):
-            turn = new = cast("UserTurn", self.history.turns[position])
-            for at, part in enumerate(turn.content):
-                if not isinstance(part, AudioInput) or part.transcript is not None:
-                    continue
-                try:
-                    words = yield from self._words_in(part)
-                except Exception as error:
-                    if not old:
-                        raise
-                    log.warning("old sound could not be transcribed: %s", error)
-                    words = None
-                if words is None:
-                    self._untold.add(position)
-                    continue
-                said = attrs.evolve(part, transcript=words)
-                new = attrs.evolve(new, content=(*new.content[:at], said, *new.content[at + 1 :]))
-                yield Work(partial(self.history.replace, {position: new}))
-            if new is not turn:
-                changed.append(new)
-        return tuple(changed)
+        return self._words.transcribing(self, old=old)
 
-    def _wordless(self, *, old: bool) -> list[int]:
-        """Where the user turns are whose words are to be found."""
-        if old and not self.settings.transcribe:
-            return []
-        turns = self.history.turns
-        kept = self.sending.context.user_audio_turns if old else 0
-        return [
-            position
-            for position in _context.old_sounds(turns, kept)
-            if not (old and position in self._untold)
-            and any(
-                isinstance(part, AudioInput) and part.transcript is None
-                for part in cast("UserTurn", turns[position]).content
-            )
-        ]
+    @property
+    def context(self) -> Context:
+        """How much of the history is sent."""
+        return self.sending.context
 
-    def _words_in(self, sound: AudioInput) -> Steps[str | None]:
-        try:
-            data = yield Work(sound.read)
-        except AudioFileMissing as error:
-            log.warning("%s; it cannot be transcribed", error)
-            return None
-        given = self.settings.transcribe
-        model = given if isinstance(given, str) else _settings.TRANSCRIPTION_MODEL
-        words = yield Transcribe({"model": model, "file": (f"sound.{sound.format}", data)})
-        return cast("str", words)
+    def sent(self) -> Sequence[_rendering.Prepared]:
+        """What of the history would be sent now."""
+        return _context.sent(*self.sending.items(self.history, self._next, self._moment()))
 
     # --- turns ---------------------------------------------------------------------------------
 
@@ -340,14 +316,15 @@ class Talk:
         last = self.history.turns[-1]
         if not isinstance(last, type(turn)) or last.at != turn.at:
             return False
-        self.history.drop(len(self.history) - 1)
+        self._words.forget(self.history.drop(len(self.history) - 1))
         return True
 
     def undo(self, *, answer_only: bool) -> tuple[Turn, ...]:
         """Take back the last exchange, or what follows its question."""
-        self._untold.clear()  # positions are others now
         start = _start_of_last_exchange(self.history.turns, answer_only=answer_only)
-        return self.history.drop(start) if start < len(self.history) else ()
+        dropped = self.history.drop(start) if start < len(self.history) else ()
+        self._words.forget(dropped)
+        return dropped
 
     def set_transcript(self, turn: Turn, text: str) -> AssistantTurn | UserTurn:
         """Put other words in the place of what is known of a spoken turn."""

@@ -415,7 +415,7 @@ async def test_who_is_cancelled_while_reading_the_news_lets_go(opened: Opened) -
     reads, goes_on = threading.Event(), threading.Event()
     session = chat._talk.history
 
-    def take_in_news() -> None:
+    def take_in_news(_: object) -> None:
         reads.set()
         assert goes_on.wait(PATIENCE)
 

@@ -62,8 +62,9 @@ def recovers(path: Path, store: FileStore, expected: tuple[Turn, ...], torn: byt
         assert chat.recovered is not None
         assert len(json.loads(path.read_bytes())["turns"]) == len(chat.turns)
         aside = list(path.parent.glob("retriever.torn-*"))
-        assert [file.read_bytes() for file in aside] == [torn[-chat.recovered.size :]] * len(aside)
-        assert chat.recovered.put_aside == (aside[0] if aside else None)
+        size = chat.recovered.size
+        assert [file.read_bytes() for file in aside] == ([torn[-size:]] if size else [])
+        assert chat.recovered.put_aside == (aside[0] if size else None)
     with Conversation.open("retriever", store=store) as again:
         assert again.recovered is None
         assert again.turns == chat.turns

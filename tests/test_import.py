@@ -385,7 +385,6 @@ BROKEN_PARTS: dict[str, Any] = {
     "not the sound it says": sound_part(encoded(SOUND), "mp3") | {"type": "input_video"},
     "no sound at all": sound_part(encoded(b"hello there, this is text")),
     "a sound the API does not take": sound_part(encoded(b"OggS" + bytes(99)), "ogg"),
-    "a data URL": sound_part(f"data:audio/wav;base64,{encoded(SOUND)}"),
     "a picture without its URL": {"type": "image_url", "image_url": {}},
     "a picture of the disk": {"type": "image_url", "image_url": {"url": "file:///etc/passwd"}},
     "a file without data": {"type": "file", "file": {"filename": "a.pdf"}},
@@ -596,3 +595,77 @@ def test_the_twin_has_it_too() -> None:
     chat = AsyncConversation.from_messages([{"role": "user", "content": "Question"}])
     assert isinstance(chat, AsyncConversation)
     assert chat.turns[0].text == "Question"
+
+
+# --- as the SDK takes them ------------------------------------------------------------------------
+
+
+def test_the_sdks_objects_inside_of_messages_are_kept(server: StandIn) -> None:
+    """An answer's sound and calls, put into dicts as they came."""
+    client = server.client()
+    request = Conversation().request() | {"messages": [{"role": "user", "content": "Hello"}]}
+    spoken = client.chat.completions.create(**request).choices[0].message
+    server.will_answer(tool_calls=[("weather", {"city": "Oslo"})])
+    calling = client.chat.completions.create(**request).choices[0].message
+    assert spoken.audio
+    assert calling.tool_calls
+    chat = Conversation.from_messages(
+        [
+            {"role": "user", "content": "Hello"},
+            {"role": "assistant", "audio": spoken.audio},
+            {"role": "assistant", "content": "And:", "audio": spoken.audio},
+            {"role": "assistant", "content": None, "tool_calls": calling.tool_calls},
+            {"role": "tool", "tool_call_id": calling.tool_calls[0].id, "content": "Rain"},
+        ]
+    )
+    turns = chat.turns
+    assert len(turns) == 5
+    for turn in turns[1:3]:
+        assert isinstance(turn, AssistantTurn)
+        assert turn.audio
+        assert (turn.audio.id, turn.audio.transcript) == (spoken.audio.id, spoken.audio.transcript)
+    assert isinstance(turns[3], AssistantTurn)
+    assert [call.name for call in turns[3].tool_calls] == ["weather"]
+    assert all(item.message for item in chat.render().items)
+
+
+def test_sound_in_a_data_url_is_kept() -> None:
+    """As pictures and files in one are."""
+    part = sound_part(f"data:audio/wav;base64,{encoded(SOUND)}")
+    (turn,) = Conversation.from_messages([{"role": "user", "content": [part]}]).turns
+    assert isinstance(turn, UserTurn)
+    assert isinstance(turn.content[0], AudioInput)
+    assert turn.content[0].read() == SOUND
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"), [({"degrees": 3}, '{"degrees":3}'), (42, "42"), (True, "true")]
+)
+def test_a_result_that_is_no_text_is_kept_as_json(content: Any, kept: str) -> None:
+    """As `add_tool_result` keeps it."""
+    call = {"role": "assistant", "tool_calls": [tool_call("1")]}
+    result = {"role": "tool", "tool_call_id": "1", "content": content}
+    assert Conversation.from_messages([call, result]).turns[1].text == kept
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ({"role": "assistant", "content": "x", "audio": "audio_1"}, "the audio of message 0"),
+        ({"role": "assistant", "content": "x", "tool_calls": {"id": 1}}, "the tool calls of mess"),
+        (
+            {
+                "role": "assistant",
+                "content": [{"type": "text", "text": "x"}, {"type": "image_url"}],
+            },
+            "part 1 of message 0",
+        ),
+        ({"role": "system", "content": None}, "message 0 is left out: there are no words"),
+    ],
+)
+def test_nothing_is_lost_in_silence(
+    message: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What has no place in a turn is named."""
+    Conversation.from_messages([message])
+    assert words in caplog.text

@@ -108,6 +108,7 @@ def test_modules_import_one_way() -> None:
         "_history",
         "_cutting",
         "_sending",
+        "_transcribing",
         "_talk",
         "_waveform",
         "_export",

@@ -521,12 +521,29 @@ def test_a_choice_that_brings_nothing_is_passed_over(choice: Mapping[str, Any]) 
     assert (turn.text, samples_in(turn)) == ("Hi there!", PCM + PCM)
 
 
-def test_two_answers_in_one_stream_are_refused_and_the_question_is_kept(
-    server: StandIn, chat: Conversation
+def test_of_two_answers_in_one_stream_the_first_is_kept(
+    server: StandIn, chat: Conversation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server that ignores `n` does not get one of them dropped in silence."""
-    first, second = chunk({"content": "a"}), chunk({"content": "b"}, 1)
-    server.will_stream([first, second, STOP])
-    with chat.stream("Good morning") as stream, pytest.raises(ValueError, match="2 answers"):
-        list(stream)
-    assert [turn.text for turn in chat.turns] == ["Good morning"]
+    """A server that ignores `n` costs nobody an answer; the log tells of the other one."""
+    pieces = [
+        chunk({"audio": {"id": f"audio_{index}", "transcript": word}}, index)
+        for word, index in (("Hi", 0), ("Ho", 1), (" there", 0), (" ho", 1))
+    ]
+    sounds = [chunk({"audio": {"data": piece(PCM)}}, index) for index in (0, 1)]
+    server.will_stream([*pieces, *sounds, STOP])
+    with chat.stream("Good morning") as stream:
+        told = [event.text for event in stream if isinstance(event, TranscriptDelta)]
+    assert told == ["Hi", " there"]
+    turn = chat.turns[-1]
+    assert isinstance(turn, AssistantTurn)
+    assert turn.audio
+    assert (turn.text, turn.audio.id, samples_in(turn)) == ("Hi there", "audio_0", PCM)
+    assert "a second answer in the same stream is passed over" in caplog.text
+
+
+@pytest.mark.parametrize("choice", [None, 5, "text", {"index": 0, "delta": "text"}])
+def test_a_choice_of_a_wrong_type_is_passed_over(choice: Any) -> None:
+    """The answer around it is kept."""
+    strange = {**chunk(), "choices": [choice]}
+    turn = turn_of([*WORDS, strange, *SOUND, EXPIRY])
+    assert (turn.text, samples_in(turn)) == ("Hi there!", PCM + PCM)

@@ -236,6 +236,18 @@ def test_fields_of_a_wrong_type_do_no_harm(delta: dict[str, Any]) -> None:
     assert turn.audio is not None
     assert turn.audio.read()[44:] == PCM
     assert turn.tool_calls == ()
+    assert turn.text.startswith("Hi")
+
+
+@pytest.mark.parametrize("strange", [False, 5, {}, [], ["x"], None, ""])
+@pytest.mark.parametrize("kind", ["spoken", "written"])
+def test_a_word_of_a_wrong_type_takes_back_none_that_came(strange: Any, kind: str) -> None:
+    """What the consumer was told is what is kept."""
+
+    def words(value: Any) -> dict[str, Any]:
+        return chunk({"audio": {"transcript": value}} if kind == "spoken" else {"content": value})
+
+    assert turn_of([words("Hello"), words(strange), words(" there")]).text == "Hello there"
 
 
 def test_empty_fields_do_not_take_back_what_came() -> None:

@@ -39,6 +39,7 @@ class Document:
     def __init__(self, path: Path, disk: Disk) -> None:
         self._path = path
         self._name = str(path)
+        self._temporary = path.with_name(f".{path.name}.tmp")
         self._inode: tuple[int, int] | None = None
         self._disk = disk
         self._descriptor: int | None = None
@@ -75,7 +76,6 @@ class Document:
         except BaseException:
             self._close()
             raise
-        self._process = os.getpid()
         self._size, self._count = len(data), len(snapshot.entries)
         self.is_unsure = False
         self.can_grow = snapshot.torn is None and is_laid_out(data, snapshot)
@@ -107,12 +107,17 @@ class Document:
             SessionCorrupt, SessionTooNew, OSError: as `read`.
         """
         if self._descriptor is None:
-            return self.read()
+            snapshot = self.read()
+            if snapshot is None and self._inode is not None:
+                raise self._changed("it was deleted")
+            return snapshot
         try:
             now = os.lstat(self._name)
         except FileNotFoundError as error:
             raise self._changed("it was deleted") from error
         if (now.st_dev, now.st_ino) == self._inode:
+            if now.st_nlink > 1:
+                self.can_grow = False  # a backup by links must not grow along
             if now.st_size == self._size:
                 self._is_fresh = True
                 return None
@@ -181,6 +186,9 @@ class Document:
             self._disk.truncate(descriptor, end)
         except OSError:
             self.is_unsure, self.can_grow = True, False
+            # What stands there now is no news of somebody else's.
+            with contextlib.suppress(OSError):
+                self._size = os.fstat(descriptor).st_size
 
     def lines(self) -> list[bytes] | None:
         """The entries as they stand in the file, byte for byte; None if lines do not tell them."""
@@ -213,17 +221,39 @@ class Document:
             OSError: if the disk refuses; the file is as it was.
         """
         data = dump(header, lines)
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
         if os.name == "nt":
             self._close()  # an open file cannot be replaced there
-        descriptor = self._disk.write_new(self._path, (data,), temporary=temporary)
-        self._close()
-        self._set(descriptor, writable=True)
-        self._size, self._count = len(data), len(lines)
-        # If the folder cannot be synced, nobody knows which of the two files a power cut leaves.
-        self.is_unsure, self.can_grow = True, False
-        self._disk.sync_folder(self._path.parent)
-        self.is_unsure, self.can_grow = False, True
+        before, is_new = self._count, not os.path.lexists(self._path)
+        descriptor = self._disk.write_new(self._path, (data,), temporary=self._temporary)
+        old, self._descriptor = self._descriptor, None
+        try:
+            self._set(descriptor, writable=True)
+            self._size, self._count = len(data), len(lines)
+            # If the folder cannot be synced, nobody knows which file a power cut leaves.
+            self.is_unsure, self.can_grow = True, False
+            try:
+                self._disk.sync_folder(self._path.parent)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    self._put_back(old, before, is_new=is_new)
+                raise
+            self.is_unsure, self.can_grow = False, True
+        finally:
+            if old is not None:
+                os.close(old)
+
+    def _put_back(self, old: int | None, count: int, *, is_new: bool) -> None:
+        """What was there before, for whoever reads; the disk itself may hold either."""
+        if old is not None:
+            data = read_all(old)
+            descriptor = self._disk.write_new(self._path, (data,), temporary=self._temporary)
+            self._close()
+            self._set(descriptor, writable=True)
+            self._size, self._count = len(data), count
+        elif is_new:
+            self._path.unlink()
+            self._close()
+            self._inode = None
 
     def close(self) -> None:
         """Let go of the file."""
@@ -241,6 +271,8 @@ class Document:
         before = self._inode
         self._close()
         self._set(descriptor, writable=True)
+        with contextlib.suppress(OSError):
+            self._temporary.unlink()  # of a writer that was killed
         if self._inode != before:
             raise self._changed("another file is in its place")
 

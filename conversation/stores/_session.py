@@ -125,8 +125,9 @@ class FileSession:
             SaveFailed: if the lock's file cannot be made.
         """
         hold = Hold(self.try_lock, self.unlock, timeout, self.place)
-        for pause in hold.waits():
-            time.sleep(pause)
+        with contextlib.closing(hold.waits()) as pauses:
+            for pause in pauses:
+                time.sleep(pause)
         try:
             yield
         finally:
@@ -299,7 +300,12 @@ class FileSession:
             os.link(stored.path, path, follow_symlinks=False)
         except (OSError, NotImplementedError):
             return False
-        self._disk.sync_folder(path.parent)
+        try:
+            self._disk.sync_folder(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
         return True
 
     def fetch(self, name: str) -> StoredFile:
@@ -342,6 +348,8 @@ class FileSession:
         """Save what can be read of the document; needs the lock."""
         from conversation.stores._salvage import salvage
 
+        if not self.place.exists():
+            raise self.not_found()
         with self._writing():
             return salvage(self.place, self._id, self._is_turn, self._disk)
 
@@ -355,36 +363,54 @@ class FileSession:
         """Delete the session with all that it keeps; needs the lock."""
         import shutil
 
+        if not self.exists():
+            self._lock.unlink(missing_ok=True)
+            raise self.not_found()
         try:
-            self.place.unlink()
-        except FileNotFoundError as error:
-            raise self.not_found() from error
-        except OSError as error:
-            raise self._failed(self.place, error) from error
-        with self._writing():
+            self.place.unlink(missing_ok=True)
             if self._folder.is_symlink():
                 self._folder.unlink()
-            else:
-                shutil.rmtree(self._folder, ignore_errors=True)
-            for path in self._put_aside():
+            elif self._folder.exists():
+                shutil.rmtree(self._folder)
+            for path in self._left_over():
                 path.unlink(missing_ok=True)
             self._disk.sync_folder(self.place.parent)
             self._lock.unlink(missing_ok=True)
+        except OSError as error:
+            # What is left can be deleted once more.
+            raise self._failed(Path(error.filename or self.place), error, "deleted") from error
 
-    def _put_aside(self) -> list[Path]:
-        """What recoveries and repairs kept."""
-        name = re.compile(rf"{re.escape(self._folder.stem)}\.(torn|damaged)-[0-9a-f]{{8}}")
-        return [path for path in self.place.parent.iterdir() if name.fullmatch(path.name)]
+    def exists(self) -> bool:
+        """Whether there is anything to delete; a crash may have left sound without a document."""
+        return any(map(os.path.lexists, (self.place, self._folder))) or bool(self._left_over())
+
+    def _left_over(self) -> list[Path]:
+        """What recoveries and repairs kept, and what writers left that were killed."""
+        aside = rf"{re.escape(self._folder.stem)}\.(torn|damaged)-[0-9a-f]{{8}}"
+        name = re.compile(rf"{aside}|\.{re.escape(self.place.name)}(\.part)?\.tmp")
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return [path for path in self.place.parent.iterdir() if name.fullmatch(path.name)]
+        return []
 
     def close(self) -> None:
         """Let go of file handles."""
         self._document.close()
         self._close_lock()
 
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
     def _write(self, path: Path, data: bytes) -> int:
         temporary = path.with_name(f".{self.place.name}.part.tmp")
         descriptor = self._disk.write_new(path, (data,), temporary=temporary)
-        self._disk.sync_folder(path.parent)
+        try:
+            self._disk.sync_folder(path.parent)
+        except BaseException:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
         return descriptor
 
     def _make_folder(self, folder: Path) -> None:
@@ -403,7 +429,8 @@ class FileSession:
         except OSError as error:
             raise self._failed(self.place, error) from error
 
-    def _failed(self, path: Path, error: OSError) -> SaveFailed:
+    def _failed(self, path: Path, error: OSError, what: str = "saved") -> SaveFailed:
         why = error.strerror or str(error)
-        msg = f"session {self._id!r} could not be saved ({why}: {path}); nothing was changed"
+        told = "" if what == "deleted" else "; nothing was changed"
+        msg = f"session {self._id!r} could not be {what} ({why}: {path}){told}"
         return SaveFailed(msg, path=path)

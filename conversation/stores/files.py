@@ -48,7 +48,8 @@ class FileStore:
         if keep_sound not in ("all", "user", "none"):
             msg = f'keep_sound is "all", "user" or "none", not {keep_sound!r}'
             raise InvalidSetting(msg)
-        self.root = Path(root) if root is not None else default_root()
+        # The program may go elsewhere while sessions are open.
+        self.root = (Path(root) if root is not None else default_root()).absolute()
         self.keep_sound = keep_sound
         self._disk = Disk(fsync=fsync)
 
@@ -107,7 +108,7 @@ class FileStore:
             SaveFailed: if the disk refuses.
         """
         session = self.session(session_id)
-        if not session.place.exists():
+        if not session.exists():
             raise session.not_found()
         with contextlib.closing(session), session.locked(timeout):
             session.remove()
@@ -190,13 +191,14 @@ def _info(path: Path) -> SessionInfo | None:
 
 
 def _first_line(descriptor: int) -> bytes:
-    line = b""
-    while piece := read_at(descriptor, 4096, len(line)):
+    pieces, at = [], 0
+    while piece := read_at(descriptor, 4096, at):
         before, end, _ = piece.partition(b"\n")
-        line += before
+        pieces.append(before)
+        at += len(piece)
         if end:
             break
-    return line
+    return b"".join(pieces)
 
 
 def _time(value: object) -> datetime | None:
