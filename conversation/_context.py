@@ -153,6 +153,8 @@ def aged(items: Sequence[Prepared], context: Context) -> Sequence[Prepared]:
 
 def old_sounds(turns: Sequence[Turn | None], kept: int | None) -> list[int]:
     """Where user sound is that is older than the last so many."""
+    if kept is None:
+        return []
     sounds = [
         position
         for position, turn in enumerate(turns)
@@ -162,6 +164,8 @@ def old_sounds(turns: Sequence[Turn | None], kept: int | None) -> list[int]:
 
 
 def _old_answers(items: Sequence[Prepared], kept: int | None) -> list[int]:
+    if kept is None:
+        return []
     spoken = [
         position
         for position, item in enumerate(items)
@@ -172,6 +176,8 @@ def _old_answers(items: Sequence[Prepared], kept: int | None) -> list[int]:
 
 def wordless(items: Sequence[Prepared], context: Context) -> bool:
     """Whether old sound is left as it is for want of words, among items that are `aged`."""
+    if context.user_audio_turns is None and context.assistant_audio_turns is None:
+        return False
     sounds = old_sounds([item.turn for item in items], context.user_audio_turns)
     answers = _old_answers(items, context.assistant_audio_turns)
     return any(items[position].form is not Form.WORDS for position in sounds) or any(
@@ -180,8 +186,8 @@ def wordless(items: Sequence[Prepared], context: Context) -> bool:
     )
 
 
-def _all_but_last(positions: list[int], kept: int | None) -> list[int]:
-    return [] if kept is None else positions[: max(0, len(positions) - kept)]
+def _all_but_last(positions: list[int], kept: int) -> list[int]:
+    return positions[: max(0, len(positions) - kept)]
 
 
 def first_sent(items: Sequence[Prepared], at: Moment, limits: Limits) -> int:

@@ -12,7 +12,7 @@ import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 
 from conversation import (
     AssistantAudio,
@@ -932,7 +932,7 @@ def test_a_short_question_does_not_make_a_long_one_too_large(
 
 def test_the_correction_keeps_a_chat_within_its_window(client: OpenAI) -> None:
     """A server that counts twice as much is believed from the second request on."""
-    chat = Conversation(client=client, context=Context(max_prompt_tokens=400))
+    chat = Conversation(client=client, context=Context(max_prompt_tokens=200))
     for _ in range(20):
         chat.say("x " * 20)
         usage = chat.turns[-1].usage  # type: ignore[union-attr]
@@ -1110,6 +1110,35 @@ def test_after_undo_new_sound_in_the_same_place_is_asked_for(
     assert chat.turns[0].text == "1.0 seconds of sound."
 
 
+def test_after_a_refusal_new_sound_in_the_same_place_is_asked_for(
+    server: StandIn, opened: Callable[..., Conversation]
+) -> None:
+    """The question was taken back, with what was noted of its sound."""
+    chat = opened(context=Context(user_audio_turns=0))
+    server.will_fail(500)
+    server.will_fail(400, "No.")
+    with pytest.raises(BadRequestError):
+        chat.say(said(1))
+    assert not chat.turns
+    chat.say(said(1))
+    assert len(asked(server, TRANSCRIPTIONS)) == 2
+
+
+def test_what_is_left_out_for_want_of_room_is_not_transcribed(
+    server: StandIn, opened: Callable[..., Conversation]
+) -> None:
+    """Nobody pays for words that are not sent; those that are sent get theirs."""
+    chat = opened(context=Context(user_audio_turns=1, max_prompt_tokens=200))
+    for number in range(40):
+        chat.add_user(said(1 + number / 8000))
+        chat.add_assistant(f"Yes, {number}.")
+    chat.say(said(1))
+    users = [m for m in asked(server)[-1]["messages"] if m["role"] == "user"]
+    assert 3 < len(users) < 41
+    assert all(isinstance(message["content"], str) for message in users[:-1])
+    assert len(asked(server, TRANSCRIPTIONS)) == len(users) - 1
+
+
 # --- with healing ------------------------------------------------------------------------------
 
 
@@ -1154,3 +1183,46 @@ def test_a_server_that_forgot_everything_costs_two_more_requests(
     assert len(server.requests) - requests == 3
     chat.say("And now?")
     assert len(server.requests) - requests == 4
+
+
+def test_a_length_that_no_machine_counts_is_no_length(server: StandIn, chat: Conversation) -> None:
+    """The server's own error comes through."""
+    told = f"However, your messages resulted in {'9' * 5000} tokens."
+    server.will_fail(400, told, code="context_length_exceeded")
+    with pytest.raises(BadRequestError):
+        chat.say("Hello")
+
+
+def test_a_short_request_does_not_keep_a_long_one_from_being_cut(
+    server: StandIn, client: OpenAI, clock: Clock
+) -> None:
+    """What the bill of a few words corrects says nothing of a refusal for length."""
+    chat = Conversation(client=client, clock=clock)
+    chat.say("Hi")
+    for _ in range(4600):
+        chat.add_user("x" * 100)
+    assert chat.say("Still there?").text
+    assert len(asked(server)) == 3
+    assert len(asked(server)[-1]["messages"]) < len(asked(server)[-2]["messages"])
+
+
+def test_what_is_shown_is_the_next_request_not_the_last(clock: Clock) -> None:
+    """Another model's window, and tools that were asked for once, do not count."""
+    chat = Conversation(clock=clock)
+    for _ in range(3):
+        chat.add_user("x" * 200_000)
+    chat.request(model="qwen3-omni")
+    assert len(chat.messages()) == len(chat.request()["messages"]) == 2
+    chat.request(model="qwen3-omni")
+    assert len(chat.render().messages) == 2
+
+
+def test_old_answers_without_words_are_warned_of(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once: they stay voices, for want of words."""
+    chat = Conversation(clock=clock, context=Context(assistant_audio_turns=0))
+    chat.add(answered(None))
+    for _ in range(2):
+        assert forms(chat.render()) == [Form.VOICE]
+    assert [r.getMessage()[:27] for r in caplog.records] == ["old sound is sent as sound,"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 import pytest
-from openai import OpenAI
+from openai import APIError, OpenAI
 
 from conversation import (
     AssistantTurn,
@@ -27,6 +27,7 @@ from conversation import (
     UserTurn,
 )
 from conversation.errors import (
+    InvalidCompletion,
     InvalidSetting,
     SaveFailed,
     SessionExists,
@@ -34,7 +35,7 @@ from conversation.errors import (
     SessionReadOnly,
 )
 from conversation.testing import StandIn
-from tests.conftest import Clock
+from tests.conftest import START, Clock
 from tests.samples import MP3, PNG, SOUND, spoken
 from tests.test_failing_disk import FaultyDisk, files
 
@@ -726,3 +727,71 @@ def test_the_twin_forks_undoes_and_counts_the_same(
             assert sounds(again)[0] == SOUND
 
     asyncio.run(talk())
+
+
+def test_a_fork_takes_in_what_others_wrote(opened: Callable[..., Conversation]) -> None:
+    """And gives back nothing that they took back; what cannot be changed forks as it is."""
+    mine, theirs = opened(), opened()
+    mine.add_user("One")
+    theirs.add_user("Two")
+    assert [turn.text for turn in mine.fork().turns] == ["One", "Two"]
+    theirs.undo()
+    assert [turn.text for turn in mine.fork("copy").turns] == ["One"]
+    reader = opened(read_only=True)
+    theirs.add_user("Three")
+    assert [turn.text for turn in reader.fork().turns] == ["One"]
+
+
+def test_a_fork_knows_the_servers_clock_and_bill(server: StandIn, client: OpenAI) -> None:
+    """As its origin does: a machine whose clock is wrong decides right in both."""
+    wrong = Clock(START + 7200)
+    chat = Conversation(client=client, clock=wrong)
+    chat.say("Hello")
+    assert chat.render().items[1].why == "voice, 60 min left"
+    assert chat.fork().render().items[1].why == "voice, 60 min left"
+    del server
+
+
+# --- usage of what could not be kept --------------------------------------------------------------
+
+
+TOLD: dict[str, Any] = {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105}
+
+
+def test_an_answer_that_cannot_be_kept_counts(
+    server: StandIn, opened: Callable[..., Conversation]
+) -> None:
+    """Two answers to one question: neither is kept, both were paid for; also after a restart."""
+    chat = opened()
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "x"}}
+    server.will_send(
+        {"object": "chat.completion", "choices": [choice, {**choice, "index": 1}], "usage": TOLD}
+    )
+    with pytest.raises(InvalidCompletion, match="2 answers"):
+        chat.say("Hello")
+    assert chat.usage.total_tokens == 105
+    chat.close()
+    assert opened().usage.total_tokens == 105
+
+
+@pytest.mark.parametrize("words", [True, False])
+def test_a_stream_that_breaks_after_its_bill_counts(
+    words: bool, server: StandIn, opened: Callable[..., Conversation]
+) -> None:
+    """Whether something had arrived by then, or nothing; also after `undo` and a restart."""
+    chat = opened()
+    delta = {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}
+    events: list[Any] = [
+        *([delta] if words else []),
+        {"choices": [], "usage": TOLD},
+        {"error": {"code": 1}},
+    ]
+    server.will_stream(events)
+    with pytest.raises(APIError), chat.stream("Hello") as stream:
+        list(stream)
+    assert len(chat.turns) == 1 + words
+    assert chat.usage.total_tokens == 105
+    chat.undo()
+    assert chat.usage.total_tokens == 105
+    chat.close()
+    assert opened().usage.total_tokens == 105

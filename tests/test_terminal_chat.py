@@ -362,3 +362,11 @@ def test_what_fails_for_one_user_is_one_line(server: StandIn, tmp_path: Path) ->
     assert "Traceback" not in out
     assert out.count(": BadRequestError: ") == 1
     assert out.count("has the answer: You wrote: Do I need an umbrella?") == 1
+
+
+def test_a_broken_answer_for_one_user_is_one_line(server: StandIn, tmp_path: Path) -> None:
+    """Also one that the SDK cannot read; the other one is served."""
+    server.will_send(b"data: {oops\n\n")
+    out = output_of(bot(tmp_path, server))
+    assert "Traceback" not in out
+    assert out.count("has the answer: You wrote: Do I need an umbrella?") >= 1

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import bench_context, bench_rendering, bench_sessions, bench_streaming
+from tests.benchmarks import (
+    bench_context,
+    bench_others,
+    bench_rendering,
+    bench_sessions,
+    bench_streaming,
+)
 
-MODULES = (bench_context, bench_rendering, bench_sessions, bench_streaming)
+MODULES = (bench_rendering, bench_sessions, bench_streaming, bench_context, bench_others)
 
 
 def main() -> int:
     """Measure all, and print each figure as it comes."""
     quick = "--quick" in sys.argv[1:]
     over = 0
+    print(f"     {'what was compared (medians)':74} {'ours':>10} {'theirs':>10} {'ratio':>16}")
     for module in MODULES:
         for result in module.run(quick=quick):
             print(result, flush=True)

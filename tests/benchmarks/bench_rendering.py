@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from conversation import AssistantAudio, AssistantTurn, Context, Conversation, UserTurn
+from conversation import AssistantAudio, AssistantTurn, Context, Conversation, UserTurn, _context
+from conversation._rendering import Moment, Prepared
 from conversation._turns import Turn
 from tests.benchmarks.measure import Result, compared
 
@@ -43,6 +44,11 @@ def by_hand(turns: tuple[Turn, ...], now: float) -> list[dict[str, Any]]:
     return messages
 
 
+def cost(item: Prepared) -> int:
+    """Tokens of a turn now, by the estimate."""
+    return _context.cost(item, Moment(NOW, 30.0))[0]
+
+
 def run(*, quick: bool) -> Iterator[Result]:
     """All figures of this module."""
     chat = Conversation(clock=lambda: NOW)
@@ -60,20 +66,22 @@ def run(*, quick: bool) -> Iterator[Result]:
         rounds=15 if quick else 101,
     )
 
-    bounded = Conversation(clock=lambda: NOW, context=Context(max_prompt_tokens=20_000))
-    for turn in turns:
-        bounded.add(turn)
-    sent = bounded.messages()
-    if not 100 < len(sent) < TURNS or sent != chat.messages()[-len(sent) :]:
-        msg = "the budget must leave out the oldest turns"
-        raise AssertionError(msg)
-    yield compared(
-        f"messages() of {TURNS:,} turns with a budget / without",
-        bounded.messages,
-        chat.messages,
-        limit=3,
-        rounds=15 if quick else 101,
-    )
+    whole = sum(map(cost, chat._talk.history.prepared[0]))
+    for budget, name in ((20_000, "for a tenth"), (whole - 1, "a token too small")):
+        bounded = Conversation(clock=lambda: NOW, context=Context(max_prompt_tokens=budget))
+        for turn in turns:
+            bounded.add(turn)
+        sent = bounded.messages()
+        if not 100 < len(sent) < TURNS or sent != chat.messages()[-len(sent) :]:
+            msg = "the budget must leave out the oldest turns"
+            raise AssertionError(msg)
+        yield compared(
+            f"messages() of {TURNS:,} turns with a budget {name} / without",
+            bounded.messages,
+            chat.messages,
+            limit=3,
+            rounds=15 if quick else 101,
+        )
 
     # Bytecode is cached, as it is after an install, whatever this shell says.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}

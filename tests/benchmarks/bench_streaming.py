@@ -12,7 +12,6 @@ from typing import Any
 from openai import OpenAI
 
 from conversation import AssistantTurn, Conversation
-from conversation.testing import StandIn
 from tests.benchmarks.measure import Result, compared
 
 QUESTION = "Tell me all about golden retrievers and small children, please. " * 12
@@ -54,24 +53,24 @@ def run(*, quick: bool) -> Iterator[Result]:
             limit=1.25,
             rounds=15 if quick else 61,
         )
-    yield memory()
+        yield memory(client)
 
 
-def memory() -> Result:
+def memory(client: OpenAI) -> Result:
     """What a streamed answer leaves in memory, against the sound that is kept."""
-    with StandIn() as stand_in:
-        chat = Conversation(client=stand_in.client())
-        stand_in.will_answer("Yes.")
-        chat.say("Begin")
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            with chat.stream(QUESTION) as events:
-                for _ in events:
-                    pass
-            grown = tracemalloc.get_traced_memory()[0] - before
-        finally:
-            tracemalloc.stop()
+    chat = Conversation(client=client)
+    with chat.stream("Begin") as events:
+        for _ in events:
+            pass
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        with chat.stream(QUESTION) as events:
+            for _ in events:
+                pass
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
     turn = chat.turns[-1]
     assert isinstance(turn, AssistantTurn)
     assert turn.audio

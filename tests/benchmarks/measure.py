@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ class Result:
         name: What was compared with what.
         ours: Median seconds (or bytes) of ours.
         theirs: Median of what it is compared with.
-        limit: What the ratio (or, without `theirs`, the value) may be at most.
+        limit: What the ratio (or the difference) may be at most; infinite: it is for comparison.
         unit: Of `ours` and `theirs`.
     """
 
@@ -34,10 +35,11 @@ class Result:
         return self.ours - self.theirs if self.is_difference else self.ours / self.theirs
 
     def __str__(self) -> str:
-        sign = "ok " if self.figure <= self.limit else "OVER"
+        sign = "OVER" if self.figure > self.limit else "ok  "
+        bound = "for comparison" if math.isinf(self.limit) else f"at most {self.limit:g}"
         figure = f"{self.figure:8.2f} {self.unit if self.is_difference else 'x':3}"
         sides = f"{self.ours:10.3f} {self.theirs:10.3f} {self.unit}"
-        return f"{sign} {self.name:62} {sides:26} {figure} (at most {self.limit:g})"
+        return f"{sign} {self.name:74} {sides:26} {figure} ({bound})"
 
 
 def compared(
