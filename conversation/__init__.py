@@ -11,7 +11,8 @@ from conversation._context import Context
 from conversation._conversation import Conversation
 from conversation._events import AudioDelta, TextDelta, ToolCalled, TranscriptDelta, TurnFinished
 from conversation._inputs import AudioInput, FileInput, ImageInput
-from conversation._rendering import Form, RenderedMessage, Rendering
+from conversation._reasons import RenderedMessage, Rendering
+from conversation._rendering import Form
 from conversation._turns import (
     AssistantAudio,
     AssistantTurn,

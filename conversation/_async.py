@@ -16,7 +16,7 @@ from conversation._context import Context
 from conversation._exchange import Finished, Steps
 from conversation._import import turns_from_messages
 from conversation._inputs import Part
-from conversation._rendering import Rendering
+from conversation._reasons import Rendering
 from conversation._turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
 from conversation._wire import Message
 from conversation.errors import SaveFailed, SessionChanged, SessionReadOnly

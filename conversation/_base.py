@@ -88,7 +88,10 @@ class Base(Generic[_ClientT]):
 
     @property
     def usage(self) -> Usage:
-        """Tokens of all answers together, as the API counted them; undone ones too."""
+        """Tokens of all answers together, as the API counted them; undone ones too.
+
+        Speech and transcriptions are billed besides.
+        """
         return self._talk.history.usage
 
     @property

@@ -17,6 +17,7 @@ from conversation import (
     _entries,
     _exchange,
     _faults,
+    _reasons,
     _rendering,
     _settings,
     _sound,
@@ -118,13 +119,13 @@ class Talk:
         """The next request, as far as the settings tell it."""
         return attrs.evolve(self.asking, model=self.settings.model, tools=self.settings.tools)
 
-    def render(self) -> _rendering.Rendering:
+    def render(self) -> _reasons.Rendering:
         """The messages, each with its turn and why it took its form."""
-        return _rendering.explained(*self._marked())
+        return _reasons.explained(*self._marked())
 
     def reasons(self) -> Iterator[tuple[_rendering.Prepared, _rendering.Form, str]]:
         """The same without the messages themselves, which hold all sound that is sent."""
-        return _rendering.reasons(*self._marked())
+        return _reasons.reasons(*self._marked())
 
     def _marked(self) -> tuple[Sequence[_rendering.Prepared], Moment]:
         at = self._moment()

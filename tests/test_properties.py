@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from conversation import Conversation, Form, ToolTurn
 from conversation._entries import turn_from_entry
-from conversation._rendering import Moment, arranged, explained, messages, prepare
+from conversation._reasons import explained
+from conversation._rendering import Moment, arranged, messages, prepare
 from conversation._turns import Turn
 from conversation.testing import _contract
 from tests.conftest import START, Clock

@@ -22,12 +22,12 @@ from conversation import (
     ToolTurn,
     UserTurn,
 )
+from conversation._reasons import explained
 from conversation._rendering import (
     NO_RESULT,
     PLACEHOLDER,
     Moment,
     arranged,
-    explained,
     messages,
     prepare,
 )

@@ -39,7 +39,8 @@ class FileStore:
         root: The folder. None: `$CONVERSATION_HOME`, else the user's data folder.
         fsync: False leaves power cuts to the operating system; kills are survived either way.
         keep_sound: `"all"`; `"user"`: no spoken answers; `"none"`: no sound at all. What is not
-            kept stays in the memory of the object that has it, and is later sent as its words.
+            kept stays in the memory of the object that has it, until another one changes what is
+            written already, and is later sent as its words.
     """
 
     def __init__(
