@@ -292,3 +292,111 @@ def test_a_folder_that_cannot_be_removed_for_real(store: FileStore) -> None:
         subprocess.run(["chattr", "-i", str(sound)], check=True)
     store.delete("x")
     assert not names(store)
+
+
+# --- dying at each step ---------------------------------------------------------------------------
+
+
+class DyingDisk(Disk):
+    """A disk whose user is killed before, or right after, its n-th operation."""
+
+    def __init__(self, countdown: int, *, after: bool) -> None:
+        super().__init__(fsync=False)
+        self.countdown = countdown
+        self.after = after
+
+    def _do(self, operation: Callable[..., Any], *arguments: Any) -> Any:
+        self.countdown -= 1
+        if self.countdown < 0 and not self.after:
+            die()
+        done = operation(*arguments)
+        if self.countdown < 0:
+            die()
+        return done
+
+    def write(self, descriptor: int, data: bytes, at: int) -> None:
+        if self.countdown == 0 and self.after:
+            super().write(descriptor, data[: len(data) // 2], at)
+            die()
+        self._do(super().write, descriptor, data, at)
+
+    def create(self, path: Path, mode: int | None) -> int:
+        return int(self._do(super().create, path, mode))
+
+    def replace(self, source: Path, target: Path) -> None:
+        self._do(super().replace, source, target)
+
+    def sync(self, descriptor: int) -> None:
+        self._do(super().sync, descriptor)
+
+    def sync_folder(self, folder: Path) -> None:
+        self._do(super().sync_folder, folder)
+
+
+OLD = ["Old", "Older"]
+STEPS: dict[str, tuple[Callable[[Conversation], object], list[list[str]]]] = {
+    "birth": (lambda chat: chat.add_user("New"), [["New"]]),
+    "birth with sound": (lambda chat: chat.add_user(spoken("New")), [["New"]]),
+    "a turn": (lambda chat: chat.add_user("New"), [OLD, [*OLD, "New"]]),
+    "sound": (lambda chat: chat.add_user(spoken("New")), [OLD, [*OLD, "New"]]),
+    "a rewrite": (lambda chat: chat.set_title("New"), [OLD]),
+    "undo": (lambda chat: chat.undo(), [OLD, OLD[:1]]),
+    "a fork": (lambda chat: chat.fork("fork"), [OLD]),
+}
+"""Changes, and what may be there afterwards, if anything is."""
+
+
+def spoken(words: str) -> AudioInput:
+    """Sound with its words."""
+    return AudioInput(SOUND, transcript=words)
+
+
+def finishes(change: Callable[[Conversation], object], store: FileStore, disk: Disk) -> bool:
+    """Whether a process can do this on that disk before it dies."""
+    child = os.fork()
+    if not child:
+        chat = Conversation.open("x", store=store)
+        store._disk = disk
+        session: Any = chat._talk.history._journal
+        session._session._disk = session._session._document._disk = disk
+        change(chat)
+        os._exit(0)
+    return not os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def is_whole(session_id: str, store: FileStore) -> list[str]:
+    """The words of a session whose sound is all there, and to which turns can be added."""
+    with Conversation.open(session_id, store=store) as chat:
+        words = [turn.text for turn in chat.turns]
+        parts = [p for turn in chat.turns if isinstance(turn, UserTurn) for p in turn.content]
+        assert all(part.read() == SOUND for part in parts if isinstance(part, AudioInput))
+        chat.add_user("And on")
+    with Conversation.open(session_id, store=store, read_only=True) as chat:
+        assert [turn.text for turn in chat.turns] == [*words, "And on"]
+        assert chat.recovered is None
+    return words
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("name", STEPS)
+def test_who_dies_at_any_step_leaves_the_old_state_or_the_new(
+    name: str, after: bool, tmp_path: Path
+) -> None:
+    """Never half of it: all turns before are there with their sound, and it goes on."""
+    change, states = STEPS[name]
+    for step in range(40):
+        store = FileStore(tmp_path / str(step), fsync=False)
+        if not name.startswith("birth"):
+            with Conversation.open("x", store=store) as chat:
+                chat.add_user("Old")
+                chat.add_user(spoken("Older"))
+        if finishes(change, store, DyingDisk(step, after=after)):
+            break
+        there = [info.id for info in store.list()]
+        assert "x" in there or name.startswith("birth")
+        assert all(is_whole(session_id, store) in states for session_id in there)
+        for session_id in ("x", "fork"):
+            if store.session(session_id).exists():
+                store.delete(session_id)
+        assert not names(store)
+    assert 2 <= step < 39
