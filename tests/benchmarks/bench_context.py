@@ -14,7 +14,7 @@ WORDS = "Why do you say that golden retrievers are loyal, and what about small c
 SOUND = AudioInput.from_pcm(bytes(96_000), 24_000, transcript=WORDS)
 """2 s of a user's voice, with its words."""
 
-BOUNDS = Context(user_audio_turns=8, assistant_audio_turns=8)
+BOUNDS = Context(max_prompt_tokens=4000, user_audio_turns=8, assistant_audio_turns=8)
 NO_BOUNDS = Context(max_prompt_tokens=10**9, max_upload_bytes=10**12)
 
 
@@ -33,20 +33,20 @@ def uploads(context: Context, exchanges: tuple[int, ...]) -> dict[int, float]:
 
 def run(*, quick: bool) -> Iterator[Result]:  # noqa: ARG001  # bytes need no rounds
     """All figures of this module."""
-    exchanges = (10, 100, 500)
+    exchanges = (10, 50, 100, 200, 500)
     bounded, unbounded = uploads(BOUNDS, exchanges), uploads(NO_BOUNDS, exchanges)
     for number in exchanges:
         yield Result(
-            f"upload at exchange {number}, 8 sounds kept / without bounds",
+            f"upload at exchange {number}, 4,000 tokens and 8 sounds / without bounds",
             bounded[number],
             unbounded[number],
             limit=1,
             unit="MB",
         )
     yield Result(
-        "upload at exchange 500 / at 100, 8 sounds kept",
+        "upload at exchange 500 / at 100, 4,000 tokens and 8 sounds",
         bounded[500],
         bounded[100],
-        limit=1.2,
+        limit=1.05,
         unit="MB",
     )
