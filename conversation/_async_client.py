@@ -19,6 +19,7 @@ from conversation import _client
 from conversation._events import Event
 from conversation._exchange import (
     END,
+    NOT_KEPT,
     Call,
     Close,
     Finished,
@@ -37,7 +38,7 @@ from conversation._inputs import Part
 from conversation._talk import Talk
 from conversation._tools import Tool, called
 from conversation._turns import Turn
-from conversation.errors import SaveFailed
+from conversation.errors import SaveFailed, SessionError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -115,6 +116,10 @@ class AsyncStream:
             if not isinstance(self._next, Finished):
                 with contextlib.suppress(Left):
                     await self._advance(Left())
+        except SessionError as failure:
+            if error is None or isinstance(error, Exception):
+                raise
+            error.add_note(NOT_KEPT.format(failure))  # Ctrl-C, a cancellation
         finally:
             self._talk.history.hold.release()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from conversation._events import Event
 from conversation._exchange import (
     END,
+    NOT_KEPT,
     Call,
     Close,
     Finished,
@@ -31,7 +32,7 @@ from conversation._exchange import (
 from conversation._inputs import Part
 from conversation._talk import Talk
 from conversation._tools import called
-from conversation.errors import InvalidSetting
+from conversation.errors import InvalidSetting, SessionError
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -236,5 +237,9 @@ class Stream:
             if not isinstance(self._next, Finished):
                 with contextlib.suppress(Left):
                     self._advance(Left())
+        except SessionError as failure:
+            if error is None or isinstance(error, Exception):
+                raise
+            error.add_note(NOT_KEPT.format(failure))  # Ctrl-C, a cancellation
         finally:
             self._talk.history.__exit__()

@@ -33,6 +33,8 @@ _PARTLY_KEPT = (
     "it back, then reply() tries again"
 )
 
+NOT_KEPT = "what had arrived of the answer was not kept: {}"
+
 _T = TypeVar("_T")
 _TurnT = TypeVar("_TurnT", bound=Turn)
 
@@ -324,7 +326,7 @@ def _partly_kept(talk: Talk, completion: Any, broken: _Broken) -> Steps[None]:
             raise  # nobody else would tell
         if isinstance(error, Exception):
             raise failure from error
-        error.add_note(f"what had arrived of the answer was not kept: {failure!r}")
+        error.add_note(NOT_KEPT.format(failure))
         raise error from failure
     else:
         error.add_note(_PARTLY_KEPT)

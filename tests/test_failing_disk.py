@@ -8,13 +8,14 @@ import os
 import resource
 import signal
 import subprocess
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import filelock  # noqa: F401  # for the child, who may not read where it is installed
 import pytest
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 
 from conversation import AssistantTurn, AsyncConversation, AudioInput, Conversation, FileStore
 from conversation.errors import SaveFailed, SessionCorrupt
@@ -534,5 +535,100 @@ def test_a_turn_is_in_the_error_of_the_twin_too(
                     await change
                 assert caught.value.turn
                 assert caught.value.turn.text == "Words"
+
+    asyncio.run(talk())
+
+
+# --- a save that fails when something else has failed -------------------------------------------
+
+
+def test_a_refusal_is_told_although_its_question_cannot_be_taken_back(
+    store: FileStore, disk: FaultyDisk, server: StandIn, clock: Clock
+) -> None:
+    """The server's error comes through; a note says what is left to do."""
+    server.will_fail(400, "No.")
+    client = server.client()
+    with Conversation.open("retriever", store=store, clock=clock, client=client) as chat:
+        chat.add_user("First")
+        disk.arm("replace")
+        with pytest.raises(BadRequestError) as caught:
+            chat.say("Second")
+        assert disk.fails is None
+        assert "could not be taken back" in "".join(caught.value.__notes__)
+        chat.undo()
+        assert [turn.text for turn in chat.turns] == ["First"]
+
+
+@pytest.mark.parametrize("broken_by", ["connection", "consumer"])
+def test_what_broke_a_stream_is_told_although_its_part_cannot_be_kept(
+    broken_by: str, store: FileStore, disk: FaultyDisk, server: StandIn, clock: Clock
+) -> None:
+    """Both are: the one is the cause of the other, and the part is in the error."""
+    server.will_answer("One two three.", cut_after=4 if broken_by == "connection" else None)
+    client = server.client()
+
+    def listen(chat: Conversation) -> None:
+        with chat.stream("Count") as events:
+            for number, _ in enumerate(events):
+                disk.arm("write")
+                if number == 2:
+                    raise ZeroDivisionError
+
+    with Conversation.open("retriever", store=store, clock=clock, client=client) as chat:
+        with pytest.raises(SaveFailed) as caught:
+            listen(chat)
+        assert caught.value.turn
+        assert caught.value.turn.text.startswith("One two")
+        told = "".join(traceback.format_exception(caught.value))
+        assert ("incomplete chunked read" if broken_by == "connection" else "ZeroDivision") in told
+        disk.fails = None
+        chat.add(caught.value.turn)
+        assert len(chat.turns) == 2
+
+
+def test_ctrl_c_goes_on_although_a_part_cannot_be_kept(
+    store: FileStore, disk: FaultyDisk, server: StandIn, clock: Clock
+) -> None:
+    """It is no failed save; a note tells of that."""
+    client = server.client()
+
+    def listen(chat: Conversation) -> None:
+        with chat.stream("Count") as events:
+            next(events)
+            disk.arm("write")
+            raise KeyboardInterrupt
+
+    with Conversation.open("retriever", store=store, clock=clock, client=client) as chat:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            listen(chat)
+        assert "was not kept: session 'retriever' could not be" in caught.value.__notes__[0]
+        assert [turn.text for turn in chat.turns] == ["Count"]
+        chat.add_user("Nobody holds it")
+
+
+def test_a_cancellation_goes_on_although_a_part_cannot_be_kept(
+    store: FileStore, disk: FaultyDisk, server: StandIn, clock: Clock
+) -> None:
+    """It is never swallowed: `asyncio.timeout` says what it says."""
+
+    async def talk() -> None:
+        server.will_answer("One two three.", hold_after=3)
+        client = server.async_client()
+        opening = AsyncConversation.open("retriever", store=store, clock=clock, client=client)
+        async with opening as chat:
+
+            async def listen() -> None:
+                async with chat.stream("Count") as events:
+                    async for _ in events:
+                        disk.arm("write")
+
+            listening = asyncio.create_task(listen())
+            await asyncio.to_thread(server.wait_until_held)
+            while disk.fails is None:  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0)
+            listening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await listening
+            assert [turn.text for turn in chat.turns] == ["Count"]
 
     asyncio.run(talk())
