@@ -17,7 +17,7 @@ from conversation._inputs import AudioInput
 from conversation._sound import PCM_RATE
 from conversation._terminal import coloured, complain, one_line, plain
 from conversation._turns import AssistantTurn, UserTurn
-from conversation.errors import ConversationError, InvalidSetting
+from conversation.errors import InvalidSetting
 from conversation.stores._session import StoredFile
 from conversation.stores.files import FileStore
 
@@ -152,11 +152,6 @@ class _Chat:
                     complain(one_line(error))
         except KeyboardInterrupt:
             print()
-        except Exception as error:
-            if isinstance(error, ConversationError | OSError):
-                raise
-            complain(one_line(error))  # the SDK's
-            return 1
         return 0
 
     def _greet(self) -> None:

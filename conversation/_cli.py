@@ -28,18 +28,21 @@ from conversation._terminal import (
     show_progress,
     table,
 )
-from conversation.errors import ConversationError, InvalidSetting, SessionCorrupt
+from conversation.errors import InvalidSetting, SessionCorrupt
 from conversation.stores.files import FileStore, file_name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says, and return the exit status."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
     log = logging.getLogger("conversation")
-    handler = Log()
+    handler, level = Log(), log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
@@ -55,12 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InvalidSetting as error:
         complain(one_line(error))
         return 2
-    except (ConversationError, OSError) as error:
+    except Exception as error:  # noqa: BLE001  # the SDK's, the system's, or one of ours
         show_progress("")
         complain(one_line(error))
         return 1
     finally:
         log.removeHandler(handler)
+        log.setLevel(level)
     return status
 
 
@@ -264,7 +268,12 @@ def _delete(options: argparse.Namespace, store: FileStore) -> int:
             msg = "what is deleted is gone for good: pass --yes, or answer on a terminal"
             raise InvalidSetting(msg)
         question = f"delete {', '.join(map(repr, options.id))} and all sound for good? [y/N] "
-        if input(plain(question)).strip().lower() not in ("y", "yes"):
+        try:
+            answer = input(plain(question))
+        except EOFError:
+            answer = ""
+            print()
+        if answer.strip().lower() not in ("y", "yes"):
             return 1
     for session_id in options.id:
         store.delete(session_id)

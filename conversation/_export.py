@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +33,8 @@ ENDINGS = {
     "messages": ".messages.json",
 }
 """The forms there are, and how the names of their files end."""
+
+_CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
 _FORGOTTEN = Moment(math.inf, 0.0)
 """When no audio id is of use any more."""
@@ -184,20 +187,29 @@ def _markdown(exported: Exported) -> Iterator[str]:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").split())
+    return " ".join(_without_html(text).split())
 
 
 def _quoted(text: str) -> str:
     """Words as they are, which may be Markdown; but no HTML, and nothing gets out of the quote."""
-    lines = text.replace("&", "&amp;").replace("<", "&lt;").splitlines()
+    lines = _without_html(text).splitlines()
     return "".join(f"> {line}".rstrip() + "\n" for line in lines)
 
 
 def _code(text: str) -> str:
-    return " ".join(text.replace("`", "'").split())
+    return " ".join(without_controls(text).replace("`", "'").split())
+
+
+def _without_html(text: str) -> str:
+    return without_controls(text).replace("&", "&amp;").replace("<", "&lt;")
 
 
 # --- what a person is told of a turn --------------------------------------------------------------
+
+
+def without_controls(text: str) -> str:
+    """The text without control characters, which mean something to terminals and to nobody else."""
+    return _CONTROLS.sub("\ufffd", text)
 
 
 def time_of(at: datetime) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import re
 from collections.abc import Iterator
 
 from conversation import _sound, _waveform, _wire
-from conversation._export import Exported, counts, notes, texts_of, time_of
+from conversation._export import Exported, counts, notes, texts_of, time_of, without_controls
 from conversation._inputs import AudioInput, Data, ImageInput, read_data
 from conversation._rendering import Form, answers_by_call
 from conversation._turns import AssistantTurn, ToolCall, ToolTurn, Turn, Usage, UserTurn
@@ -26,8 +25,6 @@ _MEDIA_TYPES = {
     "aac": "audio/aac",
 }
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-
-_CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #f5f4f1; --ink: #1c1c1e; --soft: #66666d;
@@ -266,4 +263,4 @@ def _isolated(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return html.escape(_CONTROLS.sub("\ufffd", text))
+    return html.escape(without_controls(text))

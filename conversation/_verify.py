@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from conversation._inputs import AudioInput, FileInput, ImageInput, Stored
 from conversation._turns import AssistantAudio, AssistantTurn, Turn, UserTurn
 from conversation.errors import AudioFileMissing, InvalidSetting, SessionError
 from conversation.stores import _format
+from conversation.stores._disk import open_regular, read_all
 from conversation.stores.files import FileStore, file_name
 
 _TOLERANCE = 0.1
@@ -71,7 +73,13 @@ def _id_in(path: Path) -> str:
     Raises:
         SessionCorrupt, SessionTooNew: if it is none.
     """
-    session_id: Any = _format.parse(path.read_bytes(), path).header.get("id")
+    descriptor = open_regular(path)  # a FIFO hangs nobody
+    if descriptor is None:
+        raise _format.corrupt(path, "it is gone")
+    try:
+        session_id: Any = _format.parse(read_all(descriptor), path).header.get("id")
+    finally:
+        os.close(descriptor)
     try:
         name = file_name(session_id)
     except InvalidSetting as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -127,14 +128,18 @@ def test_show_as_json_is_what_is_saved_and_what_would_be_sent(cli: Run, session:
     assert shown["usage"]["completion_tokens"] > 0
 
 
-def test_hostile_words_do_nothing_to_a_terminal(cli: Run) -> None:
+def test_hostile_words_do_nothing_to_a_terminal(cli: Run, tmp_path: Path) -> None:
     """Whatever shows them."""
     with Conversation.open("x", instructions=HOSTILE) as chat:
         chat.add_user(HOSTILE)
-    for arguments in (("show", "x"), ("export", "x", "--format", "markdown")):
-        out = cli(*arguments)[1]
-        assert "\x1b" not in out
-        assert "\u202e" not in out
+    out = cli("show", "x")[1]
+    assert "red \ufffd[31m" in out
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    cli("export", "x", "-o", str(tmp_path / "x.md"))
+    words = (tmp_path / "x.md").read_text()
+    assert "red \ufffd[31m" in words
+    assert "\x1b" not in words
 
 
 # --- export and import ----------------------------------------------------------------------------
@@ -418,6 +423,64 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["chat", "list", "show nobody", "delete nobody", "verify"])
+def test_closed_streams_are_no_error(closed: str, command: str, tmp_path: Path) -> None:
+    """As cron and the like start programs."""
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" -m conversation {command} {closed}', "sh", *PYTHON],
+        cwd=tmp_path,
+        env=environment(None, tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    assert done.returncode in (0, 1, 2)
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.returncode == {"show nobody": 1, "delete nobody": 2}.get(command, 0)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_words_that_a_terminal_cannot_show_are_no_error(encoding: str, tmp_path: Path) -> None:
+    """They are replaced."""
+    with Conversation.open("x") as chat:
+        chat.add_user("naïve 狗")
+    done = subprocess.run(
+        [*PYTHON, *PROGRAM, "show", "x"],
+        cwd=tmp_path,
+        env={**environment(None, tmp_path), "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"ve ?" in done.stdout
+
+
+def test_verify_is_not_hung_by_what_is_no_file(cli: Run) -> None:
+    """A FIFO, a folder, a link to nowhere, a file that nobody may read as one."""
+    root = FileStore().root
+    root.mkdir(parents=True)
+    os.mkfifo(root / "fifo.json")
+    (root / "folder.json").mkdir()
+    (root / "link.json").symlink_to(root / "nowhere")
+    (root / "binary.json").write_bytes(bytes(range(256)))
+    status, out, err = cli("verify")
+    assert (status, err) == (1, "")
+    assert out.count("damaged ") == 4
+    assert out.endswith("; 4 damaged\n")
+
+
+def test_a_transcription_without_a_key_is_one_line(session: str, tmp_path: Path) -> None:
+    """It says what to set; nothing is exported."""
+    done = run("export", session, "--transcribe", folder=tmp_path)
+    assert done.returncode == 1
+    assert "OPENAI_API_KEY" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("*.html"))
+
+
 def test_a_reader_who_has_enough_is_no_error(session: str, tmp_path: Path) -> None:
     """`conversation show … | head -1` complains of nothing."""
     with Conversation.open(session) as chat:
@@ -585,10 +648,10 @@ def test_an_empty_line_asks_again(talker: StandIn, tmp_path: Path) -> None:
 
 def test_delete_asks_in_a_terminal(session: str, tmp_path: Path) -> None:
     """Anything but yes keeps it."""
-    for answer, status in (("n", 1), ("", 1), ("y", 0)):
+    for answer, status in (("n\n", 1), ("\n", 1), (CTRL_D, 1), ("y\n", 0)):
         with Terminal(tmp_path, None, *PROGRAM, "delete", session) as terminal:
             terminal.until("[y/N] ")
-            terminal.press(f"{answer}\n")
+            terminal.press(answer)
             terminal.end(status)
         assert bool(FileStore().list()) == bool(status)
 

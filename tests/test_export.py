@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +128,29 @@ def test_what_cannot_be_written_leaves_the_old_file(full: Conversation, tmp_path
     with pytest.raises(SaveFailed, match="could not be written"):
         full.export(tmp_path / "file" / "a.html")
     assert (tmp_path / "file").read_text() == "x"
+
+
+def test_what_is_no_file_is_written_into(full: Conversation, tmp_path: Path) -> None:
+    """A pipe, or `/dev/null`: nothing takes its place."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as cat:
+        full.export(pipe, "markdown")
+        assert cat.stdout
+        assert cat.stdout.read() == full.export(tmp_path / "a.md").read_bytes()
+    assert pipe.is_fifo()
+    device = tmp_path / "null"
+    try:
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        device.write_bytes(b"")
+    except OSError:
+        device = Path(os.devnull)
+        if os.geteuid() == 0:
+            return
+    full.export(device, "markdown")
+    assert device.is_char_device()
+    with pytest.raises(SaveFailed):
+        full.export(tmp_path, "markdown")
 
 
 # --- messages -------------------------------------------------------------------------------------

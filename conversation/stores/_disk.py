@@ -160,6 +160,8 @@ def read_at(descriptor: int, size: int, at: int) -> bytes:
 def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
     """Put the pieces in the place of any file, durably: there is always the old or the new.
 
+    What is no file, such as a terminal or a pipe, is written into.
+
     Raises:
         SaveFailed: if the disk refuses; the old file is as it was.
     """
@@ -167,7 +169,12 @@ def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
     disk = Disk()
     temporary = path.with_name(f".{os.urandom(4).hex()}.tmp")
     try:
-        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+        status = path.stat() if path.exists() else None
+        mode = None if status is None else stat.S_IMODE(status.st_mode)
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            with path.open("wb") as special:
+                special.writelines(pieces)
+            return
         os.close(disk.write_new(path, pieces, temporary=temporary, mode=mode))
         disk.sync_folder(path.parent)
     except OSError as error:
