@@ -68,8 +68,8 @@ def chat(
         Conversation.open(session_id, store=store, client=client, **settings) as conversation,
     ):
         if not is_real:
-            _mark(conversation)
-        return _Chat(conversation, speaker).run(first)
+            _refuse_what_is_real(conversation)
+        return _Chat(conversation, speaker, is_real=is_real).run(first)
 
 
 @contextlib.contextmanager
@@ -91,20 +91,25 @@ def _client() -> Iterator[tuple[OpenAI, bool]]:
         yield server.client(), False
 
 
-def _mark(conversation: Conversation) -> None:
-    """Note that a stand-in speaks here; it must not in a session with a real model.
+def _refuse_what_is_real(conversation: Conversation) -> None:
+    """A stand-in must not speak in a session with a real model.
 
     It knows none of that one's audio ids, and what it says would stay in the session.
     """
-    if conversation.metadata.get(_STAND_IN):
-        return
-    if conversation.turns:
+    if conversation.turns and not conversation.metadata.get(_STAND_IN):
         msg = (
             f"session {conversation.id!r} was held with a real model, and without OPENAI_API_KEY "
             "only a stand-in is here; set the key, or begin another session: conversation chat ID"
         )
         raise InvalidSetting(msg)
-    conversation.set_metadata({**conversation.metadata, _STAND_IN: True})
+
+
+def _note_who_speaks(conversation: Conversation, *, is_real: bool) -> None:
+    metadata = conversation.metadata
+    if is_real and metadata.pop(_STAND_IN, None):
+        conversation.set_metadata(metadata)
+    elif not is_real and not metadata.get(_STAND_IN):
+        conversation.set_metadata({**metadata, _STAND_IN: True})
 
 
 def _speaker() -> Callable[[], AbstractContextManager[Any]]:
@@ -130,9 +135,14 @@ def _speaker() -> Callable[[], AbstractContextManager[Any]]:
 
 class _Chat:
     def __init__(
-        self, conversation: Conversation, speaker: Callable[[], AbstractContextManager[Any]]
+        self,
+        conversation: Conversation,
+        speaker: Callable[[], AbstractContextManager[Any]],
+        *,
+        is_real: bool,
     ) -> None:
         self._conversation = conversation
+        self._is_real = is_real
         self._speaker = speaker
         # Where nobody can see an error and go on, it ends the chat.
         self._asks = sys.stdin.isatty()
@@ -194,6 +204,7 @@ class _Chat:
     def _answer(self, *content: str | AudioInput) -> None:
         """Get the answer, to what is already there if there is no content; show it as it comes."""
         conversation = self._conversation
+        _note_who_speaks(conversation, is_real=self._is_real)
         if self._asks:
             print(coloured("it> ", "blue"), end="", flush=True)
         try:

@@ -545,6 +545,8 @@ def test_chat_without_a_key_says_so(tmp_path: Path) -> None:
     assert done.stdout.startswith("You wrote: Hello")
     done = run("chat", "mine", folder=tmp_path, lines="Again\n")
     assert "0 of my earlier answers by voice and 1 from transcripts" in done.stdout
+    assert run("chat", "silent", folder=tmp_path).returncode == 0
+    assert [info.id for info in FileStore().list()] == ["mine"]
     with Conversation.open("real") as chat:
         chat.add_user("Hello")
         chat.add(AssistantTurn(audio=AssistantAudio("audio_" + "6" * 32, 9e9, "Hi")))
@@ -553,6 +555,17 @@ def test_chat_without_a_key_says_so(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "was held with a real model" in done.stderr
     assert (FileStore().root / "real.json").read_bytes() == before
+
+
+def test_a_session_that_a_stand_in_began_may_go_on_for_real(
+    talker: StandIn, tmp_path: Path
+) -> None:
+    """With a key; from then on no stand-in talks in it."""
+    assert run("chat", "x", folder=tmp_path, lines="Hello\n").returncode == 0
+    assert run("chat", "x", folder=tmp_path, server=talker, lines="Again\n").returncode == 0
+    done = run("chat", "x", folder=tmp_path, lines="And again\n")
+    assert done.returncode == 2
+    assert len(turns_of("x")) == 4
 
 
 def test_a_server_that_fails_ends_what_nobody_watches(talker: StandIn, tmp_path: Path) -> None:
