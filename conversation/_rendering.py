@@ -112,6 +112,7 @@ class Prepared(NamedTuple):
 
 
 _in_tools = attrgetter("in_tools")
+_usual = attrgetter("voice_end", "message", "voice_id")
 
 
 def prepare(turn: Turn) -> Prepared:
@@ -245,13 +246,12 @@ def messages(items: Sequence[Prepared], at: Moment) -> list[_wire.Message]:
     limit = at.limit
     out: list[_wire.Message] = []
     # `message_at`, spelled out for what most messages are: it halves the time.
-    for item in items:
-        _, voice_end, form, message, voice_id, _, _, _, _, _, _, _ = item
+    for position, (voice_end, message, voice_id) in enumerate(map(_usual, items)):
         if limit < voice_end and voice_id is not None:
             out.append({"role": "assistant", "audio": {"id": voice_id}})
         elif limit >= voice_end and message is not None:
             out.append(message.copy())
-        elif form is not Form.LEFT_OUT:
+        elif (item := items[position]).form is not Form.LEFT_OUT:
             if form_at(item, at) is Form.PLACEHOLDER:
                 log.warning("no words are known of an answer; a placeholder is sent in its place")
             out.append(message_at(item, at))
