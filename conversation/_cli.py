@@ -228,7 +228,7 @@ def _export_sessions(options: argparse.Namespace, store: FileStore) -> int:
             continue
         name = f"{file_name(session_id)}{_export.ENDINGS[form]}"
         path = Path(name) if output is None else folder / name if folder else Path(output)
-        if path.exists() and not options.force:
+        if path.is_file() and not options.force:
             msg = f"{path} is there already; --force writes over it, -o PATH writes elsewhere"
             raise InvalidSetting(msg)
         if folder:
