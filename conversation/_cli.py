@@ -235,7 +235,8 @@ def _export_sessions(options: argparse.Namespace, store: FileStore) -> int:
             folder.mkdir(parents=True, exist_ok=True)
         chat.export(path, form)
         show_progress("")
-        print(path)
+        if path.is_file():
+            print(path)
     return 0
 
 

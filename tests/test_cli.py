@@ -192,6 +192,19 @@ def test_export_of_all_goes_into_a_folder_or_one_stream(session: str, tmp_path: 
     assert first == ["Hello", "Is a dog a friend?"]
 
 
+def test_export_into_a_device_is_written_into_it(session: str, tmp_path: Path) -> None:
+    """Standard output by its name; a full device is a line and status 1."""
+    done = run("export", session, "-o", "/dev/stdout", "--format", "markdown", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("# Dogs")
+    assert "/dev/stdout" not in done.stdout
+    if Path("/dev/full").is_char_device():
+        done = run("export", session, "-o", "/dev/full", "--format", "html", folder=tmp_path)
+        assert done.returncode == 1
+        assert "No space left" in done.stderr
+        assert Path("/dev/full").is_char_device()
+
+
 def test_export_needs_to_know_what(cli: Run, tmp_path: Path) -> None:
     """Which sessions, and into which form."""
     assert cli("export")[0] == 2

@@ -165,16 +165,16 @@ def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
     Raises:
         SaveFailed: if the disk refuses; the old file is as it was.
     """
-    path = Path(os.path.realpath(path))
     disk = Disk()
-    temporary = path.with_name(f".{os.urandom(4).hex()}.tmp")
     try:
         status = path.stat() if path.exists() else None
-        mode = None if status is None else stat.S_IMODE(status.st_mode)
         if status is not None and not stat.S_ISREG(status.st_mode):
             with path.open("wb") as special:
                 special.writelines(pieces)
             return
+        path = Path(os.path.realpath(path))
+        temporary = path.with_name(f".{os.urandom(4).hex()}.tmp")
+        mode = None if status is None else stat.S_IMODE(status.st_mode)
         os.close(disk.write_new(path, pieces, temporary=temporary, mode=mode))
         disk.sync_folder(path.parent)
     except OSError as error:
