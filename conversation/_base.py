@@ -211,9 +211,10 @@ class Base(Generic[_ClientT]):
         clock: Callable[[], float],
         context: Context,
         settings: _settings.SettingsGiven,
+        data: bytes | None = None,
     ) -> Self:
         path = Path(path)
-        document = _format.parse(path.read_bytes(), path)
+        document = _format.parse(path.read_bytes() if data is None else data, path)
         if document.torn is not None:
             raise _format.corrupt(path, "its end was cut off", document.torn.line)
         chat = cls._resumed(

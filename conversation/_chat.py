@@ -151,11 +151,13 @@ class _Chat:
         if self._asks:
             self._greet()
         try:
-            if first is not None:
-                self._answer(first)
-            while (line := self._line()) is not None:
+            while first is not None or (line := self._line()) is not None:
                 try:
-                    self._obey(line)
+                    if first is not None:
+                        sound, first = first, None
+                        self._answer(sound)
+                    else:
+                        self._obey(line or "")
                 except Exception as error:
                     if not self._asks:
                         raise
@@ -204,28 +206,35 @@ class _Chat:
     def _answer(self, *content: str | AudioInput) -> None:
         """Get the answer, to what is already there if there is no content; show it as it comes."""
         conversation = self._conversation
+        before = conversation.turns[-1:]
         _note_who_speaks(conversation, is_real=self._is_real)
         if self._asks:
             print(coloured("it> ", "blue"), end="", flush=True)
         try:
-            with self._speaker() as speaker, conversation.stream(*content) as events:
-                for event in events:
-                    match event:
-                        case TranscriptDelta(text) | TextDelta(text):
-                            print(plain(text), end="", flush=True)
-                        case AudioDelta(data) if speaker:
-                            speaker.write(data)
+            self._show(*content)
         except KeyboardInterrupt:
             if not self._asks:
                 raise
             match conversation.turns[-1:]:
+                case same if content and same == before:
+                    print(coloured("(broken off; nothing was sent)", "dim"), end="")
                 case [AssistantTurn(interrupted=True)]:
                     print(coloured(" (broken off; what had come is kept)", "dim"), end="")
                 case [UserTurn()]:
                     print(coloured("(broken off; an empty line asks again)", "dim"), end="")
         finally:
             print()
-        self._tell_of_sound()
+        if conversation.turns[-1:] != before:
+            self._tell_of_sound()
+
+    def _show(self, *content: str | AudioInput) -> None:
+        with self._speaker() as speaker, self._conversation.stream(*content) as events:
+            for event in events:
+                match event:
+                    case TranscriptDelta(text) | TextDelta(text):
+                        print(plain(text), end="", flush=True)
+                    case AudioDelta(data) if speaker:
+                        speaker.write(data)
 
     def _tell_of_sound(self) -> None:
         match self._conversation.turns[-1:]:

@@ -1,14 +1,19 @@
 """`conversation …`: saved sessions at hand.
 
-Exit status: 0 if all is well, 1 if something is wrong, 2 if it was asked wrongly.
+Exit status: 0 if all is well, 1 if something is wrong, 2 if it was asked wrongly; 130 after Ctrl-C,
+as shells have it.
 """
 
 from __future__ import annotations
 
 import argparse
+import codecs
+import contextlib
+import io
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,29 +21,39 @@ from typing import Any
 import orjson
 
 from conversation import _entries, _export
+from conversation._context import Context
 from conversation._conversation import Conversation
 from conversation._rendering import Form
 from conversation._terminal import (
     Log,
     coloured,
     complain,
+    escaped,
     one_line,
     plain,
+    plain_line,
     progress,
     show_progress,
     table,
 )
-from conversation.errors import InvalidSetting, SessionCorrupt
+from conversation.errors import InvalidSetting, SessionCorrupt, SessionError
 from conversation.stores.files import FileStore, file_name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says, and return the exit status."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # it was closed
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
+    with contextlib.ExitStack() as stack:
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+            if getattr(sys, name) is None:  # it was closed
+                stream = stack.enter_context(Path(os.devnull).open(mode, encoding="utf-8"))
+                setattr(sys, name, stream)
+                stack.callback(setattr, sys, name, None)
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
     log = logging.getLogger("conversation")
@@ -131,7 +146,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print_json(value: Any) -> None:
-    print(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode()
+    print(escaped(text))
 
 
 def _begin_chat(options: argparse.Namespace, store: FileStore) -> int:
@@ -158,10 +174,10 @@ def _list(options: argparse.Namespace, store: FileStore) -> int:
         return 0
     rows = [
         (
-            plain(info.id),
+            plain_line(info.id),
             f"{info.updated_at.astimezone():%Y-%m-%d %H:%M}",
             f"{(info.size + 1023) // 1024} KB",
-            plain(info.title or ""),
+            plain_line(info.title or ""),
         )
         for info in found
     ]
@@ -184,8 +200,8 @@ def _show(options: argparse.Namespace, store: FileStore) -> int:
         settings = chat._talk.history.header.get("settings")
         _print_json({**header, "settings": settings, "usage": usage, "turns": turns})
         return 0
-    print(coloured(plain(exported.title), "bold"))
-    print(coloured(plain(" · ".join(exported.about)), "dim"))
+    print(coloured(plain_line(exported.title), "bold"))
+    print(coloured(plain_line(" · ".join(exported.about)), "dim"))
     if exported.instructions:
         print(f"\n{coloured('instructions', 'yellow')}\n  {plain(exported.instructions)}")
     for turn in exported.turns:
@@ -216,43 +232,71 @@ def _export_sessions(options: argparse.Namespace, store: FileStore) -> int:
     form = options.format or "html"
     if not options.format and output not in (None, "-") and not folder:
         form = _export.form_of(Path(output), None)
-    for session_id in progress("exporting", ids):
-        if options.transcribe:
-            with Conversation.open(session_id, store=store, create=False) as chat:
-                chat.transcribe()
-        chat = Conversation.open(session_id, store=store, read_only=True)
-        if output == "-":
-            sys.stdout.flush()
-            for piece in chat._pieces(form):
-                sys.stdout.buffer.write(piece)
-            continue
-        name = f"{file_name(session_id)}{_export.ENDINGS[form]}"
-        path = Path(name) if output is None else folder / name if folder else Path(output)
-        if path.is_file() and not options.force:
-            msg = f"{path} is there already; --force writes over it, -o PATH writes elsewhere"
-            raise InvalidSetting(msg)
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)
-        chat.export(path, form)
-        show_progress("")
-        if path.is_file():
-            print(path)
-    return 0
+    status = 0
+    for session_id in progress("exporting", list(dict.fromkeys(ids))):
+        try:
+            _export_one(options, store, session_id, form, folder)
+        except SessionError as error:
+            if not options.all:
+                raise
+            show_progress("")
+            complain(one_line(error))
+            status = 1  # the others are exported
+    return status
+
+
+def _export_one(
+    options: argparse.Namespace, store: FileStore, session_id: str, form: str, folder: Path | None
+) -> None:
+    if options.transcribe:
+        with Conversation.open(session_id, store=store, create=False) as chat:
+            chat.transcribe()
+    chat = Conversation.open(session_id, store=store, read_only=True)
+    if options.output == "-":
+        sys.stdout.flush()
+        for piece in chat._pieces(form):
+            sys.stdout.buffer.write(piece)
+        return
+    path = Path(options.output or ".")
+    if folder or not options.output:
+        path = (folder or path) / f"{file_name(session_id)}{_export.ENDINGS[form]}"
+    if path.is_file() and not options.force:
+        msg = f"{path} is there already; --force writes over it, -o PATH writes elsewhere"
+        raise InvalidSetting(msg)
+    inside = path.resolve()
+    if inside.is_relative_to(store.root.resolve()) and (
+        inside.suffix == ".json" or inside.parent.suffix == ".audio"
+    ):
+        msg = f"{path} is where sessions are saved; choose another place"
+        raise InvalidSetting(msg)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+    chat.export(path, form)
+    show_progress("")
+    if path.is_file():
+        print(path)
 
 
 def _import(options: argparse.Namespace, store: FileStore) -> int:
     path = Path(options.file)
+    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)  # which some editors write
     try:
-        document = orjson.loads(path.read_bytes())
+        document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         msg = f"{path} is not JSON ({error.msg}, line {error.lineno})"
+        if data.count(b"\n{"):
+            msg = f"{msg}; if it holds several conversations, a line each, import one at a time"
         raise SessionCorrupt(msg, path=path, line=error.lineno, reason=error.msg) from error
     if isinstance(document, dict) and "messages" in document:
         document = document["messages"]  # a line for fine-tuning, or a request
     if isinstance(document, list):
         chat = Conversation.from_messages(document)
+        if document and not chat.turns:
+            msg = f"{path}: none of its {len(document)} messages can be kept"
+            raise SessionCorrupt(msg, path=path, reason="no message can be kept")
     else:
-        chat = Conversation.load(path)
+        given: Any = {"client": None, "clock": time.time, "context": Context(), "settings": {}}
+        chat = Conversation._loaded(path, **given, data=data)
     name = path.name.removesuffix(".json").removesuffix(".jsonl").removesuffix(".messages")
     session_id = options.id or chat.id or name
     with chat._moved(store, session_id) as moved:
@@ -301,7 +345,7 @@ def _verify(options: argparse.Namespace, store: FileStore) -> int:
     else:
         for checked in found:
             for problem in checked.problems:
-                told = plain(f"{checked.id or checked.path.name}: {problem}")
+                told = plain_line(f"{checked.id or checked.path.name}: {problem}")
                 print(f"{coloured('damaged', 'red')} {told}")
         turns, files = sum(c.turns for c in found), sum(c.files for c in found)
         damaged = sum(bool(c.problems) for c in found)

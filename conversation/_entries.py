@@ -76,6 +76,8 @@ def turn_from_entry(
     """
     role = role_of(entry)
     assert isinstance(entry, Mapping)  # noqa: S101  # `role_of` says so
+    if fetch is None:
+        entry = _without_file(entry)
     turn: Turn
     if role == "user":
         turn = UserTurn(tuple(_user_parts(entry.get("content"), fetch)))
@@ -86,6 +88,14 @@ def turn_from_entry(
     else:
         turn = SystemTurn(_joined(entry.get("content")) or "", role)
     return _with_rest(turn, entry)
+
+
+def _without_file(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An answer without the name of a file that is not here: elsewhere it means another one."""
+    audio = entry.get("audio")
+    if not isinstance(audio, Mapping) or "file" not in audio:
+        return entry
+    return {**entry, "audio": {key: audio[key] for key in audio if key != "file"}}
 
 
 def role_of(entry: object) -> str:

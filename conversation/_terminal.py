@@ -13,12 +13,23 @@ _T = TypeVar("_T")
 
 # They would move the cursor, colour what follows, or turn its direction round.
 _CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_NOT_ESCAPED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 
 
 def plain(text: str) -> str:
     """Text that a terminal shows and does not obey."""
     return _CONTROLS.sub("\ufffd", text)
+
+
+def plain_line(text: str) -> str:
+    """The same in one line, as ids and titles are shown."""
+    return plain(" ".join(text.split()))
+
+
+def escaped(json: str) -> str:
+    """JSON whose strings hold the same, and that a terminal does not obey either."""
+    return _NOT_ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", json)
 
 
 def coloured(text: str, colour: str, *, on: TextIO | None = None) -> str:
@@ -32,7 +43,7 @@ def coloured(text: str, colour: str, *, on: TextIO | None = None) -> str:
 def one_line(error: BaseException) -> str:
     """An error with what is noted about it, in one line."""
     told = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
-    return plain(" ".join("; ".join(told).split()))
+    return plain_line("; ".join(told))
 
 
 def complain(message: str) -> None:

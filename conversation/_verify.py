@@ -42,8 +42,13 @@ class Checked:
 
 
 def documents(store: FileStore) -> list[Path]:
-    """The documents of all sessions, damaged ones too."""
-    return sorted(path for path in store.root.glob("*.json") if not path.name.startswith("."))
+    """The documents of all sessions, damaged ones too.
+
+    Raises:
+        OSError: if the folder cannot be read.
+    """
+    found = store.root.iterdir() if store.root.exists() else ()
+    return sorted(path for path in found if path.suffix == ".json" and path.name[0] != ".")
 
 
 def check(store: FileStore, path: Path) -> Checked:

@@ -170,7 +170,9 @@ def test_export_writes_over_nothing_unasked(
     assert "--force writes over it" in err
     status, _, err = cli("export", session, "--format", "json", "--force")
     assert status == 2
-    assert "is this session itself" in err
+    assert "is where sessions are saved" in err
+    for path in ("other.json", "ann@home.audio/x.md"):
+        assert cli("export", session, "-o", path, "--force")[0] == 2
     assert Path("ann@home.json").read_bytes() == before
     other = tmp_path / "a.md"
     other.write_text("mine")
@@ -360,9 +362,9 @@ def of_another_kind(root: Path) -> str:
     return "holds mp3 instead of wav"
 
 
-def of_no_kind(root: Path) -> str:
+def of_no_kind(root: Path, name: str = "x") -> str:
     """A turn is none."""
-    path = root / "x.json"
+    path = root / f"{name}.json"
     path.write_bytes(path.read_bytes().replace(b'"role":"user"', b'"role":"alien"'))
     return "turn 1"
 
@@ -423,6 +425,91 @@ def test_what_is_asked_wrongly_ends_with_2(arguments: tuple[str, ...], tmp_path:
     assert "Traceback" not in done.stderr
 
 
+def test_a_damaged_session_keeps_no_other_from_being_exported(
+    cli: Run, session: str, tmp_path: Path
+) -> None:
+    """It is told of, and the status is 1."""
+    with Conversation.open("bad") as chat:
+        chat.add_user("Hello")
+    of_no_kind(FileStore().root, "bad")
+    status, out, err = cli("export", "--all", "-o", str(tmp_path / "out"))
+    assert (status, err.count("\n")) == (1, 1)
+    assert "bad.json" in err
+    assert out == f"{tmp_path / 'out'}/{session}.html\n"
+    assert cli("export", session, session, "-o", str(tmp_path / "again"))[0] == 0
+
+
+def test_a_file_of_another_session_is_not_imported(cli: Run, tmp_path: Path) -> None:
+    """Its name means nothing here; what was imported can be opened."""
+    audio = {"id": "audio_1", "transcript": "Hi", "file": "../../../etc/passwd"}
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "audio": audio}]
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"conversation": 1, "id": "x", "turns": turns}))
+    assert cli("import", str(path))[0] == 0
+    assert cli("show", "x")[0] == 0
+    assert [turn.text for turn in turns_of("x")] == ["Hello", "Hi"]
+    assert cli("verify")[0] == 0
+
+
+def test_a_file_is_imported_from_a_pipe(session: str, tmp_path: Path) -> None:
+    """It is read once."""
+    shell = (
+        f'"$@" -m conversation export {session} --format json -o - |'
+        ' "$@" -m conversation import /dev/stdin --id copy'
+    )
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", *PYTHON],
+        cwd=tmp_path,
+        env=environment(None, tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    assert (done.stdout, done.stderr) == ("session 'copy' of 5 turns\n", "")
+    assert len(turns_of("copy")) == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "words"),
+    [
+        (b'\xef\xbb\xbf[{"role": "user", "content": "Hello"}]', 0, ""),
+        (b'[{"role": "alien"}]', 1, "none of its 1 messages can be kept"),
+        (b'{"messages": []}\n{"messages": []}\n', 1, "import one at a time"),
+    ],
+)
+def test_files_that_editors_and_exports_write(
+    content: bytes, status: int, words: str, cli: Run, tmp_path: Path
+) -> None:
+    """A mark of byte order; nothing that can be kept; several conversations in one file."""
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    found, _, err = cli("import", str(path))
+    assert found == status
+    assert words in err
+    assert bool(FileStore().list()) is (status == 0)
+
+
+def test_titles_and_json_do_nothing_to_a_terminal(cli: Run) -> None:
+    """No title makes a line of its own; JSON says the same in escapes."""
+    title = f"one\n\nsession 'bob' deleted {HOSTILE}"
+    with Conversation.open("x") as chat:
+        chat.set_title(title)
+    out = cli("list")[1]
+    assert out.count("\n") == 1
+    out = cli("list", "--json")[1]
+    assert json.loads(out)[0]["title"] == title
+    assert not set(out) & {"\x1b", "\x9b", "\u202e"}
+
+
+def test_a_store_that_cannot_be_read_is_not_well(cli: Run, tmp_path: Path) -> None:
+    """What is no folder has no sessions that could be whole."""
+    (tmp_path / "file").touch()
+    status, out, err = cli("verify", "--store", str(tmp_path / "file"))
+    assert (status, out) == (1, "")
+    assert "Not a directory" in err
+
+
 def test_errors_are_one_line(tmp_path: Path) -> None:
     """Never a traceback; through the installed program too."""
     done = run("show", "nobody", folder=tmp_path)
@@ -451,6 +538,8 @@ def test_closed_streams_are_no_error(closed: str, command: str, tmp_path: Path) 
     )
     assert done.returncode in (0, 1, 2)
     assert "Traceback" not in done.stderr + done.stdout
+    assert "Exception ignored" not in done.stderr
+    assert "Warning" not in done.stderr
     assert done.returncode == {"show nobody": 1, "delete nobody": 2}.get(command, 0)
 
 
@@ -672,6 +761,40 @@ def test_an_empty_line_asks_again(talker: StandIn, tmp_path: Path) -> None:
     assert [turn.role for turn in turns_of("chat")] == ["user", "assistant"]
 
 
+def test_ctrl_c_while_another_chat_has_the_session(talker: StandIn, tmp_path: Path) -> None:
+    """It says that nothing was sent, and shows no sound of an earlier answer."""
+    program = (*PROGRAM, "chat", "shared")
+    with (
+        Terminal(tmp_path, talker, *program) as mine,
+        Terminal(tmp_path, talker, *program) as theirs,
+    ):
+        for terminal in (mine, theirs):
+            terminal.until("you> ")
+        theirs.say("First")
+        talker.will_answer("Wait for it.", hold_after=0)
+        theirs.press("Second\n")
+        talker.wait_until_held()
+        mine.press("Blocked\n")
+        mine.until("it> ")
+        shown = mine.break_off()
+        assert "nothing was sent" in shown
+        assert ".wav" not in shown
+        talker.go_on()
+        theirs.until("\nyou> ")
+        assert "You wrote: Third" in mine.say("Third")
+    assert [turn.text for turn in turns_of("shared")][::2] == ["First", "Second", "Third"]
+
+
+def test_speech_that_is_refused_does_not_end_a_chat(talker: StandIn, tmp_path: Path) -> None:
+    """On a terminal it is a line, and the chat goes on."""
+    (tmp_path / "voice").write_bytes(SOUND)
+    talker.will_fail(401, "No.")
+    with Terminal(tmp_path, talker, *PROGRAM, "chat", "--audio", "voice") as terminal:
+        assert "Error code: 401" in terminal.until("\nyou> ")
+        assert "I heard 0.1 seconds" in terminal.say("")
+        terminal.leave(CTRL_D)
+
+
 def test_delete_asks_in_a_terminal(session: str, tmp_path: Path) -> None:
     """Anything but yes keeps it."""
     for answer, status in (("n\n", 1), ("\n", 1), (CTRL_D, 1), ("y\n", 0)):
@@ -682,7 +805,9 @@ def test_delete_asks_in_a_terminal(session: str, tmp_path: Path) -> None:
         assert bool(FileStore().list()) == bool(status)
 
 
-def test_long_work_shows_how_far_it_is_in_a_terminal_only(session: str, tmp_path: Path) -> None:
+def test_long_work_shows_how_far_it_is_in_a_terminal_only(
+    session: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And colours can be turned off."""
     for name in ("a", "b"):
         with Conversation.open(name) as chat:
@@ -694,3 +819,6 @@ def test_long_work_shows_how_far_it_is_in_a_terminal_only(session: str, tmp_path
     assert run("verify", folder=tmp_path).stderr == ""
     with Terminal(tmp_path, None, *PROGRAM, "show", session) as terminal:
         assert "\x1b[1mDogs\x1b[0m" in terminal.end()
+    monkeypatch.setenv("NO_COLOR", "1")
+    with Terminal(tmp_path, None, *PROGRAM, "show", session) as terminal:
+        assert "\x1b" not in terminal.end()
