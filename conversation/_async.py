@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
-from conversation import _async_client, _base, _completion, _settings
-from conversation._async_client import AsyncStream, advance, held, in_thread
+from conversation import _async_client, _base, _settings
+from conversation._async_client import AsyncStream
 from conversation._base import Base
 from conversation._context import Context
-from conversation._exchange import Finished, Steps
+from conversation._exchange import Steps, work
 from conversation._import import turns_from_messages
 from conversation._inputs import Part
 from conversation._reasons import Rendering
 from conversation._turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
 from conversation._wire import Message
-from conversation.errors import SaveFailed, SessionChanged, SessionReadOnly
 from conversation.stores import Store
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-_P = ParamSpec("_P")
 _R = TypeVar("_R")
 _TurnT = TypeVar("_TurnT", bound=Turn)
 _ChatT = TypeVar("_ChatT", bound="AsyncConversation")
@@ -62,135 +59,110 @@ class AsyncConversation(Base["AsyncOpenAI"]):
 
     async def request(self, **options: Any) -> dict[str, Any]:
         """Same as `Conversation.request`, awaited."""
-        return await in_thread(partial(self._talk.shown_request, **options))
+        return await self._do(work(partial(self._talk.shown_request, **options)))
 
     async def messages(self) -> list[Message]:
         """Same as `Conversation.messages`, awaited."""
-        return await in_thread(self._talk.messages)
+        return await self._do(work(self._talk.messages))
 
     async def render(self) -> Rendering:
         """Same as `Conversation.render`, awaited."""
-        return await in_thread(self._talk.render)
+        return await self._do(work(self._talk.render))
 
     async def heal(self, error: BaseException) -> bool:
         """Same as `Conversation.heal`, awaited."""
-        return await self._change(self._talk.heal, error)
+        return await self._do(self._talk.changing(self._talk.heal, error))
 
     # --- adding turns --------------------------------------------------------------------------
 
     async def add_user(self, *content: Part) -> UserTurn:
         """Same as `Conversation.add_user`, awaited."""
-        return await self._add(UserTurn(content, at=self._talk.now()))
+        return await self.add(UserTurn(content, at=self._talk.now()))
 
     async def add_assistant(self, text: str) -> AssistantTurn:
         """Same as `Conversation.add_assistant`, awaited."""
-        return await self._add(_base.greeting(text))
+        return await self.add(_base.greeting(text))
 
     async def add_system(self, text: str) -> SystemTurn:
         """Same as `Conversation.add_system`, awaited."""
-        return await self._add(SystemTurn(text))
+        return await self.add(SystemTurn(text))
 
     async def add_completion(self, completion: Any) -> AssistantTurn:
         """Same as `Conversation.add_completion`, awaited; a stream may be an async one."""
         if hasattr(completion, "__aiter__"):
             completion = [chunk async for chunk in completion]
-        whole = _completion.completion_object(completion)
-        try:
-            return await self._change(lambda: self._talk.add(self._talk.answer_in(whole)))
-        except (SaveFailed, SessionChanged) as error:
-            error.turn = error.turn or self._talk.answer_in(whole)
-            raise
+        return await self._do(self._talk.adding_completion(completion))
 
     async def add_tool_result(self, tool_call_id: str, content: Any) -> ToolTurn:
         """Same as `Conversation.add_tool_result`, awaited."""
-        turn = ToolTurn(tool_call_id, _base.tool_content(content))
-        return await self._add(turn)
+        return await self.add(ToolTurn(tool_call_id, _base.tool_content(content)))
 
     async def add(self, turn: _TurnT) -> _TurnT:
         """Same as `Conversation.add`, awaited."""
-        return await self._add(turn)
-
-    async def _add(self, turn: _TurnT) -> _TurnT:
-        async with held(self._talk.history, turn):
-            return await in_thread(partial(self._talk.add, turn))
+        return await self._do(self._talk.adding(turn))
 
     # --- changing turns and labels -------------------------------------------------------------
 
     async def undo(self, answer_only: bool = False) -> tuple[Turn, ...]:
         """Same as `Conversation.undo`, awaited."""
-        return await self._change(self._talk.undo, answer_only=answer_only)
+        return await self._do(self._talk.changing(self._talk.undo, answer_only=answer_only))
 
     async def fork(self, session_id: str | None = None) -> Self:
         """Same as `Conversation.fork`, awaited."""
-        session = None if session_id is None else _base.session_of(self._store, session_id)
-        if self._talk.history.may_be_behind:
-            with contextlib.suppress(SessionReadOnly):
-                await self._change(lambda: None)  # takes in what others wrote
-        chat, turns = await in_thread(partial(self._forked, session))
-        async with contextlib.AsyncExitStack() as failed:
-            failed.callback(chat._talk.history.close)
-            await chat._change(chat._talk.history.fill, turns)
-            failed.pop_all()
-        return chat
+        return await self._do(self._forking(session_id))
 
     async def truncate(self, seconds: float) -> AssistantTurn:
         """Same as `Conversation.truncate`, awaited."""
-        return await self._change(self._talk.truncate, seconds)
+        return await self._do(self._talk.changing(self._talk.truncate, seconds))
 
     async def set_transcript(self, turn: Turn, text: str) -> AssistantTurn | UserTurn:
         """Same as `Conversation.set_transcript`, awaited."""
-        return await self._change(self._talk.set_transcript, turn, text)
+        return await self._do(self._talk.changing(self._talk.set_transcript, turn, text))
 
     async def set_title(self, text: str | None) -> None:
         """Same as `Conversation.set_title`, awaited."""
-        await self._change(self._talk.relabel, "title", _base.checked_title(text))
+        await self._do(self._talk.changing(self._talk.relabel, "title", _base.checked_title(text)))
 
     async def set_metadata(self, mapping: Mapping[str, Any]) -> None:
         """Same as `Conversation.set_metadata`, awaited."""
-        await self._change(self._talk.relabel, "metadata", _base.checked_metadata(mapping))
-
-    async def _change(self, job: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        async with held(self._talk.history):
-            return await in_thread(partial(job, *args, **kwargs))
+        metadata = _base.checked_metadata(mapping)
+        await self._do(self._talk.changing(self._talk.relabel, "metadata", metadata))
 
     # --- exchanges with the model --------------------------------------------------------------
 
     async def say(self, *content: Part, **options: Any) -> AssistantTurn:
         """Same as `Conversation.say`, awaited."""
-        question = self._talk.question(content or ("",))
-        return await self._run(lambda: self._talk.exchange(question, options), question)
+        return await self._ask(self._talk.asking_with(content or ("",), options))
 
     async def reply(self, **options: Any) -> AssistantTurn:
         """Same as `Conversation.reply`, awaited."""
-        return await self._run(lambda: self._talk.exchange(None, options))
+        return await self._ask(self._talk.asking_with((), options))
 
     def stream(self, *content: Part, **options: Any) -> AsyncStream:
         """Same as `Conversation.stream`, with `async with` and `async for`."""
-        return AsyncStream(self._talk, self._client, content, options)
+        exchange = partial(self._talk.asking_with, content, options, streams=True)
+        return AsyncStream(exchange, self._client)
 
     async def transcribe(self) -> tuple[UserTurn, ...]:
         """Same as `Conversation.transcribe`, awaited."""
-        return await self._run(self._talk.transcribing)
+        return await self._ask(self._talk.holding(self._talk.transcribing))
 
-    async def _run(self, exchange: Callable[[], Steps[_R]], question: Turn | None = None) -> _R:
+    async def _do(self, steps: Steps[_R]) -> _R:
+        return await _async_client.run(steps)
+
+    async def _ask(self, steps: Steps[_R]) -> _R:
         client = await _async_client.client_or_default(self._client)
-        async with held(self._talk.history, question):
-            steps = exchange()
-            while True:
-                event = await advance(steps, client)
-                if isinstance(event, Finished):
-                    answer: _R = event.value
-                    return answer
+        return await _async_client.run(steps, client)
 
     # --- files ---------------------------------------------------------------------------------
 
     async def save(self, path: str | Path) -> Path:
         """Same as `Conversation.save`, awaited."""
-        return await in_thread(partial(self._save, path))
+        return await self._do(work(partial(self._save, path)))
 
     async def export(self, path: str | Path, format: str | None = None) -> Path:  # noqa: A002
         """Same as `Conversation.export`, awaited."""
-        return await in_thread(partial(self._save, path, format))
+        return await self._do(work(partial(self._save, path, format)))
 
     @classmethod
     async def load(
@@ -206,7 +178,7 @@ class AsyncConversation(Base["AsyncOpenAI"]):
         job = partial(
             cls._loaded, path, client=client, clock=clock, context=context, settings=settings
         )
-        return await in_thread(job)
+        return await _async_client.run(work(job))
 
     @classmethod
     def from_messages(
@@ -237,8 +209,8 @@ class AsyncConversation(Base["AsyncOpenAI"]):
         **settings: Unpack[_settings.SettingsGiven],
     ) -> Opening[Self]:
         """Same as `Conversation.open`, awaited, or entered with `async with`."""
-        opened = partial(
-            cls._opened,
+        opening = partial(
+            cls._opening,
             store,
             session_id,
             create=create,
@@ -249,28 +221,11 @@ class AsyncConversation(Base["AsyncOpenAI"]):
             context=context,
             settings=settings,
         )
-        return Opening(partial(cls._opening, opened, repairs=not read_only))
-
-    @classmethod
-    async def _opening(cls, opened: Callable[[], Self], *, repairs: bool) -> Self:
-        made: list[Self] = []
-        try:
-            await in_thread(lambda: made.append(opened()))
-        except BaseException:
-            for unwanted in made:
-                unwanted._talk.history.close()
-            raise
-        (chat,) = made
-        if chat.recovered and repairs:
-            async with contextlib.AsyncExitStack() as failed:
-                failed.callback(chat._talk.history.close)
-                await chat._change(lambda: None)  # the first who holds it repairs it
-                failed.pop_all()
-        return chat
+        return Opening(lambda: _async_client.run(opening()))
 
     async def close(self) -> None:
         """Same as `Conversation.close`, awaited."""
-        await in_thread(self._talk.history.close)
+        await self._do(work(self._talk.history.close))
 
     async def __aenter__(self) -> Self:
         return self

@@ -12,18 +12,15 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from conversation import _client
 from conversation._events import Event
 from conversation._exchange import (
     END,
-    NOT_KEPT,
+    BaseStream,
     Call,
     Close,
-    Finished,
-    Left,
     Open,
     Receive,
     Send,
@@ -31,14 +28,10 @@ from conversation._exchange import (
     Step,
     Steps,
     Transcribe,
+    Wait,
     Work,
 )
-from conversation._history import History
-from conversation._inputs import Part
-from conversation._talk import Talk
 from conversation._tools import Tool, called
-from conversation._turns import Turn
-from conversation.errors import SaveFailed, SessionError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -48,106 +41,29 @@ log = logging.getLogger("conversation")
 _R = TypeVar("_R")
 
 
-class AsyncStream:
+class AsyncStream(BaseStream):
     """Same as `Stream`, with `async with` and `async for`."""
 
-    def __init__(
-        self,
-        talk: Talk,
-        client: AsyncOpenAI | None,
-        content: tuple[Part, ...],
-        options: Mapping[str, Any],
-    ) -> None:
-        self._talk = talk
-        self._given = client
-        self._content = content
-        self._options = options
-        self._next: Event | Finished | None = None
-        self._is_new = True
-        self._is_read = False
+    def __init__(self, exchange: Callable[[], Steps[Any]], client: AsyncOpenAI | None) -> None:
+        super().__init__(exchange)
+        self._client = client
 
     async def __aenter__(self) -> Self:
-        if self._next is not None:
-            raise RuntimeError(_client.ONCE)
-        self._client = await client_or_default(self._given)
-        question = self._talk.question(self._content)
-        await _enter(self._talk.history, question)
-        try:
-            self._exchange = self._talk.exchange(question, self._options, streams=True)
-            self._next = await advance(self._exchange, self._client)
-        except BaseException:
-            self._talk.history.hold.release()
-            raise
+        self._client = await client_or_default(self._client)
+        await run(self._entering(), self._client)
         return self
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
-        if self._next is None:
-            raise RuntimeError(_client.ENTER_FIRST)
-        if self._is_read:
-            raise RuntimeError(_client.ONE_READER)
-        if not self._is_new and not isinstance(self._next, Finished):
-            self._is_read = True
-            try:
-                await self._advance()
-            finally:
-                self._is_read = False
-        self._is_new = False
-        if isinstance(self._next, Finished):
+        event = await run(self._reading(), self._client)
+        if event is None:
             raise StopAsyncIteration
-        return self._next
+        return event
 
-    async def _advance(self, error: BaseException | None = None) -> None:
-        try:
-            self._next = await advance(self._exchange, self._client, error)
-        except BaseException:
-            self._next = Finished(None)
-            raise
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if not isinstance(self._next, Finished):
-                with contextlib.suppress(Left):
-                    await self._advance(Left())
-        except SessionError as failure:
-            if error is None or isinstance(error, Exception):
-                raise
-            error.add_note(NOT_KEPT.format(failure))  # Ctrl-C, a cancellation
-        finally:
-            self._talk.history.hold.release()
-
-
-@contextlib.asynccontextmanager
-async def held(history: History, turn: Turn | None = None) -> AsyncIterator[None]:
-    """Same as `with history`."""
-    await _enter(history, turn)
-    try:
-        yield
-    finally:
-        history.hold.release()
-
-
-async def _enter(history: History, turn: Turn | None = None) -> None:
-    """Same as `History.enter`: waits for others on the event loop, for the disk in a thread."""
-    try:
-        with contextlib.closing(history.hold.waits()) as pauses:
-            for pause in pauses:
-                await asyncio.sleep(pause)
-    except SaveFailed as error:
-        error.turn = turn
-        raise
-    try:
-        await in_thread(partial(history.take_in_news, turn))
-    except BaseException:
-        history.hold.release()
-        raise
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        await run(self._leaving(error), self._client)
 
 
 async def in_thread(job: Callable[[], _R]) -> _R:
@@ -168,31 +84,27 @@ async def in_thread(job: Callable[[], _R]) -> _R:
         raise
 
 
-async def advance(
-    exchange: Steps[Any], client: AsyncOpenAI, error: BaseException | None = None
-) -> Event | Finished:
-    """Same as `_client.advance`, awaited."""
-    outcome = None
+async def run(steps: Steps[_R], client: AsyncOpenAI | None = None) -> _R:
+    """Same as `_client.run`, awaited."""
+    outcome: Any = None
+    error: BaseException | None = None
     while True:
         try:
-            step = exchange.throw(error) if error is not None else exchange.send(outcome)
-            if isinstance(step, Event):
-                return step
-            outcome, error = None, None
+            step = steps.send(outcome) if error is None else steps.throw(error)
+        except StopIteration as end:
+            result: _R = end.value
+            return result
+        outcome = error = None
+        try:
             outcome = await _perform(step, client)
-        except BaseException as raised:
-            if (
-                inspect.getgeneratorstate(exchange) != inspect.GEN_CLOSED
-            ):  # it goes on, and decides what becomes of this
-                error = raised
-            elif isinstance(raised, StopIteration):
-                return Finished(raised.value)
-            else:
-                raise
+        except BaseException as raised:  # noqa: BLE001  # the steps decide
+            error = raised
 
 
-async def _perform(step: Step, client: AsyncOpenAI) -> Any:
+async def _perform(step: Step | Event, client: Any) -> Any:
     match step:
+        case Wait(seconds):
+            await asyncio.sleep(seconds)
         case Receive(stream):
             return await anext(stream, END)
         case Work(job):

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -14,12 +15,19 @@ import orjson
 
 from conversation import _client, _entries, _export, _json, _settings
 from conversation._context import Context
+from conversation._exchange import Steps, Work
 from conversation._history import INHERITED_TURNS, UNDONE_USAGE, History
 from conversation._inputs import clean_text
 from conversation._journal import Saved, inlined
 from conversation._talk import Talk
 from conversation._turns import AssistantTurn, Turn, Usage
-from conversation.errors import ContextTooSmall, InvalidSetting, InvalidTurn, SessionNotFound
+from conversation.errors import (
+    ContextTooSmall,
+    InvalidSetting,
+    InvalidTurn,
+    SessionNotFound,
+    SessionReadOnly,
+)
 from conversation.stores import Recovery, State, Store, StoredSession, _format
 from conversation.stores._disk import replace_file
 from conversation.stores.files import FileStore
@@ -223,6 +231,36 @@ class Base(Generic[_ClientT]):
         talk = chat._talk
         talk.history = History(talk.history.header, document.entries, place=path)
         talk.history.turns  # noqa: B018  # decoded now, so that a damaged file is refused here
+        return chat
+
+    def _forking(self, session_id: str | None) -> Steps[Self]:
+        session = None if session_id is None else session_of(self._store, session_id)
+        if self._talk.history.may_be_behind:
+            with contextlib.suppress(SessionReadOnly):
+                yield from self._talk.changing(lambda: None)  # takes in what others wrote
+        chat, turns = yield Work(partial(self._forked, session))
+        return (yield from self._begun(chat, turns))
+
+    @classmethod
+    def _begun(cls, chat: Self, turns: Sequence[Turn]) -> Steps[Self]:
+        with contextlib.ExitStack() as failed:
+            failed.callback(chat._talk.history.close)
+            yield from chat._talk.changing(chat._talk.history.fill, turns)
+            failed.pop_all()
+        return chat
+
+    @classmethod
+    def _opening(
+        cls, store: Store | None, session_id: str, *, read_only: bool, **given: Any
+    ) -> Steps[Self]:
+        chat: Self = yield Work(
+            partial(cls._opened, store, session_id, read_only=read_only, **given)
+        )
+        if chat.recovered and not read_only:
+            with contextlib.ExitStack() as failed:
+                failed.callback(chat._talk.history.close)
+                yield from chat._talk.changing(lambda: None)  # the first who holds it repairs it
+                failed.pop_all()
         return chat
 
     @classmethod

@@ -8,18 +8,17 @@ import inspect
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
-from types import FrameType, TracebackType
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from conversation._events import Event
 from conversation._exchange import (
     END,
-    NOT_KEPT,
+    BaseStream,
     Call,
     Close,
-    Finished,
-    Left,
     Open,
     Receive,
     Send,
@@ -27,21 +26,16 @@ from conversation._exchange import (
     Step,
     Steps,
     Transcribe,
+    Wait,
     Work,
 )
-from conversation._inputs import Part
-from conversation._talk import Talk
 from conversation._tools import called
-from conversation.errors import InvalidSetting, SessionError
+from conversation.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 _T = TypeVar("_T")
-
-ENTER_FIRST = "a stream's events come inside of its block: with chat.stream(…) as events: …"
-ONE_READER = "another thread or task is waiting for the next event of this stream already"
-ONCE = "a stream is entered once; call chat.stream(…) for another"
 
 
 def check(client: object, kind: str) -> None:
@@ -82,46 +76,27 @@ def default_of(kind: str) -> Any:
         raise
 
 
-def run(exchange: Steps[_T], client: OpenAI) -> _T:
-    """Drive an exchange to its end; what happens on the way is told to nobody."""
-    while True:
-        event = advance(exchange, client)
-        if isinstance(event, Finished):
-            answer: _T = event.value
-            return answer
-
-
-def advance(
-    exchange: Steps[Any], client: OpenAI, error: BaseException | None = None
-) -> Event | Finished:
-    """Drive an exchange to its next event.
-
-    Args:
-        exchange: It decides what becomes of errors.
-        client: Where requests go.
-        error: What happened in the consumer of the last event.
-    """
-    outcome = None
+def run(steps: Steps[_T], client: OpenAI | None = None) -> _T:
+    """Perform the steps one by one; they decide what becomes of errors."""
+    outcome: Any = None
+    error: BaseException | None = None
     while True:
         try:
-            step = exchange.throw(error) if error is not None else exchange.send(outcome)
-            if isinstance(step, Event):
-                return step
-            outcome, error = None, None
+            step = steps.send(outcome) if error is None else steps.throw(error)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+        outcome = error = None
+        try:
             outcome = _perform(step, client)
-        except BaseException as raised:
-            if (
-                inspect.getgeneratorstate(exchange) != inspect.GEN_CLOSED
-            ):  # it goes on, and decides what becomes of this
-                error = raised
-            elif isinstance(raised, StopIteration):
-                return Finished(raised.value)
-            else:
-                raise
+        except BaseException as raised:  # noqa: BLE001  # the steps decide
+            error = raised
 
 
-def _perform(step: Step, client: OpenAI) -> Any:
+def _perform(step: Step | Event, client: Any) -> Any:  # noqa: C901  # a case a step
     match step:
+        case Wait(seconds):
+            time.sleep(seconds)
         case Receive(stream):
             return next(stream, END)
         case Work(job):
@@ -166,80 +141,29 @@ def _unbroken() -> Iterator[None]:
             handler(*waiting[0])
 
 
-class Stream:
+class Stream(BaseStream):
     """The events of one exchange; what `Conversation.stream` gives.
 
     Iterate over it, once, inside of a `with` block.
     """
 
-    def __init__(
-        self,
-        talk: Talk,
-        client: OpenAI | None,
-        content: tuple[Part, ...],
-        options: Mapping[str, Any],
-    ) -> None:
-        self._talk = talk
-        self._given = client
-        self._content = content
-        self._options = options
-        self._next: Event | Finished | None = None
-        self._is_new = True
-        self._is_read = False
+    def __init__(self, exchange: Callable[[], Steps[Any]], client: OpenAI | None) -> None:
+        super().__init__(exchange)
+        self._client = client
 
     def __enter__(self) -> Self:
-        if self._next is not None:
-            raise RuntimeError(ONCE)
-        self._client = client_or_default(self._given)
-        question = self._talk.question(self._content)
-        self._talk.history.enter(question)
-        try:
-            self._exchange = self._talk.exchange(question, self._options, streams=True)
-            self._next = advance(self._exchange, self._client)
-        except BaseException:
-            self._talk.history.__exit__()
-            raise
+        self._client = client_or_default(self._client)
+        run(self._entering(), self._client)
         return self
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Event:
-        if self._next is None:
-            raise RuntimeError(ENTER_FIRST)
-        if self._is_read:
-            raise RuntimeError(ONE_READER)
-        if not self._is_new and not isinstance(self._next, Finished):
-            self._is_read = True
-            try:
-                self._advance()
-            finally:
-                self._is_read = False
-        self._is_new = False
-        if isinstance(self._next, Finished):
+        event = run(self._reading(), self._client)
+        if event is None:
             raise StopIteration
-        return self._next
+        return event
 
-    def _advance(self, error: BaseException | None = None) -> None:
-        try:
-            self._next = advance(self._exchange, self._client, error)
-        except BaseException:
-            self._next = Finished(None)
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if not isinstance(self._next, Finished):
-                with contextlib.suppress(Left):
-                    self._advance(Left())
-        except SessionError as failure:
-            if error is None or isinstance(error, Exception):
-                raise
-            error.add_note(NOT_KEPT.format(failure))  # Ctrl-C, a cancellation
-        finally:
-            self._talk.history.__exit__()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        run(self._leaving(error), self._client)

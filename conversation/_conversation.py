@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
-from conversation import _base, _client, _completion
+from conversation import _base, _client
 from conversation._client import Stream
 from conversation._exchange import Steps
 from conversation._inputs import Part
@@ -14,7 +13,6 @@ from conversation._kept import Kept
 from conversation._reasons import Rendering
 from conversation._turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
 from conversation._wire import Message
-from conversation.errors import SaveFailed, SessionChanged, SessionReadOnly
 from conversation.stores import Store
 
 _R = TypeVar("_R")
@@ -87,7 +85,7 @@ class Conversation(Kept):
         Returns:
             Whether anything was given up, so that calling again makes sense.
         """
-        return self._change(self._talk.heal, error)
+        return self._do(self._talk.changing(self._talk.heal, error))
 
     # --- adding turns --------------------------------------------------------------------------
 
@@ -100,7 +98,7 @@ class Conversation(Kept):
         Raises:
             InvalidTurn: if there is nothing in it, or something else.
         """
-        return self._add(UserTurn(content, at=self._talk.now()))
+        return self.add(UserTurn(content, at=self._talk.now()))
 
     def add_assistant(self, text: str) -> AssistantTurn:
         """Add an answer in words, such as a greeting that the model did not make itself.
@@ -108,7 +106,7 @@ class Conversation(Kept):
         Raises:
             InvalidTurn: if `text` is empty or no text.
         """
-        return self._add(_base.greeting(text))
+        return self.add(_base.greeting(text))
 
     def add_system(self, text: str) -> SystemTurn:
         """Add words from the program to the model, at this place of the conversation.
@@ -118,7 +116,7 @@ class Conversation(Kept):
         Raises:
             InvalidTurn: if `text` is empty or no text.
         """
-        return self._add(SystemTurn(text))
+        return self.add(SystemTurn(text))
 
     def add_completion(self, completion: Any) -> AssistantTurn:
         """Add the model's answer, from a call of your own.
@@ -132,12 +130,7 @@ class Conversation(Kept):
         Raises:
             InvalidCompletion: if there is no answer in it, or more than one (`n` above 1).
         """
-        whole = _completion.completion_object(completion)
-        try:
-            return self._change(lambda: self._talk.add(self._talk.answer_in(whole)))
-        except (SaveFailed, SessionChanged) as error:
-            error.turn = error.turn or self._talk.answer_in(whole)
-            raise
+        return self._do(self._talk.adding_completion(completion))
 
     def add_tool_result(self, tool_call_id: str, content: Any) -> ToolTurn:
         """Add the answer to a tool call.
@@ -150,8 +143,7 @@ class Conversation(Kept):
             UnknownToolCall: if no call with this id waits for an answer.
             InvalidSetting: if JSON cannot hold the content.
         """
-        turn = ToolTurn(tool_call_id, _base.tool_content(content))
-        return self._add(turn)
+        return self.add(ToolTurn(tool_call_id, _base.tool_content(content)))
 
     def add(self, turn: _TurnT) -> _TurnT:
         """Add a turn that was made before, such as one of another conversation.
@@ -160,14 +152,7 @@ class Conversation(Kept):
             InvalidTurn: if it is no turn, or one of the user or the system without content.
             UnknownToolCall: if it answers a call that is not open.
         """
-        return self._add(turn)
-
-    def _add(self, turn: _TurnT) -> _TurnT:
-        self._talk.history.enter(turn)
-        try:
-            return self._talk.add(turn)
-        finally:
-            self._talk.history.__exit__()
+        return self._do(self._talk.adding(turn))
 
     # --- changing turns and labels -------------------------------------------------------------
 
@@ -187,7 +172,7 @@ class Conversation(Kept):
         Raises:
             SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
         """
-        return self._change(self._talk.undo, answer_only=answer_only)
+        return self._do(self._talk.changing(self._talk.undo, answer_only=answer_only))
 
     def fork(self, session_id: str | None = None) -> Self:
         """A copy that goes its own way: with these turns, settings and labels, and no usage.
@@ -203,24 +188,12 @@ class Conversation(Kept):
             SaveFailed: if the disk refuses; then there is no copy.
             SessionLocked, SessionChanged: as `open` says.
         """
-        session = None if session_id is None else _base.session_of(self._store, session_id)
-        if self._talk.history.may_be_behind:
-            with contextlib.suppress(SessionReadOnly):
-                self._change(lambda: None)  # takes in what others wrote
-        return self._begun(*self._forked(session))
-
-    @classmethod
-    def _begun(cls, chat: Self, turns: Sequence[Turn]) -> Self:
-        with contextlib.ExitStack() as failed:
-            failed.callback(chat.close)
-            chat._change(chat._talk.history.fill, turns)
-            failed.pop_all()
-        return chat
+        return self._do(self._forking(session_id))
 
     def _moved(self, store: Store, session_id: str) -> Self:
         """The same, as a new session of a store; what was spent counts there."""
         self._store = store
-        return self._begun(*self._forked(store.session(session_id), moves=True))
+        return self._do(self._begun(*self._forked(store.session(session_id), moves=True)))
 
     def truncate(self, seconds: float) -> AssistantTurn:
         """Cut the last answer to what was heard, when the user talked over it.
@@ -238,7 +211,7 @@ class Conversation(Kept):
             InvalidTurn: if the last turn is no spoken answer, or nobody knows its length.
             SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
         """
-        return self._change(self._talk.truncate, seconds)
+        return self._do(self._talk.changing(self._talk.truncate, seconds))
 
     def set_transcript(self, turn: Turn, text: str) -> AssistantTurn | UserTurn:
         """Put other words in the place of those that are known of a spoken turn.
@@ -254,7 +227,7 @@ class Conversation(Kept):
             InvalidTurn: if it is none of these turns, or has no sound, or several.
             SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
         """
-        return self._change(self._talk.set_transcript, turn, text)
+        return self._do(self._talk.changing(self._talk.set_transcript, turn, text))
 
     def set_title(self, text: str | None) -> None:
         """Call the session something.
@@ -263,7 +236,7 @@ class Conversation(Kept):
             InvalidSetting: if it is no text.
             SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
         """
-        self._change(self._talk.relabel, "title", _base.checked_title(text))
+        self._do(self._talk.changing(self._talk.relabel, "title", _base.checked_title(text)))
 
     def set_metadata(self, mapping: Mapping[str, Any]) -> None:
         """Note something about the session, in the place of what was noted before.
@@ -275,7 +248,8 @@ class Conversation(Kept):
             InvalidSetting: if JSON cannot hold it.
             SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
         """
-        self._change(self._talk.relabel, "metadata", _base.checked_metadata(mapping))
+        metadata = _base.checked_metadata(mapping)
+        self._do(self._talk.changing(self._talk.relabel, "metadata", metadata))
 
     # --- exchanges with the model --------------------------------------------------------------
 
@@ -294,8 +268,7 @@ class Conversation(Kept):
                 turn is kept and `reply` goes on; after any other refusal it is taken back. A note
                 on the error says which.
         """
-        question = self._talk.question(content or ("",))
-        return self._run(lambda: self._talk.exchange(question, options), question)
+        return self._ask(self._talk.asking_with(content or ("",), options))
 
     def reply(self, **options: Any) -> AssistantTurn:
         """Get the model's answer to what is already there.
@@ -307,7 +280,7 @@ class Conversation(Kept):
             InvalidTurn: if there is nothing to answer yet.
             InvalidSetting, InvalidCompletion, openai.OpenAIError: as in `say`.
         """
-        return self._run(lambda: self._talk.exchange(None, options))
+        return self._ask(self._talk.asking_with((), options))
 
     def stream(self, *content: Part, **options: Any) -> Stream:
         """The same as `say`, or without content as `reply`, as events while they come.
@@ -332,7 +305,7 @@ class Conversation(Kept):
             InvalidTurn, InvalidSetting, openai.OpenAIError: as in `say`, where the block is entered
                 or while it runs.
         """
-        return Stream(self._talk, self._client, content, options)
+        return Stream(lambda: self._talk.asking_with(content, options, streams=True), self._client)
 
     def transcribe(self) -> tuple[UserTurn, ...]:
         """Find the words of all user sound that has none, with `audio.transcriptions`.
@@ -346,12 +319,10 @@ class Conversation(Kept):
             openai.OpenAIError: what the SDK raises; what was found before is kept.
             SaveFailed, SessionLocked, SessionChanged: as `open` says.
         """
-        return self._run(self._talk.transcribing)
+        return self._ask(self._talk.holding(self._talk.transcribing))
 
-    def _run(self, exchange: Callable[[], Steps[_R]], question: Turn | None = None) -> _R:
-        client = _client.client_or_default(self._client)
-        self._talk.history.enter(question)
-        try:
-            return _client.run(exchange(), client)
-        finally:
-            self._talk.history.__exit__()
+    def _do(self, steps: Steps[_R]) -> _R:
+        return _client.run(steps)
+
+    def _ask(self, steps: Steps[_R]) -> _R:
+        return _client.run(steps, _client.client_or_default(self._client))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +13,7 @@ from conversation._entries import usage_entry, usage_from_entry
 from conversation._hold import Hold
 from conversation._journal import Journal, inlined
 from conversation._turns import AssistantTurn, Turn, Usage
-from conversation.errors import InvalidTurn, SaveFailed, SessionChanged
+from conversation.errors import InvalidTurn
 from conversation.stores import Recovery, State
 from conversation.stores._format import corrupt
 
@@ -29,7 +27,7 @@ INHERITED_TURNS = "inherited_turns"
 
 
 class History:
-    """Turns and labels. A change is made inside of `with history:`, by one at a time.
+    """Turns and labels. Whoever changes them holds `hold`.
 
     Args:
         header: The labels: `id`, `created_at`, `title`, `settings`, `metadata`, and what other
@@ -115,60 +113,19 @@ class History:
         turns, entries = self._state
         return len(turns) + len(entries)
 
-    def __enter__(self) -> None:
-        self.enter()
-
-    def enter(self, turn: Turn | None = None) -> None:
-        """Take hold of everything against everybody else, and take in what they wrote before.
-
-        Args:
-            turn: What is to be added; errors have it.
-
-        Raises:
-            ConversationBusy: if this code was called from this conversation's own exchange.
-            SessionLocked: if somebody else held it for too long.
-            SessionReadOnly, SessionChanged, SessionCorrupt, SaveFailed: if it cannot be changed.
-        """
-        try:
-            if not self.hold.taken():
-                with contextlib.closing(self.hold.waits()) as pauses:
-                    for pause in pauses:
-                        time.sleep(pause)
-        except SaveFailed as error:
-            error.turn = turn
-            raise
-        try:
-            self.take_in_news(turn)
-        except BaseException:
-            self.hold.release()
-            raise
-
-    def take_in_news(self, turn: Turn | None = None) -> None:
-        """Take in what others wrote before this was held; errors have the turn."""
-        try:
-            news = self._journal.news(self.header)
-            if news is not None:
-                self._take_in(news)
-        except (SaveFailed, SessionChanged) as error:
-            error.turn = turn
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self.hold.release()
+    def take_in_news(self) -> None:
+        """Take in what others wrote before this was held."""
+        news = self._journal.news(self.header)
+        if news is not None:
+            self._take_in(news)
 
     def add(self, turn: _T) -> _T:
         """Add a turn at the end; it comes back as it is kept."""
         turns = self.turns
-        self._look_again()
         turn = self._journal.add(turn, turns, self.header)
         with self._reading:
             turns.append(turn)
         return turn
-
-    def _look_again(self) -> None:
-        """In an exchange, whose steps take their time, another program may have been here."""
-        if self.hold.is_in_exchange:
-            self._journal.look_again()
 
     def copied(self) -> tuple[Turn, ...]:
         """All turns. CPython may crash where a list is copied while another thread adds to it."""
@@ -181,7 +138,6 @@ class History:
         Returns:
             These turns, with the bytes that were kept for them. What they cost stays noted.
         """
-        self._look_again()
         kept, dropped = self.turns[:start], self.turns[start:]
         whole = tuple(map(inlined, dropped))
         inherited = self._inherited
@@ -197,7 +153,6 @@ class History:
     def spend(self, usage: Usage) -> None:
         """Count what was spent on no turn; where it cannot be saved, the next write does."""
         if usage != Usage():
-            self._look_again()
             header = self._with_spent(usage)
             self._journal.rewrite(self.turns, header, (), must_save=False)
             self.header = header
@@ -235,7 +190,6 @@ class History:
             changed: The new turns by their positions.
             must_save: False: where it cannot be saved, the next write makes up for it.
         """
-        self._look_again()
         before = self.turns
         turns = [changed.get(position, turn) for position, turn in enumerate(before)]
         kept = self._journal.rewrite(turns, self.header, changed.keys(), must_save=must_save)

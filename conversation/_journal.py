@@ -56,9 +56,6 @@ class Journal:
         """
         return None
 
-    def look_again(self) -> None:
-        """Time has gone by since `news`: what is written next needs a look of its own."""
-
     def add(self, turn: _T, before: Sequence[Turn], header: Mapping[str, Any]) -> _T:  # noqa: ARG002
         """Write a turn behind those before; it comes back as it is kept."""
         return turn
@@ -148,16 +145,12 @@ class Saved(Journal):
         self._begun = self._begun or news is not None
         return news
 
-    def look_again(self) -> None:
-        self._session.look_again()
-
     def add(self, turn: _T, before: Sequence[Turn], header: Mapping[str, Any]) -> _T:
         files: list[Stored] = []
         try:
             kept = turn
             if has_data(turn):
                 kept, files = self._kept(turn, len(before) + 1)
-                self._session.look_again()  # sound takes its time
             line = line_from_turn(kept)
             if self._begun and not self._is_stale():
                 self._session.append(line)
@@ -184,8 +177,6 @@ class Saved(Journal):
             for position in changed:
                 kept[position], new = self._kept(kept[position], position + 1)
                 files += new
-            if files:
-                self._session.look_again()
             self._rewrite(self._lines(kept, changed), header)
         except BaseException as error:
             self._session.discard(files)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from conversation import _settings
+from conversation import _client, _settings
 from conversation._base import Base
 from conversation._context import Context
 from conversation._import import turns_from_messages
@@ -16,9 +15,6 @@ from conversation.stores import Store
 
 if TYPE_CHECKING:
     from openai import OpenAI
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 class Kept(Base["OpenAI"]):
@@ -154,7 +150,7 @@ class Kept(Base["OpenAI"]):
             SaveFailed: by a change, if the disk refuses; file and memory are as they were, and
                 `add(error.turn)` tries again.
         """
-        chat = cls._opened(
+        opening = cls._opening(
             store,
             session_id,
             create=create,
@@ -165,12 +161,7 @@ class Kept(Base["OpenAI"]):
             context=context,
             settings=settings,
         )
-        if chat.recovered and not read_only:
-            with contextlib.ExitStack() as failed:
-                failed.callback(chat.close)
-                chat._change(lambda: None)  # the first who holds it repairs it
-                failed.pop_all()
-        return chat
+        return _client.run(opening)
 
     def close(self) -> None:
         """Let go of file handles. An opened session cannot be changed any more; all is saved."""
@@ -181,7 +172,3 @@ class Kept(Base["OpenAI"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _change(self, job: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with self._talk.history:
-            return job(*args, **kwargs)

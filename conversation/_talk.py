@@ -6,7 +6,8 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, ParamSpec, TypeVar, cast
 
 import attrs
 
@@ -24,7 +25,7 @@ from conversation import (
     _wire,
 )
 from conversation._context import Context
-from conversation._exchange import Steps
+from conversation._exchange import Over, Steps, Wait, Work, work
 from conversation._history import History
 from conversation._inputs import AudioInput, Part
 from conversation._rendering import Moment
@@ -40,11 +41,20 @@ from conversation._turns import (
     Turn,
     UserTurn,
 )
-from conversation.errors import InvalidCompletion, InvalidSetting, InvalidTurn, UnknownToolCall
+from conversation.errors import (
+    InvalidCompletion,
+    InvalidSetting,
+    InvalidTurn,
+    SaveFailed,
+    SessionChanged,
+    UnknownToolCall,
+)
 
 log = logging.getLogger("conversation")
 
 _T = TypeVar("_T", bound=Turn)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 class Talk:
@@ -157,6 +167,64 @@ class Talk:
                 msg = f"the tool {tool.name!r} is async; give it to AsyncConversation"
                 raise InvalidSetting(msg)
         return tools
+
+    # --- one at a time -------------------------------------------------------------------------
+
+    def holding(self, steps: Callable[[], Steps[_R]], turn: Turn | None = None) -> Steps[_R]:
+        """The steps, while nobody else can change the conversation.
+
+        Args:
+            steps: Called as soon as it is held, and what others wrote is taken in.
+            turn: What is to be added; errors have it.
+
+        Raises:
+            ConversationBusy: if this code was called from this conversation's own exchange.
+            SessionLocked: if somebody else held it for too long.
+            SessionReadOnly, SessionChanged, SessionCorrupt, SaveFailed: if it cannot be changed.
+        """
+        with contextlib.ExitStack() as held:
+            try:
+                with contextlib.closing(self.history.hold.waits()) as pauses:
+                    for pause in pauses:
+                        yield Wait(pause)
+                held.callback(self.history.hold.release)
+                if self.history.file is not None:
+                    yield Work(self.history.take_in_news)
+            except (SaveFailed, SessionChanged) as error:
+                error.turn = turn
+                raise
+            return (yield from steps())
+
+    def changing(self, job: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> Steps[_R]:
+        """One change."""
+        return self.holding(lambda: work(partial(job, *args, **kwargs)))
+
+    def adding(self, turn: _T) -> Steps[_T]:
+        """One turn more."""
+        return self.holding(lambda: work(partial(self.add, turn)), turn)
+
+    def adding_completion(self, completion: Any) -> Steps[AssistantTurn]:
+        """The answer in a completion of the user's own."""
+        whole = _completion.completion_object(completion)
+        try:
+            return (yield from self.changing(lambda: self.add(self.answer_in(whole))))
+        except (SaveFailed, SessionChanged) as error:
+            error.turn = error.turn or self.answer_in(whole)
+            raise
+
+    def asking_with(
+        self, content: Sequence[Part], options: Mapping[str, Any], *, streams: bool = False
+    ) -> Steps[AssistantTurn]:
+        """The exchange that this content begins; without any, the answer to what is there."""
+        question = self.question(content)
+
+        def steps() -> Steps[AssistantTurn]:
+            answer = yield from self.exchange(question, options, streams=streams)
+            if streams:
+                yield Over()
+            return answer
+
+        return self.holding(steps, question)
 
     # --- exchanges -----------------------------------------------------------------------------
 

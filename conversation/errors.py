@@ -27,12 +27,10 @@ The SDK's exceptions pass through unchanged, with a note where the remedy is kno
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from conversation._turns import Turn
 
 __all__ = [
     "AudioFileMissing",
@@ -180,7 +178,7 @@ class SaveFailed(SessionError, OSError):
         turn: The turn that could not be saved; `chat.add(error.turn)` tries again. None for labels.
     """
 
-    def __init__(self, message: str, *, path: Path | None = None, turn: Turn | None = None) -> None:
+    def __init__(self, message: str, *, path: Path | None = None, turn: Any = None) -> None:
         super().__init__(message, path=path)
         self.turn = turn
 
@@ -205,7 +203,7 @@ class SessionChanged(SessionError, RuntimeError):
         turn: The turn that was to be added; None for other changes.
     """
 
-    def __init__(self, message: str, *, path: Path | None = None, turn: Turn | None = None) -> None:
+    def __init__(self, message: str, *, path: Path | None = None, turn: Any = None) -> None:
         super().__init__(message, path=path)
         self.turn = turn
 

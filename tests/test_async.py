@@ -240,7 +240,7 @@ def test_two_threads_that_say_at_once_take_turns(
         waits.set()
         at_rest.wait(0.001)
 
-    monkeypatch.setattr("conversation._history.time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr("conversation._client.time", SimpleNamespace(sleep=sleep))
     client = server.client()
     chat = Conversation(client=client)
     if is_saved:
@@ -415,7 +415,7 @@ async def test_who_is_cancelled_while_reading_the_news_lets_go(opened: Opened) -
     reads, goes_on = threading.Event(), threading.Event()
     session = chat._talk.history
 
-    def take_in_news(_: object) -> None:
+    def take_in_news() -> None:
         reads.set()
         assert goes_on.wait(PATIENCE)
 

@@ -642,7 +642,7 @@ def test_a_session_that_somebody_holds_is_waited_for(
         fork, turns = origin._forked(store.session("copy"))
         fork._talk.history.hold._timeout = 0
         with pytest.raises(SessionLocked):
-            fork._change(fork._talk.history.fill, turns)
+            fork._do(fork._talk.changing(fork._talk.history.fill, turns))
     other.close()
     assert of(store, "copy") == {}
 

@@ -115,9 +115,6 @@ class StoredSession(Protocol):
     def news(self) -> State | list[Any] | None:
         """What others wrote since the last read or write: added entries, or all, or nothing."""
 
-    def look_again(self) -> None:
-        """Time has gone by since `news`: what is written next needs a look of its own."""
-
     def append(self, entry: bytes) -> None:
         """Add a turn, durably, or change nothing."""
 

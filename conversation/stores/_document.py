@@ -47,7 +47,6 @@ class Document:
         self._size = 0
         self._count = 0
         self._process = os.getpid()
-        self._is_fresh = False
         self.is_unsure = False
         """Whether a failed sync or restore leaves open what the disk holds."""
         self.can_grow = False
@@ -119,7 +118,6 @@ class Document:
             if now.st_nlink > 1:
                 self.can_grow = False  # a backup by links must not grow along
             if now.st_size == self._size:
-                self._is_fresh = True
                 return None
             if now.st_size > self._size and self.can_grow and (added := self._added(now.st_size)):
                 self._size = now.st_size
@@ -142,10 +140,6 @@ class Document:
             if body.count(b"\n") == len(added):
                 return list(added)
         return None
-
-    def look_again(self) -> None:
-        """Time has gone by since `news`: what is written next needs a look of its own."""
-        self._is_fresh = False
 
     def append(self, entry: bytes) -> None:
         """Add one turn at the end, durably. The cost does not grow with the document.
@@ -285,9 +279,6 @@ class Document:
 
     def _check(self) -> None:
         """Refuse to write to a file that is not as it was."""
-        if self._is_fresh and self._process == os.getpid():
-            self._is_fresh = False
-            return
         if self._process != os.getpid():
             raise self._changed("this is another process than the one that opened it")
         try:

@@ -206,10 +206,6 @@ class FileSession:
         news = self._document.news()
         return self._state(news, repair=True) if isinstance(news, Snapshot) else news
 
-    def look_again(self) -> None:
-        """Time has gone by since `news`: what is written next needs a look of its own."""
-        self._document.look_again()
-
     def append(self, entry: bytes) -> None:
         """Add a turn, durably, or change nothing."""
         try:

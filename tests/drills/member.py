@@ -39,10 +39,13 @@ def change_something_else(chat: Conversation, number: int) -> None:
 def take_one_back(chat: Conversation) -> None:
     """Add a turn that others may see, and take it back, unless somebody has added to it."""
     chat.add_user(PASSING, AudioInput(SOUND))
-    with chat._talk.history:
+
+    def undo() -> None:
         if chat.turns[-1].text == PASSING:
             (turn,) = chat._talk.undo(answer_only=False)
             check_sound(turn)
+
+    chat._do(chat._talk.changing(undo))
 
 
 def run(root: str, session: str, name: str, count: int, habits: list[str]) -> None:
