@@ -7,13 +7,19 @@ server to try it on without a key.
 from typing import TYPE_CHECKING, Any
 
 from conversation import errors
-from conversation._context import Context
 from conversation._conversation import Conversation
-from conversation._events import AudioDelta, TextDelta, ToolCalled, TranscriptDelta, TurnFinished
-from conversation._inputs import AudioInput, FileInput, ImageInput
-from conversation._reasons import RenderedMessage, Rendering
-from conversation._rendering import Form
-from conversation._turns import (
+from conversation._rendering.explanation import RenderedMessage, Rendering
+from conversation._rendering.forms import Form
+from conversation._rendering.window import Context
+from conversation._values.events import (
+    AudioDelta,
+    TextDelta,
+    ToolCalled,
+    TranscriptDelta,
+    TurnFinished,
+)
+from conversation._values.parts import AudioInput, FileInput, ImageInput
+from conversation._values.turns import (
     AssistantAudio,
     AssistantTurn,
     SystemTurn,
@@ -26,7 +32,7 @@ from conversation.stores import Recovery, Salvage, SessionInfo
 from conversation.stores.files import FileStore
 
 if TYPE_CHECKING:
-    from conversation._async import AsyncConversation
+    from conversation._async_conversation import AsyncConversation
 
 __all__ = [
     "AssistantAudio",
@@ -61,7 +67,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # It brings asyncio, which costs nearly as much as all the rest.
     if name == "AsyncConversation":
-        from conversation._async import AsyncConversation
+        from conversation._async_conversation import AsyncConversation
 
         return AsyncConversation
     msg = f"module {__name__!r} has no attribute {name!r}"

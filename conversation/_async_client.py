@@ -15,10 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from conversation import _client
-from conversation._events import Event
-from conversation._exchange import (
+from conversation._exchange.steps import (
     END,
-    BaseStream,
     Call,
     Close,
     Open,
@@ -31,7 +29,9 @@ from conversation._exchange import (
     Wait,
     Work,
 )
+from conversation._exchange.stream import BaseStream
 from conversation._tools import Tool, called
+from conversation._values.events import Event
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

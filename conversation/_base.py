@@ -13,20 +13,28 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import attrs
 import orjson
 
-from conversation import _client, _entries, _export, _json, _settings
-from conversation._context import Context
-from conversation._exchange import Steps, Work
-from conversation._history import INHERITED_TURNS, UNDONE_USAGE, History
-from conversation._inputs import clean_text
-from conversation._journal import Saved, inlined
-from conversation._talk import Talk
-from conversation._turns import AssistantTurn, Turn, Usage
+from conversation import _client
+from conversation._exchange.requests import Talk
+from conversation._exchange.steps import Steps, Work
+from conversation._export.formats import form_of, pieces
+from conversation._export.outline import Exported, time_of
+from conversation._history.history import INHERITED_TURNS, UNDONE_USAGE, History
+from conversation._history.journal import Saved
+from conversation._rendering.settings import Settings, SettingsGiven, read
+from conversation._rendering.window import Context
+from conversation._values.media import inlined
+from conversation._values.text import clean_text
+from conversation._values.turns import AssistantTurn, Turn, Usage
+from conversation._wire.reading import time_from
+from conversation._wire.strict_json import json_bytes
+from conversation._wire.writing import line_from_turn
 from conversation.errors import (
     ContextTooSmall,
     InvalidSetting,
     InvalidTurn,
     SessionNotFound,
     SessionReadOnly,
+    corrupt,
 )
 from conversation.stores import Recovery, State, Store, StoredSession, _format
 from conversation.stores._disk import replace_file
@@ -60,7 +68,7 @@ class Base(Generic[_ClientT]):
         _client.check(client, self._client_kind)
         self._client = client
         self._store: Store | None = None
-        settings = _settings.Settings(
+        settings = Settings(
             model=model,
             voice=voice,
             audio_format=audio_format,
@@ -164,7 +172,7 @@ class Base(Generic[_ClientT]):
 
     def _save(self, path: str | Path, form: str | None = "json") -> Path:
         path = Path(path)
-        form = _export.form_of(path, form)
+        form = form_of(path, form)
         self._refuse_own_file(path)
         replace_file(path, self._pieces(form))
         return path
@@ -173,26 +181,26 @@ class Base(Generic[_ClientT]):
         """Everything in that form, piece by piece."""
         history = self._talk.history
         if form == "json":
-            lines = (_entries.line_from_turn(inlined(turn)) for turn in history.copied())
+            lines = (line_from_turn(inlined(turn)) for turn in history.copied())
             return _format.pieces(history.header, lines)
-        return _export.pieces(self._exported(), form)
+        return pieces(self._exported(), form)
 
-    def _exported(self) -> _export.Exported:
+    def _exported(self) -> Exported:
         talk = self._talk
         turns, settings = talk.history.copied(), talk.settings
         reasons = {}
         with contextlib.suppress(ContextTooSmall):  # then nothing would be sent now
             reasons = {id(item.turn): (form, why) for item, form, why in talk.reasons()}
-        begun = _entries.time_from(talk.history.header.get("created_at"))
+        begun = time_from(talk.history.header.get("created_at"))
         count = f"{len(turns)} turn{'s'[: len(turns) != 1]}"
         about = [
             *([self.id] if self.id and self.title else []),
-            *([f"begun {_export.time_of(begun)}"] if begun else []),
+            *([f"begun {time_of(begun)}"] if begun else []),
             count,
             settings.model,
             *([f"voice {settings.voice}"] if isinstance(settings.voice, str) else []),
         ]
-        return _export.Exported(
+        return Exported(
             title=self.title or self.id or "Conversation",
             about=about,
             turns=turns,
@@ -218,13 +226,13 @@ class Base(Generic[_ClientT]):
         client: _ClientT | None,
         clock: Callable[[], float],
         context: Context,
-        settings: _settings.SettingsGiven,
+        settings: SettingsGiven,
         data: bytes | None = None,
     ) -> Self:
         path = Path(path)
         document = _format.parse(path.read_bytes() if data is None else data, path)
         if document.torn is not None:
-            raise _format.corrupt(path, "its end was cut off", document.torn.line)
+            raise corrupt(path, "its end was cut off", document.torn.line)
         chat = cls._resumed(
             document.header, settings, path, client=client, clock=clock, context=context
         )
@@ -275,7 +283,7 @@ class Base(Generic[_ClientT]):
         client: _ClientT | None,
         clock: Callable[[], float],
         context: Context,
-        settings: _settings.SettingsGiven,
+        settings: SettingsGiven,
     ) -> Self:
         """A session as it is; if its end is torn, the first who holds it repairs it."""
         session = session_of(store, session_id)
@@ -310,7 +318,7 @@ class Base(Generic[_ClientT]):
     def _resumed(
         cls,
         header: Mapping[str, Any],
-        given: _settings.SettingsGiven,
+        given: SettingsGiven,
         place: Path,
         *,
         client: _ClientT | None,
@@ -318,7 +326,7 @@ class Base(Generic[_ClientT]):
         context: Context,
     ) -> Self:
         """A conversation with the labels of a file, and its settings under those that are given."""
-        saved, foreign = _settings.read(header.get("settings"), place)
+        saved, foreign = read(header.get("settings"), place)
         chat = cls(client=client, clock=clock, context=context, **(saved | given))
         talk = chat._talk
         kept = foreign | talk.settings.saved(saved.keys() | given.keys())
@@ -343,7 +351,7 @@ def greeting(text: str) -> AssistantTurn:
 
 def tool_content(content: Any) -> str:
     """A tool's result as text."""
-    return content if isinstance(content, str) else _json.json_bytes(content, "content").decode()
+    return content if isinstance(content, str) else json_bytes(content, "content").decode()
 
 
 def checked_title(text: str | None) -> str | None:
@@ -359,5 +367,5 @@ def checked_metadata(mapping: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(mapping, Mapping):
         msg = f"metadata is a mapping, not {type(mapping).__name__}"
         raise InvalidSetting(msg)
-    copied: dict[str, Any] = orjson.loads(_json.json_bytes(mapping, "metadata"))
+    copied: dict[str, Any] = orjson.loads(json_bytes(mapping, "metadata"))
     return copied

@@ -13,10 +13,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from conversation._events import Event
-from conversation._exchange import (
+from conversation._exchange.steps import (
     END,
-    BaseStream,
     Call,
     Close,
     Open,
@@ -29,7 +27,9 @@ from conversation._exchange import (
     Wait,
     Work,
 )
+from conversation._exchange.stream import BaseStream
 from conversation._tools import called
+from conversation._values.events import Event
 from conversation.errors import InvalidSetting
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import Any, Self, TypeVar
 
 from conversation import _base, _client
 from conversation._client import Stream
-from conversation._exchange import Steps
-from conversation._inputs import Part
+from conversation._exchange.steps import Steps
 from conversation._kept import Kept
-from conversation._reasons import Rendering
-from conversation._turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
-from conversation._wire import Message
+from conversation._rendering.explanation import Rendering
+from conversation._values.parts import Part
+from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
+from conversation._wire.messages import Message
 from conversation.stores import Store
 
 _R = TypeVar("_R")

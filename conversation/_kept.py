@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from conversation import _client, _settings
+from conversation import _client
 from conversation._base import Base
-from conversation._context import Context
-from conversation._import import turns_from_messages
+from conversation._rendering.settings import SettingsGiven
+from conversation._rendering.window import Context
+from conversation._wire.importing import turns_from_messages
 from conversation.stores import Store
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Kept(Base["OpenAI"]):
         client: OpenAI | None = None,
         clock: Callable[[], float] = time.time,
         context: Context = Context(),  # noqa: B008  # it is frozen
-        **settings: Unpack[_settings.SettingsGiven],
+        **settings: Unpack[SettingsGiven],
     ) -> Self:
         """The conversation that `save` wrote, in memory.
 
@@ -87,7 +88,7 @@ class Kept(Base["OpenAI"]):
         client: OpenAI | None = None,
         clock: Callable[[], float] = time.time,
         context: Context = Context(),  # noqa: B008  # it is frozen
-        **settings: Unpack[_settings.SettingsGiven],
+        **settings: Unpack[SettingsGiven],
     ) -> Self:
         """A conversation, in memory, with the turns of a list of API messages.
 
@@ -119,7 +120,7 @@ class Kept(Base["OpenAI"]):
         client: OpenAI | None = None,
         clock: Callable[[], float] = time.time,
         context: Context = Context(),  # noqa: B008  # it is frozen
-        **settings: Unpack[_settings.SettingsGiven],
+        **settings: Unpack[SettingsGiven],
     ) -> Self:
         """A saved session: resumed where it exists, begun where not.
 

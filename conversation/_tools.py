@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import attrs
 import orjson
 
-from conversation import _json
-from conversation._inputs import clean_text, shown
+from conversation._values.text import clean_text, shown
+from conversation._wire.strict_json import json_bytes
 from conversation.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def tool_from(function: object) -> Tool:
             default = orjson.loads(to_json(parameters[key].default))
             schema["properties"][key]["default"] = default
     tool = {"name": name, **({"description": about} if about else {}), "parameters": schema}
-    description = _json.json_bytes({"type": "function", "function": tool}, f"tool {name!r}")
+    description = json_bytes({"type": "function", "function": tool}, f"tool {name!r}")
     is_async = any(map(inspect.iscoroutinefunction, (inner, inner.__call__)))
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         msg = f"the tool {name!r} is a generator, and the model takes one result; return a list"

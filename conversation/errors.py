@@ -218,3 +218,10 @@ class AudioFileMissing(SessionError, FileNotFoundError):
     Attributes:
         path: The file that is missing.
     """
+
+
+def corrupt(path: Path, reason: str, line: int | None = None) -> SessionCorrupt:
+    """The error for a file that is no sound saved conversation."""
+    place = f"{path}, line {line}," if line else f"{path}"
+    msg = f"{place} is not a saved conversation that can be read: {reason}; it was not changed"
+    return SessionCorrupt(msg, path=path, line=line, reason=reason)

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from conversation import AudioInput
-from conversation._entries import line_from_turn
-from conversation._turns import Turn
+from conversation._values.turns import Turn
+from conversation._wire.writing import line_from_turn
 
 SOUND = AudioInput.from_pcm(b"\1\0" * 2400, 24_000).read()
 """A WAV file of 0.1 s."""

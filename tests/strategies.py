@@ -16,7 +16,7 @@ from conversation import (
     Usage,
     UserTurn,
 )
-from conversation._turns import Turn
+from conversation._values.turns import Turn
 from tests.conftest import START
 from tests.samples import MP3, PNG, SOUND
 

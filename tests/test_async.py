@@ -273,7 +273,7 @@ async def test_patience_ends_without_blocking_the_loop(
     server.will_answer("First.", hold_after=0)
     saying = asyncio.create_task(holder.say("One"))
     await held(server)
-    monkeypatch.setattr("conversation._hold.time", SimpleNamespace(monotonic=monotonic))
+    monkeypatch.setattr("conversation._locking.time", SimpleNamespace(monotonic=monotonic))
     adding = asyncio.create_task(waiter.add_user("Two"))
     seen = []
     while not adding.done():

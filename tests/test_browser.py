@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from conversation import AudioInput, Conversation, ImageInput, ToolCall
-from conversation._turns import AssistantTurn
+from conversation._values.turns import AssistantTurn
 from conversation.testing import StandIn
 from tests.conftest import Clock
 from tests.samples import MP3

@@ -20,7 +20,7 @@ from conversation import (
     FileStore,
     UserTurn,
 )
-from conversation._cli import main
+from conversation._cli.main import main
 from conversation.testing import StandIn
 from tests.conftest import Clock
 from tests.samples import MP3, SOUND

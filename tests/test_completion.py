@@ -11,8 +11,8 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 from conversation import AssistantTurn, Conversation, Usage
-from conversation._completion import Asked, completion_object, skew_of, turn_from_completion
-from conversation._entries import turn_from_entry
+from conversation._wire.completions import Asked, completion_object, skew_of, turn_from_completion
+from conversation._wire.reading import turn_from_entry
 from conversation.errors import InvalidCompletion
 from tests.conftest import START
 from tests.samples import (

@@ -32,11 +32,12 @@ from conversation import (
     ToolTurn,
     UserTurn,
 )
-from conversation._context import Bulk, Limits, Totals, aged, bulk_of
-from conversation._inputs import Part
-from conversation._rendering import NO_RESULT, NO_VOICE, Moment, prepare
-from conversation._sound import duration_of
-from conversation._turns import Turn
+from conversation._rendering.forms import NO_VOICE, Moment, prepare
+from conversation._rendering.messages import NO_RESULT
+from conversation._rendering.window import Bulk, Limits, Totals, aged, bulk_of
+from conversation._values.parts import Part
+from conversation._values.sound import duration_of
+from conversation._values.turns import Turn
 from conversation.errors import ContextTooSmall, InvalidSetting
 from conversation.testing import StandIn, _contract
 from tests.conftest import START, Clock

@@ -18,7 +18,7 @@ import pytest
 from openai import OpenAI
 
 from conversation import AudioInput, Conversation, FileStore
-from conversation._turns import Turn
+from conversation._values.turns import Turn
 from conversation.errors import SessionChanged, SessionLocked, SessionNotFound
 from tests.drills.children import PATIENCE, Child
 from tests.drills.common import PASSING, add, check_sound, digest, tag_of

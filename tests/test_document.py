@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conversation import Conversation, FileStore
-from conversation._turns import Turn
+from conversation._values.turns import Turn
 from conversation.errors import SessionCorrupt
 from conversation.stores import _format
 from conversation.stores._format import END

@@ -26,8 +26,8 @@ from conversation import (
     ToolTurn,
     UserTurn,
 )
-from conversation._rendering import NO_RESULT
-from conversation._turns import Turn
+from conversation._rendering.messages import NO_RESULT
+from conversation._values.turns import Turn
 from conversation.errors import InvalidSetting, InvalidTurn
 from conversation.testing import StandIn, _contract
 from tests.conftest import START, Clock

@@ -8,7 +8,7 @@ import pytest
 from openai import OpenAI
 
 from conversation import AssistantTurn, AudioInput, Context, Conversation, FileStore, UserTurn
-from conversation._turns import Turn
+from conversation._values.turns import Turn
 from conversation.testing import StandIn
 from tests.conftest import Clock
 

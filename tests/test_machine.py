@@ -28,7 +28,7 @@ from conversation import (
     Usage,
     UserTurn,
 )
-from conversation._turns import Turn
+from conversation._values.turns import Turn
 from conversation.stores._format import END
 from tests.conftest import Clock
 from tests.samples import MP3, PNG, SOUND, answer, entry_from_turn, spoken, tool_call

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conversation import Conversation, Form, ToolTurn
-from conversation._entries import turn_from_entry
-from conversation._reasons import explained
-from conversation._rendering import Moment, arranged, messages, prepare
-from conversation._turns import Turn
+from conversation._rendering.explanation import explained
+from conversation._rendering.forms import Moment, prepare
+from conversation._rendering.messages import arranged, messages
+from conversation._values.turns import Turn
+from conversation._wire.reading import turn_from_entry
 from conversation.testing import _contract
 from tests.conftest import START, Clock
 from tests.samples import entry_from_turn

@@ -22,16 +22,10 @@ from conversation import (
     ToolTurn,
     UserTurn,
 )
-from conversation._reasons import explained
-from conversation._rendering import (
-    NO_RESULT,
-    PLACEHOLDER,
-    Moment,
-    arranged,
-    messages,
-    prepare,
-)
-from conversation._turns import Turn
+from conversation._rendering.explanation import explained
+from conversation._rendering.forms import PLACEHOLDER, Moment, prepare
+from conversation._rendering.messages import NO_RESULT, arranged, messages
+from conversation._values.turns import Turn
 from tests.conftest import START, Clock
 from tests.samples import PNG, SOUND, spoken
 

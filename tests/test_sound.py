@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conversation import AudioInput
-from conversation._sound import cut, duration_of, format_of, samples_of
+from conversation._values.sound import cut, duration_of, format_of, samples_of
 from conversation.testing import _voice
 from tests.samples import MP3
 

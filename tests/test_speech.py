@@ -29,7 +29,7 @@ from conversation import (
     TurnFinished,
     UserTurn,
 )
-from conversation._turns import Turn
+from conversation._values.turns import Turn
 from conversation.errors import AudioFileMissing, InvalidTurn, SaveFailed
 from conversation.testing import StandIn
 from tests.conftest import START, Clock

@@ -30,7 +30,7 @@ from conversation import (
     ImageInput,
     UserTurn,
 )
-from conversation._turns import Turn
+from conversation._values.turns import Turn
 from conversation.errors import (
     AudioFileMissing,
     InvalidSetting,

@@ -25,8 +25,8 @@ from conversation import (
     TurnFinished,
     Usage,
 )
-from conversation._events import Event
-from conversation._streaming import Assembly
+from conversation._values.events import Event
+from conversation._wire.chunks import Assembly
 from conversation.testing import _contract
 from tests.conftest import START, Clock
 from tests.samples import RECORDED_USAGE

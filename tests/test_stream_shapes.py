@@ -28,7 +28,7 @@ from conversation import (
     TurnFinished,
     Usage,
 )
-from conversation._streaming import Assembly
+from conversation._wire.chunks import Assembly
 from conversation.testing import StandIn
 from tests.conftest import START, Clock
 from tests.samples import MP3, RECORDED_USAGE

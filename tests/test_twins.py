@@ -34,9 +34,9 @@ from conversation import (
 )
 from conversation._async_client import AsyncStream
 from conversation._client import Stream
-from conversation._entries import line_from_turn
-from conversation._hold import Hold
-from conversation._turns import Turn
+from conversation._locking import Hold
+from conversation._values.turns import Turn
+from conversation._wire.writing import line_from_turn
 from conversation.errors import (
     ConversationBusy,
     InvalidCompletion,

@@ -7,7 +7,8 @@ import struct
 
 import pytest
 
-from conversation import _sound, _waveform
+from conversation._export import waveform
+from conversation._values.sound import samples_of
 from tests.samples import MP3
 
 RAMP = [0.25, -0.5, 0.75, -1.0]
@@ -38,30 +39,30 @@ def wav(width: int, *, channels: int = 1, kind: int = 1, extensible: bool = Fals
 @pytest.mark.parametrize("extensible", [False, True])
 def test_the_loudest_sample_of_each_stretch(width: int, channels: int, extensible: bool) -> None:
     """Of samples of one to four bytes, in one channel or two."""
-    peaks = _waveform.peaks(wav(width, channels=channels, extensible=extensible), "wav", 4)
+    peaks = waveform.peaks(wav(width, channels=channels, extensible=extensible), "wav", 4)
     assert peaks == pytest.approx([0.25, 0.5, 0.75, 1.0], abs=0.01)
 
 
 def test_raw_samples_are_drawn_too() -> None:
     """The API's `pcm16`; half a sample at the end is left off."""
-    data = _sound.samples_of(wav(2))
-    assert _waveform.peaks(data + b"\1", "pcm16", 4) == _waveform.peaks(wav(2), "wav", 4)
+    data = samples_of(wav(2))
+    assert waveform.peaks(data + b"\1", "pcm16", 4) == waveform.peaks(wav(2), "wav", 4)
 
 
 def test_quiet_sound_is_drawn_as_high_as_loud_sound() -> None:
     """By its own loudest sample; silence stays flat."""
     tone = [round(20 * math.sin(at / 3)) for at in range(600)]
-    peaks = _waveform.peaks(struct.pack("<600h", *tone), "pcm16", 6)
+    peaks = waveform.peaks(struct.pack("<600h", *tone), "pcm16", 6)
     assert peaks == pytest.approx([1.0] * 6, abs=0.06)
-    assert _waveform.peaks(bytes(600), "pcm16", 6) == [0.0] * 6
+    assert waveform.peaks(bytes(600), "pcm16", 6) == [0.0] * 6
 
 
 def test_less_sound_than_stretches() -> None:
     """Stretches without a sample are silent; no sound is silence."""
-    peaks = _waveform.peaks(struct.pack("<2h", 100, -50), "pcm16", 4)
+    peaks = waveform.peaks(struct.pack("<2h", 100, -50), "pcm16", 4)
     assert peaks is not None
     assert sorted(peaks) == [0.0, 0.0, 0.5, 1.0]
-    assert _waveform.peaks(b"", "pcm16", 3) == [0.0] * 3
+    assert waveform.peaks(b"", "pcm16", 3) == [0.0] * 3
 
 
 @pytest.mark.parametrize(
@@ -70,4 +71,4 @@ def test_less_sound_than_stretches() -> None:
 )
 def test_what_needs_a_decoder_is_left_to_one(data: bytes, audio_format: str | None) -> None:
     """Coded sound, floating point, and what is none."""
-    assert _waveform.peaks(data, audio_format, 4) is None
+    assert waveform.peaks(data, audio_format, 4) is None

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from conversation._inputs import Data, Stored
+from conversation._values.data import Data, Stored
 
 __all__ = ["Recovery", "Salvage", "SessionInfo", "State", "Store", "StoredSession"]
 

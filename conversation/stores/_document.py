@@ -15,9 +15,9 @@ from typing import Any
 
 import orjson
 
-from conversation.errors import SessionChanged, SessionCorrupt
+from conversation.errors import SessionChanged, SessionCorrupt, corrupt
 from conversation.stores._disk import Disk, open_regular, read_all, read_at
-from conversation.stores._format import END, Snapshot, corrupt, dump, is_laid_out, parse
+from conversation.stores._format import END, Snapshot, dump, is_laid_out, parse
 
 _PAGE = 4096
 """Bytes that a file system finds room for at once, at least, so that they are written or not."""

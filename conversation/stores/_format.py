@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 import orjson
 
-from conversation.errors import SessionCorrupt, SessionTooNew
+from conversation.errors import SessionCorrupt, SessionTooNew, corrupt
 
 VERSION = 1
 TURNS = b'"turns":['
@@ -101,13 +101,6 @@ def parse_header(line: bytes, path: Path) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise corrupt(path, f"its header is not JSON ({error.msg})", 1) from error
     return _checked(document, path).header
-
-
-def corrupt(path: Path, reason: str, line: int | None = None) -> SessionCorrupt:
-    """The error for a file that is no sound saved conversation."""
-    place = f"{path}, line {line}," if line else f"{path}"
-    msg = f"{place} is not a saved conversation that can be read: {reason}; it was not changed"
-    return SessionCorrupt(msg, path=path, line=line, reason=reason)
 
 
 def is_laid_out(data: bytes, snapshot: Snapshot) -> bool:

@@ -15,21 +15,22 @@ from typing import Any
 
 import attrs
 
-from conversation._entries import turn_from_entry
-from conversation._hold import Hold
-from conversation._inputs import Data, Stored, Unsaved, read_data
-from conversation._sound import FORMATS
+from conversation._locking import Hold
+from conversation._values.data import Data, Stored, Unsaved, read_data
+from conversation._values.sound import FORMATS
+from conversation._wire.reading import turn_from_entry
 from conversation.errors import (
     AudioFileMissing,
     InvalidTurn,
     SaveFailed,
     SessionError,
     SessionNotFound,
+    corrupt,
 )
 from conversation.stores import Recovery, Salvage, State
 from conversation.stores._disk import Disk, open_regular, read_all
 from conversation.stores._document import Document
-from conversation.stores._format import Snapshot, corrupt
+from conversation.stores._format import Snapshot
 
 log = logging.getLogger("conversation")
 

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import orjson
 
-from conversation import _sound
+from conversation._values.sound import duration_of
 from conversation.testing import _streams, _voice
 
 
@@ -94,8 +94,7 @@ def sound_seconds(messages: Sequence[Mapping[str, Any]]) -> list[float]:
         if part["type"] == "input_audio"
     ]
     return [
-        _sound.duration_of(base64.b64decode(sound["data"]), sound["format"]) or 0.0
-        for sound in sounds
+        duration_of(base64.b64decode(sound["data"]), sound["format"]) or 0.0 for sound in sounds
     ]
 
 

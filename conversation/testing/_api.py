@@ -14,7 +14,6 @@ import orjson
 from conversation.testing import (
     _answers,
     _contract,
-    _faults,
     _forms,
     _http,
     _models,
@@ -22,6 +21,7 @@ from conversation.testing import (
     _streams,
     _voice,
 )
+from conversation.testing._refusals import Refused, server_error, unreadable
 
 
 class Received(dict[str, Any]):
@@ -59,7 +59,7 @@ class Api:
         self._remembered: dict[str, _answers.Spoken] = {}
         self._words: dict[bytes, str] = {}
         self._requests: list[Received] = []
-        self.script: deque[_answers.Answer | _faults.Refused | _http.Reply] = deque()
+        self.script: deque[_answers.Answer | Refused | _http.Reply] = deque()
         self.transcripts: deque[str] = deque()
 
     @property
@@ -83,13 +83,13 @@ class Api:
         """The answer to a request."""
         try:
             return self._answered(request)
-        except _faults.Refused as refused:
+        except Refused as refused:
             return _http.in_json(refused.body, refused.status)
 
     def _answered(self, request: _http.Request) -> _http.Reply:
         if not request.headers.get("authorization", "").removeprefix("Bearer").strip():
             message = "You didn't provide an API key."
-            raise _faults.Refused(message, None, "invalid_api_key", 401)
+            raise Refused(message, None, "invalid_api_key", 401)
         endpoint = self._endpoint(request)
         body = _body_of(request)
         with self._lock:
@@ -98,7 +98,7 @@ class Api:
             if scripted is None or isinstance(scripted, _answers.Answer):
                 return endpoint(request, body)
             self.script.popleft()
-        if isinstance(scripted, _faults.Refused):
+        if isinstance(scripted, Refused):
             raise scripted
         return scripted
 
@@ -113,7 +113,7 @@ class Api:
             case "GET", path if f"{path}/".startswith("/v1/models/"):
                 return _models_known
         message = f"Invalid URL ({request.method} {request.path})"
-        raise _faults.Refused(message, None, None, 404)
+        raise Refused(message, None, None, 404)
 
     def _chat(self, _: _http.Request, body: Any) -> _http.Reply:
         # A request that is refused here leaves the script for the one that is mended.
@@ -130,7 +130,7 @@ class Api:
             )
             return _http.Reply(answer.course.of(events), None, "text/event-stream")
         if answer.course.fail_after is not None:
-            raise _faults.server_error()
+            raise server_error()
         data = orjson.dumps(completion)
         return _http.Reply(answer.course.of([data]), len(data))
 
@@ -170,7 +170,7 @@ class Api:
                 f"messages resulted in {usage['prompt_tokens']} tokens. Please reduce the length "
                 "of the messages."
             )
-            raise _faults.Refused(text, "messages", "context_length_exceeded")
+            raise Refused(text, "messages", "context_length_exceeded")
         return {
             "id": f"chatcmpl-{secrets.token_hex(14)}",
             "object": "chat.completion",
@@ -196,7 +196,7 @@ def _body_of(request: _http.Request) -> Any:
     try:
         return orjson.loads(request.data)
     except orjson.JSONDecodeError as error:
-        raise _faults.unreadable() from error
+        raise unreadable() from error
 
 
 def _recorded(body: Any) -> dict[str, Any]:

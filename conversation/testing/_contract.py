@@ -7,8 +7,20 @@ import binascii
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from conversation import _sound
-from conversation.testing import _faults, _models, _voice
+from conversation._values.sound import FORMATS, format_of
+from conversation.testing import _models, _voice
+from conversation.testing._refusals import (
+    Refused,
+    empty_array,
+    missing,
+    model_not_found,
+    no_model,
+    not_by_the_stand_in,
+    not_in,
+    unknown,
+    unreadable,
+    wrong_type,
+)
 
 WINDOW = 128_000
 """Tokens that an audio model can take, by OpenAI's model pages."""
@@ -51,17 +63,17 @@ def check(body: Any, knows_audio: Callable[[str], bool]) -> None:
         Refused: with the API's own message, `param` and `code`.
     """
     if not isinstance(body, dict):
-        raise _faults.unreadable()
+        raise unreadable()
     if "model" not in body:
-        raise _faults.no_model()
+        raise no_model()
     model = body["model"]
     if not isinstance(model, str):
-        raise _faults.unreadable()
+        raise unreadable()
     if "messages" not in body:
-        raise _faults.missing("messages")
+        raise missing("messages")
     for name in body:
         if name not in _PARAMETERS:
-            raise _faults.unknown(name)
+            raise unknown(name)
     messages = body["messages"]
     _check_messages(messages)
     _check_fields(body)
@@ -71,30 +83,28 @@ def check(body: Any, knows_audio: Callable[[str], bool]) -> None:
         audio = message.get("audio")
         if audio is not None and not knows_audio(audio["id"]):
             param = f"content.messages[{position}].audio.id"
-            raise _faults.Refused(
-                f"Assistant audio {audio['id']} not found.", param, "audio_not_found"
-            )
+            raise Refused(f"Assistant audio {audio['id']} not found.", param, "audio_not_found")
     _check_tool_exchanges(messages)
     _check_content(messages)
 
 
 def _check_messages(messages: Any) -> None:
     if not isinstance(messages, list):
-        raise _faults.wrong_type("messages", "an array of objects", messages)
+        raise wrong_type("messages", "an array of objects", messages)
     if not messages:
-        raise _faults.empty_array("messages")
+        raise empty_array("messages")
     for position, message in enumerate(messages):
         path = f"messages[{position}]"
         if not isinstance(message, dict):
-            raise _faults.wrong_type(path, "an object", message)
+            raise wrong_type(path, "an object", message)
         if "role" not in message:
-            raise _faults.missing(f"{path}.role")
+            raise missing(f"{path}.role")
         role = message["role"]
         if not isinstance(role, str) or role not in _ROLES:
-            raise _faults.not_in(role, _ROLES, f"{path}.role")
+            raise not_in(role, _ROLES, f"{path}.role")
         for name in message:
             if name not in _ROLES[role]:
-                raise _faults.unknown(f"{path}.{name}")
+                raise unknown(f"{path}.{name}")
         _check_parts(message.get("content"), f"{path}.content")
         if role == "assistant":
             _check_assistant(message, path)
@@ -106,26 +116,26 @@ def _check_assistant(message: dict[str, Any], path: str) -> None:
     audio = message.get("audio")
     if audio is not None:
         if not isinstance(audio, dict):
-            raise _faults.wrong_type(f"{path}.audio", "an object", audio)
+            raise wrong_type(f"{path}.audio", "an object", audio)
         for name in audio:
             if name != "id":
-                raise _faults.unknown(f"{path}.audio.{name}")
+                raise unknown(f"{path}.audio.{name}")
         _check_string(audio, "id", f"{path}.audio")
     calls = message.get("tool_calls")
     if calls is None:
         return
     if not isinstance(calls, list):
-        raise _faults.wrong_type(f"{path}.tool_calls", "an array of objects", calls)
+        raise wrong_type(f"{path}.tool_calls", "an array of objects", calls)
     if not calls:
-        raise _faults.empty_array(f"{path}.tool_calls")
+        raise empty_array(f"{path}.tool_calls")
     for index, call in enumerate(calls):
         place = f"{path}.tool_calls[{index}]"
         if not isinstance(call, dict):
-            raise _faults.wrong_type(place, "an object", call)
+            raise wrong_type(place, "an object", call)
         for name in ("id", "type"):
             _check_string(call, name, place)
         if call["type"] not in ("function", "custom"):
-            raise _faults.not_in(call["type"], ("function", "custom"), f"{place}.type")
+            raise not_in(call["type"], ("function", "custom"), f"{place}.type")
         body = call.get(call["type"])
         for name in ("name", "arguments" if call["type"] == "function" else "input"):
             _check_string(body if isinstance(body, dict) else {}, name, f"{place}.{call['type']}")
@@ -135,78 +145,76 @@ def _check_parts(content: Any, path: str) -> None:
     if content is None or isinstance(content, str):
         return
     if not isinstance(content, list):
-        raise _faults.wrong_type(path, "one of a string or array of objects", content)
+        raise wrong_type(path, "one of a string or array of objects", content)
     for index, part in enumerate(content):
         place = f"{path}[{index}]"
         if not isinstance(part, dict):
-            raise _faults.wrong_type(place, "an object", part)
+            raise wrong_type(place, "an object", part)
         kind = part.get("type")
         if not isinstance(kind, str) or kind not in _PARTS:
-            raise _faults.not_in(
-                kind, ("text", "image_url", "input_audio", "file"), f"{place}.type"
-            )
+            raise not_in(kind, ("text", "image_url", "input_audio", "file"), f"{place}.type")
         body = part if kind in ("text", "refusal") else part.get(kind)
         if not isinstance(body, dict):
-            raise _faults.missing(f"{place}.{kind}")
+            raise missing(f"{place}.{kind}")
         for name in part:
             if name not in ("type", kind):
-                raise _faults.unknown(f"{place}.{name}")
+                raise unknown(f"{place}.{name}")
         if body is part:
             if not isinstance(part.get(kind), str):
-                raise _faults.wrong_type(f"{place}.{kind}", "a string", part.get(kind))
+                raise wrong_type(f"{place}.{kind}", "a string", part.get(kind))
             continue
         for name in body:
             if name not in _PARTS[kind]:
-                raise _faults.unknown(f"{place}.{kind}.{name}")
+                raise unknown(f"{place}.{kind}.{name}")
         if kind == "input_audio":
             for name in ("data", "format"):
                 if name not in body:
-                    raise _faults.missing(f"{place}.input_audio.{name}")
+                    raise missing(f"{place}.input_audio.{name}")
             if body["format"] not in ("wav", "mp3"):
-                raise _faults.not_in(body["format"], ("wav", "mp3"), f"{place}.input_audio.format")
+                raise not_in(body["format"], ("wav", "mp3"), f"{place}.input_audio.format")
 
 
 def _check_fields(body: Mapping[str, Any]) -> None:
     for name, expected, kind in (("n", "an integer", int), ("stream_options", "an object", dict)):
         if body.get(name) is not None and not isinstance(body[name], kind):
-            raise _faults.wrong_type(name, expected, body[name])
+            raise wrong_type(name, expected, body[name])
     n = body.get("n")
     if n is not None and n < 1:
         message = (
             f"Invalid 'n': integer below minimum value. Expected a value >= 1, but got {n} instead."
         )
-        raise _faults.Refused(message, "n", "integer_below_min_value")
+        raise Refused(message, "n", "integer_below_min_value")
     modalities = body.get("modalities")
     if modalities is None:
         return
     if not isinstance(modalities, list):
-        raise _faults.wrong_type("modalities", "an array of strings", modalities)
+        raise wrong_type("modalities", "an array of strings", modalities)
     for index, modality in enumerate(modalities):
         if modality not in ("text", "audio"):
-            raise _faults.not_in(modality, ("text", "audio"), f"modalities[{index}]")
+            raise not_in(modality, ("text", "audio"), f"modalities[{index}]")
     if "text" not in modalities:
         message = (
             f"Invalid value: {modalities}. Supported values are: ['text'] and ['text', 'audio']."
         )
-        raise _faults.Refused(message, "modalities", "invalid_value")
+        raise Refused(message, "modalities", "invalid_value")
 
 
 def _check_model(model: str, body: Mapping[str, Any]) -> None:
     if not _models.chats(model):
-        raise _faults.model_not_found(model)
+        raise model_not_found(model)
     messages = body["messages"]
     hears = [i for i, message in enumerate(messages) if _has_sound(message)]
     speaks = "audio" in (body.get("modalities") or ())
     if not _models.is_one_of(model, _models.AUDIO):
         for name in ("audio", "modalities"):
             if body.get(name) is not None and (name == "audio" or speaks):
-                raise _faults.unknown(name)
+                raise unknown(name)
         if hears:
             message = (
                 f"Invalid 'messages[{hears[0]}]'. Content blocks are expected to be either text or "
                 "image_url type."
             )
-            raise _faults.Refused(message, f"messages[{hears[0]}]", "invalid_value")
+            raise Refused(message, f"messages[{hears[0]}]", "invalid_value")
         return
     if body.get("audio") is not None:
         _check_audio_parameter(body["audio"])
@@ -214,38 +222,38 @@ def _check_model(model: str, body: Mapping[str, Any]) -> None:
         _check_sound_can_be_made(body)
     elif not hears:
         message = "This model requires that either input content or output modality contain audio."
-        raise _faults.Refused(message, "model", "invalid_value")
+        raise Refused(message, "model", "invalid_value")
     response_format = body.get("response_format")
     if isinstance(response_format, dict) and response_format.get("type") == "json_schema":
         message = (
             "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this "
             "model."
         )
-        raise _faults.Refused(message, "response_format")
+        raise Refused(message, "response_format")
 
 
 def _check_audio_parameter(audio: Any) -> None:
     if not isinstance(audio, dict):
-        raise _faults.wrong_type("audio", "an object", audio)
+        raise wrong_type("audio", "an object", audio)
     for name in ("voice", "format"):
         if name not in audio:
-            raise _faults.missing(f"audio.{name}")
-    if audio["format"] not in _sound.FORMATS:
-        raise _faults.not_in(audio["format"], _sound.FORMATS, "audio.format")
+            raise missing(f"audio.{name}")
+    if audio["format"] not in FORMATS:
+        raise not_in(audio["format"], FORMATS, "audio.format")
 
 
 def _check_sound_can_be_made(body: Mapping[str, Any]) -> None:
     if body.get("audio") is None:
-        raise _faults.missing("audio")
+        raise missing("audio")
     audio_format = body["audio"]["format"]
     if body.get("stream") and audio_format != "pcm16":
         message = (
             f"Unsupported value: 'audio.format' does not support '{audio_format}' when "
             "stream=true. Supported values are: 'pcm16'."
         )
-        raise _faults.Refused(message, "audio.format", "unsupported_value")
+        raise Refused(message, "audio.format", "unsupported_value")
     if audio_format not in _voice.FORMATS:
-        raise _faults.not_by_the_stand_in(f"'{audio_format}'", "audio.format")
+        raise not_by_the_stand_in(f"'{audio_format}'", "audio.format")
 
 
 def _check_sound(message: Mapping[str, Any]) -> None:
@@ -257,8 +265,8 @@ def _check_sound(message: Mapping[str, Any]) -> None:
                 data = base64.b64decode(sound["data"], validate=True)
             except (binascii.Error, ValueError, TypeError):
                 data = b""
-            if _sound.format_of(data) != sound["format"]:
-                raise _faults.Refused(
+            if format_of(data) != sound["format"]:
+                raise Refused(
                     "This model does not support the format you provided.",
                     "messages",
                     "unsupported_format",
@@ -274,7 +282,7 @@ def _check_tool_exchanges(messages: list[dict[str, Any]]) -> None:
                     "Invalid parameter: messages with role 'tool' must be a response to a "
                     "preceeding message with 'tool_calls'."
                 )
-                raise _faults.Refused(text, f"messages.[{position}].role")
+                raise Refused(text, f"messages.[{position}].role")
             waiting.discard(message["tool_call_id"])
             continue
         if waiting:
@@ -286,7 +294,7 @@ def _check_tool_exchanges(messages: list[dict[str, Any]]) -> None:
             "to each 'tool_call_id'. The following tool_call_ids did not have response messages: "
             + ", ".join(sorted(waiting))
         )
-        raise _faults.Refused(text, "messages")
+        raise Refused(text, "messages")
 
 
 def _check_content(messages: list[dict[str, Any]]) -> None:
@@ -294,7 +302,7 @@ def _check_content(messages: list[dict[str, Any]]) -> None:
         others = ("audio", "tool_calls", "function_call", "refusal")
         if message.get("content") is None and not any(message.get(name) for name in others):
             text = "Invalid value for 'content': expected a string, got null."
-            raise _faults.Refused(text, f"messages.[{position}].content")
+            raise Refused(text, f"messages.[{position}].content")
 
 
 def _has_sound(message: Mapping[str, Any]) -> bool:
@@ -304,6 +312,6 @@ def _has_sound(message: Mapping[str, Any]) -> bool:
 
 def _check_string(values: Mapping[str, Any], name: str, path: str) -> None:
     if name not in values:
-        raise _faults.missing(f"{path}.{name}")
+        raise missing(f"{path}.{name}")
     if not isinstance(values[name], str):
-        raise _faults.wrong_type(f"{path}.{name}", "a string", values[name])
+        raise wrong_type(f"{path}.{name}", "a string", values[name])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from conversation.testing import _faults
+from conversation.testing._refusals import model_not_found
 
 AUDIO: Mapping[str, str | None] = {
     "gpt-audio-1.5": None,
@@ -59,7 +59,7 @@ def described(model: str) -> dict[str, Any]:
     """
     dates = {**AUDIO, **SPEECH, **TRANSCRIPTION}
     if not chats(model) and not is_one_of(model, dates):
-        raise _faults.model_not_found(model)
+        raise model_not_found(model)
     return {
         "id": model,
         "object": "model",

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 import orjson
 
-from conversation.testing import _answers, _api, _faults, _http, _streams
+from conversation.testing import _answers, _api, _http, _streams
 from conversation.testing._holds import Holds
+from conversation.testing._refusals import Refused
 from conversation.testing._streams import Order
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ class StandIn:
         param: str | None = None,
     ) -> None:
         """Script an error as the next answer, whatever is asked; several calls queue up."""
-        self._api.script.append(_faults.Refused(message, param, code, status))
+        self._api.script.append(Refused(message, param, code, status))
 
     def will_send(self, body: Mapping[str, Any] | bytes) -> None:
         """Script the next answer's very body, as another server might send it."""

@@ -15,8 +15,16 @@ from typing import Any
 
 import orjson
 
-from conversation import _sound
-from conversation.testing import _faults, _forms, _models, _voice
+from conversation._values.sound import duration_of, format_of
+from conversation.testing import _forms, _models, _voice
+from conversation.testing._refusals import (
+    Refused,
+    model_not_found,
+    no_model,
+    not_by_the_stand_in,
+    not_in,
+    unreadable,
+)
 
 SPEECH_FORMATS = {
     "mp3": "audio/mpeg",
@@ -50,12 +58,12 @@ def spoken(body: Any) -> tuple[bytes, str]:
         fault = _fault("enum", "response_format", f"Input should be {expected}")
         faults.append({**fault, "ctx": {"expected": expected}})
     if faults:
-        raise _faults.Refused(str(faults))
+        raise Refused(str(faults))
     made = "pcm16" if chosen == "pcm" else chosen
     if made not in _voice.FORMATS:
-        raise _faults.not_by_the_stand_in(f"'{chosen}'", "response_format")
+        raise not_by_the_stand_in(f"'{chosen}'", "response_format")
     if body.get("stream_format") == "sse":
-        raise _faults.not_by_the_stand_in("events of speech", "stream_format")
+        raise not_by_the_stand_in("events of speech", "stream_format")
     return _voice.spoken(body["input"], made), SPEECH_FORMATS[chosen]
 
 
@@ -102,46 +110,46 @@ def check_upload(body: Mapping[str, Any], size: int) -> tuple[bytes, float]:
     """
     if size > _UPLOAD_BYTES:
         message = f"413: Maximum content size limit ({_UPLOAD_BYTES}) exceeded ({size} bytes read)"
-        raise _faults.Refused(message, status=413)
+        raise Refused(message, status=413)
     model = _model(body, _models.TRANSCRIPTION)
     upload = body.get("file")
     if not isinstance(upload, _forms.Upload):
         fault = {**_fault("missing", "file", "Field required"), "input": None}
-        raise _faults.Refused(str([fault]))
+        raise Refused(str([fault]))
     _check_written(model, body)
     extension = PurePath(upload.filename).suffix.removeprefix(".").lower()
-    told = _sound.format_of(upload.data)
-    seconds = _sound.duration_of(upload.data, told) if told in ("wav", "mp3") else None
+    told = format_of(upload.data)
+    seconds = duration_of(upload.data, told) if told in ("wav", "mp3") else None
     if extension in _UPLOADED and seconds is not None:
         if seconds < 0.1:
             message = "Audio file is too short. Minimum audio length is 0.1 seconds."
-            raise _faults.Refused(message, "file", "audio_too_short")
+            raise Refused(message, "file", "audio_too_short")
         return upload.data, seconds
     if extension in _UPLOADED and (told is not None or extension not in _HEARD):
-        raise _faults.not_by_the_stand_in(f"'{told or extension}'", "file", "hear")
+        raise not_by_the_stand_in(f"'{told or extension}'", "file", "hear")
     if model == "whisper-1":
-        raise _faults.Refused(f"Invalid file format. Supported formats: {list(_UPLOADED)}")
+        raise Refused(f"Invalid file format. Supported formats: {list(_UPLOADED)}")
     if extension not in _UPLOADED:
         message = f"Unsupported file format {extension}"
-        raise _faults.Refused(message, "file", "unsupported_value")
+        raise Refused(message, "file", "unsupported_value")
     message = "Audio file might be corrupted or unsupported"
-    raise _faults.Refused(message, "file", "invalid_value")
+    raise Refused(message, "file", "invalid_value")
 
 
 def _check_written(model: str, body: Mapping[str, Any]) -> None:
     chosen = body.get("response_format", "json")
     if chosen not in _WRITTEN:
-        raise _faults.not_in(chosen, _WRITTEN, "response_format")
+        raise not_in(chosen, _WRITTEN, "response_format")
     if model != "whisper-1" and chosen not in ("json", "text"):
         message = (
             f"response_format '{chosen}' is not compatible with model '{model}'. "
             "Use 'json' or 'text' instead."
         )
-        raise _faults.Refused(message, "response_format", "unsupported_value")
+        raise Refused(message, "response_format", "unsupported_value")
     if chosen in ("srt", "vtt"):
-        raise _faults.not_by_the_stand_in(f"'{chosen}'", "response_format")
+        raise not_by_the_stand_in(f"'{chosen}'", "response_format")
     if str(body.get("stream")).lower() == "true":
-        raise _faults.not_by_the_stand_in("a stream of a transcription", "stream")
+        raise not_by_the_stand_in("a stream of a transcription", "stream")
 
 
 def written(body: Mapping[str, Any], words: str, seconds: float) -> tuple[bytes, str]:
@@ -158,7 +166,7 @@ def written(body: Mapping[str, Any], words: str, seconds: float) -> tuple[bytes,
 
 def print_of(sound: bytes) -> bytes:
     """What tells a sound from others, whether it is raw PCM or a WAV file of it."""
-    if _sound.format_of(sound) == "wav":
+    if format_of(sound) == "wav":
         try:
             with wave.open(io.BytesIO(sound)) as file:
                 sound = file.readframes(file.getnframes())
@@ -169,12 +177,12 @@ def print_of(sound: bytes) -> bytes:
 
 def _model(body: Any, known: Mapping[str, str | None]) -> str:
     if not isinstance(body, dict):
-        raise _faults.unreadable()
+        raise unreadable()
     if not body.get("model"):
-        raise _faults.no_model()
+        raise no_model()
     model = body["model"]
     if not isinstance(model, str):
-        raise _faults.unreadable()
+        raise unreadable()
     if not _models.is_one_of(model, known):
-        raise _faults.model_not_found(model)
+        raise model_not_found(model)
     return model

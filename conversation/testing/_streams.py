@@ -12,7 +12,7 @@ from typing import Any, Literal
 import attrs
 import orjson
 
-from conversation.testing import _faults
+from conversation.testing._refusals import server_error
 
 Order = Literal["recorded", "mixed", "finish first", "no finish", "no expiry"]
 """How a stream tells what it has to tell; `StandIn.will_answer` describes each."""
@@ -53,7 +53,7 @@ class Course:
                 yield Mark.CUT
                 return
             if sent == self.fail_after:
-                yield event_of(_faults.server_error().body)
+                yield event_of(server_error().body)
                 return
             if event:
                 yield event

@@ -7,7 +7,7 @@ import functools
 import sys
 import zlib
 
-from conversation import _sound
+from conversation._values.sound import PCM_RATE, wav_from_pcm
 
 FORMATS = ("wav", "mp3", "pcm16")
 """What the stand-in can make; the API makes flac, opus and aac too."""
@@ -16,7 +16,7 @@ TOKENS_PER_SECOND = 20
 """Audio tokens a second of a spoken answer, as OpenAI counts and bills them."""
 
 _TOKENS_PER_WORD = 8
-_RATE = _sound.PCM_RATE
+_RATE = PCM_RATE
 _WORD_SAMPLES = _RATE * _TOKENS_PER_WORD // TOKENS_PER_SECOND
 _HUM_SAMPLES = _WORD_SAMPLES * 3 // 4
 _FADE_SAMPLES = _RATE // 100
@@ -48,7 +48,7 @@ def spoken(text: str, audio_format: str) -> bytes:
 
 def _wav(pcm: bytes) -> bytes:
     # With a LIST chunk before the data, as the real server's files have it.
-    plain = _sound.wav_from_pcm(pcm)
+    plain = wav_from_pcm(pcm)
     comment = b"LIST" + (26).to_bytes(4, "little") + b"INFOISFT" + (14).to_bytes(4, "little")
     comment += b"Lavf58.76.100\0"
     size = len(plain) - 8 + len(comment)

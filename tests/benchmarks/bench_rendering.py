@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from conversation import AssistantAudio, AssistantTurn, Context, Conversation, UserTurn, _context
-from conversation._rendering import Moment, Prepared
-from conversation._turns import Turn
+from conversation import AssistantAudio, AssistantTurn, Context, Conversation, UserTurn
+from conversation._rendering import window
+from conversation._rendering.forms import Moment, Prepared
+from conversation._values.turns import Turn
 from tests.benchmarks.measure import Result, compared
 
 NOW = 1_762_000_000.0
@@ -46,7 +47,7 @@ def by_hand(turns: tuple[Turn, ...], now: float) -> list[dict[str, Any]]:
 
 def cost(item: Prepared) -> int:
     """Tokens of a turn now, by the estimate."""
-    return _context.cost(item, Moment(NOW, 30.0))[0]
+    return window.cost(item, Moment(NOW, 30.0))[0]
 
 
 def run(*, quick: bool) -> Iterator[Result]:

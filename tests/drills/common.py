@@ -9,8 +9,8 @@ import sys
 import wave
 
 from conversation import AssistantAudio, AssistantTurn, AudioInput, Conversation, UserTurn
-from conversation._entries import line_from_turn
-from conversation._turns import Turn
+from conversation._values.turns import Turn
+from conversation._wire.writing import line_from_turn
 from tests.samples import SOUND, spoken
 
 KINDS = ("written", "spoken answer", "said", "written", "spoken answer", "long", "said", "answer")

@@ -1,0 +1,252 @@
+"""`AsyncConversation`: what `Conversation` is, awaited."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
+
+from conversation import _async_client, _base
+from conversation._async_client import AsyncStream
+from conversation._base import Base
+from conversation._exchange.steps import Steps, work
+from conversation._rendering.explanation import Rendering
+from conversation._rendering.settings import SettingsGiven
+from conversation._rendering.window import Context
+from conversation._values.parts import Part
+from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
+from conversation._wire.importing import turns_from_messages
+from conversation._wire.messages import Message
+from conversation.stores import Store
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+_R = TypeVar("_R")
+_TurnT = TypeVar("_TurnT", bound=Turn)
+_ChatT = TypeVar("_ChatT", bound="AsyncConversation")
+
+
+class AsyncConversation(Base["AsyncOpenAI"]):
+    """Same as `Conversation`, for programs that run on asyncio.
+
+    What waits for a disk or a server is awaited. Disk work runs in worker threads; once begun it is
+    finished, also when the task is cancelled. Nobody waits for another in a worker thread.
+
+    Args:
+        client: An `openai.AsyncOpenAI`. None: one for each event loop, made when first needed.
+        model: As in `Conversation`.
+        voice: As in `Conversation`.
+        audio_format: As in `Conversation`.
+        modalities: As in `Conversation`.
+        instructions: As in `Conversation`.
+        tools: As in `Conversation`; functions may be async too. Others run in worker threads.
+        max_tool_rounds: As in `Conversation`.
+        context: As in `Conversation`.
+        transcribe: As in `Conversation`.
+        speak_when_dropped: As in `Conversation`.
+        clock: As in `Conversation`.
+        expiry_margin: As in `Conversation`.
+
+    Raises:
+        InvalidSetting: if one of them cannot work.
+    """
+
+    _client_kind = "AsyncOpenAI"
+
+    # --- what is sent --------------------------------------------------------------------------
+
+    async def request(self, **options: Any) -> dict[str, Any]:
+        """Same as `Conversation.request`, awaited."""
+        return await self._do(work(partial(self._talk.shown_request, **options)))
+
+    async def messages(self) -> list[Message]:
+        """Same as `Conversation.messages`, awaited."""
+        return await self._do(work(self._talk.messages))
+
+    async def render(self) -> Rendering:
+        """Same as `Conversation.render`, awaited."""
+        return await self._do(work(self._talk.render))
+
+    async def heal(self, error: BaseException) -> bool:
+        """Same as `Conversation.heal`, awaited."""
+        return await self._do(self._talk.changing(self._talk.heal, error))
+
+    # --- adding turns --------------------------------------------------------------------------
+
+    async def add_user(self, *content: Part) -> UserTurn:
+        """Same as `Conversation.add_user`, awaited."""
+        return await self.add(UserTurn(content, at=self._talk.now()))
+
+    async def add_assistant(self, text: str) -> AssistantTurn:
+        """Same as `Conversation.add_assistant`, awaited."""
+        return await self.add(_base.greeting(text))
+
+    async def add_system(self, text: str) -> SystemTurn:
+        """Same as `Conversation.add_system`, awaited."""
+        return await self.add(SystemTurn(text))
+
+    async def add_completion(self, completion: Any) -> AssistantTurn:
+        """Same as `Conversation.add_completion`, awaited; a stream may be an async one."""
+        if hasattr(completion, "__aiter__"):
+            completion = [chunk async for chunk in completion]
+        return await self._do(self._talk.adding_completion(completion))
+
+    async def add_tool_result(self, tool_call_id: str, content: Any) -> ToolTurn:
+        """Same as `Conversation.add_tool_result`, awaited."""
+        return await self.add(ToolTurn(tool_call_id, _base.tool_content(content)))
+
+    async def add(self, turn: _TurnT) -> _TurnT:
+        """Same as `Conversation.add`, awaited."""
+        return await self._do(self._talk.adding(turn))
+
+    # --- changing turns and labels -------------------------------------------------------------
+
+    async def undo(self, answer_only: bool = False) -> tuple[Turn, ...]:
+        """Same as `Conversation.undo`, awaited."""
+        return await self._do(self._talk.changing(self._talk.undo, answer_only=answer_only))
+
+    async def fork(self, session_id: str | None = None) -> Self:
+        """Same as `Conversation.fork`, awaited."""
+        return await self._do(self._forking(session_id))
+
+    async def truncate(self, seconds: float) -> AssistantTurn:
+        """Same as `Conversation.truncate`, awaited."""
+        return await self._do(self._talk.changing(self._talk.truncate, seconds))
+
+    async def set_transcript(self, turn: Turn, text: str) -> AssistantTurn | UserTurn:
+        """Same as `Conversation.set_transcript`, awaited."""
+        return await self._do(self._talk.changing(self._talk.set_transcript, turn, text))
+
+    async def set_title(self, text: str | None) -> None:
+        """Same as `Conversation.set_title`, awaited."""
+        await self._do(self._talk.changing(self._talk.relabel, "title", _base.checked_title(text)))
+
+    async def set_metadata(self, mapping: Mapping[str, Any]) -> None:
+        """Same as `Conversation.set_metadata`, awaited."""
+        metadata = _base.checked_metadata(mapping)
+        await self._do(self._talk.changing(self._talk.relabel, "metadata", metadata))
+
+    # --- exchanges with the model --------------------------------------------------------------
+
+    async def say(self, *content: Part, **options: Any) -> AssistantTurn:
+        """Same as `Conversation.say`, awaited."""
+        return await self._ask(self._talk.asking_with(content or ("",), options))
+
+    async def reply(self, **options: Any) -> AssistantTurn:
+        """Same as `Conversation.reply`, awaited."""
+        return await self._ask(self._talk.asking_with((), options))
+
+    def stream(self, *content: Part, **options: Any) -> AsyncStream:
+        """Same as `Conversation.stream`, with `async with` and `async for`."""
+        exchange = partial(self._talk.asking_with, content, options, streams=True)
+        return AsyncStream(exchange, self._client)
+
+    async def transcribe(self) -> tuple[UserTurn, ...]:
+        """Same as `Conversation.transcribe`, awaited."""
+        return await self._ask(self._talk.holding(self._talk.transcribing))
+
+    async def _do(self, steps: Steps[_R]) -> _R:
+        return await _async_client.run(steps)
+
+    async def _ask(self, steps: Steps[_R]) -> _R:
+        client = await _async_client.client_or_default(self._client)
+        return await _async_client.run(steps, client)
+
+    # --- files ---------------------------------------------------------------------------------
+
+    async def save(self, path: str | Path) -> Path:
+        """Same as `Conversation.save`, awaited."""
+        return await self._do(work(partial(self._save, path)))
+
+    async def export(self, path: str | Path, format: str | None = None) -> Path:  # noqa: A002
+        """Same as `Conversation.export`, awaited."""
+        return await self._do(work(partial(self._save, path, format)))
+
+    @classmethod
+    async def load(
+        cls,
+        path: str | Path,
+        *,
+        client: AsyncOpenAI | None = None,
+        clock: Callable[[], float] = time.time,
+        context: Context = Context(),  # noqa: B008  # it is frozen
+        **settings: Unpack[SettingsGiven],
+    ) -> Self:
+        """Same as `Conversation.load`, awaited."""
+        job = partial(
+            cls._loaded, path, client=client, clock=clock, context=context, settings=settings
+        )
+        return await _async_client.run(work(job))
+
+    @classmethod
+    def from_messages(
+        cls,
+        messages: Iterable[Any],
+        *,
+        client: AsyncOpenAI | None = None,
+        clock: Callable[[], float] = time.time,
+        context: Context = Context(),  # noqa: B008  # it is frozen
+        **settings: Unpack[SettingsGiven],
+    ) -> Self:
+        """Same as `Conversation.from_messages`."""
+        turns = turns_from_messages(messages)
+        return cls._imported(turns, client=client, clock=clock, context=context, **settings)
+
+    @classmethod
+    def open(
+        cls,
+        session_id: str,
+        *,
+        store: Store | None = None,
+        create: bool = True,
+        read_only: bool = False,
+        timeout: float = 60.0,
+        client: AsyncOpenAI | None = None,
+        clock: Callable[[], float] = time.time,
+        context: Context = Context(),  # noqa: B008  # it is frozen
+        **settings: Unpack[SettingsGiven],
+    ) -> Opening[Self]:
+        """Same as `Conversation.open`, awaited, or entered with `async with`."""
+        opening = partial(
+            cls._opening,
+            store,
+            session_id,
+            create=create,
+            read_only=read_only,
+            timeout=timeout,
+            client=client,
+            clock=clock,
+            context=context,
+            settings=settings,
+        )
+        return Opening(lambda: _async_client.run(opening()))
+
+    async def close(self) -> None:
+        """Same as `Conversation.close`, awaited."""
+        await self._do(work(self._talk.history.close))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class Opening(Generic[_ChatT]):
+    """A session that is being opened: `await` it, or enter it with `async with`."""
+
+    def __init__(self, opening: Callable[[], Coroutine[Any, Any, _ChatT]]) -> None:
+        self._opening = opening
+
+    def __await__(self) -> Generator[Any, Any, _ChatT]:
+        return self._opening().__await__()
+
+    async def __aenter__(self) -> _ChatT:
+        self._chat = await self
+        return self._chat
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._chat.close()

@@ -1,0 +1,1 @@
+"""A conversation in other forms, one module a form."""

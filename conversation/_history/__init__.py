@@ -1,0 +1,1 @@
+"""The turns and labels of a conversation, in memory and saved."""

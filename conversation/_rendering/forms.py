@@ -1,0 +1,241 @@
+"""From turns to the messages of the next request, and why each took its form.
+
+Pure: `now` is read once by the caller, and there is no clock in here.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from enum import Enum
+from typing import NamedTuple
+
+import attrs
+
+from conversation._values.parts import AudioInput, Part
+from conversation._values.turns import (
+    AssistantAudio,
+    AssistantTurn,
+    SystemTurn,
+    Turn,
+    UserTurn,
+    own_text,
+)
+from conversation._wire.messages import (
+    Message,
+    system_message,
+    tool_call_entry,
+    tool_message,
+    upload_size,
+    user_message,
+)
+
+log = logging.getLogger("conversation")
+
+PLACEHOLDER = "[spoken answer, its words are not known]"
+NO_VOICE = -math.inf
+ID_LIFETIME = 3600
+"""Seconds from the time inside an id to its end (undocumented, but so in all recordings)."""
+
+USER_TOKENS_PER_SECOND = 10
+ASSISTANT_TOKENS_PER_SECOND = 20
+"""Of sound, as OpenAI counts it."""
+
+MEDIA_TOKENS = 1000
+"""Of a picture or a file: a guess, until the next answer's bill corrects it."""
+
+_TIMED_ID = re.compile(r"audio_([0-9a-f]{8})[0-9a-f]{24}")
+
+
+class Form(Enum):
+    """In which form a turn is sent."""
+
+    PLAIN = "as it is"
+    VOICE = "voice"
+    TRANSCRIPT = "transcript"
+    TEXT = "text"
+    TOOL_CALLS = "tool calls alone"
+    REFUSAL = "refusal"
+    PLACEHOLDER = "placeholder"
+    WORDS = "words"
+    NO_RESULT = "no result"
+    LEFT_OUT = "left out"
+
+
+@attrs.frozen
+class Moment:
+    """When a request is rendered, as far as audio ids are concerned.
+
+    Attributes:
+        now: Unix time in seconds by the server's clock.
+        margin: Seconds before its end from which an id is not used any more.
+    """
+
+    now: float
+    margin: float
+
+    @property
+    def limit(self) -> float:
+        """Ids that end at this time or before are not used any more."""
+        return self.now + self.margin
+
+
+NEVER = Moment(0.0, 0.0)
+
+
+class Prepared(NamedTuple):
+    """A turn as it can be sent, as far as that does not depend on the time.
+
+    Attributes:
+        turn: None for what no turn stands for: instructions, results that never came.
+        voice_end: Unix time (s) by which the server forgets the voice; minus infinity: it has none.
+        form: The form without voice.
+        message: The message in that form; None where it holds more than text, and is made anew.
+        voice_id: The audio id, where the message in voice form is no more than that.
+        in_tools: Whether it calls tools, or answers a call.
+        tokens: What it costs in the form without voice, by the estimate.
+        voice_tokens: What it costs as voice.
+        upload: Bytes of base64 in it.
+        words: A user turn with words in the place of sound; None if some are not known.
+        stays: Whether it is sent however long the history is: instructions and system turns.
+        reason: Why it is left out, or goes without its sound whatever the time.
+    """
+
+    turn: Turn | None
+    voice_end: float
+    form: Form
+    message: Message | None
+    voice_id: str | None = None
+    in_tools: bool = False
+    tokens: int = 0
+    voice_tokens: int = 0
+    upload: int = 0
+    words: Prepared | None = None
+    stays: bool = False
+    reason: str = ""
+
+    def left_out(self, reason: str) -> Prepared:
+        """The same, not to be sent."""
+        return self._replace(
+            form=Form.LEFT_OUT, message=None, voice_end=NO_VOICE, upload=0, reason=reason
+        )
+
+
+def prepare(turn: Turn) -> Prepared:
+    """The rule of substitution, first half: what an answer can be sent as, and until when."""
+    if isinstance(turn, AssistantTurn):
+        form = form_without_voice(turn)
+        end = voice_end(turn)
+        calls = sum(
+            text_tokens(call.name) + text_tokens(call.arguments) for call in turn.tool_calls
+        )
+        tokens = text_tokens(turn.text) + calls
+        spoken = tokens + _spoken_tokens(turn.audio) if turn.audio and end > NO_VOICE else tokens
+        if turn.tool_calls:
+            return Prepared(
+                turn, end, form, None, in_tools=True, tokens=tokens, voice_tokens=spoken
+            )
+        voice_id = turn.audio.id if turn.audio and not own_text(turn) else None
+        if form is Form.PLACEHOLDER:
+            tokens = text_tokens(PLACEHOLDER)
+        message = None if form is Form.PLACEHOLDER else assistant_message(turn, form)
+        return Prepared(turn, end, form, message, voice_id, tokens=tokens, voice_tokens=spoken)
+    if isinstance(turn, UserTurn):
+        return _prepared_user(turn)
+    if isinstance(turn, SystemTurn):
+        message = system_message(turn)
+        return Prepared(
+            turn, NO_VOICE, Form.PLAIN, message, tokens=text_tokens(turn.text), stays=True
+        )
+    message = tool_message(turn.tool_call_id, turn.content)
+    return Prepared(
+        turn, NO_VOICE, Form.PLAIN, message, in_tools=True, tokens=text_tokens(turn.content)
+    )
+
+
+def _prepared_user(turn: UserTurn) -> Prepared:
+    if len(turn.content) == 1 and isinstance(turn.content[0], str):
+        message, tokens = user_message(turn), text_tokens(turn.content[0])
+        return Prepared(turn, NO_VOICE, Form.PLAIN, message, tokens=tokens)
+    tokens = 0
+    words: list[Part] = []
+    for part in turn.content:
+        if isinstance(part, AudioInput):
+            tokens += int(USER_TOKENS_PER_SECOND * (part.duration or 0))
+            if part.transcript and part.transcript.strip():
+                words.append(part.transcript)
+        else:
+            tokens += text_tokens(part) if isinstance(part, str) else MEDIA_TOKENS
+            words.append(part)
+    changed = len(words) == len(turn.content) and tuple(words) != turn.content
+    return Prepared(
+        turn,
+        NO_VOICE,
+        Form.PLAIN,
+        None,
+        tokens=tokens,
+        upload=sum(map(upload_size, turn.content)),
+        words=prepare(attrs.evolve(turn, content=tuple(words))) if changed else None,
+    )
+
+
+def _spoken_tokens(audio: AssistantAudio) -> int:
+    # Where only an id came, some eight tokens a word.
+    seconds = audio.duration
+    if seconds is None:
+        return 8 * len((audio.transcript or "").split())
+    return int(ASSISTANT_TOKENS_PER_SECOND * seconds)
+
+
+def text_tokens(text: str) -> int:
+    """Tokens of a text, by the estimate: its bytes / 4."""
+    return (len(text) if text.isascii() else len(text.encode())) + 3 >> 2
+
+
+def form_at(prepared: Prepared, at: Moment) -> Form:
+    """The rule of substitution, second half: when the id turns into the transcript."""
+    return Form.VOICE if at.limit < prepared.voice_end else prepared.form
+
+
+def voice_end(turn: AssistantTurn) -> float:
+    """Unix time at which the server forgets the answer's voice; minus infinity if it is of no use.
+
+    An id without `expires_at` is used only if it carries its time.
+    """
+    audio = turn.audio
+    if audio is None or audio.lost or turn.interrupted or not (audio.id or "").startswith("audio_"):
+        return NO_VOICE
+    if audio.expires_at is not None:
+        return audio.expires_at
+    timed = _TIMED_ID.fullmatch(audio.id or "")
+    return int(timed[1], 16) + ID_LIFETIME if timed else NO_VOICE
+
+
+def form_without_voice(turn: AssistantTurn) -> Form:
+    """The first that there is: transcript, text, tool calls alone, refusal, placeholder."""
+    if turn.audio is not None and (turn.audio.transcript or "").strip():
+        return Form.TRANSCRIPT
+    if (turn.content or "").strip():
+        return Form.TEXT
+    if turn.tool_calls:
+        return Form.TOOL_CALLS
+    if (turn.refusal or "").strip():
+        return Form.REFUSAL
+    return Form.PLACEHOLDER
+
+
+def assistant_message(turn: AssistantTurn, form: Form) -> Message:
+    """What is sent for an answer in that form. Never more of `audio` than its id."""
+    message: Message = {"role": "assistant"}
+    if form is Form.VOICE and turn.audio is not None:
+        message["audio"] = {"id": turn.audio.id}
+        if text := own_text(turn):
+            message["content"] = text
+    elif form is Form.PLACEHOLDER:
+        message["content"] = PLACEHOLDER
+    elif form is not Form.TOOL_CALLS:
+        message["content"] = turn.text
+    if turn.tool_calls:
+        message["tool_calls"] = [tool_call_entry(call) for call in turn.tool_calls]
+    return message

@@ -1,0 +1,233 @@
+"""How the model is asked: the settings of a conversation, checked, and the request they make."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict, cast
+
+import attrs
+import orjson
+
+from conversation._tools import Tool, by_name, tool_from
+from conversation._values.sound import FORMATS
+from conversation._values.text import clean_text
+from conversation._wire.strict_json import json_bytes, plain_json
+from conversation.errors import InvalidSetting, corrupt
+
+SPEECH_MODEL = "gpt-4o-mini-tts"
+TRANSCRIPTION_MODEL = "gpt-transcribe"
+
+
+class SettingsGiven(TypedDict, total=False):
+    """The settings as keyword arguments; those of `Conversation`, without `client` and `clock`."""
+
+    model: str
+    voice: str | Mapping[str, Any]
+    audio_format: str
+    modalities: Iterable[str]
+    instructions: str | None
+    tools: Iterable[Mapping[str, Any] | Callable[..., Any]]
+    max_tool_rounds: int
+    transcribe: str | bool | None
+    speak_when_dropped: str | bool
+    expiry_margin: float
+
+
+def _model(model: str) -> str:
+    if not isinstance(model, str) or not model.strip():
+        msg = f"model is a model's name, such as 'gpt-audio-1.5', not {model!r}"
+        raise InvalidSetting(msg)
+    return clean_text(model)
+
+
+def _voice(voice: str | Mapping[str, Any]) -> Any:
+    if not voice or not isinstance(voice, str | Mapping):
+        msg = f"voice is a voice's name, such as 'alloy', not {voice!r}"
+        raise InvalidSetting(msg)
+    return orjson.loads(json_bytes(voice, "voice"))
+
+
+def _audio_format(audio_format: str) -> str:
+    if audio_format not in FORMATS:
+        msg = f"audio_format is one of {', '.join(FORMATS)}, not {audio_format!r}"
+        raise InvalidSetting(msg)
+    return audio_format
+
+
+def _modalities(modalities: Iterable[str]) -> tuple[str, ...]:
+    try:
+        given = (modalities,) if isinstance(modalities, str) else tuple(modalities)
+    except TypeError:
+        given = ()
+    if "text" not in given or not set(given) <= {"text", "audio"}:
+        msg = (
+            f'modalities is ("text", "audio") or ("text",), not {modalities!r}: the API answers '
+            "in text, or in sound with its transcript"
+        )
+        raise InvalidSetting(msg)
+    return given
+
+
+def _instructions(instructions: str | None) -> str | None:
+    if instructions is not None and not isinstance(instructions, str):
+        msg = f"instructions is text or None, not {type(instructions).__name__}"
+        raise InvalidSetting(msg)
+    return None if instructions is None else clean_text(instructions)
+
+
+ToolGiven: TypeAlias = Mapping[str, Any] | Tool
+
+
+def tools(given: Iterable[Mapping[str, Any] | Callable[..., Any]]) -> tuple[ToolGiven, ...]:
+    """Tools as they are given, callables with their descriptions.
+
+    Raises:
+        InvalidSetting: naming the one that cannot be a tool.
+    """
+    try:
+        found = None if isinstance(given, Mapping | str) else tuple(given)
+    except TypeError:
+        found = None
+    if found is None:
+        msg = f"tools is a sequence of functions and dicts, not {type(given).__name__}"
+        raise InvalidSetting(msg)
+    made = tuple(_tool(tool) for tool in found)
+    by_name(tool for tool in made if isinstance(tool, Tool))
+    return made
+
+
+def _tool(tool: object) -> ToolGiven:
+    if isinstance(tool, Tool):
+        return tool
+    if isinstance(tool, Mapping):
+        described: dict[str, Any] = orjson.loads(json_bytes(tool, "tools"))
+        return described
+    if callable(tool):
+        return tool_from(tool)
+    msg = (
+        "a tool is a function, or a dict as chat.completions.create takes it, not "
+        f"{type(tool).__name__}"
+    )
+    raise InvalidSetting(msg)
+
+
+def _rounds(rounds: int) -> int:
+    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 0:
+        msg = f"max_tool_rounds is a number, 0 or more, not {rounds!r}"
+        raise InvalidSetting(msg)
+    return rounds
+
+
+def _model_or_flag(model: str | bool | None) -> str | bool | None:
+    return model if model is None or isinstance(model, bool) else _model(model)
+
+
+def _margin(margin: float) -> float:
+    if not isinstance(margin, int | float) or not 0 <= margin <= 1e9:
+        msg = f"expiry_margin is a number of seconds, 0 or more, not {margin!r}"
+        raise InvalidSetting(msg)
+    return margin
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Everything about a conversation that is no turn; `Conversation` says what each means."""
+
+    model: str = attrs.field(default="gpt-audio-1.5", converter=_model)
+    voice: str | Mapping[str, Any] = attrs.field(default="alloy", converter=_voice)
+    audio_format: str = attrs.field(default="wav", converter=_audio_format)
+    modalities: tuple[str, ...] = attrs.field(default=("text", "audio"), converter=_modalities)
+    instructions: str | None = attrs.field(default=None, converter=_instructions)
+    tools: tuple[ToolGiven, ...] = attrs.field(default=(), converter=tools)
+    max_tool_rounds: int = attrs.field(default=8, converter=_rounds)
+    transcribe: str | bool | None = attrs.field(default=None, converter=_model_or_flag)
+    speak_when_dropped: str | bool | None = attrs.field(default=False, converter=_model_or_flag)
+    expiry_margin: float = attrs.field(default=30.0, converter=_margin)
+
+    def saved(self, given: Collection[str] = (), *, only: bool = False) -> dict[str, Any]:
+        """Those that were given, and, if not `only` those, what differs from the defaults."""
+        defaults = Settings()
+        values = attrs.asdict(self, recurse=False)
+        # Functions cannot be saved.
+        values["tools"] = tuple(tool for tool in self.tools if not isinstance(tool, Tool))
+        wanted = {
+            key: value
+            for key, value in values.items()
+            if key in given or (not only and value != getattr(defaults, key))
+        }
+        return dict(orjson.loads(orjson.dumps(wanted)))
+
+    def request(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The keyword arguments of `chat.completions.create`, without the messages.
+
+        Args:
+            options: Arguments of the caller's own, which win.
+
+        Raises:
+            InvalidSetting: if an option cannot work here.
+        """
+        given = tools(options.get("tools", self.tools))
+        options = self._checked({key: options[key] for key in options if key != "tools"})
+        request: dict[str, Any] = {"model": self.model, "modalities": list(self.modalities)}
+        if given:
+            described = [tool.description if isinstance(tool, Tool) else tool for tool in given]
+            request["tools"] = copy.deepcopy(described)
+        request |= options
+        streams = bool(options.get("stream"))
+        if streams:
+            request.setdefault("stream_options", {"include_usage": True})
+        if asks_for_sound(request):
+            audio_format = "pcm16" if streams else self.audio_format
+            voice = copy.deepcopy(self.voice)
+            request["audio"] = {"voice": voice, "format": audio_format, **options.get("audio", {})}
+        return request
+
+    def _checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        if "messages" in options:
+            msg = "the messages are the conversation's own; add turns to it instead"
+            raise InvalidSetting(msg)
+        n = options.get("n")
+        if isinstance(n, int | float | str) and n != 1:
+            msg = f"n={n!r}, but a conversation has one answer for each turn; leave n out"
+            raise InvalidSetting(msg)
+        if not isinstance(options.get("audio", {}), Mapping):
+            msg = f"audio is a mapping such as {{'voice': 'echo'}}, not {options['audio']!r}"
+            raise InvalidSetting(msg)
+        if isinstance(options.get("modalities"), str | tuple | list):
+            options = {**options, "modalities": list(_modalities(options["modalities"]))}
+        return {name: plain_json(value, name) for name, value in options.items()}
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Without those that the SDK's own marks say are not given."""
+    return {
+        key: value
+        for key, value in options.items()
+        if type(value).__name__ not in ("NotGiven", "Omit")
+    }
+
+
+def read(saved: object, path: Path) -> tuple[SettingsGiven, dict[str, Any]]:
+    """The settings in a file: those known here, checked, and those of another version.
+
+    Raises:
+        SessionCorrupt: if they cannot be.
+    """
+    if saved is not None and not isinstance(saved, dict):
+        raise corrupt(path, 'what is under "settings" is no object')
+    names = [field.name for field in attrs.fields(Settings)]
+    known = {key: value for key, value in (saved or {}).items() if key in names}
+    try:
+        Settings(**known)
+    except (InvalidSetting, TypeError) as error:
+        raise corrupt(path, f'under "settings": {error}') from error
+    foreign = {key: value for key, value in (saved or {}).items() if key not in names}
+    return cast("SettingsGiven", known), foreign
+
+
+def asks_for_sound(request: Mapping[str, Any]) -> bool:
+    """Whether a request's modalities name audio."""
+    modalities = request.get("modalities")
+    return isinstance(modalities, list | tuple) and "audio" in modalities

@@ -1,0 +1,35 @@
+"""Text that UTF-8 can hold."""
+
+from __future__ import annotations
+
+from conversation.errors import InvalidTurn
+
+
+def clean_text(text: str) -> str:
+    """The text as UTF-8 can hold it: surrogate pairs joined, lone surrogates replaced by U+FFFD."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def as_text(value: str) -> str:
+    if not isinstance(value, str):
+        msg = f"expected text, got {type(value).__name__}: {shown(value)}; pass a str"
+        raise InvalidTurn(msg)
+    return clean_text(value)
+
+
+def as_optional_text(value: str | None) -> str | None:
+    return None if value is None else as_text(value)
+
+
+def shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -1,0 +1,370 @@
+"""The values a conversation is made of. Frozen, comparable, free of I/O, paths and clocks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
+
+import attrs
+import orjson
+
+from conversation._values.data import Data, as_optional_data, read_data, size_of
+from conversation._values.parts import PARTS, AudioInput, Part
+from conversation._values.sound import duration_of, format_of, wav_from_pcm
+from conversation._values.text import as_optional_text, as_text, clean_text, shown
+from conversation.errors import InvalidTurn
+
+
+def _finite(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+    ):
+        return
+    msg = f"{field.name} is a number of seconds or None, not {shown(value)}"
+    raise InvalidTurn(msg)
+
+
+def _one_of(*kinds: type, optional: bool = False) -> Callable[..., None]:
+    def check(_: object, field: attrs.Attribute[Any], value: object) -> None:
+        if not (isinstance(value, kinds) or (optional and value is None)):
+            msg = f"{field.name} is {kinds[0].__name__}, not {type(value).__name__}: {shown(value)}"
+            raise InvalidTurn(msg)
+
+    return check
+
+
+def _among(*allowed: str) -> Callable[..., None]:
+    def check(_: object, field: attrs.Attribute[Any], value: object) -> None:
+        if value not in allowed:
+            msg = f"{field.name} is {' or '.join(map(repr, allowed))}, not {shown(value)}"
+            raise InvalidTurn(msg)
+
+    return check
+
+
+def _count(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        msg = f"{field.name} is a number of tokens, not {shown(value)}"
+        raise InvalidTurn(msg)
+
+
+@attrs.frozen
+class ToolCall:
+    """A call that the model asks for.
+
+    Attributes:
+        id: What its answer refers to.
+        name: The tool's name.
+        arguments: As the model wrote them: JSON text, not always valid.
+        type: `"function"`, or `"custom"` for a tool whose input is free text.
+    """
+
+    id: str = attrs.field(converter=as_text)
+    name: str = attrs.field(converter=as_text)
+    arguments: str = attrs.field(converter=as_text)
+    type: str = attrs.field(default="function", validator=_among("function", "custom"))
+
+
+def _calls(values: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+    calls = _as_tuple(values, "tool_calls")
+    if len({call.id for call in calls if isinstance(call, ToolCall)}) < len(calls):
+        calls_shown = ", ".join(str(getattr(call, "id", call)) for call in calls)
+        msg = f"each of a turn's tool_calls is a ToolCall with an id of its own, not {calls_shown}"
+        raise InvalidTurn(msg)
+    return calls
+
+
+def _as_tuple(values: Iterable[Any], name: str) -> tuple[Any, ...]:
+    try:
+        return tuple(values)
+    except TypeError as error:
+        msg = f"{name} is a sequence, not {type(values).__name__}: {shown(values)}"
+        raise InvalidTurn(msg) from error
+
+
+@attrs.frozen
+class Usage:
+    """Tokens, as the API counted them (OpenAI: user sound 10 a second, spoken answers 20).
+
+    Sums with `+`. Where the API gave no breakdown, only the first two are set.
+
+    Attributes:
+        prompt_tokens: Everything that was sent.
+        completion_tokens: Everything that was answered.
+        prompt_text_tokens: Of what was sent, text.
+        prompt_audio_tokens: Of what was sent, sound.
+        cached_tokens: Of what was sent, billed at the lower cached rate.
+        completion_text_tokens: Of the answer, text.
+        completion_audio_tokens: Of the answer, sound.
+    """
+
+    prompt_tokens: int = attrs.field(default=0, validator=_count)
+    completion_tokens: int = attrs.field(default=0, validator=_count)
+    prompt_text_tokens: int = attrs.field(default=0, validator=_count)
+    prompt_audio_tokens: int = attrs.field(default=0, validator=_count)
+    cached_tokens: int = attrs.field(default=0, validator=_count)
+    completion_text_tokens: int = attrs.field(default=0, validator=_count)
+    completion_audio_tokens: int = attrs.field(default=0, validator=_count)
+
+    @property
+    def total_tokens(self) -> int:
+        """Sent and answered together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        if not isinstance(other, Usage):
+            return NotImplemented
+        return Usage(
+            *(
+                mine + theirs
+                for mine, theirs in zip(attrs.astuple(self), attrs.astuple(other), strict=True)
+            )
+        )
+
+
+@attrs.frozen
+class AssistantAudio:
+    """The sound of a spoken answer, and the server's name for it.
+
+    Attributes:
+        id: The server's id; None from servers that give none.
+        expires_at: Unix time in seconds after which the server has forgotten the id; None if it
+            did not say.
+        transcript: The words; None if they are not known.
+        data: The sound's bytes; of a saved turn, where they are kept; None where the server sent
+            only an id. `read()` gives them.
+        format: `"wav"`, `"mp3"`, `"flac"`, `"opus"`, `"aac"`, `"pcm16"`; None without data.
+        duration: Length in seconds; None where it is not known.
+        lost: The server said `audio_not_found`: the id is never used again.
+    """
+
+    id: str | None = attrs.field(default=None, converter=as_optional_text)
+    expires_at: float | None = attrs.field(default=None, validator=_finite)
+    transcript: str | None = attrs.field(default=None, converter=as_optional_text)
+    data: Data | None = attrs.field(default=None, converter=as_optional_data, repr=size_of)
+    format: str | None = attrs.field(default=None, converter=as_optional_text)
+    duration: float | None = attrs.field(default=None, validator=_finite)
+    lost: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        """Let bytes tell what they can tell themselves."""
+        if not isinstance(self.data, bytes):
+            return
+        audio_format = format_of(self.data) or self.format
+        object.__setattr__(self, "data", self.data or None)
+        object.__setattr__(self, "format", audio_format if self.data else None)
+        if self.duration is None and self.data:
+            object.__setattr__(self, "duration", duration_of(self.data, audio_format))
+
+    def read(self) -> bytes:
+        """The sound's bytes, in `format`.
+
+        Raises:
+            LookupError: if no sound came with the answer.
+            AudioFileMissing: if the saved file is gone.
+        """
+        if self.data is None:
+            msg = f"the answer {self.id or ''} came without its sound; only the words are known"
+            raise LookupError(msg)
+        return read_data(self.data)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the sound to a file, and return its path.
+
+        Raw `pcm16` is wrapped as WAV where the name ends in `.wav`; nothing else is converted.
+
+        Raises:
+            LookupError: if no sound came with the answer.
+            OSError: if the file cannot be written.
+        """
+        data, path = self.read(), Path(path)
+        if self.format == "pcm16" and path.suffix.lower() == ".wav":
+            data = wav_from_pcm(data)
+        path.write_bytes(data)
+        return path
+
+
+def _utc(value: datetime | None) -> datetime | None:
+    if value is None or (isinstance(value, datetime) and value.tzinfo is UTC):
+        return value
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        msg = f"at is a datetime with a time zone or None, not {shown(value)}"
+        raise InvalidTurn(msg)
+    return value.astimezone(UTC)
+
+
+def _json_object(text: str) -> str:
+    if text == "{}":
+        return text
+    with contextlib.suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
+        value = orjson.loads(text)
+        if isinstance(value, dict):
+            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    msg = f"extra is the text of a JSON object, not {shown(text)}"
+    raise InvalidTurn(msg)
+
+
+@attrs.frozen(kw_only=True)
+class _Turn:
+    """What all turns have.
+
+    Attributes:
+        at: When it was added (UTC); the conversation sets it.
+        extra: A JSON object of the message's keys that have no field here, as text; they are kept.
+    """
+
+    at: datetime | None = attrs.field(default=None, converter=_utc)
+    extra: str = attrs.field(default="{}", repr=False, converter=_json_object)
+
+
+@attrs.frozen
+class SystemTurn(_Turn):
+    """Words to the model from the program, not from the user.
+
+    Attributes:
+        text: The words.
+        role: `"system"`, or `"developer"`.
+    """
+
+    text: str = attrs.field(converter=as_text)
+    role: str = attrs.field(default="system", validator=_among("system", "developer"))
+
+
+def _parts(content: Iterable[Part]) -> tuple[Part, ...]:
+    if type(content) is tuple and len(content) == 1 and type(content[0]) is str:
+        return (clean_text(content[0]),)  # what most turns are
+    parts = (content,) if isinstance(content, PARTS) else _as_tuple(content, "content")
+    for part in parts:
+        if not isinstance(part, PARTS):
+            msg = (
+                f"a user turn is made of str, AudioInput, ImageInput and FileInput, not of "
+                f"{type(part).__name__}: {shown(part)}"
+            )
+            raise InvalidTurn(msg)
+    return tuple(clean_text(part) if isinstance(part, str) else part for part in parts)
+
+
+@attrs.frozen
+class UserTurn(_Turn):
+    """What the user said, wrote or showed.
+
+    Attributes:
+        content: Its parts, in order: `str`, `AudioInput`, `ImageInput`, `FileInput`.
+    """
+
+    role: ClassVar[str] = "user"
+    content: tuple[Part, ...] = attrs.field(converter=_parts)
+
+    @property
+    def text(self) -> str:
+        """The words that are known: written ones, and the transcripts of spoken ones."""
+        words = (part.transcript if isinstance(part, AudioInput) else part for part in self.content)
+        return "\n".join(word for word in words if isinstance(word, str) and word)
+
+
+@attrs.frozen
+class AssistantTurn(_Turn):
+    """What the model answered.
+
+    Attributes:
+        content: Text that it wrote; None if it only spoke or called tools.
+        audio: What it said.
+        tool_calls: The calls that it asks for.
+        refusal: Why it would not answer.
+        usage: What the request cost.
+        model: The model that answered.
+        finish_reason: `"stop"`, `"length"`, `"tool_calls"`, `"content_filter"`; None if not told.
+        interrupted: Broken off before its end: never sent as voice.
+        voice_dropped: Sound was asked for, and text came.
+    """
+
+    role: ClassVar[str] = "assistant"
+    content: str | None = attrs.field(default=None, converter=as_optional_text)
+    audio: AssistantAudio | None = attrs.field(
+        default=None, validator=_one_of(AssistantAudio, optional=True)
+    )
+    tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), converter=_calls)
+    refusal: str | None = attrs.field(default=None, converter=as_optional_text)
+    usage: Usage | None = attrs.field(default=None, validator=_one_of(Usage, optional=True))
+    model: str | None = attrs.field(default=None, converter=as_optional_text)
+    finish_reason: str | None = attrs.field(default=None, converter=as_optional_text)
+    interrupted: bool = False
+    voice_dropped: bool = False
+
+    @property
+    def text(self) -> str:
+        """The words, spoken or written; both where they differ, a blank line between.
+
+        A refusal's words where there are no others; empty where none are known.
+        """
+        written = self.content or ""
+        spoken = (self.audio.transcript if self.audio else None) or ""
+        if written.strip() and spoken.strip() and written.strip() != spoken.strip():
+            return f"{written}\n\n{spoken}"
+        if spoken.strip():
+            return spoken
+        return written if written.strip() else self.refusal or ""
+
+
+@attrs.frozen
+class ToolTurn(_Turn):
+    """The answer to a tool call.
+
+    Attributes:
+        tool_call_id: The `ToolCall.id` that it answers.
+        content: The result, as text.
+    """
+
+    role: ClassVar[str] = "tool"
+    tool_call_id: str = attrs.field(converter=as_text)
+    content: str = attrs.field(converter=as_text)
+
+    @property
+    def text(self) -> str:
+        """The result."""
+        return self.content
+
+
+Turn: TypeAlias = SystemTurn | UserTurn | AssistantTurn | ToolTurn
+
+
+def own_text(turn: AssistantTurn) -> str:
+    """What the model wrote beside what it said; empty if that is the same, or nothing."""
+    written = (turn.content or "").strip()
+    spoken = (turn.audio.transcript or "").strip() if turn.audio else ""
+    return turn.content or "" if written and written != spoken else ""
+
+
+def answers_by_call(turns: Sequence[Turn | None]) -> dict[tuple[int, int], int]:
+    """Which tool turn answers which call, all by position.
+
+    A tool turn answers the nearest earlier call with its id that has no answer yet.
+
+    Returns:
+        `(position of the assistant turn, index of the call) -> position of the tool turn`.
+    """
+    answers: dict[tuple[int, int], int] = {}
+    waiting: dict[str, list[tuple[int, int]]] = {}
+    for position, turn in enumerate(turns):
+        if isinstance(turn, AssistantTurn):
+            for index in reversed(range(len(turn.tool_calls))):
+                call_id = turn.tool_calls[index].id
+                waiting.setdefault(call_id, []).append((position, index))
+        elif isinstance(turn, ToolTurn) and waiting.get(turn.tool_call_id):
+            answers[waiting[turn.tool_call_id].pop()] = position
+    return answers
+
+
+def open_calls(turns: Sequence[Turn]) -> list[str]:
+    """The ids of the calls that have no answer, oldest first."""
+    answers = answers_by_call(turns)
+    return [
+        call.id
+        for position, turn in enumerate(turns)
+        if isinstance(turn, AssistantTurn)
+        for index, call in enumerate(turn.tool_calls)
+        if (position, index) not in answers
+    ]

@@ -1,0 +1,286 @@
+"""Chunks of a streamed completion: what each brings, and all together as one completion.
+
+The SDK's own accumulator joins ids, roles and base64, and sums `expires_at`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
+from conversation._values.sound import format_of, joined, samples_of
+from conversation._values.text import clean_text
+from conversation._wire.messages import bytes_from_base64
+from conversation.errors import InvalidCompletion
+
+log = logging.getLogger("conversation")
+
+Delta = AudioDelta | TextDelta | TranscriptDelta
+
+_HEAD = ("id", "created", "model", "system_fingerprint", "service_tier", "usage")
+
+
+class Assembly:
+    """One completion, as its chunks come in. Every field of a chunk stands for itself.
+
+    A field of an unexpected type is passed over: a server may send anything. Where several choices
+    answer in the same way, all but the first are passed over too: a turn has one answer.
+
+    Attributes:
+        head: What is told of all choices together, such as `usage`.
+    """
+
+    def __init__(self) -> None:
+        self._choices: dict[int, _Choice] = {}
+        self.head: dict[str, Any] = {}
+
+    def add(self, chunk: Mapping[str, Any]) -> list[Delta]:
+        """Take in one chunk, as a JSON object.
+
+        Returns:
+            What it brings.
+
+        Raises:
+            InvalidCompletion: if it is an error, or no chunk.
+        """
+        if chunk.get("error"):
+            msg = f"the stream broke off with an error: {chunk['error']}"
+            raise InvalidCompletion(msg)
+        self.head |= {key: chunk[key] for key in _HEAD if chunk.get(key)}
+        deltas: list[Delta] = []
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list | tuple) else ():
+            if not isinstance(choice, Mapping):
+                continue
+            delta = _delta_of(choice)
+            index = choice.get("index")
+            whole = self._choices.setdefault(index if isinstance(index, int) else 0, _Choice())
+            sounds = chunk.get("modality") == "audio"
+            others = [other for other in self._choices.values() if other is not whole]
+            if others:
+                delta = _without_others(delta, others, sounds=sounds)
+            deltas += whole.add(delta, choice.get("finish_reason"), sounds=sounds)
+        return deltas
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither words nor sound have come yet."""
+        return not any(choice.speaks for choice in self._choices.values())
+
+    def broken_off(self) -> dict[str, Any]:
+        """Same as `completion`, for a stream that was left before its end: without tool calls."""
+        completion = {**self.completion(), "interrupted": True}
+        for choice in completion["choices"]:
+            choice["message"].pop("tool_calls", None)
+        return completion
+
+    def completion(self) -> dict[str, Any]:
+        """What has come so far, in the shape of a completion that was not streamed.
+
+        Sound stands under `data` as bytes: WAV, where it came as raw PCM. `interrupted` is set
+        where neither `finish_reason` nor `expires_at` told the end; then tool calls whose arguments
+        are no whole JSON are left off.
+
+        Raises:
+            InvalidCompletion: if the stream ended before anything came.
+        """
+        choices = [{"index": i, **self._choices[i].whole()} for i in sorted(self._choices)]
+        ended = any(choice.ended for choice in self._choices.values())
+        if not ended and self.is_empty and not any("tool_calls" in c["message"] for c in choices):
+            msg = "the stream ended before an answer came; ask again"
+            raise InvalidCompletion(msg)
+        head = {"object": "chat.completion", **self.head}
+        return {**head, "choices": choices, "interrupted": not ended}
+
+
+def _delta_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    delta = choice.get("delta")
+    if isinstance(delta, Mapping):
+        return delta
+    if "message" in choice:
+        msg = "a chunk's choice has no delta; is this a completion that was not streamed?"
+        raise InvalidCompletion(msg)
+    return {}  # what Azure's asynchronous content filter found
+
+
+def _without_others(
+    delta: Mapping[str, Any], others: Sequence[_Choice], *, sounds: bool
+) -> dict[str, Any]:
+    """What is not a second answer beside one that another choice has begun."""
+    own = {}
+    for key, value in delta.items():
+        kind = "audio" if sounds and key == "content" else key
+        if not any(other.has(kind) for other in others):
+            own[key] = value
+        elif value:
+            log.warning("a second answer in the same stream is passed over; ask with n=1")
+    return own
+
+
+class _Choice:
+    def __init__(self) -> None:
+        self._message: dict[str, Any] = {}
+        self._audio: dict[str, Any] = {}
+        self._data: list[bytes] = []
+        self._format: str | None = None
+        self._half_sample = b""
+        self._calls: list[dict[str, Any]] = []
+        self._call_at: dict[int, int] = {}
+        self._finish_reason: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        return bool(self._finish_reason or self._audio.get("expires_at"))
+
+    @property
+    def speaks(self) -> bool:
+        words = (self._message.get("content"), self._message.get("refusal"))
+        return bool(self._data or self._audio.get("transcript") or any(words))
+
+    def has(self, kind: str) -> bool:
+        if kind == "audio":
+            return bool(self._audio or self._data)
+        return bool(self._calls if kind == "tool_calls" else self._message.get(kind))
+
+    def add(
+        self, delta: Mapping[str, Any], finish_reason: object, *, sounds: bool
+    ) -> Iterator[Delta]:
+        if isinstance(finish_reason, str) and finish_reason:
+            self._finish_reason = finish_reason
+        for key, value in delta.items():
+            if key == "audio":
+                yield from self._add_audio(value)
+            elif key == "tool_calls":
+                for call in value if isinstance(value, list | tuple) else ():
+                    self._add_call(call)
+            elif key == "content" and sounds:
+                # vLLM-Omni puts base64 there, and says so in the chunk.
+                yield from self._add_data(value)
+            elif key != "role":
+                self._message[key] = _joined(self._message.get(key), value)
+                if key in ("content", "refusal") and isinstance(value, str) and value:
+                    yield TextDelta(clean_text(value))
+
+    def _add_audio(self, audio: object) -> Iterator[Delta]:
+        for key, value in audio.items() if isinstance(audio, Mapping) else ():
+            if key == "data":
+                yield from self._add_data(value)
+            elif key == "transcript":
+                self._audio[key] = _joined(self._audio.get(key), value)
+                if isinstance(value, str) and value:
+                    yield TranscriptDelta(clean_text(value))
+            elif value:
+                # The last that is given counts; gateways fill in empty ones.
+                self._audio[key] = value
+
+    def _add_data(self, text: object) -> Iterator[Delta]:
+        if not isinstance(text, str) or not text:
+            return
+        try:
+            piece = bytes_from_base64(text)
+        except ValueError:
+            log.warning("a piece of sound was no base64 and is passed over: %.24r", text)
+            return
+        if not self._data:
+            self._format = format_of(piece)
+        self._data.append(piece)
+        if self._format == "wav" and format_of(piece) == "wav":
+            piece = samples_of(piece)
+        if self._format in (None, "wav"):
+            if self._half_sample or len(piece) % 2:
+                piece = self._half_sample + piece
+                whole = len(piece) // 2 * 2
+                piece, self._half_sample = piece[:whole], piece[whole:]
+            if piece:
+                yield AudioDelta(piece)
+
+    def _add_call(self, piece: object) -> None:
+        if not isinstance(piece, Mapping):
+            return
+        index, call_id = piece.get("index"), piece.get("id")
+        at = self._call_at.get(index) if isinstance(index, int) else len(self._calls) - 1
+        is_new = at is None or at < 0 or (call_id and self._calls[at].get("id", call_id) != call_id)
+        if is_new:
+            self._calls.append({})
+            at = len(self._calls) - 1
+            if isinstance(index, int):
+                self._call_at[index] = at
+        call = self._calls[at or 0]
+        for key, value in piece.items():
+            if isinstance(value, Mapping):
+                body = call.setdefault(key, {})
+                for name, part in value.items():
+                    joins = name in ("arguments", "input")
+                    body[name] = _joined(body.get(name), part) if joins else part or body.get(name)
+            elif value and key != "index":
+                call[key] = value
+
+    def whole(self) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": None, **self._message}
+        if self._audio or self._data:
+            data = joined(self._data)
+            message["audio"] = {"transcript": None, **self._audio, "data": data or None}
+        calls = [call for call in self._calls if self.ended or _is_whole(call)]
+        if calls:
+            message["tool_calls"] = calls
+        return {"message": message, "finish_reason": self._finish_reason}
+
+
+def _is_whole(call: Mapping[str, Any]) -> bool:
+    function = call.get("function")
+    if not isinstance(function, Mapping):
+        return True
+    with contextlib.suppress(orjson.JSONDecodeError):
+        orjson.loads(function.get("arguments") or "{}")
+        return True
+    return False
+
+
+def _joined(before: Any, more: Any) -> Any:
+    """Two pieces of a field: texts and lists follow one another, objects by their fields."""
+    if before is None or more is None:
+        return more if before is None else before
+    if isinstance(before, Mapping) and isinstance(more, Mapping):
+        return {**before, **{key: _joined(before.get(key), more[key]) for key in more}}
+    is_text = isinstance(before, str) and isinstance(more, str)
+    is_list = isinstance(before, list) and isinstance(more, list)
+    if is_text or is_list:
+        return before + more
+    return before if isinstance(before, str) else more
+
+
+def assembled(chunks: Iterable[Any]) -> dict[str, Any]:
+    """The completion that the chunks make up; each is the SDK's object or its dict."""
+    assembly = Assembly()
+    for chunk in chunks:
+        assembly.add(json_object(chunk))
+    return assembly.completion()
+
+
+def json_object(value: Any) -> Mapping[str, Any]:
+    """The JSON object behind one of the SDK's objects, or a dict as it is.
+
+    Raises:
+        InvalidCompletion: if it is neither.
+    """
+    if isinstance(value, Mapping):
+        return value
+    dump = getattr(value, "model_dump", None)
+    try:
+        # Without warnings: servers leave out fields that the SDK's types call required.
+        dumped = dump(exclude_unset=True, warnings=False) if dump else None
+    except ValueError as error:
+        msg = f"the answer cannot be read: {error}"
+        raise InvalidCompletion(msg) from error
+    if not isinstance(dumped, Mapping):
+        msg = (
+            "expected a completion of chat.completions.create (the SDK's object, its dict, or its "
+            f"chunks), got {type(value).__name__}"
+        )
+        raise InvalidCompletion(msg)
+    return dumped

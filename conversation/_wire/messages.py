@@ -1,0 +1,125 @@
+"""Values to the API's own message objects: what is sent."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+from typing import Any
+
+import orjson
+
+from conversation._values.data import Data, read_data, size_in_bytes
+from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
+from conversation._values.turns import SystemTurn, ToolCall, Turn, UserTurn
+from conversation.errors import AudioFileMissing
+
+log = logging.getLogger("conversation")
+
+MISSING = "[something the user gave, no longer available]"
+
+Message = dict[str, Any]
+"""One message as `chat.completions.create(messages=[…])` takes it."""
+
+
+def system_message(turn: SystemTurn) -> Message:
+    """What is sent for a system turn."""
+    return _named({"role": turn.role, "content": turn.text}, turn)
+
+
+def user_message(turn: UserTurn) -> Message:
+    """What is sent for a user turn: text alone as a string, all else as content parts."""
+    return _named({"role": "user", "content": _content(turn.content)}, turn)
+
+
+def tool_message(tool_call_id: str, content: str) -> Message:
+    """What is sent for the answer to a tool call."""
+    return {"role": "tool", "tool_call_id": tool_call_id, "content": content}
+
+
+def tool_call_entry(call: ToolCall) -> dict[str, Any]:
+    """A tool call as the API writes it."""
+    if call.type == "custom":
+        body = {"name": call.name, "input": call.arguments}
+        return {"id": call.id, "type": "custom", "custom": body}
+    body = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": call.type, "function": body}
+
+
+def _named(message: Message, turn: Turn) -> Message:
+    # `name` is the one key beyond ours that the API takes back.
+    if turn.extra != "{}":
+        name = orjson.loads(turn.extra).get("name")
+        if isinstance(name, str):
+            message["name"] = name
+    return message
+
+
+def _content(parts: tuple[Part, ...]) -> str | list[dict[str, Any]]:
+    if len(parts) == 1 and isinstance(parts[0], str):
+        return parts[0]
+    return [part_message(part) for part in parts]
+
+
+def part_message(part: Part) -> dict[str, Any]:
+    """A content part; words or a placeholder where its bytes are gone."""
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    try:
+        return _media_part(part)
+    except AudioFileMissing as error:
+        words = part.transcript if isinstance(part, AudioInput) else None
+        log.warning("%s; %s is sent instead", error, "its transcript" if words else "a placeholder")
+        return {"type": "text", "text": words or MISSING}
+
+
+def _media_part(part: AudioInput | ImageInput | FileInput) -> dict[str, Any]:
+    match part:
+        case AudioInput():
+            sound = {"data": base64_text(part.read()), "format": part.format}
+            return {"type": "input_audio", "input_audio": sound}
+        case ImageInput():
+            url = part.data if isinstance(part.data, str) else _data_url(part.media_type, part.data)
+            detail = {"detail": part.detail} if part.detail else {}
+            return {"type": "image_url", "image_url": {"url": url, **detail}}
+        case FileInput():
+            if part.data is None:
+                named = {"filename": part.filename} if part.filename else {}
+                return {"type": "file", "file": {"file_id": part.file_id, **named}}
+            file_data = _data_url(_media_type(part.filename), part.data)
+            return {"type": "file", "file": {"filename": part.filename, "file_data": file_data}}
+
+
+def upload_size(part: Part) -> int:
+    """Bytes of base64 in a content part."""
+    data = None if isinstance(part, str) else part.data
+    if data is None or isinstance(data, str):
+        return len(data or "")
+    return (size_in_bytes(data) + 2) // 3 * 4
+
+
+def _media_type(filename: str | None) -> str | None:
+    import mimetypes
+
+    return mimetypes.guess_type(filename or "")[0]
+
+
+def base64_text(data: bytes) -> str:
+    """Bytes as base64."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def bytes_from_base64(text: str) -> bytes:
+    """The bytes of base64, padded or not, in one line or more.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    with contextlib.suppress(ValueError):
+        return base64.b64decode(text, validate=True)
+    text = "".join(text.split()).rstrip("=")
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+
+
+def _data_url(media_type: str | None, data: Data) -> str:
+    return f"data:{media_type or 'application/octet-stream'};base64,{base64_text(read_data(data))}"

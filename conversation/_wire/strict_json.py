@@ -1,0 +1,120 @@
+"""JSON: what it can hold, and the parts of an object that nothing here has a field for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from conversation._values.text import clean_text
+from conversation.errors import InvalidSetting
+
+
+def leftover(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `given` stands nowhere in `known`, in the same places."""
+    left: dict[str, Any] = {}
+    for key, value in given.items():
+        mine = known.get(key)
+        if isinstance(value, Mapping) and isinstance(mine, Mapping):
+            if inner := leftover(value, mine):
+                left[key] = inner
+        elif isinstance(value, list | tuple) and isinstance(mine, list):
+            if len(value) == len(mine) and all(isinstance(item, Mapping) for item in value):
+                inners = [leftover(*pair) for pair in zip(value, mine, strict=True)]
+                if any(inners):
+                    left[key] = inners
+        elif mine is None and (value is not None or key not in known):
+            left[key] = value
+    return left
+
+
+def merged(known: dict[str, Any], left: Mapping[str, Any]) -> dict[str, Any]:
+    """`known` with what `leftover` took aside put back in its places."""
+    for key, value in left.items():
+        mine = known.get(key)
+        if isinstance(value, dict) and isinstance(mine, dict):
+            merged(mine, value)
+        elif isinstance(value, list) and isinstance(mine, list):
+            for pair in zip(mine, value, strict=False):
+                merged(*pair)
+        elif mine is None:
+            known[key] = value
+    return known
+
+
+def json_text(value: object) -> str:
+    """JSON of what a server sent; what strict JSON cannot hold becomes text inside it.
+
+    Keys are sorted, so that equal objects are equal texts.
+    """
+    return orjson.dumps(_holdable(value, 50), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _holdable(value: object, levels: int) -> object:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, Mapping) and levels:
+        return {clean_text(str(key)): _holdable(v, levels - 1) for key, v in value.items()}
+    if isinstance(value, list | tuple) and levels:
+        return [_holdable(inner, levels - 1) for inner in value]
+    import json
+
+    try:
+        return clean_text(json.dumps(value, default=repr))
+    except (ValueError, RecursionError):
+        return f"[a {type(value).__name__} too deep to write down]"
+
+
+def plain_json(value: Any, name: str, *, levels: int = 100) -> Any:
+    """The same as strict JSON can hold it: a copy, lone surrogates in texts replaced by U+FFFD.
+
+    What is no JSON at all is left as it is.
+
+    Raises:
+        InvalidSetting: naming the place: a number that is NaN, infinite or beyond 64 bits, a key
+            that is no text, or nesting deeper than `levels`.
+    """
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        msg = f"{name} is {value!r}, which JSON cannot hold; give a finite number"
+        raise InvalidSetting(msg)
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        msg = f"{name} has {value.bit_length()} bits; JSON numbers have at most 64; pass it as text"
+        raise InvalidSetting(msg)
+    if isinstance(value, Mapping | list | tuple) and not levels:
+        msg = f"{name} is nested too deep to be written as JSON; flatten it"
+        raise InvalidSetting(msg)
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                msg = f"{name} has the key {key!r}; keys are text"
+                raise InvalidSetting(msg)
+        return {
+            clean_text(key): plain_json(inner, f"{name}[{key!r}]", levels=levels - 1)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [plain_json(v, f"{name}[{i}]", levels=levels - 1) for i, v in enumerate(value)]
+    return value
+
+
+def json_bytes(value: Any, name: str) -> bytes:
+    """Strict JSON of a value of the caller's.
+
+    Raises:
+        InvalidSetting: if JSON cannot hold it.
+    """
+    try:
+        return orjson.dumps(plain_json(value, name))
+    except orjson.JSONEncodeError as error:
+        msg = f"{name} cannot be written as JSON: {error}"
+        raise InvalidSetting(msg) from error
