@@ -34,7 +34,7 @@ from conversation.errors import AudioFileMissing, InvalidTurn, SaveFailed
 from conversation.testing import StandIn
 from tests.conftest import START, Clock
 from tests.samples import MP3, SOUND, spoken
-from tests.test_failing_disk import FaultyDisk, files
+from tests.stores.test_failing_disk import FaultyDisk, files
 
 Talker = Callable[..., Conversation]
 

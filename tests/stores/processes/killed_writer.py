@@ -16,7 +16,7 @@ from typing import NoReturn
 import filelock  # noqa: F401  # now, and not in each fork
 
 from conversation import Conversation, FileStore
-from tests.drills.common import add, hear, tell
+from tests.stores.processes.common import add, hear, tell
 
 TITLE_EVERY = 9
 

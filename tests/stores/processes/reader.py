@@ -11,7 +11,7 @@ import select
 import sys
 
 from conversation import Conversation, FileStore
-from tests.drills.common import check_grown, check_sound, entries, staying, tell
+from tests.stores.processes.common import check_grown, check_sound, entries, staying, tell
 
 
 def run(root: str, session: str) -> None:

@@ -20,9 +20,9 @@ from openai import OpenAI
 from conversation import AudioInput, Conversation, FileStore
 from conversation._values.turns import Turn
 from conversation.errors import SessionChanged, SessionLocked, SessionNotFound
-from tests.drills.children import PATIENCE, Child
-from tests.drills.common import PASSING, add, check_sound, digest, tag_of
 from tests.samples import SOUND, spoken
+from tests.stores.processes.child import PATIENCE, Child
+from tests.stores.processes.common import PASSING, add, check_sound, digest, tag_of
 
 MEMBERS = 8
 TURNS = 30
@@ -98,7 +98,7 @@ def test_eight_processes_with_one_session_lose_nothing(tmp_path: Path) -> None:
         members = []
         for i in range(MEMBERS):
             habits = (["reopens"] if i % 2 else []) + (["relabels", "undoes"] if i == 2 else [])
-            member = Child("member", tmp_path, "s", f"member-{i}", TURNS, *habits)
+            member = Child("concurrent_writer", tmp_path, "s", f"member-{i}", TURNS, *habits)
             members.append(stack.enter_context(member))
         for child in [*readers, *members]:
             child.expect("ready")
@@ -138,8 +138,8 @@ def test_exchanges_of_processes_follow_one_another(store: FileStore) -> None:
     """Of two at once, one waits; no question comes between another and its answer."""
     with (
         opened(store) as chat,
-        Child("visitor", store.root, "s") as one,
-        Child("visitor", store.root, "s") as other,
+        Child("remote_control", store.root, "s") as one,
+        Child("remote_control", store.root, "s") as other,
     ):
         for visitor in (one, other):
             visitor.expect("ready")
@@ -158,7 +158,7 @@ def test_exchanges_of_processes_follow_one_another(store: FileStore) -> None:
 
 def test_a_session_that_is_held_is_locked_at_once_without_patience(store: FileStore) -> None:
     """With `timeout=0` the error comes now; nothing is changed, and reading goes on."""
-    with opened(store) as chat, Child("visitor", store.root, "s") as visitor:
+    with opened(store) as chat, Child("remote_control", store.root, "s") as visitor:
         chat.add_user("before")
         visitor.expect("ready")
         visitor.tell("say Are you there?")
@@ -181,7 +181,7 @@ def test_a_session_that_is_held_is_locked_at_once_without_patience(store: FileSt
 
 def test_the_lock_of_a_killed_process_is_free_at_once(store: FileStore) -> None:
     """And what it had said before its answer came is there."""
-    with opened(store, timeout=0) as chat, Child("visitor", store.root, "s") as visitor:
+    with opened(store, timeout=0) as chat, Child("remote_control", store.root, "s") as visitor:
         visitor.expect("ready")
         visitor.tell("say Are you there?")
         visitor.expect("trying")
@@ -196,7 +196,7 @@ def test_the_lock_of_a_killed_process_is_free_at_once(store: FileStore) -> None:
 
 def test_who_waits_for_a_session_that_is_deleted_is_told(store: FileStore, place: Path) -> None:
     """A change raises `SessionChanged` and brings nothing back; opened anew, it begins anew."""
-    with opened(store) as chat, Child("visitor", store.root, "s") as visitor:
+    with opened(store) as chat, Child("remote_control", store.root, "s") as visitor:
         chat.add_completion(spoken())
         visitor.expect("ready")
         visitor.tell("open")
@@ -231,7 +231,7 @@ def test_who_waits_for_a_session_that_is_deleted_is_told(store: FileStore, place
 
 def test_a_lock_whose_file_somebody_removed_holds_nothing(store: FileStore, place: Path) -> None:
     """Who waited for it takes the new one instead, and holds the session alone."""
-    with Child("visitor", store.root, "s") as visitor:
+    with Child("remote_control", store.root, "s") as visitor:
         visitor.expect("ready")
         visitor.tell("add old")
         visitor.expect("trying")

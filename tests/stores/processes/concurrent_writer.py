@@ -13,8 +13,9 @@ import contextlib
 import sys
 
 from conversation import AudioInput, Conversation, FileStore
-from tests.drills.children import PATIENCE
-from tests.drills.common import (
+from tests.samples import SOUND
+from tests.stores.processes.child import PATIENCE
+from tests.stores.processes.common import (
     PASSING,
     add,
     check_grown,
@@ -25,7 +26,6 @@ from tests.drills.common import (
     staying,
     tell,
 )
-from tests.samples import SOUND
 
 
 def change_something_else(chat: Conversation, number: int) -> None:

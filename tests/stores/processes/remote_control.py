@@ -12,9 +12,9 @@ from typing import Any
 
 from conversation import Conversation, FileStore
 from conversation.errors import SessionError
-from tests.drills.children import PATIENCE
-from tests.drills.common import hear, tell
 from tests.samples import spoken
+from tests.stores.processes.child import PATIENCE
+from tests.stores.processes.common import hear, tell
 
 
 class Model:

@@ -12,7 +12,7 @@ from typing import Self
 PATIENCE = 120.0
 """Seconds of silence after which a program hangs."""
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 
 
 class Child:
@@ -26,7 +26,7 @@ class Child:
     def __init__(self, program: str, *arguments: object) -> None:
         self._name = " ".join([program, *map(str, arguments[1:])])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", f"tests.drills.{program}", *map(str, arguments)],
+            [sys.executable, "-m", f"tests.stores.processes.{program}", *map(str, arguments)],
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -17,9 +17,9 @@ from pathlib import Path
 import attrs
 
 from conversation import Conversation, FileStore
-from tests.drills.children import Child
-from tests.drills.common import KINDS, check_sound, entries, tag_of
-from tests.drills.writer import TITLE_EVERY
+from tests.stores.processes.child import Child
+from tests.stores.processes.common import KINDS, check_sound, entries, tag_of
+from tests.stores.processes.killed_writer import TITLE_EVERY
 
 KILLS = int(os.environ.get("CONVERSATION_KILLS") or 200)
 
@@ -125,7 +125,7 @@ def test_no_kill_loses_what_was_acknowledged(tmp_path: Path) -> None:
     dice = random.Random(seed)
     found: Counter[str] = Counter()
     told = Told("session-0")
-    with Child("writer") as writers:
+    with Child("killed_writer") as writers:
         writers.expect("ready")
         for kill in range(KILLS):
             if dice.random() < 0.1:
