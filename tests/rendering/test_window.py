@@ -1,4 +1,4 @@
-"""What of a long history is sent: ageing, budgets, estimates and their correction."""
+"""Part of a long history that is sent: ageing, bounds, estimates and their correction."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ NO_BOUNDS = 10**12
 
 
 def talking(history: Sequence[Turn], context: Context, **given: Any) -> Conversation:
-    """A conversation with this very history, whatever it is."""
+    """Return a conversation with exactly this history."""
     chat = Conversation(clock=given.pop("clock", Clock()), context=context, **given)
     chat._talk.history.fill(history)
     return chat
 
 
 def said(seconds: float, transcript: str | None = None, rate: int = 8000) -> AudioInput:
-    """Sound of that length."""
+    """Return user sound of that length in seconds."""
     return AudioInput.from_pcm(b"\1\0" * round(seconds * rate), rate, transcript=transcript)
 
 
 def answered(
     transcript: str | None = "Yes.", *, seconds: float = 1, left: float = 3000, number: int = 1
 ) -> AssistantTurn:
-    """A spoken answer whose id is good for so many seconds more."""
+    """Return a spoken answer whose id lives for `left` more seconds."""
     data = b"\1\0" * round(seconds * 24_000)
     audio_id = f"audio_{number:032x}"
     audio = AssistantAudio(audio_id, START + left, transcript, data, "pcm16")
@@ -72,25 +72,25 @@ def answered(
 
 
 def forms(rendering: Rendering) -> list[Form]:
-    """The form of each message, and of what is left out."""
+    """Return the form of each item, including those left out."""
     return [item.form for item in rendering.items]
 
 
 def asked(server: StandIn, path: str = CHATS) -> list[Any]:
-    """The requests to one endpoint."""
+    """Return the requests to one endpoint."""
     return [request for request in server.requests if request.path == path]
 
 
-# --- an estimate of a rendering, written anew: from the messages, as they go ------------------
+# --- an independent estimate, computed from the rendered messages ------------------------------
 
 
 def tokens_of(text: str) -> int:
-    """Its bytes / 4, whole ones."""
+    """Return the estimate for a text: its UTF-8 bytes / 4, rounded up."""
     return -(-len(text.encode()) // 4)
 
 
 def cost_of(item: RenderedMessage) -> tuple[int, int]:
-    """Tokens and bytes of base64 of one message, told from the message itself."""
+    """Return the tokens and the bytes of base64 of one rendered message."""
     if item.message is None:
         return 0, 0
     message, tokens, upload = item.message, 0, 0
@@ -109,7 +109,7 @@ def cost_of(item: RenderedMessage) -> tuple[int, int]:
             0,
         )
     if item.form is Form.TOOL_CALLS:
-        assert item.turn  # a refusal counts, although it does not go along
+        assert item.turn  # a refusal counts, although it is not sent
         return tokens + tokens_of(item.turn.text), 0
     content = message.get("content") or ""
     parts: list[dict[str, Any]] = (
@@ -132,22 +132,22 @@ def cost_of(item: RenderedMessage) -> tuple[int, int]:
 
 
 def total(items: Sequence[RenderedMessage]) -> tuple[int, int]:
-    """Of all of them."""
+    """Return the sum of the costs of all items."""
     costs = [cost_of(item) for item in items]
     return sum(tokens for tokens, _ in costs), sum(upload for _, upload in costs)
 
 
 def is_always_sent(item: RenderedMessage) -> bool:
-    """Whether it is of the system."""
+    """Return True for instructions and system turns."""
     return isinstance(item.turn, SystemTurn) or item.why == "instructions"
 
 
 def from_cut(items: Sequence[RenderedMessage], cut: int) -> list[RenderedMessage]:
-    """What is sent if everything before that place is left out that can be."""
+    """Return the items from index `cut` on, and those before it that are always sent."""
     return [item for i, item in enumerate(items) if i >= cut or is_always_sent(item)]
 
 
-# --- what holds for every history and every budget --------------------------------------------
+# --- properties of every history and every bound -----------------------------------------------
 
 ages = st.none() | st.integers(0, 3)
 contexts = st.builds(
@@ -161,17 +161,17 @@ nows = st.floats(START - 9000, START + 9000)
 
 
 def unbounded(context: Context) -> Context:
-    """The same ageing, and nothing is left out."""
+    """Return a context with the same ageing and no bounds."""
     return Context(NO_BOUNDS, NO_BOUNDS, context.user_audio_turns, context.assistant_audio_turns)
 
 
 def beginnings(items: Sequence[RenderedMessage]) -> list[int]:
-    """Where exchanges begin."""
+    """Return the indexes at which exchanges begin."""
     return [0, *(i for i, item in enumerate(items) if i and isinstance(item.turn, UserTurn))]
 
 
-def check_the_longest_end_is_sent(history: Sequence[Turn], context: Context, **given: Any) -> None:
-    """Of a history that ends with a user turn."""
+def check_longest_suffix_is_sent(history: Sequence[Turn], context: Context, **given: Any) -> None:
+    """Check a request for a history that ends with a user turn."""
     whole = talking(history, unbounded(context), **given).render().items
     begins = beginnings(whole)
     limit = context.limit_for("gpt-audio-1.5")
@@ -208,17 +208,17 @@ def check_the_longest_end_is_sent(history: Sequence[Turn], context: Context, **g
 
 
 @given(histories, user_turns, st.none() | words, nows, contexts)
-def test_what_is_sent_is_the_longest_end_of_the_history_that_fits(
+def test_longest_suffix_within_the_bounds_is_sent(
     history: list[Turn], last: Turn, instructions: str | None, now: float, context: Context
 ) -> None:
-    """And the API accepts it; or, if the newest exchange does not fit, it is too small."""
-    check_the_longest_end_is_sent(
+    """The longest suffix within the bounds is sent, or `ContextTooSmall` is raised."""
+    check_longest_suffix_is_sent(
         [*history, last], context, clock=Clock(now), instructions=instructions
     )
 
 
 @given(histories, user_turns, st.none() | words, nows, ages, ages, st.data())
-def test_what_is_sent_fits_to_the_token_and_to_the_byte(
+def test_bounds_are_exact_to_the_token_and_the_byte(
     history: list[Turn],
     last: Turn,
     instructions: str | None,
@@ -227,7 +227,7 @@ def test_what_is_sent_fits_to_the_token_and_to_the_byte(
     said: int | None,
     data: st.DataObject,
 ) -> None:
-    """Budgets that are just enough for an end of the history, or just not."""
+    """A suffix that fits exactly is sent, and one that is a token or a byte larger is not."""
     ageing = Context(NO_BOUNDS, NO_BOUNDS, heard, said)
     given: dict[str, Any] = {"clock": Clock(now), "instructions": instructions}
     whole = talking([*history, last], ageing, **given).render().items
@@ -237,14 +237,12 @@ def test_what_is_sent_fits_to_the_token_and_to_the_byte(
         st.sampled_from([(tokens, NO_BOUNDS), (tokens - 1, NO_BOUNDS), (NO_BOUNDS, upload - 1)])
     )
     bounds = Context(max(0, exact[0]), max(0, exact[1]), heard, said)
-    check_the_longest_end_is_sent([*history, last], bounds, **given)
+    check_longest_suffix_is_sent([*history, last], bounds, **given)
 
 
 @given(histories, nows, contexts)
-def test_what_is_counted_in_passing_is_never_too_little(
-    history: list[Turn], now: float, context: Context
-) -> None:
-    """Counting anew is spared only where there is room for sure."""
+def test_running_totals_are_upper_bounds(history: list[Turn], now: float, context: Context) -> None:
+    """Running totals are never less than the exact count."""
     at, totals = Moment(now, 30.0), Totals()
     items = [prepare(turn) for turn in history]
     for item in items:
@@ -258,7 +256,7 @@ def test_what_is_counted_in_passing_is_never_too_little(
 
 @pytest.fixture(scope="module")
 def lasting() -> Iterator[tuple[StandIn, Clock, OpenAI]]:
-    """A stand-in for many examples."""
+    """Provide one stand-in for all examples of a property."""
     clock = Clock()
     with StandIn(clock=clock) as server:
         yield server, clock, server.client()
@@ -266,10 +264,10 @@ def lasting() -> Iterator[tuple[StandIn, Clock, OpenAI]]:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories, user_turns, contexts)
-def test_over_http_a_question_is_answered_or_nothing_is_sent(
+def test_question_after_any_history_is_answered_or_refused_unsent(
     lasting: tuple[StandIn, Clock, OpenAI], history: list[Turn], last: UserTurn, context: Context
 ) -> None:
-    """Whatever the history; what is too large is taken back."""
+    """A question after any history is answered, or taken back without a request."""
     server, clock, client = lasting
     chat = talking(history, context, clock=clock, client=client)
     before, requests = chat.turns, len(server.requests)
@@ -283,7 +281,7 @@ def test_over_http_a_question_is_answered_or_nothing_is_sent(
     else:
         assert chat.turns[:-2] == before or len(chat.turns) == len(before) + 2
         assert chat.turns[-1] is turn
-        # Ids that the stand-in never issued are healed on the way.
+        # Ids that the stand-in never issued cost up to two healing requests.
         assert 1 <= len(server.requests) - requests <= 3
 
 
@@ -294,14 +292,14 @@ def test_over_http_a_question_is_answered_or_nothing_is_sent(
     "field", ["max_prompt_tokens", "max_upload_bytes", "user_audio_turns", "assistant_audio_turns"]
 )
 @pytest.mark.parametrize("value", [-1, 1.5, "5", True, [], float("inf")])
-def test_a_bound_that_is_no_number_is_refused(field: str, value: Any) -> None:
-    """By name."""
+def test_invalid_bound_is_refused(field: str, value: Any) -> None:
+    """A bound that is not a non-negative integer is refused by name."""
     with pytest.raises(InvalidSetting, match=field):
         Context(**{field: value})
 
 
-def test_the_upload_is_always_bounded() -> None:
-    """The API takes no more than some 20 MB."""
+def test_upload_bound_is_required() -> None:
+    """`max_upload_bytes` is 20 MB by default and cannot be None."""
     with pytest.raises(InvalidSetting, match="max_upload_bytes"):
         Context(max_upload_bytes=None)  # type: ignore[arg-type]
     assert Context().max_upload_bytes == 20_000_000
@@ -322,13 +320,15 @@ def test_the_upload_is_always_bounded() -> None:
         ("qwen3-omni", 32_000, 32_000),
     ],
 )
-def test_the_window_is_known_or_given(model: str, own: int | None, limit: int | None) -> None:
-    """128,000 tokens less the largest answer for OpenAI's audio models; else what the user says."""
+def test_token_limit_is_given_or_known_for_the_model(
+    model: str, own: int | None, limit: int | None
+) -> None:
+    """The token limit is `max_prompt_tokens`, else the one known for the model, if any."""
     assert Context(max_prompt_tokens=own).limit_for(model) == limit
 
 
-def test_the_window_is_that_of_the_model_that_is_asked(clock: Clock) -> None:
-    """A model given for one request has its own; without a window all is sent."""
+def test_token_limit_follows_the_model_of_the_request(clock: Clock) -> None:
+    """The token limit is that of each request's model; unknown models have none."""
     chat = Conversation(model="qwen3-omni", clock=clock)
     for _ in range(3):
         chat.add_user("x" * 200_000)
@@ -337,8 +337,8 @@ def test_the_window_is_that_of_the_model_that_is_asked(clock: Clock) -> None:
     assert len(chat.request()["messages"]) == 3
 
 
-def test_without_a_context_a_short_history_goes_whole(chat: Conversation) -> None:
-    """Nothing ages by itself."""
+def test_default_context_sends_a_short_history_whole(chat: Conversation) -> None:
+    """The default `Context` ages nothing and sends a short history whole."""
     for number in range(30):
         chat.add_user(said(0.1, "Woof."))
         chat.add(answered(number=number))
@@ -349,8 +349,8 @@ def test_without_a_context_a_short_history_goes_whole(chat: Conversation) -> Non
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2, 5])
-def test_old_user_sound_goes_as_its_words(clock: Clock, kept: int) -> None:
-    """Older than the last so many; what stands beside it in the turn goes along."""
+def test_old_user_sound_is_sent_as_words(clock: Clock, kept: int) -> None:
+    """User sound older than the last `user_audio_turns` is sent as text beside its pictures."""
     chat = Conversation(clock=clock, context=Context(user_audio_turns=kept))
     for number in range(3):
         chat.add_user(ImageInput(PNG), said(0.1, f"Sound {number}."))
@@ -369,8 +369,8 @@ def test_old_user_sound_goes_as_its_words(clock: Clock, kept: int) -> None:
             assert sound["type"] == "input_audio"
 
 
-def test_sound_alone_goes_as_a_text(clock: Clock) -> None:
-    """And a name that the turn carries goes along."""
+def test_turn_of_old_sound_alone_is_sent_as_a_string(clock: Clock) -> None:
+    """A turn of old sound alone is sent as a string, with the `name` of its turn."""
     chat = Conversation.from_messages(
         [
             {
@@ -392,8 +392,8 @@ def test_sound_alone_goes_as_a_text(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2, 5])
-def test_old_answers_go_as_their_transcripts(clock: Clock, kept: int) -> None:
-    """Although their ids are still good."""
+def test_old_answers_are_sent_as_transcripts(clock: Clock, kept: int) -> None:
+    """Answers older than the last `assistant_audio_turns` are sent as transcripts."""
     chat = Conversation(clock=clock, context=Context(assistant_audio_turns=kept))
     for number in range(3):
         chat.add_user("Question")
@@ -405,8 +405,8 @@ def test_old_answers_go_as_their_transcripts(clock: Clock, kept: int) -> None:
     assert {item.why for item in items[:old]} <= {"transcript, its sound has grown old"}
 
 
-def test_an_old_answer_without_words_stays_a_voice_while_it_may(clock: Clock) -> None:
-    """There is nothing to put in its place."""
+def test_old_answer_without_transcript_is_sent_as_voice_until_it_expires(clock: Clock) -> None:
+    """An old answer without a transcript is sent as voice until its id expires."""
     chat = Conversation(clock=clock, context=Context(assistant_audio_turns=0))
     chat.add(answered(None))
     call = ToolCall("a", "look_up", "{}")
@@ -417,10 +417,10 @@ def test_an_old_answer_without_words_stays_a_voice_while_it_may(clock: Clock) ->
     assert forms(chat.render()) == [Form.PLACEHOLDER, Form.TOOL_CALLS, Form.NO_RESULT]
 
 
-def test_old_sound_without_words_stays_sound_until_the_budget_forces_it_out(
+def test_old_sound_without_words_is_sent_as_sound_with_one_warning(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With one warning for the conversation."""
+    """Old sound without words is sent as sound within the bounds, with one warning."""
     chat = Conversation(clock=clock, context=Context(user_audio_turns=1, max_prompt_tokens=220))
     for _ in range(2):
         chat.add_user(said(10))
@@ -434,8 +434,8 @@ def test_old_sound_without_words_stays_sound_until_the_budget_forces_it_out(
     assert len(caplog.records) == 1
 
 
-def test_half_the_words_of_a_turn_are_not_its_words(clock: Clock) -> None:
-    """A turn with two sounds, one of them unknown, stays sound."""
+def test_old_turn_with_partly_known_words_is_sent_as_sound(clock: Clock) -> None:
+    """An old turn is sent as sound unless the words of all its sounds are known."""
     chat = Conversation(clock=clock, context=Context(user_audio_turns=0))
     chat.add_user(said(0.1, "Known."), said(0.1))
     chat.add_user(said(0.1, ""))
@@ -447,8 +447,8 @@ def test_half_the_words_of_a_turn_are_not_its_words(clock: Clock) -> None:
     ]
 
 
-def test_ageing_makes_room() -> None:
-    """What goes as words costs what words cost."""
+def test_ageing_leaves_room_for_more_exchanges() -> None:
+    """Old sound sent as words leaves room for more exchanges under the same bound."""
     history: list[Turn] = []
     for number in range(5):
         history += [UserTurn((said(60, "Woof."),)), answered(seconds=30, number=number)]
@@ -458,8 +458,8 @@ def test_ageing_makes_room() -> None:
     assert len(talking(history, quiet).messages()) == 10
 
 
-def test_words_may_cost_more_than_their_sound(clock: Clock) -> None:
-    """That old sound goes as words does not get it past the bounds."""
+def test_words_of_old_sound_count_against_the_bound(clock: Clock) -> None:
+    """Words of old sound count against the token bound."""
     context = Context(user_audio_turns=0, max_prompt_tokens=20)
     chat = Conversation(clock=clock, context=context)
     for _ in range(5):
@@ -467,11 +467,11 @@ def test_words_may_cost_more_than_their_sound(clock: Clock) -> None:
     assert len(chat.messages()) == 2
 
 
-# --- the budget --------------------------------------------------------------------------------
+# --- bounds ------------------------------------------------------------------------------------
 
 
-def test_the_oldest_exchanges_are_left_out_and_say_so(clock: Clock) -> None:
-    """The system's words and the instructions never are."""
+def test_oldest_exchanges_over_the_bound_are_left_out(clock: Clock) -> None:
+    """The oldest exchanges over the bound are left out, instructions and system turns never."""
     context = Context(max_prompt_tokens=29)
     chat = Conversation(clock=clock, context=context, instructions="Be brief.")
     chat.add_system("Be kind.")
@@ -499,8 +499,8 @@ def test_the_oldest_exchanges_are_left_out_and_say_so(clock: Clock) -> None:
     assert texts[-1] == "S2"
 
 
-def test_what_is_left_out_is_saved_and_comes_back(store: FileStore, clock: Clock) -> None:
-    """The bounds are of requests, not of the history."""
+def test_turns_left_out_stay_saved(store: FileStore, clock: Clock) -> None:
+    """Turns that are left out stay saved, and are sent again under larger bounds."""
     small = Context(max_prompt_tokens=5)
     with Conversation.open("s", store=store, clock=clock, context=small) as chat:
         for number in range(4):
@@ -512,8 +512,8 @@ def test_what_is_left_out_is_saved_and_comes_back(store: FileStore, clock: Clock
 
 
 @pytest.mark.parametrize(("less", "sent"), [(0, 3), (1, 2)])
-def test_tokens_are_bounded_to_the_one(clock: Clock, less: int, sent: int) -> None:
-    """What is just enough is enough."""
+def test_token_bound_is_exact(clock: Clock, less: int, sent: int) -> None:
+    """A history of exactly `max_prompt_tokens` is sent whole; one token less drops a turn."""
     context = Context(max_prompt_tokens=30 - less)
     chat = Conversation(clock=clock, context=context)
     for _ in range(3):
@@ -523,8 +523,10 @@ def test_tokens_are_bounded_to_the_one(clock: Clock, less: int, sent: int) -> No
 
 @pytest.mark.parametrize("extra", ["instructions", "a system turn", "a missing result"])
 @pytest.mark.parametrize(("less", "sent"), [(0, 2), (1, 1)])
-def test_everything_that_is_sent_counts_once(extra: str, less: int, sent: int) -> None:
-    """What goes besides the questions takes room from them."""
+def test_instructions_system_turns_and_missing_results_count(
+    extra: str, less: int, sent: int
+) -> None:
+    """Instructions, system turns and missing results each count once against the bound."""
     call = AssistantTurn(tool_calls=(ToolCall("a", "abcd", "abcd"),))
     history: list[Turn] = [UserTurn("x" * 40), UserTurn("x" * 40)]
     others: dict[str, list[Turn]] = {
@@ -543,10 +545,10 @@ def test_everything_that_is_sent_counts_once(extra: str, less: int, sent: int) -
 
 @pytest.mark.parametrize("kind", ["sound", "picture", "file"])
 @pytest.mark.parametrize(("less", "sent"), [(0, 3), (1, 2)])
-def test_uploads_are_bounded_to_the_byte(
+def test_upload_bound_is_exact(
     store: FileStore, clock: Clock, kind: str, less: int, sent: int
 ) -> None:
-    """As base64, whether the bytes are in memory or on the disk."""
+    """Uploads are bounded to the byte of base64, read from memory or from disk."""
     picture = PNG + bytes(984)
     kinds: dict[str, tuple[Part, bytes]] = {
         "sound": (AudioInput(MP3), MP3),
@@ -573,8 +575,8 @@ def _base64_in(messages: list[dict[str, Any]]) -> Iterator[str]:
             yield text.rpartition(",")[2]
 
 
-def test_what_the_model_said_takes_no_upload(clock: Clock) -> None:
-    """It goes by its id, however long it is."""
+def test_voice_counts_no_upload_bytes(clock: Clock) -> None:
+    """An answer sent as voice counts no upload bytes."""
     chat = Conversation(clock=clock, context=Context(max_upload_bytes=0))
     chat.add_user("Question")
     chat.add(answered(seconds=60))
@@ -582,8 +584,8 @@ def test_what_the_model_said_takes_no_upload(clock: Clock) -> None:
     assert forms(chat.render()) == [Form.PLAIN, Form.VOICE, Form.PLAIN]
 
 
-def test_a_voice_that_ends_makes_room(clock: Clock) -> None:
-    """Its transcript costs less; what was left out is sent again."""
+def test_expired_voice_leaves_room_for_older_exchanges(clock: Clock) -> None:
+    """An expired voice costs less as a transcript, so that older exchanges are sent again."""
     context = Context(max_prompt_tokens=150)
     history: list[Turn] = []
     for number in range(4):
@@ -594,8 +596,8 @@ def test_a_voice_that_ends_makes_room(clock: Clock) -> None:
     assert len(chat.messages()) == 9
 
 
-def test_a_greeting_goes_before_the_first_question_does(clock: Clock) -> None:
-    """What stands before all questions is the oldest exchange."""
+def test_greeting_is_left_out_first(clock: Clock) -> None:
+    """Turns before the first question are the oldest exchange and are left out first."""
     chat = Conversation(clock=clock, context=Context(max_prompt_tokens=8))
     chat.add_assistant("x" * 20)
     chat.add_user("x" * 16)
@@ -604,8 +606,8 @@ def test_a_greeting_goes_before_the_first_question_does(clock: Clock) -> None:
     assert len(chat.messages()) == 2
 
 
-def test_without_a_question_everything_is_the_newest_exchange(clock: Clock) -> None:
-    """Then nothing can be left out."""
+def test_history_without_a_question_is_never_cut(clock: Clock) -> None:
+    """A history without a question is one exchange, which is sent whole or refused."""
     chat = Conversation(clock=clock, context=Context(max_prompt_tokens=8))
     for _ in range(2):
         chat.add_assistant("x" * 16)
@@ -615,8 +617,8 @@ def test_without_a_question_everything_is_the_newest_exchange(clock: Clock) -> N
         chat.messages()
 
 
-def test_no_tool_exchange_is_cut_in_two() -> None:
-    """An answer that came after the next question goes and stays with its call."""
+def test_tool_exchange_is_never_cut() -> None:
+    """A late tool result is sent or left out together with its call."""
     call = AssistantTurn(tool_calls=(ToolCall("a", "look_up", "{}"), ToolCall("b", "wait", "{}")))
     history: list[Turn] = [UserTurn("x" * 40), call, UserTurn("x" * 40), ToolTurn("b", "late")]
     bodies = {}
@@ -634,8 +636,8 @@ def test_no_tool_exchange_is_cut_in_two() -> None:
     assert results == [NO_RESULT, "late"]
 
 
-def test_an_answer_without_a_call_is_left_out_with_its_reason() -> None:
-    """Not because of the budget."""
+def test_stray_tool_result_is_left_out_with_its_reason() -> None:
+    """A stray tool result is left out as stray, or as over budget in an old exchange."""
     history: list[Turn] = [UserTurn("Question"), ToolTurn("a", "stray"), UserTurn("Question")]
     [_, stray, _] = talking(history, Context()).render().items
     assert (stray.message, stray.why) == (None, "left out, it answers no open call")
@@ -643,7 +645,7 @@ def test_an_answer_without_a_call_is_left_out_with_its_reason() -> None:
     assert stray.why == "left out, over budget"
 
 
-# --- too small ---------------------------------------------------------------------------------
+# --- ContextTooSmall ---------------------------------------------------------------------------
 
 
 ASKS: dict[str, Callable[..., object]] = {
@@ -661,7 +663,7 @@ ASKS: dict[str, Callable[..., object]] = {
     ],
     ids=["tokens", "bytes"],
 )
-def test_too_small_for_the_newest_exchange_says_the_numbers_and_sends_nothing(
+def test_too_large_question_is_refused_unsent_and_taken_back(
     server: StandIn,
     client: OpenAI,
     clock: Clock,
@@ -671,7 +673,7 @@ def test_too_small_for_the_newest_exchange_says_the_numbers_and_sends_nothing(
     numbers: tuple[int, ...],
     ask: str,
 ) -> None:
-    """The user turn is taken back, on the disk too, and the chat goes on."""
+    """A question over the bounds raises `ContextTooSmall` unsent, and is taken back."""
 
     def opened(**given: Any) -> Conversation:
         return Conversation.open("s", store=store, client=client, clock=clock, **given)
@@ -698,8 +700,8 @@ def test_too_small_for_the_newest_exchange_says_the_numbers_and_sends_nothing(
     assert not list((store.root / "s.audio").glob("*-*.wav"))[2:]
 
 
-def test_too_small_is_the_same_in_the_twin(server: StandIn, clock: Clock) -> None:
-    """Raised by `say`, by `stream`, and by what renders."""
+def test_async_twin_raises_context_too_small(server: StandIn, clock: Clock) -> None:
+    """`AsyncConversation` raises `ContextTooSmall` in each method that renders."""
 
     async def talk() -> None:
         context = Context(max_prompt_tokens=3)
@@ -720,8 +722,8 @@ def test_too_small_is_the_same_in_the_twin(server: StandIn, clock: Clock) -> Non
     asyncio.run(talk())
 
 
-def test_reply_leaves_what_is_too_large_where_it_is(server: StandIn, client: OpenAI) -> None:
-    """It was not `reply` that added it; `undo` takes it back, or larger bounds let it through."""
+def test_reply_keeps_a_question_that_is_too_large(server: StandIn, client: OpenAI) -> None:
+    """`reply` keeps a question that is too large, and sends it once the bounds allow."""
     chat = Conversation(client=client, context=Context(max_prompt_tokens=10))
     turn = chat.add_user("x" * 80)
     with pytest.raises(ContextTooSmall):
@@ -732,10 +734,8 @@ def test_reply_leaves_what_is_too_large_where_it_is(server: StandIn, client: Ope
     assert len(chat.turns) == 2
 
 
-def test_a_tool_result_that_is_too_large_does_not_brick_the_chat(
-    server: StandIn, client: OpenAI
-) -> None:
-    """It is part of the newest exchange; the next question leaves it behind."""
+def test_too_large_tool_result_does_not_brick_the_chat(server: StandIn, client: OpenAI) -> None:
+    """A tool result over the bounds is kept, and the next question is sent without it."""
 
     def look_up() -> str:
         """Look it up."""
@@ -752,10 +752,10 @@ def test_a_tool_result_that_is_too_large_does_not_brick_the_chat(
     assert [message["role"] for message in asked(server)[-1]["messages"]] == ["user"]
 
 
-def test_a_question_that_got_its_words_is_taken_back_too(
+def test_transcribed_question_that_is_too_large_is_taken_back(
     server: StandIn, client: OpenAI, clock: Clock, store: FileStore
 ) -> None:
-    """So that one clip that is refused never bricks a chat."""
+    """A spoken question whose transcript is over the bound is taken back with its file."""
     context = Context(user_audio_turns=0, max_prompt_tokens=10)
     with Conversation.open(
         "s", store=store, client=client, clock=clock, context=context, transcribe=True
@@ -768,28 +768,28 @@ def test_a_question_that_got_its_words_is_taken_back_too(
     assert not list((store.root / "s.audio").glob("*.wav"))
 
 
-# --- the estimate ------------------------------------------------------------------------------
+# --- estimates ---------------------------------------------------------------------------------
 
 RECORDED_SOUNDS = [(6.96, 69), (4.488, 44)]
-"""Seconds of user sound and the audio tokens that OpenAI counted (contract §4, PYD)."""
+"""Seconds of user sound, and the audio tokens that OpenAI counted for it."""
 
 
 @pytest.mark.parametrize(("seconds", "counted"), RECORDED_SOUNDS)
-def test_user_sound_is_counted_as_openai_counts_it(seconds: float, counted: int) -> None:
-    """Within a tenth; in fact the same."""
+def test_user_sound_is_estimated_at_the_recorded_tokens(seconds: float, counted: int) -> None:
+    """User sound is estimated at the audio tokens that OpenAI counted for it."""
     estimate = prepare(UserTurn((said(seconds, rate=24_000),))).tokens
     assert estimate == pytest.approx(counted, rel=0.1)
     assert estimate == counted
 
 
-def test_a_spoken_answer_is_counted_as_openai_counted_it() -> None:
-    """148 tokens were billed for 355,200 bytes of pcm16, and as many when it is sent again."""
+def test_spoken_answer_is_estimated_at_the_recorded_tokens() -> None:
+    """355,200 bytes of pcm16 are estimated at the 148 tokens that OpenAI counted."""
     audio = AssistantAudio("audio_" + "6" * 32, START, None, bytes(355_200), "pcm16")
     assert prepare(AssistantTurn(audio=audio)).voice_tokens == 148
 
 
-def test_the_stand_ins_bill_for_sound_is_estimated_within_a_tenth(chat: Conversation) -> None:
-    """Its answers by voice, and what the user said, over some exchanges."""
+def test_estimate_of_spoken_exchanges_is_within_a_tenth_of_usage(chat: Conversation) -> None:
+    """The estimate of six spoken exchanges is within 10% of `usage.prompt_tokens`."""
     for number in range(6):
         chat.say(said(3 + number))
     items, at = chat._talk.asking.items, chat._talk.asking.at
@@ -799,7 +799,7 @@ def test_the_stand_ins_bill_for_sound_is_estimated_within_a_tenth(chat: Conversa
 
 
 def test_base64_is_never_counted_as_tokens() -> None:
-    """The same length at another rate costs the same; a picture costs what it costs."""
+    """Sound counts by its duration and a picture at a fixed price, whatever their bytes."""
     low, high = (prepare(UserTurn((said(5, rate=rate),))) for rate in (8000, 48_000))
     assert low.tokens == high.tokens == 50
     assert low.upload < high.upload / 5
@@ -820,27 +820,27 @@ def test_base64_is_never_counted_as_tokens() -> None:
         (AssistantTurn(tool_calls=(ToolCall("a", "abcd", "abcdefgh"),)), 3),
     ],
 )
-def test_text_is_counted_by_its_bytes(turn: Turn, tokens: int) -> None:
-    """A quarter of them, whole ones."""
+def test_text_counts_a_quarter_of_its_bytes(turn: Turn, tokens: int) -> None:
+    """Text counts a quarter of its UTF-8 bytes, rounded up."""
     item = prepare(turn)
     assert (item.tokens, item.upload) == (tokens, 0)
 
 
-def test_an_answer_of_unknown_length_is_guessed_by_its_words() -> None:
-    """Only its id came: 8 tokens a word, and the words."""
+def test_voice_of_unknown_length_counts_by_its_words() -> None:
+    """A voice of unknown length counts 8 tokens a word, plus the words."""
     audio = AssistantAudio("audio_" + "6" * 32, START, "one two three four")
     item = prepare(AssistantTurn(audio=audio))
     assert (item.tokens, item.voice_tokens) == (5, 37)
 
 
-def test_what_can_never_be_a_voice_is_not_counted_as_one() -> None:
-    """Its transcript is what it will cost."""
+def test_unusable_voice_counts_as_its_transcript() -> None:
+    """An answer whose id can never be sent counts as its transcript."""
     item = prepare(AssistantTurn(audio=AssistantAudio("audio_x", None, "abcd", SOUND)))
     assert (item.voice_end, item.tokens, item.voice_tokens) == (NO_VOICE, 1, 1)
 
 
-def test_descriptions_of_tools_are_counted(client: OpenAI, clock: Clock) -> None:
-    """They are sent with each request; those that are given for one request with it."""
+def test_tool_descriptions_count(client: OpenAI, clock: Clock) -> None:
+    """Descriptions of tools count against the bound of the request that carries them."""
     tool = {"type": "function", "function": {"name": "look_up", "description": "x" * 4000}}
     chat = Conversation(client=client, clock=clock, context=Context(max_prompt_tokens=1000))
     chat.add_user("Question")
@@ -851,7 +851,7 @@ def test_descriptions_of_tools_are_counted(client: OpenAI, clock: Clock) -> None
     assert len(chat.request()["messages"]) == 1
 
 
-# --- its correction ----------------------------------------------------------------------------
+# --- correction of the estimate by usage -------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -866,10 +866,10 @@ def test_descriptions_of_tools_are_counted(client: OpenAI, clock: Clock) -> None
         (0.5, 100, 60, 0, 30),
     ],
 )
-def test_an_estimate_is_corrected_as_far_as_something_was_measured(
+def test_correction_scales_up_to_the_measured_size(
     scale: float, measured: int, tokens: int, fixed: int, corrected: float
 ) -> None:
-    """Beyond it, the same number of tokens more or less."""
+    """An estimate is scaled up to the size that was measured, and shifted beyond it."""
     limits = Limits(int(corrected), 0, fixed, scale, measured)
     assert limits.corrected(tokens) == corrected
     assert limits.hold(Bulk(tokens))
@@ -878,8 +878,8 @@ def test_an_estimate_is_corrected_as_far_as_something_was_measured(
 
 
 @pytest.mark.parametrize(("factor", "sent"), [(1, 12), (2, 6), (4, 3), (100, 3), (0.5, 18)])
-def test_the_last_bill_corrects_the_estimate(clock: Clock, factor: float, sent: int) -> None:
-    """Up to four times as much, down to half; beyond what was measured, a token is one."""
+def test_last_usage_corrects_the_estimate(clock: Clock, factor: float, sent: int) -> None:
+    """The last `usage` scales the estimate by a factor of 0.5 to 4."""
     chat = Conversation(clock=clock, context=Context(max_prompt_tokens=120))
     for _ in range(12):
         chat.add_user("x" * 40)
@@ -893,8 +893,8 @@ def test_the_last_bill_corrects_the_estimate(clock: Clock, factor: float, sent: 
 
 
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0}, {"prompt_tokens": "many"}])
-def test_an_answer_without_a_bill_corrects_nothing(clock: Clock, usage: Any) -> None:
-    """Other servers give none."""
+def test_answer_without_usage_corrects_nothing(clock: Clock, usage: Any) -> None:
+    """An answer without valid `usage` leaves the estimate as it was."""
     chat = Conversation(clock=clock, context=Context(max_prompt_tokens=120))
     for _ in range(12):
         chat.add_user("x" * 40)
@@ -904,8 +904,8 @@ def test_an_answer_without_a_bill_corrects_nothing(clock: Clock, usage: Any) -> 
     assert len(chat.messages()) == 12
 
 
-def test_a_bill_for_another_request_corrects_nothing(clock: Clock) -> None:
-    """An answer that was not asked for through `request` says nothing of our estimates."""
+def test_usage_of_a_completion_without_a_request_corrects_nothing(clock: Clock) -> None:
+    """Only the first completion after a request corrects the estimate."""
     chat = Conversation(clock=clock, context=Context(max_prompt_tokens=120))
     for _ in range(12):
         chat.add_user("x" * 40)
@@ -919,10 +919,8 @@ def test_a_bill_for_another_request_corrects_nothing(clock: Clock) -> None:
     assert len(chat.messages()) == 6
 
 
-def test_a_short_question_does_not_make_a_long_one_too_large(
-    server: StandIn, client: OpenAI
-) -> None:
-    """What every request has besides weighs much in a short one, and little in a long one."""
+def test_overhead_of_a_short_request_is_not_scaled(server: StandIn, client: OpenAI) -> None:
+    """Fixed overhead, large beside a short question, does not make a long one too large."""
     chat = Conversation(client=client, context=Context(max_prompt_tokens=2000))
     first = chat.say("Hi")
     assert first.usage
@@ -931,8 +929,8 @@ def test_a_short_question_does_not_make_a_long_one_too_large(
     assert len(asked(server)) == 2
 
 
-def test_the_correction_keeps_a_chat_within_its_window(client: OpenAI) -> None:
-    """A server that counts twice as much is believed from the second request on."""
+def test_correction_bounds_a_growing_chat(client: OpenAI) -> None:
+    """Prompt tokens stay bounded on a server that counts more than the estimate."""
     chat = Conversation(client=client, context=Context(max_prompt_tokens=200))
     for _ in range(20):
         chat.say("x " * 20)
@@ -941,18 +939,18 @@ def test_the_correction_keeps_a_chat_within_its_window(client: OpenAI) -> None:
         assert usage.prompt_tokens <= 400 * 1.1
 
 
-# --- words on demand ---------------------------------------------------------------------------
+# --- transcription of old sound ----------------------------------------------------------------
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
-    """A store of the test's own."""
+    """Provide a store without fsync."""
     return FileStore(tmp_path / "sessions", fsync=False)
 
 
 @pytest.fixture
 def opened(store: FileStore, client: OpenAI, clock: Clock) -> Iterator[Callable[..., Conversation]]:
-    """Opens a session that keeps the last sound and transcribes those before."""
+    """Open a session that sends its last sound as sound and transcribes older sound."""
     chats = []
 
     def talk(**given: Any) -> Conversation:
@@ -965,10 +963,10 @@ def opened(store: FileStore, client: OpenAI, clock: Clock) -> Iterator[Callable[
         chat.close()
 
 
-def test_sound_that_grows_old_gets_its_words_once(
+def test_ageing_sound_is_transcribed_once(
     server: StandIn, opened: Callable[..., Conversation]
 ) -> None:
-    """They are saved, so that a resumed session never asks again."""
+    """Sound that grows old is transcribed once, and its words are saved with the session."""
     chat = opened()
     for number in range(4):
         server.will_transcribe(f"Sound {number}.")
@@ -997,20 +995,20 @@ def test_sound_that_grows_old_gets_its_words_once(
     [{"transcribe": None}, {"transcribe": False}, {"context": Context()}],
     ids=["not asked for", "off", "nothing grows old"],
 )
-def test_nothing_is_transcribed_that_need_not_be(
+def test_nothing_is_transcribed_unless_requested_and_old(
     server: StandIn, opened: Callable[..., Conversation], given: dict[str, Any]
 ) -> None:
-    """It costs money."""
+    """Nothing is transcribed without `transcribe=True`, or while no sound is old."""
     chat = opened(**given)
     for _ in range(3):
         chat.say(said(1))
     assert asked(server, TRANSCRIPTIONS) == []
 
 
-def test_known_words_are_not_asked_for(
+def test_sound_with_a_transcript_is_not_transcribed(
     server: StandIn, opened: Callable[..., Conversation]
 ) -> None:
-    """Given ones are as good; with two sounds, only the unknown one is asked for."""
+    """Old sounds with a transcript are not transcribed, others in the same turn are."""
     chat = opened()
     chat.add_user(said(1, "Given."))
     chat.add_user(said(1, "Given."), said(2))
@@ -1023,10 +1021,8 @@ def test_known_words_are_not_asked_for(
     assert [part["text"] for part in users[1]] == ["Given.", "Found."]
 
 
-def test_rendering_never_asks_for_words(
-    server: StandIn, opened: Callable[..., Conversation]
-) -> None:
-    """For a call of one's own there is `transcribe()`."""
+def test_rendering_never_transcribes(server: StandIn, opened: Callable[..., Conversation]) -> None:
+    """`request`, `messages` and `render` never transcribe; `transcribe` does."""
     chat = opened()
     for _ in range(2):
         chat.add_user(said(1))
@@ -1038,10 +1034,10 @@ def test_rendering_never_asks_for_words(
     assert chat.messages()[0]["content"] == "1.0 seconds of sound."
 
 
-def test_words_are_asked_for_before_a_stream_too(
+def test_stream_transcribes_old_sound_first(
     server: StandIn, opened: Callable[..., Conversation]
 ) -> None:
-    """Before the request is rendered."""
+    """`stream` transcribes old sound before its request is rendered."""
     chat = opened()
     chat.add_user(said(1))
     with chat.stream(said(1)) as events:
@@ -1050,8 +1046,8 @@ def test_words_are_asked_for_before_a_stream_too(
     assert server.requests[1]["messages"][0]["content"] == "1.0 seconds of sound."
 
 
-def test_the_twin_asks_for_words_too(server: StandIn, clock: Clock) -> None:
-    """The same exchange, awaited."""
+def test_async_say_transcribes_old_sound(server: StandIn, clock: Clock) -> None:
+    """`AsyncConversation.say` transcribes old sound."""
 
     async def talk() -> None:
         context = Context(user_audio_turns=1)
@@ -1066,10 +1062,10 @@ def test_the_twin_asks_for_words_too(server: StandIn, clock: Clock) -> None:
     assert len(asked(server, TRANSCRIPTIONS)) == 2
 
 
-def test_what_cannot_be_transcribed_stays_sound_and_the_exchange_goes_on(
+def test_failed_transcription_is_logged_and_tried_once_per_object(
     server: StandIn, opened: Callable[..., Conversation], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With warnings; this object does not ask again, one that resumes may."""
+    """Sound whose transcription failed is sent as sound, and retried after a resume only."""
     chat = opened()
     chat.add_user(said(1))
     server.will_fail(500)
@@ -1084,10 +1080,8 @@ def test_what_cannot_be_transcribed_stays_sound_and_the_exchange_goes_on(
     assert len(asked(server, TRANSCRIPTIONS)) == 2
 
 
-def test_words_that_are_none_are_not_asked_for_twice(
-    server: StandIn, opened: Callable[..., Conversation]
-) -> None:
-    """Silence has an empty transcript: it stays sound, and that is saved."""
+def test_empty_transcript_is_saved(server: StandIn, opened: Callable[..., Conversation]) -> None:
+    """Silence is sent as sound, and its empty transcript is saved and not asked for again."""
     chat = opened()
     chat.add_user(said(1))
     server.will_transcribe("")
@@ -1098,10 +1092,10 @@ def test_words_that_are_none_are_not_asked_for_twice(
     assert len(asked(server, TRANSCRIPTIONS)) == 1
 
 
-def test_after_undo_new_sound_in_the_same_place_is_asked_for(
+def test_undo_forgets_a_failed_transcription(
     server: StandIn, opened: Callable[..., Conversation]
 ) -> None:
-    """That another could not be transcribed there says nothing of it."""
+    """Sound added after `undo` is transcribed, although an equal one had failed before."""
     chat = opened(context=Context(user_audio_turns=0))
     server.will_fail(500)
     chat.say(said(1))
@@ -1111,10 +1105,10 @@ def test_after_undo_new_sound_in_the_same_place_is_asked_for(
     assert chat.turns[0].text == "1.0 seconds of sound."
 
 
-def test_after_a_refusal_new_sound_in_the_same_place_is_asked_for(
+def test_refusal_forgets_a_failed_transcription(
     server: StandIn, opened: Callable[..., Conversation]
 ) -> None:
-    """The question was taken back, with what was noted of its sound."""
+    """Sound added after a refusal is transcribed, although an equal one had failed before."""
     chat = opened(context=Context(user_audio_turns=0))
     server.will_fail(500)
     server.will_fail(400, "No.")
@@ -1125,10 +1119,10 @@ def test_after_a_refusal_new_sound_in_the_same_place_is_asked_for(
     assert len(asked(server, TRANSCRIPTIONS)) == 2
 
 
-def test_what_is_left_out_for_want_of_room_is_not_transcribed(
+def test_turns_left_out_are_not_transcribed(
     server: StandIn, opened: Callable[..., Conversation]
 ) -> None:
-    """Nobody pays for words that are not sent; those that are sent get theirs."""
+    """Old sound is transcribed only in turns within the bounds."""
     chat = opened(context=Context(user_audio_turns=1, max_prompt_tokens=200))
     for number in range(40):
         chat.add_user(said(1 + number / 8000))
@@ -1140,13 +1134,13 @@ def test_what_is_left_out_for_want_of_room_is_not_transcribed(
     assert len(asked(server, TRANSCRIPTIONS)) == len(users) - 1
 
 
-# --- with healing ------------------------------------------------------------------------------
+# --- errors of the server ----------------------------------------------------------------------
 
 
-def test_a_message_that_an_error_blames_is_found_in_what_was_sent(
+def test_param_of_an_error_indexes_the_messages_as_sent(
     server: StandIn, client: OpenAI, clock: Clock
 ) -> None:
-    """Its place is in the shortened list, not in the history."""
+    """`param` of an error is an index into the shortened list, not into the history."""
     context = Context(max_prompt_tokens=100)
     chat = Conversation(client=client, clock=clock, context=context, instructions="Be brief.")
     chat.add_user("x" * 300)
@@ -1168,10 +1162,10 @@ def test_a_message_that_an_error_blames_is_found_in_what_was_sent(
     assert lost == [False, False, True]
 
 
-def test_a_server_that_forgot_everything_costs_two_more_requests(
+def test_loss_of_all_ids_costs_two_extra_requests(
     server: StandIn, client: OpenAI, clock: Clock
 ) -> None:
-    """Although transcripts make room for older answers, whose ids are dead too."""
+    """Loss of all ids costs two extra requests, however many older turns then fit."""
     chat = Conversation(client=client, clock=clock, context=Context(max_prompt_tokens=700))
     for _ in range(30):
         server.will_answer("One two three four.")
@@ -1186,18 +1180,18 @@ def test_a_server_that_forgot_everything_costs_two_more_requests(
     assert len(server.requests) - requests == 4
 
 
-def test_a_length_that_no_machine_counts_is_no_length(server: StandIn, chat: Conversation) -> None:
-    """The server's own error comes through."""
+def test_absurd_token_count_in_an_error_is_ignored(server: StandIn, chat: Conversation) -> None:
+    """A length error with an absurd token count is raised as the SDK's error."""
     told = f"However, your messages resulted in {'9' * 5000} tokens."
     server.will_fail(400, told, code="context_length_exceeded")
     with pytest.raises(BadRequestError):
         chat.say("Hello")
 
 
-def test_a_short_request_does_not_keep_a_long_one_from_being_cut(
+def test_request_refused_for_its_length_is_shortened(
     server: StandIn, client: OpenAI, clock: Clock
 ) -> None:
-    """What the bill of a few words corrects says nothing of a refusal for length."""
+    """A request refused for its length is shortened and sent again, also after a short one."""
     chat = Conversation(client=client, clock=clock)
     chat.say("Hi")
     for _ in range(4600):
@@ -1207,8 +1201,8 @@ def test_a_short_request_does_not_keep_a_long_one_from_being_cut(
     assert len(asked(server)[-1]["messages"]) < len(asked(server)[-2]["messages"])
 
 
-def test_what_is_shown_is_the_next_request_not_the_last(clock: Clock) -> None:
-    """Another model's window, and tools that were asked for once, do not count."""
+def test_messages_ignore_the_options_of_the_last_request(clock: Clock) -> None:
+    """`messages` and `render` ignore the model of the last request."""
     chat = Conversation(clock=clock)
     for _ in range(3):
         chat.add_user("x" * 200_000)
@@ -1218,10 +1212,10 @@ def test_what_is_shown_is_the_next_request_not_the_last(clock: Clock) -> None:
     assert len(chat.render().messages) == 2
 
 
-def test_old_answers_without_words_are_warned_of(
+def test_old_answers_without_transcript_are_warned_of_once(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once: they stay voices, for want of words."""
+    """Old answers without a transcript are sent as voice, with one warning."""
     chat = Conversation(clock=clock, context=Context(assistant_audio_turns=0))
     chat.add(answered(None))
     for _ in range(2):

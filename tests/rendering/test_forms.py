@@ -1,4 +1,4 @@
-"""In which form each turn is sent, and why."""
+"""Form in which each turn is sent, and the reason for it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from conversation import (
     ImageInput,
     SystemTurn,
     ToolCall,
-    ToolTurn,
     UserTurn,
 )
 from conversation._rendering.explanation import explained
 from conversation._rendering.forms import PLACEHOLDER, Moment, prepare
-from conversation._rendering.messages import NO_RESULT, arranged, messages
+from conversation._rendering.messages import arranged, messages
 from conversation._values.turns import Turn
 from tests.conftest import START, Clock
 from tests.samples import PNG, SOUND, spoken
@@ -34,7 +33,7 @@ HEX = "0" * 24
 
 
 def audio(**fields: Any) -> AssistantAudio:
-    """Spoken sound that lives for another hour."""
+    """Return spoken sound whose id lives for another hour."""
     default: dict[str, Any] = {
         "id": "audio_abc",
         "expires_at": START + HOUR,
@@ -44,21 +43,21 @@ def audio(**fields: Any) -> AssistantAudio:
 
 
 def one(turn: Turn, now: float = START, margin: float = 30.0) -> tuple[dict[str, Any], str]:
-    """The message of a single turn, and why."""
+    """Return the message of a single turn, and the reason for its form."""
     rendering = explained(arranged([prepare(turn)], None), Moment(now, margin))
     assert rendering.messages == messages(arranged([prepare(turn)], None), Moment(now, margin))
     return rendering.messages[0], rendering.items[0].why
 
 
-def test_a_live_id_goes_as_voice_and_nothing_else() -> None:
-    """No data, no expires_at, no transcript, no content."""
+def test_unexpired_id_is_sent_alone() -> None:
+    """An unexpired id is sent without data, `expires_at`, transcript or content."""
     message, why = one(AssistantTurn(audio=audio()))
     assert message == {"role": "assistant", "audio": {"id": "audio_abc"}}
     assert why == "voice, 60 min left"
 
 
-def test_text_of_its_own_goes_beside_the_voice() -> None:
-    """What the model wrote beside the audio is content."""
+def test_written_text_is_sent_beside_the_voice() -> None:
+    """Text that the model wrote beside its audio is sent as `content`."""
     message, _ = one(AssistantTurn(content="See: 1, 2.", audio=audio()))
     assert message == {"role": "assistant", "content": "See: 1, 2.", "audio": {"id": "audio_abc"}}
 
@@ -72,8 +71,8 @@ def test_text_of_its_own_goes_beside_the_voice() -> None:
         (START + HOUR + 180, "transcript, expired 3 min ago"),
     ],
 )
-def test_at_the_deadline_the_id_is_no_longer_used(now: float, form: str) -> None:
-    """The deadline is expires_at less the margin, and belongs to the transcript."""
+def test_id_is_sent_until_expiry_margin_before_it_expires(now: float, form: str) -> None:
+    """An id that expires within `expiry_margin` is sent as its transcript."""
     assert one(AssistantTurn(audio=audio()), now)[1].startswith(form)
 
 
@@ -88,21 +87,21 @@ def test_at_the_deadline_the_id_is_no_longer_used(now: float, form: str) -> None
         ({"expires_at": START - 86_400 * 400}, "transcript, expired 400 d ago"),
     ],
 )
-def test_a_useless_id_is_not_sent(fields: dict[str, Any], why: str) -> None:
-    """Lost, absent, foreign, timeless and expired ids make the transcript go."""
+def test_unusable_id_is_sent_as_transcript(fields: dict[str, Any], why: str) -> None:
+    """A lost, missing, foreign, timeless or expired id is sent as its transcript."""
     assert one(AssistantTurn(audio=audio(**fields))) == (
         {"role": "assistant", "content": "Hello."},
         why,
     )
 
 
-def test_an_interrupted_turn_never_goes_as_voice() -> None:
-    """The server remembers all of it, the user heard a part."""
+def test_interrupted_turn_is_sent_as_transcript() -> None:
+    """An interrupted turn is sent as its transcript, because its id stands for all of it."""
     assert one(AssistantTurn(audio=audio(), interrupted=True))[1] == "transcript, interrupted"
 
 
-def test_an_id_without_expiry_lives_an_hour_from_its_own_time() -> None:
-    """The first eight digits of the id are its time."""
+def test_id_without_expires_at_lives_an_hour_from_its_timestamp() -> None:
+    """An id without `expires_at` expires an hour after the time in its first eight digits."""
     turn = AssistantTurn(audio=audio(id=f"audio_{int(START):08x}{HEX}", expires_at=None))
     assert one(turn, START + HOUR - 31)[1].startswith("voice")
     assert one(turn, START + HOUR - 30)[1].startswith("transcript")
@@ -120,13 +119,13 @@ def test_an_id_without_expiry_lives_an_hour_from_its_own_time() -> None:
         (AssistantTurn(content="", audio=audio(id=None, transcript=" \n")), PLACEHOLDER),
     ],
 )
-def test_without_voice_the_words_are_content(turn: AssistantTurn, content: str) -> None:
-    """Transcript, own text before it, once if equal; refusal; placeholder."""
+def test_turn_without_voice_is_sent_as_its_words(turn: AssistantTurn, content: str) -> None:
+    """A turn without voice is sent as its text and transcript, refusal, or placeholder."""
     assert one(turn)[0] == {"role": "assistant", "content": content}
 
 
-def test_tool_calls_go_along_in_every_form() -> None:
-    """As voice, as transcript, and alone without content."""
+def test_tool_calls_are_sent_in_every_form() -> None:
+    """Tool calls are sent beside a voice, beside a transcript, and alone."""
     call = ToolCall("c", "f", "{}")
     entry = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     for turn, keys in (
@@ -139,15 +138,15 @@ def test_tool_calls_go_along_in_every_form() -> None:
         assert set(message) == {"role", "tool_calls"} | keys
 
 
-def test_a_placeholder_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    """Words that are lost to the model do not vanish in silence."""
+def test_placeholder_is_logged_as_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """A turn without any words is sent as a placeholder, with a warning in the log."""
     with caplog.at_level(logging.WARNING, "conversation"):
         one(AssistantTurn())
     assert "placeholder" in caplog.text
 
 
-def test_user_parts_take_the_apis_form() -> None:
-    """Text alone is a string; all else are parts, without our own fields."""
+def test_user_parts_are_sent_in_the_form_of_the_api() -> None:
+    """Text alone is sent as a string, other content as parts without private fields."""
     assert one(UserTurn("Hi"))[0] == {"role": "user", "content": "Hi"}
     content = (
         "Look",
@@ -169,72 +168,15 @@ def test_user_parts_take_the_apis_form() -> None:
     assert parts[4]["file"] == {"file_id": "f"}
 
 
-def called(*ids: str, **fields: Any) -> AssistantTurn:
-    """A turn that calls a tool for each id."""
-    return AssistantTurn(tool_calls=[ToolCall(i, "f", "{}") for i in ids], **fields)
-
-
-def roles(*turns: Turn) -> list[tuple[Any, Any]]:
-    """What is sent: role, and what the message is about."""
-    rendered = messages(arranged([prepare(turn) for turn in turns], None), Moment(START, 30))
-    return [(m["role"], m.get("tool_call_id", m.get("content", "calls"))) for m in rendered]
-
-
-def test_a_call_without_answer_is_answered() -> None:
-    """The process died or the user never ran it; the request stays valid."""
-    rendering = explained(
-        arranged([prepare(called("a", "b")), prepare(ToolTurn("b", "2"))], None), Moment(START, 30)
-    )
-    assert [m.get("content") for m in rendering.messages[1:]] == [NO_RESULT, "2"]
-    assert [item.form for item in rendering.items] == [Form.TOOL_CALLS, Form.NO_RESULT, Form.PLAIN]
-
-
-def test_a_late_answer_moves_beside_its_call() -> None:
-    """The stored order stays as it was."""
-    turns = (called("a"), UserTurn("Well?"), ToolTurn("a", "1"))
-    assert roles(*turns) == [("assistant", "calls"), ("tool", "a"), ("user", "Well?")]
-
-
-def test_an_answer_goes_to_the_nearest_earlier_open_call() -> None:
-    """Two calls with one id: the later takes the first answer, the earlier the next."""
-    turns = (called("a"), called("a"), ToolTurn("a", "new"), ToolTurn("a", "old"))
-    sent = messages(arranged([prepare(turn) for turn in turns], None), Moment(START, 30))
-    assert [m.get("content") for m in sent] == [None, "old", None, "new"]
-
-
-def test_an_answer_without_a_call_is_left_out() -> None:
-    """It is kept, it is told, and it is not sent."""
-    turns = [
-        prepare(turn)
-        for turn in (ToolTurn("x", "1"), called("a"), ToolTurn("a", "1"), ToolTurn("a", "2"))
-    ]
-    rendering = explained(arranged(turns, None), Moment(START, 30))
-    assert len(rendering.messages) == 2
-    assert [i.why for i in rendering.items if i.form is Form.LEFT_OUT] == [
-        "left out, it answers no open call"
-    ] * 2
-    assert messages(arranged(turns, None), Moment(START, 30)) == rendering.messages
-
-
-def test_instructions_come_first_and_are_no_turn() -> None:
-    """Instructions are a setting; system turns stand where they were added."""
-    chat = Conversation(instructions="Be brief.")
-    chat.add_user("Hi")
-    chat.add_system("The user is Ann.")
-    assert [m["content"] for m in chat.messages()] == ["Be brief.", "Hi", "The user is Ann."]
-    assert [item.why for item in chat.render().items] == ["instructions", "as it is", "as it is"]
-    assert str(chat.render()).splitlines()[0] == "system: instructions"
-
-
-def test_developer_messages_keep_their_role_and_names_are_sent() -> None:
-    """What the API takes back goes back."""
+def test_developer_role_and_user_name_are_sent() -> None:
+    """The role `developer` and the key `name` are sent, unknown keys are not."""
     assert one(SystemTurn("x", "developer"))[0] == {"role": "developer", "content": "x"}
     named = UserTurn("x", extra='{"name":"ann","internal":1}')
     assert one(named)[0] == {"role": "user", "content": "x", "name": "ann"}
 
 
-def test_the_servers_clock_decides_not_ours(clock: Clock) -> None:
-    """A machine that is two hours slow must not send ids that died, nor drop ones that live."""
+def test_expiry_is_measured_by_the_servers_clock(clock: Clock) -> None:
+    """Ids expire by the server's clock, however wrong the local clock is."""
     for ahead in (7200, -7200, 86_400 * 3000):
         chat = Conversation(clock=clock)
         chat.request()
@@ -246,8 +188,8 @@ def test_the_servers_clock_decides_not_ours(clock: Clock) -> None:
         clock.now = START
 
 
-def test_the_latest_measure_of_the_clock_counts(clock: Clock) -> None:
-    """Each answer to a request measures anew; one without a request does not."""
+def test_each_answer_to_a_request_measures_the_clock_skew(clock: Clock) -> None:
+    """Each answer to a request measures the clock skew anew, other completions do not."""
     chat = Conversation(clock=clock)
     chat.request()
     chat.add_completion({**spoken(), "created": START + 500})
@@ -259,23 +201,8 @@ def test_the_latest_measure_of_the_clock_counts(clock: Clock) -> None:
     assert "60 min" in str(chat.render())
 
 
-def test_messages_are_the_callers_to_change(clock: Clock) -> None:
-    """What is done to a rendered list does not come back with the next one."""
-    chat = Conversation(clock=clock, instructions="x")
-    chat.add_user("Hi")
-    chat.add_user(AudioInput(SOUND), "and text")
-    chat.add_completion(spoken())
-    first = chat.messages()
-    kept = chat.messages()
-    for message in first:
-        message["content"] = None
-    first[2].clear()
-    first[3]["audio"]["id"] = "changed"
-    assert chat.messages() == kept
-
-
-def test_values_without_voice_end_at_minus_infinity() -> None:
-    """Turns of the user are never voice, whatever the time."""
+def test_voice_end_without_a_usable_id_is_minus_infinity() -> None:
+    """`voice_end` of user turns and of lost ids is minus infinity."""
     assert prepare(UserTurn("x")).voice_end == -math.inf
     lost = attrs.evolve(audio(), lost=True)
     assert prepare(AssistantTurn(audio=lost)).voice_end == -math.inf
