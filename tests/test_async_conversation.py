@@ -1,4 +1,4 @@
-"""What only the async twin can show: tasks that wait, are cancelled, or change what is in use."""
+"""Tasks that wait, are cancelled, or change a conversation in use."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ from tests.samples import SOUND, answer, spoken
 WORKERS = 6
 TASKS = 40
 PATIENCE = 30.0
-"""Seconds after which something hangs."""
+"""Timeout in seconds; a test that reaches it has a deadlock."""
 
 _P = ParamSpec("_P")
 
 
 def awaited(test: Callable[_P, Coroutine[Any, Any, None]]) -> Callable[_P, None]:
-    """A test that runs in an event loop of its own, with few workers, and never hangs."""
+    """Run an async test in a new event loop, with few workers and a timeout."""
 
     @functools.wraps(test)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
@@ -65,7 +65,7 @@ def awaited(test: Callable[_P, Coroutine[Any, Any, None]]) -> Callable[_P, None]
 
 
 class GatedDisk(Disk):
-    """A disk one of whose operations waits at a gate."""
+    """Disk with one operation that blocks until a gate is opened."""
 
     def __init__(self) -> None:
         super().__init__(fsync=False)
@@ -102,13 +102,13 @@ class GatedDisk(Disk):
 
 @pytest.fixture
 def disk() -> GatedDisk:
-    """A disk whose gate is still open."""
+    """Provide a disk that does not block yet."""
     return GatedDisk()
 
 
 @pytest.fixture
 def store(tmp_path: Path, disk: GatedDisk) -> FileStore:
-    """A store on that disk."""
+    """Provide a store on that disk."""
     store = FileStore(tmp_path / "sessions", fsync=False)
     store._disk = disk
     return store
@@ -118,7 +118,7 @@ def store(tmp_path: Path, disk: GatedDisk) -> FileStore:
 def opened(
     store: FileStore, server: StandIn, clock: Clock
 ) -> Callable[..., Coroutine[Any, Any, AsyncConversation]]:
-    """Opens the session that all tests here use."""
+    """Open the session `s`."""
     client = server.async_client()
 
     async def opened(**options: Any) -> AsyncConversation:
@@ -133,25 +133,25 @@ Opened = Callable[..., Coroutine[Any, Any, AsyncConversation]]
 
 
 def texts(chat: AsyncConversation | Conversation) -> list[str]:
-    """What each turn says, up to where the stand-in tells what it recalls."""
+    """Return the text of each turn, without the stand-in's count of recalled answers."""
     return [turn.text.partition(" I recall")[0] for turn in chat.turns]
 
 
 def check_saved(chat: AsyncConversation, store: FileStore) -> None:
-    """Memory and disk say the same."""
+    """Check that memory and disk are equal."""
     with Conversation.open("s", store=store, create=False, read_only=True) as saved:
         assert saved.turns == chat.turns
         assert (saved.title, saved.recovered) == (chat.title, None)
 
 
 async def a_while() -> None:
-    """Let all tasks go as far as they get without waiting for anything."""
+    """Let all tasks run until they wait for something."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 async def all_workers_meet() -> None:
-    """None of the workers is occupied, or this fails."""
+    """Check that no worker thread is occupied."""
     barrier = threading.Barrier(WORKERS)
     meet = functools.partial(barrier.wait, PATIENCE)
     loop = asyncio.get_running_loop()
@@ -159,7 +159,7 @@ async def all_workers_meet() -> None:
 
 
 async def cancelled(task: asyncio.Task[Any]) -> None:
-    """Cancel the task, and see it cancelled."""
+    """Cancel the task and check that it ends as cancelled."""
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -167,22 +167,22 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
 
 
 async def held(server: StandIn) -> None:
-    """Until the server holds an answer."""
+    """Wait until the server holds an answer back."""
     await asyncio.to_thread(server.wait_until_held, PATIENCE)
 
 
-# --- many who wait -----------------------------------------------------------------------------
+# --- waiting for the lock ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("of_its_own", [True, False], ids=["an object each", "one object"])
 @awaited
-async def test_tasks_that_wait_for_a_session_occupy_no_worker(
+async def test_waiting_tasks_occupy_no_worker_thread(
     server: StandIn, store: FileStore, opened: Opened, of_its_own: bool
 ) -> None:
-    """However many wait, the one that holds it has all workers; then all get their turn."""
+    """Tasks that wait for the lock occupy no worker thread, and all get their turn."""
     holder = await opened()
     chats = [await opened() if of_its_own else holder for _ in range(TASKS)]
-    outside = contextvars.copy_context()  # tasks that the stream's consumer begins are refused
+    outside = contextvars.copy_context()  # tasks of a stream's consumer are refused
     server.will_answer("The first answer.", hold_after=3)
     async with holder.stream("The first question.") as events:
         asking = [
@@ -211,10 +211,10 @@ async def test_tasks_that_wait_for_a_session_occupy_no_worker(
 
 @pytest.mark.parametrize("is_saved", [True, False])
 @awaited
-async def test_two_tasks_that_say_at_once_take_turns(
+async def test_concurrent_says_of_two_tasks_take_turns(
     server: StandIn, opened: Opened, is_saved: bool
 ) -> None:
-    """The second question waits until the first is answered."""
+    """Two tasks that call `say` at once take turns: the second question waits."""
     chat = await opened() if is_saved else AsyncConversation(client=server.async_client())
     server.will_answer("First.", hold_after=0)
     one = asyncio.create_task(chat.say("One"))
@@ -229,10 +229,10 @@ async def test_two_tasks_that_say_at_once_take_turns(
 
 
 @pytest.mark.parametrize("is_saved", [True, False])
-def test_two_threads_that_say_at_once_take_turns(
+def test_concurrent_says_of_two_threads_take_turns(
     server: StandIn, store: FileStore, monkeypatch: pytest.MonkeyPatch, is_saved: bool
 ) -> None:
-    """The same, in the other twin."""
+    """Two threads that call `Conversation.say` at once take turns."""
     waits = threading.Event()
     at_rest = threading.Event()
 
@@ -259,10 +259,10 @@ def test_two_threads_that_say_at_once_take_turns(
 
 
 @awaited
-async def test_patience_ends_without_blocking_the_loop(
+async def test_lock_timeout_does_not_block_the_loop(
     server: StandIn, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`SessionLocked` after `timeout` seconds, in which everybody else goes on."""
+    """`SessionLocked` is raised after `timeout` seconds of polling that blocks no task."""
     looks: list[float] = []
 
     def monotonic() -> float:
@@ -321,10 +321,10 @@ CHANGES: dict[str, Any] = {
     ],
 )
 @awaited
-async def test_what_is_being_written_is_written_to_its_end(
+async def test_cancellation_waits_for_a_write_that_has_begun(
     store: FileStore, disk: GatedDisk, opened: Opened, change: str, operation: str, times: int
 ) -> None:
-    """A task that is cancelled then ends no sooner; memory and disk are equal, and go on."""
+    """A cancelled task ends after the write that it has begun; memory and disk are equal."""
     chat = await opened()
     await chat.add_user("First")
     await chat.add_completion(spoken("Second"))
@@ -350,10 +350,10 @@ async def test_what_is_being_written_is_written_to_its_end(
 
 
 @awaited
-async def test_an_answer_that_is_being_written_is_kept_whole(
+async def test_cancellation_during_the_write_of_an_answer_keeps_it_whole(
     server: StandIn, store: FileStore, disk: GatedDisk, opened: Opened
 ) -> None:
-    """In `say` and at the end of a stream; it is not interrupted."""
+    """A `say` or a stream cancelled while its answer is written keeps the whole answer."""
     chat = await opened()
 
     async def stream() -> None:
@@ -384,10 +384,10 @@ async def test_an_answer_that_is_being_written_is_kept_whole(
 
 
 @awaited
-async def test_who_waits_can_be_cancelled_at_once(
+async def test_waiting_task_can_be_cancelled_at_once(
     server: StandIn, store: FileStore, opened: Opened
 ) -> None:
-    """For the session as for the object; nothing is added, and nobody is held up."""
+    """A task that waits for the lock can be cancelled at once, and adds nothing."""
     holder, other = await opened(), await opened()
     server.will_answer("First.", hold_after=0)
     saying = asyncio.create_task(holder.say("One"))
@@ -408,8 +408,8 @@ async def test_who_waits_can_be_cancelled_at_once(
 
 
 @awaited
-async def test_who_is_cancelled_while_reading_the_news_lets_go(opened: Opened) -> None:
-    """The session was taken by then, and what others wrote is still to be taken in."""
+async def test_cancellation_while_reading_changes_releases_the_lock(opened: Opened) -> None:
+    """A task cancelled while it reads the changes of others releases the lock."""
     chat, other = await opened(), await opened()
     await other.add_user("News")
     reads, goes_on = threading.Event(), threading.Event()
@@ -435,10 +435,10 @@ async def test_who_is_cancelled_while_reading_the_news_lets_go(opened: Opened) -
 
 
 @awaited
-async def test_a_say_that_is_cancelled_keeps_the_question(
+async def test_cancelled_say_keeps_the_question(
     server: StandIn, store: FileStore, opened: Opened
 ) -> None:
-    """`reply` goes on from there, whatever the answer was that nobody waited for."""
+    """A cancelled `say` keeps its question, and `reply` answers it."""
     chat = await opened()
     for streams in (False, True):
         server.will_answer("Never heard.", hold_after=0)
@@ -453,10 +453,10 @@ async def test_a_say_that_is_cancelled_keeps_the_question(
 
 @pytest.mark.parametrize("hold_after", [2, 3, 4, 5])
 @awaited
-async def test_a_stream_that_is_cancelled_keeps_what_had_come(
+async def test_cancelled_stream_keeps_words_and_sound_so_far(
     server: StandIn, store: FileStore, opened: Opened, hold_after: int
 ) -> None:
-    """Words and sound so far, on the disk too; it goes as its words from then on."""
+    """A cancelled stream saves its words and sound so far as an interrupted turn."""
     chat = await opened()
     came: list[Any] = []
 
@@ -487,10 +487,10 @@ async def test_a_stream_that_is_cancelled_keeps_what_had_come(
 
 
 @awaited
-async def test_a_stream_that_is_cancelled_before_anything_came_keeps_the_question(
+async def test_cancelled_stream_without_events_keeps_the_question(
     server: StandIn, store: FileStore, opened: Opened
 ) -> None:
-    """While it is entered; and the session is free again."""
+    """A stream cancelled before its first event keeps the question and releases the lock."""
     chat = await opened()
     for hold_after in (0, 1):
         server.will_answer("Never heard.", hold_after=hold_after)
@@ -504,10 +504,10 @@ async def test_a_stream_that_is_cancelled_before_anything_came_keeps_the_questio
 
 
 @awaited
-async def test_a_consumer_that_is_cancelled_keeps_what_had_come(
+async def test_cancelled_consumer_keeps_the_streamed_answer(
     server: StandIn, store: FileStore, opened: Opened
 ) -> None:
-    """It is in the middle of something else, such as playing what it was given."""
+    """A consumer cancelled between two events keeps the words and sound streamed so far."""
     chat = await opened()
     plays = asyncio.Event()
 
@@ -531,7 +531,7 @@ async def test_a_consumer_that_is_cancelled_keeps_what_had_come(
 
 
 class Lingering:
-    """A client whose streams take long to close."""
+    """Client whose streams are slow to close."""
 
     def __init__(self, client: Any) -> None:
         self.chat = self.completions = self
@@ -541,7 +541,7 @@ class Lingering:
         self.closed = 0
 
     async def create(self, **request: Any) -> Any:
-        """The stream, which is read as usual."""
+        """Return an object that reads the stream as usual."""
         self._stream = await self._client.chat.completions.create(**request)
         return self
 
@@ -552,7 +552,7 @@ class Lingering:
         return await anext(self._stream)
 
     async def close(self) -> None:
-        """Wait for the connection, the first time."""
+        """Block, the first time."""
         await self._stream.close()
         self.closing.set()
         if not self.closes_at_once:
@@ -562,10 +562,10 @@ class Lingering:
 
 
 @awaited
-async def test_an_answer_that_had_come_is_kept_when_closing_its_stream_is_cancelled(
+async def test_cancellation_while_a_stream_closes_keeps_the_answer(
     server: StandIn, store: FileStore, opened: Opened
 ) -> None:
-    """All of it was heard, so it is not lost."""
+    """A `say` cancelled while its finished stream closes keeps the whole answer."""
     client: Any = Lingering(server.async_client())
     chat = await opened(client=client)
     server.will_answer("Good morning.")
@@ -579,10 +579,10 @@ async def test_an_answer_that_had_come_is_kept_when_closing_its_stream_is_cancel
 
 @pytest.mark.parametrize("fault", ["left", "cut", "cancelled twice"])
 @awaited
-async def test_a_stream_that_breaks_off_is_closed_whatever_the_disk_does(
+async def test_interrupted_stream_is_closed_although_saving_fails(
     server: StandIn, store: FileStore, disk: GatedDisk, opened: Opened, fault: str
 ) -> None:
-    """No connection stays open."""
+    """An interrupted stream is closed although saving it fails or is cancelled."""
     client: Any = Lingering(server.async_client())
     client.closes_at_once = True
     chat = await opened(client=client)
@@ -611,10 +611,10 @@ async def test_a_stream_that_breaks_off_is_closed_whatever_the_disk_does(
 
 
 @awaited
-async def test_words_are_kept_when_speaking_them_is_cancelled(
+async def test_cancelled_speech_keeps_the_words(
     server: StandIn, store: FileStore, opened: Opened
 ) -> None:
-    """The answer is there, only its sound is not."""
+    """An answer whose speech request is cancelled is kept as text."""
     chat = await opened(speak_when_dropped=True)
 
     async def stream() -> None:
@@ -638,14 +638,14 @@ async def test_words_are_kept_when_speaking_them_is_cancelled(
 
 
 @awaited
-async def test_a_tool_that_is_cancelled_leaves_a_chat_that_goes_on(
+async def test_cancelled_tool_leaves_a_valid_chat(
     server: StandIn, store: FileStore, opened: Opened
 ) -> None:
-    """Its call is kept, and made up for in the next request."""
+    """A `say` cancelled in a tool keeps the tool call, and the next request is valid."""
     works = asyncio.Event()
 
     async def work() -> None:
-        """Work for long."""
+        """Work without end."""
         works.set()
         await asyncio.Event().wait()
 
@@ -661,10 +661,10 @@ async def test_a_tool_that_is_cancelled_leaves_a_chat_that_goes_on(
 
 
 @awaited
-async def test_a_transcription_that_is_cancelled_keeps_what_was_found(
+async def test_cancelled_transcription_keeps_earlier_transcripts(
     server: StandIn, store: FileStore, opened: Opened
 ) -> None:
-    """And asks for the rest only."""
+    """A cancelled `transcribe` keeps the transcripts so far, and later asks for the rest."""
     chat = await opened()
     for _ in range(2):
         await chat.add_user(AudioInput(SOUND))
@@ -679,37 +679,37 @@ async def test_a_transcription_that_is_cancelled_keeps_what_was_found(
     assert [turn.text for turn in await chat.transcribe()] == ["second"]
 
 
-# --- inside of an exchange ---------------------------------------------------------------------
+# --- changes from inside an exchange -----------------------------------------------------------
 
 
 @awaited
-async def test_a_tool_cannot_change_its_own_conversation(server: StandIn, opened: Opened) -> None:
-    """Neither an async one, nor one in a thread, nor a task that it starts."""
+async def test_tool_cannot_change_its_own_conversation(server: StandIn, opened: Opened) -> None:
+    """A tool cannot change its conversation, not even from a task, a thread or another loop."""
     loop = asyncio.get_running_loop()
 
     async def directly() -> str:
-        """Change it."""
+        """Change the conversation."""
         return await refused(chat.add_user("Two"))
 
     async def in_a_task() -> str:
-        """Change it in a task."""
+        """Change the conversation in a task."""
         return await asyncio.create_task(refused(chat.set_title("Two")))
 
     async def gathered() -> list[str]:
-        """Change it several times at once."""
+        """Change the conversation in two tasks at once."""
         return [*await asyncio.gather(refused(chat.say("Two")), refused(chat.undo()))]
 
     def in_a_thread() -> str:
-        """Change it in the loop, from a thread."""
+        """Change the conversation in the loop, from a thread."""
         change = refused(chat.add_user("Two"))
         return asyncio.run_coroutine_threadsafe(change, loop).result(PATIENCE)
 
     def in_a_loop_of_its_own() -> str:
-        """Change it in a thread's own loop."""
+        """Change the conversation in a loop of the thread."""
         return asyncio.run(refused(chat.add_user("Two")))
 
     def unguarded() -> None:
-        """Change it, and let it fail."""
+        """Change the conversation without catching the error."""
         asyncio.run(chat.add_user("Two"))
 
     tools = [directly, in_a_task, gathered, in_a_thread, in_a_loop_of_its_own, unguarded]
@@ -730,15 +730,17 @@ BUSY = (
 
 
 async def refused(change: Coroutine[Any, Any, Any]) -> str:
-    """`"busy"` if it is."""
+    """Check that the change raises `ConversationBusy`, and return `"busy"`."""
     with pytest.raises(ConversationBusy):
         await change
     return "busy"
 
 
 @awaited
-async def test_a_consumer_cannot_change_what_it_consumes(server: StandIn, opened: Opened) -> None:
-    """Nor can what it starts; another conversation it can, and when it is over, this one too."""
+async def test_consumer_cannot_change_the_conversation_of_its_stream(
+    server: StandIn, opened: Opened
+) -> None:
+    """A stream's consumer, and tasks that it starts, cannot change the stream's conversation."""
     chat, other = await opened(), AsyncConversation(client=server.async_client())
     is_over = asyncio.Event()
 
@@ -765,10 +767,10 @@ async def test_a_consumer_cannot_change_what_it_consumes(server: StandIn, opened
 
 
 @awaited
-async def test_what_a_consumer_started_waits_for_later_exchanges_of_others(
+async def test_task_started_in_a_stream_waits_for_later_exchanges(
     server: StandIn, opened: Opened
 ) -> None:
-    """It was not called from those, so it takes its turn."""
+    """A task started inside a stream waits for later exchanges like any other task."""
     chat = await opened()
     is_over = asyncio.Event()
 
@@ -790,12 +792,12 @@ async def test_what_a_consumer_started_waits_for_later_exchanges_of_others(
 
 
 @awaited
-async def test_a_tool_without_await_blocks_nobody(server: StandIn, opened: Opened) -> None:
-    """It runs in a thread, while the loop goes round."""
+async def test_sync_tool_does_not_block_the_loop(server: StandIn, opened: Opened) -> None:
+    """A synchronous tool runs in a thread and does not block the loop."""
     begun, goes_on = threading.Event(), threading.Event()
 
     def slow() -> str:
-        """Take one's time."""
+        """Block until told to go on."""
         begun.set()
         return "done" if goes_on.wait(PATIENCE) else "blocked"
 
@@ -814,8 +816,8 @@ async def test_a_tool_without_await_blocks_nobody(server: StandIn, opened: Opene
 
 
 @awaited
-async def test_tools_may_be_async_and_give_awaitables(server: StandIn) -> None:
-    """In this twin; the other refuses what it cannot await."""
+async def test_tools_may_be_async(server: StandIn) -> None:
+    """`AsyncConversation` awaits async tools and awaitable results, `Conversation` refuses them."""
 
     async def one() -> str:
         """One."""
@@ -846,12 +848,12 @@ async def test_tools_may_be_async_and_give_awaitables(server: StandIn) -> None:
     assert texts(chat)[-2] == "one"
 
 
-# --- streams of one's own, opening, clients ----------------------------------------------------
+# --- own streams, opening, clients -------------------------------------------------------------
 
 
 @awaited
-async def test_streams_of_ones_own_may_be_async(server: StandIn) -> None:
-    """The SDK's, a generator of dicts, and one that fails, which changes nothing."""
+async def test_add_completion_accepts_async_streams(server: StandIn) -> None:
+    """`add_completion` accepts async streams, and a failing one changes nothing."""
     client = server.async_client()
     chat = AsyncConversation(client=client)
     await chat.add_user("One")
@@ -877,10 +879,10 @@ async def test_streams_of_ones_own_may_be_async(server: StandIn) -> None:
 
 
 @awaited
-async def test_opening_can_be_awaited_and_entered(
+async def test_open_can_be_awaited_or_entered(
     server: StandIn, store: FileStore, clock: Clock
 ) -> None:
-    """Either way; leaving the block closes it, and a session that cannot be opened tells so."""
+    """`AsyncConversation.open` can be awaited or entered, and leaving the block closes it."""
     options: Any = {"store": store, "client": server.async_client(), "clock": clock}
     async with AsyncConversation.open("s", **options) as chat:
         await chat.say("One")
@@ -903,10 +905,10 @@ async def test_opening_can_be_awaited_and_entered(
     assert [info.id for info in store.list()] == ["s"]
 
 
-def test_each_event_loop_has_a_default_client_of_its_own(
+def test_default_client_is_one_per_event_loop(
     server: StandIn, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    """From the environment; all of a loop share one, which ends with it."""
+    """Each event loop has one default client, which is closed with the loop."""
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     made: list[openai.AsyncOpenAI] = []
@@ -931,8 +933,8 @@ def test_each_event_loop_has_a_default_client_of_its_own(
 
 
 @awaited
-async def test_what_others_answer_is_taken_by_any_object_with_a_create() -> None:
-    """The client need not be the SDK's; what is no stream is told."""
+async def test_client_may_be_any_object_with_create() -> None:
+    """Any object with `chat.completions.create` can be the client."""
 
     class Client:
         def __init__(self) -> None:
@@ -954,11 +956,11 @@ async def test_what_others_answer_is_taken_by_any_object_with_a_create() -> None
     assert texts(chat)[-1] == "in pieces"
 
 
-# --- what only went wrong here ------------------------------------------------------------------
+# --- exceptions of tools -----------------------------------------------------------------------
 
 
-def test_a_tool_that_raises_stop_iteration_is_a_fault_like_any_other() -> None:
-    """A future does not take it; the model is told, and the answer comes."""
+def test_stop_iteration_in_a_tool_becomes_its_result() -> None:
+    """StopIteration raised by a tool becomes its result, and the exchange goes on."""
 
     def first_match(name: str) -> str:
         return next(found for found in [""] if found == name)
@@ -974,8 +976,8 @@ def test_a_tool_that_raises_stop_iteration_is_a_fault_like_any_other() -> None:
     asyncio.run(main())
 
 
-def test_a_tool_whose_own_task_was_cancelled_is_a_fault() -> None:
-    """Nobody cancelled the exchange, so it goes on."""
+def test_cancelled_error_in_a_tool_becomes_its_result() -> None:
+    """CancelledError raised by a tool becomes its result, and the exchange goes on."""
 
     async def hopeless() -> str:
         task = asyncio.ensure_future(asyncio.Event().wait())

@@ -1,4 +1,4 @@
-"""A conversation in memory: adding, asking, healing, and what happens when a call fails."""
+"""Conversations in memory: turns, requests, healing and failed calls."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NO_SOUND = "This model requires that either input content or output modality con
 
 
 def notes(error: BaseException) -> str:
-    """What was noted on an error."""
+    """Return the notes of an error, one a line."""
     return "\n".join(getattr(error, "__notes__", ()))
 
 
@@ -61,10 +61,10 @@ def notes(error: BaseException) -> str:
         (("Hello", AudioInput(SOUND), ImageInput(PNG)), ("text", "audio"), True),
     ],
 )
-def test_each_combination_of_the_audio_guide_works(
+def test_every_combination_of_input_and_output_modalities_is_answered(
     server: StandIn, client: OpenAI, content: Any, modalities: Any, speaks: bool
 ) -> None:
-    """Text, sound or both in; text alone, or text and sound, out."""
+    """Each combination of input and output modalities in OpenAI's audio guide is answered."""
     chat = Conversation(client=client, modalities=modalities)
     reply = chat.say(*content)
     assert (reply.audio is not None) is speaks
@@ -75,8 +75,8 @@ def test_each_combination_of_the_audio_guide_works(
     assert chat.turns == (chat.turns[0], reply)
 
 
-def test_no_sound_on_either_side_is_refused_with_the_remedy(client: OpenAI) -> None:
-    """The SDK's error passes through, and notes say what to do and what became of the turn."""
+def test_text_in_and_text_out_raises_with_the_remedy(client: OpenAI) -> None:
+    """Text in and text out raises the SDK's error, with notes on remedy and user turn."""
     chat = Conversation(client=client, modalities=["text"])
     with pytest.raises(openai.BadRequestError, match=NO_SOUND) as caught:
         chat.say("Hello")
@@ -86,10 +86,8 @@ def test_no_sound_on_either_side_is_refused_with_the_remedy(client: OpenAI) -> N
     assert chat.say("Hello", modalities=["text", "audio"]).audio is not None
 
 
-def test_answers_are_remembered_by_voice_and_then_from_transcripts(
-    chat: Conversation, clock: Clock
-) -> None:
-    """The main job: the hour passes between two turns, and nobody notices."""
+def test_answers_are_sent_as_voice_until_they_expire(chat: Conversation, clock: Clock) -> None:
+    """Answers are sent as voice while their ids live, and as transcripts afterwards."""
     chat.say("One")
     assert "recall 1 of my earlier answers by voice and 0 from" in chat.say("Two").text
     clock.now += 3600
@@ -97,8 +95,8 @@ def test_answers_are_remembered_by_voice_and_then_from_transcripts(
     assert "recall 1 of my earlier answers by voice and 2 from" in chat.say("Four").text
 
 
-def test_a_server_with_a_fast_clock_is_understood(client: OpenAI, clock: Clock) -> None:
-    """Our clock two hours behind: ids still go as voice, and stop in time."""
+def test_server_clock_ahead_of_the_local_clock_is_compensated(client: OpenAI, clock: Clock) -> None:
+    """Ids expire on time with a local clock two hours behind the server's."""
     ours = Clock(clock.now - 7200)
     chat = Conversation(client=client, clock=ours)
     chat.say("One")
@@ -108,8 +106,8 @@ def test_a_server_with_a_fast_clock_is_understood(client: OpenAI, clock: Clock) 
     assert "0 of my earlier answers by voice" in chat.say("Three").text
 
 
-def test_a_lost_id_is_healed(server: StandIn, chat: Conversation) -> None:
-    """The server forgot sooner: one more request, no error, and the id is dead for good."""
+def test_lost_id_is_healed(server: StandIn, chat: Conversation) -> None:
+    """An id that the server forgot early costs one extra request and is marked as lost."""
     first = chat.say("One")
     chat.say("Two")
     assert first.audio is not None
@@ -124,8 +122,10 @@ def test_a_lost_id_is_healed(server: StandIn, chat: Conversation) -> None:
     ]
 
 
-def test_a_second_loss_gives_up_every_id_of_the_list(server: StandIn, chat: Conversation) -> None:
-    """However many are lost, there are at most two extra requests."""
+def test_second_lost_id_gives_up_all_ids_of_the_request(
+    server: StandIn, chat: Conversation
+) -> None:
+    """A second lost id in one exchange gives up all ids: two extra requests at most."""
     for word in ("One", "Two", "Three", "Four"):
         turn = chat.say(word)
         assert turn.audio is not None
@@ -137,10 +137,10 @@ def test_a_second_loss_gives_up_every_id_of_the_list(server: StandIn, chat: Conv
     assert len(server.requests) == 4 + 3
 
 
-def test_a_server_that_never_stops_complaining_is_believed_in_the_end(
+def test_third_audio_not_found_of_an_exchange_is_raised(
     server: StandIn, chat: Conversation
 ) -> None:
-    """The third `audio_not_found` of an exchange passes through."""
+    """The third `audio_not_found` of one exchange is raised, and the user turn taken back."""
     chat.say("One")
     for _ in range(3):
         server.will_fail(400, "Assistant audio audio_x not found.", code="audio_not_found")
@@ -163,7 +163,7 @@ def test_a_server_that_never_stops_complaining_is_believed_in_the_end(
         ("Something else about {0}.", "invalid_value", "content.messages[1].audio.id", []),
     ],
 )
-def test_what_is_given_up_is_what_the_error_names(
+def test_heal_gives_up_the_ids_that_the_error_names(
     server: StandIn,
     chat: Conversation,
     client: OpenAI,
@@ -172,7 +172,7 @@ def test_what_is_given_up_is_what_the_error_names(
     param: str | None,
     lost: list[int],
 ) -> None:
-    """The id in the message, else the message that `param` names, else all; wrapped or not."""
+    """`heal` gives up the id in the message, else the one that `param` names, else all ids."""
     answers = [chat.say("One"), chat.say("Two")]
     ids = [turn.audio.id for turn in answers if turn.audio]
     chat.add_user("Three")
@@ -185,10 +185,10 @@ def test_what_is_given_up_is_what_the_error_names(
     assert [i for i, turn in enumerate(spoken_turns) if turn.audio and turn.audio.lost] == lost
 
 
-def test_heal_is_for_ones_own_calls_too(
+def test_heal_works_for_calls_of_the_caller(
     server: StandIn, chat: Conversation, client: OpenAI
 ) -> None:
-    """Twice in a row it helps; a third time, and for other errors, it says no."""
+    """`heal` returns True for two refusals of the caller's requests, False for other errors."""
     for word in ("One", "Two", "Three"):
         turn = chat.say(word)
         assert turn.audio is not None
@@ -211,10 +211,10 @@ def test_heal_is_for_ones_own_calls_too(
 
 
 @pytest.mark.parametrize("status", [401, 403, 408, 409, 429, 500, 503])
-def test_after_a_failure_that_can_be_mended_the_user_turn_is_kept(
+def test_retryable_failure_keeps_the_user_turn(
     server: StandIn, chat: Conversation, status: int
 ) -> None:
-    """`reply` goes on from there."""
+    """A status that a retry can mend keeps the user turn, and `reply` answers it."""
     server.will_fail(status)
     with pytest.raises(openai.APIStatusError) as caught:
         chat.say("Hello")
@@ -224,10 +224,10 @@ def test_after_a_failure_that_can_be_mended_the_user_turn_is_kept(
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
-def test_after_any_other_refusal_the_user_turn_is_taken_back(
+def test_final_refusal_takes_the_user_turn_back(
     server: StandIn, chat: Conversation, status: int
 ) -> None:
-    """One bad clip does not brick the chat."""
+    """A status that no retry can mend takes the user turn back, and the next `say` works."""
     chat.say("One")
     before = chat.turns
     server.will_fail(status)
@@ -238,8 +238,8 @@ def test_after_any_other_refusal_the_user_turn_is_taken_back(
     assert chat.say("Three").text
 
 
-def test_a_server_that_is_not_there_keeps_the_user_turn(clock: Clock) -> None:
-    """A lost connection is no reason to lose words."""
+def test_connection_error_keeps_the_user_turn(clock: Clock) -> None:
+    """A connection error keeps the user turn for `reply`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
@@ -252,10 +252,10 @@ def test_a_server_that_is_not_there_keeps_the_user_turn(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"choices": []}', b'{"error": "busy"}', b"not json"])
-def test_an_answer_that_is_none_keeps_the_user_turn(
+def test_invalid_completion_keeps_the_user_turn(
     server: StandIn, chat: Conversation, body: bytes
 ) -> None:
-    """A proxy's 200 with something else in it is the server's fault, not the user's."""
+    """A 200 response whose body is no completion keeps the user turn."""
     server.will_send(body)
     with pytest.raises((InvalidCompletion, json.JSONDecodeError)) as caught:
         chat.say("Hello")
@@ -263,8 +263,8 @@ def test_an_answer_that_is_none_keeps_the_user_turn(
     assert [turn.text for turn in chat.turns] == ["Hello"]
 
 
-def test_a_missing_key_is_an_error_with_the_remedy_before_anything_is_added() -> None:
-    """The SDK's own error, and a note."""
+def test_missing_api_key_raises_with_the_remedy() -> None:
+    """A missing API key raises the SDK's error, with a note, before a turn is added."""
     chat = Conversation()
     with pytest.raises(openai.OpenAIError) as caught:
         chat.say("Hello")
@@ -287,10 +287,10 @@ def test_a_missing_key_is_an_error_with_the_remedy_before_anything_is_added() ->
         ),
     ],
 )
-def test_known_remedies_are_noted(
+def test_known_errors_carry_a_note_with_the_remedy(
     server: StandIn, chat: Conversation, message: str, code: str | None, status: int, note: str
 ) -> None:
-    """The error is the SDK's, the advice ours."""
+    """An error with a known remedy carries it as a note on the SDK's exception."""
     server.will_fail(status, message, code=code)
     with pytest.raises(openai.APIStatusError) as caught:
         chat.say("Hello")
@@ -298,7 +298,7 @@ def test_known_remedies_are_noted(
 
 
 def test_tool_calls_are_kept_and_answered(server: StandIn, chat: Conversation) -> None:
-    """A call, its result, the answer that uses it."""
+    """Tool calls are kept as a turn, and their added results are sent by `reply`."""
     server.will_answer(tool_calls=[("weather", {"city": "Oslo"}), ("time", {})])
     turn = chat.say("Weather?")
     assert [call.name for call in turn.tool_calls] == ["weather", "time"]
@@ -309,17 +309,17 @@ def test_tool_calls_are_kept_and_answered(server: StandIn, chat: Conversation) -
     assert server.requests[-1]["messages"][2]["content"] == '{"degrees":-3}'
 
 
-def test_an_unanswered_call_does_not_break_the_next_request(
+def test_unanswered_tool_call_does_not_break_the_next_request(
     server: StandIn, chat: Conversation
 ) -> None:
-    """The user went on without running the tool."""
+    """A tool call without a result does not invalidate the next request."""
     server.will_answer(tool_calls=[("weather", {})])
     chat.say("Weather?")
     assert chat.say("Never mind.").text.startswith("You wrote: Never mind.")
 
 
-def test_tool_descriptions_go_along(server: StandIn, client: OpenAI) -> None:
-    """`tools` as plain dicts are sent with every request."""
+def test_dict_tools_are_sent_with_the_request(server: StandIn, client: OpenAI) -> None:
+    """Tools given as dicts are sent; a function that cannot be described is refused."""
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
     Conversation(client=client, tools=[tool]).say("Hi")
     assert server.requests[0]["tools"] == [tool]
@@ -328,8 +328,8 @@ def test_tool_descriptions_go_along(server: StandIn, client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize("call_id", ["unknown", "a"])
-def test_a_result_that_no_call_waits_for_is_refused(call_id: str) -> None:
-    """An unknown id, and a second answer to one call."""
+def test_tool_result_without_an_open_call_is_refused(call_id: str) -> None:
+    """A result for an unknown or an answered call raises `UnknownToolCall`."""
     chat = Conversation()
     chat.add_user("Hi")
     chat.add_completion(answer(content=None, tool_calls=[tool_call("a"), tool_call("b")]))
@@ -342,30 +342,30 @@ def test_a_result_that_no_call_waits_for_is_refused(call_id: str) -> None:
 
 
 @pytest.mark.parametrize("content", [(), ("",), (" \n",), ("", "  ")])
-def test_an_empty_user_turn_is_refused(chat: Conversation, content: tuple[str, ...]) -> None:
-    """And nothing is sent or added."""
+def test_empty_user_turn_is_refused(chat: Conversation, content: tuple[str, ...]) -> None:
+    """`say` refuses content without words, sound, picture or file, and adds nothing."""
     with pytest.raises(InvalidTurn, match="words, sound, a picture or a file"):
         chat.say(*content)
     assert chat.turns == ()
 
 
-def test_content_of_a_wrong_kind_is_refused_by_name(chat: Conversation) -> None:
-    """Bytes, paths and dicts are no content."""
+def test_content_of_a_wrong_type_is_refused(chat: Conversation) -> None:
+    """Content of a wrong type raises `InvalidTurn` with the name of the type."""
     for wrong in (b"sound", 5, {"type": "text"}, None):
         with pytest.raises(InvalidTurn, match=type(wrong).__name__):
-            chat.add_user(wrong)  # type: ignore[arg-type]  # the mistakes under test
+            chat.add_user(wrong)  # type: ignore[arg-type]  # the mistake
     for add in (chat.add_assistant, chat.add_system):
         with pytest.raises(InvalidTurn):
             add("  ")
         with pytest.raises(InvalidTurn):
-            add(None)  # type: ignore[arg-type]  # the mistake under test
+            add(None)  # type: ignore[arg-type]  # the mistake
     with pytest.raises(InvalidTurn, match="expected a UserTurn"):
-        chat.add("Hello")  # type: ignore[type-var]  # the mistake under test
+        chat.add("Hello")  # type: ignore[type-var]  # the mistake
     assert chat.turns == ()
 
 
 def test_lone_surrogates_in_texts_are_replaced(server: StandIn, chat: Conversation) -> None:
-    """They become U+FFFD, pairs become what they stand for; the request goes out."""
+    """Lone surrogates are sent as U+FFFD, and surrogate pairs as their character."""
     chat.say("a\ud800b \ud83d\ude00")
     assert server.requests[0]["messages"][0]["content"] == "a\ufffdb \U0001f600"
 
@@ -384,10 +384,10 @@ def test_lone_surrogates_in_texts_are_replaced(server: StandIn, chat: Conversati
         ({"extra_body": None}, "nested too deep"),
     ],
 )
-def test_options_that_cannot_work_are_refused_before_anything_is_added(
+def test_invalid_options_are_refused_before_anything_is_added(
     server: StandIn, chat: Conversation, options: dict[str, Any], place: str
 ) -> None:
-    """Numbers that JSON cannot hold, several answers, messages of one's own."""
+    """Invalid request options raise `InvalidSetting` before a turn is added or sent."""
     if "extra_body" in options:
         options["extra_body"] = options
     for call in (chat.say, chat.request):
@@ -420,14 +420,14 @@ def test_options_that_cannot_work_are_refused_before_anything_is_added(
     ],
     ids=repr,
 )
-def test_settings_that_cannot_work_are_refused(settings: dict[str, Any]) -> None:
-    """Each names what it may be."""
+def test_invalid_settings_are_refused(settings: dict[str, Any]) -> None:
+    """Invalid settings raise `InvalidSetting`."""
     with pytest.raises(InvalidSetting):
         Conversation(**settings)
 
 
-def test_options_win_over_settings(server: StandIn, client: OpenAI) -> None:
-    """For one request, and partly for `audio`."""
+def test_options_override_settings(server: StandIn, client: OpenAI) -> None:
+    """Options of one request override settings, also single keys of `audio`."""
     chat = Conversation(client=client, voice="alloy", audio_format="mp3")
     chat.say("Hi", model="gpt-audio-mini", audio={"voice": "echo"}, temperature=0.5)
     assert server.requests[0]["model"] == "gpt-audio-mini"
@@ -435,31 +435,31 @@ def test_options_win_over_settings(server: StandIn, client: OpenAI) -> None:
     assert server.requests[0]["temperature"] == 0.5
 
 
-def test_an_answer_in_text_where_sound_was_asked_for_is_marked(
+def test_text_answer_to_an_audio_request_is_voice_dropped(
     server: StandIn, chat: Conversation
 ) -> None:
-    """It is sent as text from then on, and the reason tells."""
+    """A text answer to a request for audio is `voice_dropped` and sent as text."""
     server.will_answer("Only words.", spoken=False)
     assert chat.say("Hi").voice_dropped
     assert chat.render().items[1].why == "text, the model did not speak"
 
 
-def test_a_refusal_has_words(server: StandIn, chat: Conversation) -> None:
-    """It is what there is to print, and what is sent."""
+def test_refusal_is_the_text_of_its_turn(server: StandIn, chat: Conversation) -> None:
+    """A refusal is the `text` of its turn, and the chat goes on after it."""
     server.will_answer(refusal="I must not.")
     assert chat.say("Hi").text == "I must not."
     assert chat.say("Why?").text
 
 
-def test_reply_needs_something_to_answer(chat: Conversation, client: OpenAI) -> None:
-    """An empty chat is refused here; one with instructions may begin by itself."""
+def test_reply_needs_turns_or_instructions(chat: Conversation, client: OpenAI) -> None:
+    """`reply` raises for an empty chat, and works with instructions alone."""
     with pytest.raises(InvalidTurn, match="nothing to answer"):
         chat.reply()
     assert Conversation(client=client, instructions="Greet the user.").reply().text
 
 
-def test_turns_are_added_by_hand_and_stamped(clock: Clock) -> None:
-    """Each method returns its turn, with the time of the clock."""
+def test_add_methods_return_their_turn_with_its_time(clock: Clock) -> None:
+    """Each `add` method returns its turn, stamped with the time of the clock."""
     chat = Conversation(clock=clock)
     turns = (
         chat.add_system("Be kind."),
@@ -478,7 +478,7 @@ def test_turns_are_added_by_hand_and_stamped(clock: Clock) -> None:
 
 
 def test_usage_is_the_sum_over_all_answers(chat: Conversation) -> None:
-    """Text and audio, in and out."""
+    """`usage` is the sum over all answers, and zero without any."""
     first, second = chat.say("One"), chat.say(AudioInput(SOUND))
     assert first.usage is not None
     assert second.usage is not None
@@ -488,11 +488,11 @@ def test_usage_is_the_sum_over_all_answers(chat: Conversation) -> None:
 
 
 CUT = "Connection error|incomplete chunked read"
-"""What the SDK, newer and older, says of a connection that ends too early."""
+"""Messages of newer and older SDKs for a connection that ends too early."""
 
 
-def test_a_stream_that_breaks_tells_what_to_do(server: StandIn, chat: Conversation) -> None:
-    """One note, that fits what is kept: the half answer, or only the question."""
+def test_broken_stream_carries_a_fitting_note(server: StandIn, chat: Conversation) -> None:
+    """The note on a broken stream fits what was kept: half an answer, or the question."""
     server.will_answer(cut_after=5)
     with pytest.raises(Exception, match=CUT) as caught, chat.stream("Hi") as events:
         list(events)
@@ -512,7 +512,7 @@ def test_a_stream_that_breaks_tells_what_to_do(server: StandIn, chat: Conversati
 
 
 def test_undo_takes_back_the_last_exchange(server: StandIn, chat: Conversation) -> None:
-    """The question, its tool calls, their results and the answer; what it cost still counts."""
+    """`undo` removes a question, its tool calls and its answer, but not their usage."""
     chat.add_system("Be kind.")
     first = chat.say("One")
     server.will_answer(tool_calls=[("look_up", {})])
@@ -529,8 +529,8 @@ def test_undo_takes_back_the_last_exchange(server: StandIn, chat: Conversation) 
     assert (chat.undo(), chat.turns, chat.usage) == ((), turns[:1], spent)
 
 
-def test_undo_of_the_answer_alone_lets_it_be_given_anew(chat: Conversation) -> None:
-    """The question stays."""
+def test_undo_of_the_answer_only_keeps_the_question(chat: Conversation) -> None:
+    """`undo(answer_only=True)` keeps the question, so that `reply` answers it anew."""
     first = chat.say("One")
     assert chat.undo(answer_only=True) == (first,)
     assert chat.undo(answer_only=True) == ()
@@ -539,33 +539,33 @@ def test_undo_of_the_answer_alone_lets_it_be_given_anew(chat: Conversation) -> N
     assert chat.usage == (first.usage or Usage()) + (second.usage or Usage())
 
 
-def test_undo_without_a_question_leaves_what_the_program_said_first(chat: Conversation) -> None:
-    """A greeting is taken back, the system's words are not."""
+def test_undo_without_a_question_keeps_system_turns(chat: Conversation) -> None:
+    """`undo` in a chat without a question removes a greeting and keeps system turns."""
     system, greeting = chat.add_system("Be kind."), chat.add_assistant("Hello!")
     assert chat.undo() == (greeting,)
     assert (chat.undo(), chat.turns) == ((), (system,))
 
 
-def test_an_empty_chat_is_not_false() -> None:
-    """There is no length to mistake it by."""
+def test_empty_conversation_is_true() -> None:
+    """An empty conversation is truthy and has no length."""
     assert Conversation()
     assert not hasattr(Conversation, "__len__")
     assert repr(Conversation()) == "<Conversation of 0 turns with gpt-audio-1.5>"
 
 
-def test_the_default_client_is_one_and_comes_from_the_environment(
+def test_default_client_reads_the_environment(
     monkeypatch: pytest.MonkeyPatch, server: StandIn
 ) -> None:
-    """`OPENAI_BASE_URL` and `OPENAI_API_KEY` are enough."""
+    """The default client reads `OPENAI_BASE_URL` and `OPENAI_API_KEY`."""
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     assert Conversation().say("Hi").audio is not None
 
 
-def test_healing_is_told_to_the_log(
+def test_healing_is_logged(
     server: StandIn, chat: Conversation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody sees an error; who looks can find it."""
+    """A healed id is logged at INFO."""
     turn = chat.say("One")
     assert turn.audio is not None
     server.forget(str(turn.audio.id))
@@ -582,10 +582,10 @@ def test_healing_is_told_to_the_log(
         (500, "audio_690691a2f0248191be5a199d7a49968b not found"),
     ],
 )
-def test_other_errors_that_sound_alike_give_up_nothing(
+def test_similar_errors_give_up_no_id(
     server: StandIn, chat: Conversation, status: int, message: str
 ) -> None:
-    """Only what the error names and the history knows counts."""
+    """An error that only resembles `audio_not_found` gives up no id."""
     chat.say("One")
     server.will_fail(status, message)
     with pytest.raises(openai.APIStatusError):
@@ -593,8 +593,8 @@ def test_other_errors_that_sound_alike_give_up_nothing(
     assert "voice" in chat.render().items[1].why
 
 
-def test_an_error_in_the_middle_of_a_stream_is_healed_too(chat: Conversation) -> None:
-    """The SDK raises it without a status."""
+def test_heal_accepts_an_error_without_a_status(chat: Conversation) -> None:
+    """`heal` accepts an `audio_not_found` that was raised in mid-stream, without a status."""
     turn = chat.say("One")
     assert turn.audio is not None
     body = {"message": f"Assistant audio {turn.audio.id} not found.", "code": "audio_not_found"}
@@ -602,8 +602,8 @@ def test_an_error_in_the_middle_of_a_stream_is_healed_too(chat: Conversation) ->
     assert chat.render().items[1].why == "transcript, server lost it"
 
 
-def test_the_same_error_twice_gives_up_no_more(chat: Conversation) -> None:
-    """What is given up next must have been sent again."""
+def test_heal_of_the_same_error_twice_gives_up_no_more(chat: Conversation) -> None:
+    """`heal` returns False for the same error until a new request is made."""
     first, second = chat.say("One"), chat.say("Two")
     assert first.audio is not None
     error = openai.APIError("x", NO_REQUEST, body=f"Assistant audio {first.audio.id} not found")
@@ -613,8 +613,8 @@ def test_the_same_error_twice_gives_up_no_more(chat: Conversation) -> None:
     assert second.audio is not None
 
 
-def test_values_refuse_what_they_cannot_be() -> None:
-    """Each names the field and what was found."""
+def test_turns_and_parts_refuse_invalid_fields() -> None:
+    """Turns, their parts and `Usage` raise `InvalidTurn` for invalid fields."""
     wrong: Any = {"a": SystemTurn}
     number: Any = 5
     twice = [ToolCall("a", "f", "{}"), ToolCall("a", "f", "{}")]
@@ -637,14 +637,14 @@ def test_values_refuse_what_they_cannot_be() -> None:
             make()
 
 
-def test_an_async_client_is_refused_at_once() -> None:
-    """It would answer with coroutines."""
+def test_async_client_is_refused() -> None:
+    """`Conversation` refuses an `AsyncOpenAI` client at construction."""
     with pytest.raises(InvalidSetting, match="AsyncOpenAI"):
-        Conversation(client=openai.AsyncOpenAI(api_key="x"))  # type: ignore[arg-type]  # as said
+        Conversation(client=openai.AsyncOpenAI(api_key="x"))  # type: ignore[arg-type]  # the mistake
 
 
-def test_what_was_sent_cannot_change_the_settings() -> None:
-    """A request is the caller's to change."""
+def test_request_is_independent_of_the_settings() -> None:
+    """Changes to a request's dicts do not change the settings."""
     chat = Conversation(voice={"id": "voice_1"}, tools=[{"type": "function"}])
     request = chat.request()
     request["audio"]["voice"]["id"] = "other"
@@ -653,8 +653,8 @@ def test_what_was_sent_cannot_change_the_settings() -> None:
     assert chat.request()["tools"] == [{"type": "function"}]
 
 
-def test_a_choice_that_forces_a_call_forces_one_round(server: StandIn, client: OpenAI) -> None:
-    """Then the model is free; which tools are allowed at all stays as it was."""
+def test_forced_tool_choice_holds_for_one_round(server: StandIn, client: OpenAI) -> None:
+    """A `tool_choice` that forces a call is relaxed to `auto` after the first round."""
 
     def look() -> str:
         """Look."""
@@ -674,10 +674,8 @@ def test_a_choice_that_forces_a_call_forces_one_round(server: StandIn, client: O
         assert [request["tool_choice"] for request in server.requests[-2:]] == [choice, then]
 
 
-def test_tools_of_one_question_may_come_from_a_generator(
-    server: StandIn, chat: Conversation
-) -> None:
-    """They are described and called like others, in each round."""
+def test_tools_option_may_be_a_generator(server: StandIn, chat: Conversation) -> None:
+    """The option `tools` may be a generator, and is sent in each round."""
 
     def look() -> str:
         """Look."""
@@ -689,18 +687,16 @@ def test_tools_of_one_question_may_come_from_a_generator(
     assert chat.turns[2].text == "seen"
 
 
-def test_options_that_the_sdk_marks_as_not_given_are_not(
-    server: StandIn, chat: Conversation
-) -> None:
-    """The settings hold, as wrappers that pass everything on expect."""
+def test_not_given_options_leave_settings_in_force(server: StandIn, chat: Conversation) -> None:
+    """`openai.NOT_GIVEN` leaves a setting in force, and any truthy `stream` streams."""
     chat.say("Hi", tools=openai.NOT_GIVEN, audio=openai.NOT_GIVEN, modalities=openai.NOT_GIVEN)
     assert server.requests[0]["audio"] == {"voice": "alloy", "format": "wav"}
     assert chat.say("Hi", stream=1).audio
     assert server.requests[1]["audio"]["format"] == "pcm16"
 
 
-def test_a_streams_events_come_once_and_inside_of_its_block(chat: Conversation) -> None:
-    """Going on with the loop goes on with the events; without the block there are none."""
+def test_stream_yields_each_event_once_and_inside_its_block(chat: Conversation) -> None:
+    """A stream yields each event once, over several loops, and only inside its block."""
     with pytest.raises(RuntimeError, match="inside of its block"):
         next(iter(chat.stream("Hi")))
     words = ""
@@ -716,15 +712,15 @@ def test_a_streams_events_come_once_and_inside_of_its_block(chat: Conversation) 
 
 @pytest.fixture
 def _ctrl_c() -> Iterator[None]:
-    """Ctrl-C is KeyboardInterrupt; what scripts start in the background inherits it ignored."""
+    """Let SIGINT raise KeyboardInterrupt, also in a background job, which inherits it ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("_ctrl_c")
-def test_an_interrupt_waits_for_a_write_that_has_begun(tmp_path: Path, client: OpenAI) -> None:
-    """Ctrl-C in the middle of the answer's fsync: the answer is kept, then it is raised."""
+def test_ctrl_c_during_a_write_is_raised_after_it(tmp_path: Path, client: OpenAI) -> None:
+    """Ctrl-C during the fsync of an answer is raised after the answer is saved."""
 
     class Interrupting(Disk):
         armed = False
@@ -749,10 +745,10 @@ def test_an_interrupt_waits_for_a_write_that_has_begun(tmp_path: Path, client: O
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_words_that_ran_ahead_of_the_sound_are_cut_by_the_time_they_take(
+def test_truncate_estimates_the_length_of_words_ahead_of_their_sound(
     server: StandIn, chat: Conversation
 ) -> None:
-    """A stream that is left has more words than sound; what was heard is what counts."""
+    """`truncate` estimates the spoken length of words that streamed ahead of their sound."""
     server.will_answer("one two three four five six seven eight nine ten")
     with chat.stream("Count") as events:
         for event in events:
@@ -762,10 +758,10 @@ def test_words_that_ran_ahead_of_the_sound_are_cut_by_the_time_they_take(
     assert chat.truncate(0.3).text == "one"
 
 
-def test_looking_at_a_request_does_not_disturb_an_exchange(
+def test_request_during_an_exchange_does_not_disturb_it(
     server: StandIn, client: OpenAI, clock: Clock
 ) -> None:
-    """Tools, clock and format of what is under way stay its own."""
+    """`request` and `messages` during an exchange leave its tools, clock and format alone."""
 
     def look() -> str:
         """Look."""

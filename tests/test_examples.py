@@ -20,7 +20,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def run(*arguments: str, folder: Path, **environment: str) -> str:
-    """What a program prints that is run in a folder of its own."""
+    """Run Python in that folder and return its output; it has to succeed without warnings."""
     done = subprocess.run(
         [sys.executable, "-W", "error", *arguments],
         cwd=folder,
@@ -33,8 +33,8 @@ def run(*arguments: str, folder: Path, **environment: str) -> str:
     return done.stdout
 
 
-def test_the_quickstart_goes_on_an_hour_later_in_another_process(tmp_path: Path) -> None:
-    """Voice first, transcripts after the hour, voice again; sound and session on disk."""
+def test_quickstart_resumes_after_an_hour_in_another_process(tmp_path: Path) -> None:
+    """The quickstart sends voice, transcripts after the hour, and voice again."""
     out = run(str(ROOT / "examples" / "quickstart.py"), folder=tmp_path)
     assert "stand-in on this machine" in out
     requests = re.split(r"\nrequest of \d+ messages:\n", out)[1:]
@@ -53,8 +53,8 @@ def test_the_quickstart_goes_on_an_hour_later_in_another_process(tmp_path: Path)
         assert [len(item.message or ()) for item in chat.render().items]
 
 
-def test_a_chatbot_that_is_killed_goes_on(tmp_path: Path) -> None:
-    """Four kills, before and after the answer, and every word is there."""
+def test_resume_example_survives_four_kills(tmp_path: Path) -> None:
+    """`resume.py` keeps every word although it is killed before and after answers."""
     out = run(str(ROOT / "examples" / "resume.py"), folder=tmp_path)
     assert out.count("it ended with status -9") == 4
     kept = out.split("What is there after four kills:\n")[1].splitlines()
@@ -64,8 +64,8 @@ def test_a_chatbot_that_is_killed_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_the_readmes_code_runs(number: int, tmp_path: Path, server: StandIn) -> None:
-    """Each block by itself, after the lines that the first block shares with all."""
+def test_readme_code_runs(number: int, tmp_path: Path, server: StandIn) -> None:
+    """Each Python block of the README runs by itself."""
     run(
         "-c",
         BLOCKS[number],
@@ -76,6 +76,6 @@ def test_the_readmes_code_runs(number: int, tmp_path: Path, server: StandIn) -> 
     )
 
 
-def test_the_readme_has_code() -> None:
-    """There is something for the test above to run."""
+def test_readme_has_code() -> None:
+    """At least three Python blocks are found in the README."""
     assert len(BLOCKS) >= 3

@@ -1,4 +1,4 @@
-"""Copies that go their own way, in memory and on the disk."""
+"""Forks in memory and on disk, and their undo and usage."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ from tests.samples import MP3, PNG, SOUND, spoken
 from tests.stores.test_failing_disk import FaultyDisk, files
 
 BILL = Usage(64, 200, 26, 38, 12, 41, 159)
-"""Each field another number."""
+"""Usage with a different number in each field."""
 
 
 def billed(transcript: str = "Yes.", usage: Usage = BILL) -> AssistantTurn:
-    """A spoken answer that cost something."""
+    """Return a spoken answer with that usage."""
     turn = Conversation().add_completion(spoken(transcript))
     return attrs.evolve(turn, usage=usage)
 
 
 def sounds(chat: Any) -> list[bytes]:
-    """All bytes of all turns, in order."""
+    """Return the bytes of each sound, in order."""
     found = []
     for turn in chat.turns:
         if isinstance(turn, AssistantTurn) and turn.audio:
@@ -61,19 +61,19 @@ def sounds(chat: Any) -> list[bytes]:
 
 
 def texts(chat: Any) -> list[str]:
-    """What is said in it."""
+    """Return the text of each turn."""
     return [turn.text for turn in chat.turns]
 
 
 @pytest.fixture
 def disk() -> FaultyDisk:
-    """A disk that can be told to fail."""
+    """Provide a disk that can be told to fail."""
     return FaultyDisk()
 
 
 @pytest.fixture
 def store(tmp_path: Path, disk: FaultyDisk) -> FileStore:
-    """A store on that disk."""
+    """Provide a store on that disk."""
     store = FileStore(tmp_path / "sessions", fsync=False)
     store._disk = disk
     return store
@@ -81,7 +81,7 @@ def store(tmp_path: Path, disk: FaultyDisk) -> FileStore:
 
 @pytest.fixture
 def opened(store: FileStore, clock: Clock, client: OpenAI) -> Iterator[Callable[..., Conversation]]:
-    """Opens sessions, and closes them in the end."""
+    """Open sessions, and close them at the end."""
     chats = []
 
     def open_one(session_id: str = "origin", **given: Any) -> Conversation:
@@ -96,7 +96,7 @@ def opened(store: FileStore, clock: Clock, client: OpenAI) -> Iterator[Callable[
 
 
 def begun(chat: Conversation) -> Conversation:
-    """With sound of all kinds, labels, and a bill of which a part was undone."""
+    """Add labels, sound, a picture, and an answer that is undone; return the conversation."""
     chat.set_title("Dogs")
     chat.set_metadata({"user": {"name": "Ann"}})
     chat.add_user(AudioInput(SOUND, transcript="Good dog?"), ImageInput(PNG))
@@ -108,23 +108,23 @@ def begun(chat: Conversation) -> Conversation:
 
 
 def of(store: FileStore, name: str) -> dict[str, bytes]:
-    """The files of one session."""
+    """Return the files of one session."""
     return {path: data for path, data in files(store.root).items() if path.startswith(f"{name}.")}
 
 
-# --- what a fork is ----------------------------------------------------------------------------
+# --- contents of a fork ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("source", ["memory", "disk"])
 @pytest.mark.parametrize("target", [None, "copy"])
-def test_a_fork_has_the_turns_the_settings_and_the_labels(
+def test_fork_copies_turns_settings_and_labels(
     opened: Callable[..., Conversation],
     clock: Clock,
     client: OpenAI,
     source: str,
     target: str | None,
 ) -> None:
-    """From memory and from the disk, to both."""
+    """A fork has the turns, settings and labels of its origin, in memory and on disk."""
     given: dict[str, Any] = {
         "voice": "echo",
         "instructions": "Be brief.",
@@ -153,10 +153,10 @@ def test_a_fork_has_the_turns_the_settings_and_the_labels(
         fork.close()
 
 
-def test_a_fork_is_a_session_like_any_other(
+def test_saved_fork_is_a_session_of_its_own(
     store: FileStore, opened: Callable[..., Conversation], clock: Clock
 ) -> None:
-    """It is listed, with its own id and time, and resumed with what was saved of the settings."""
+    """A saved fork is listed with its own id and time, and resumes with the saved settings."""
     origin = begun(opened(voice="echo", context=Context(max_prompt_tokens=77)))
     clock.now += 60
     origin.fork("copy").close()
@@ -173,10 +173,8 @@ def test_a_fork_is_a_session_like_any_other(
     assert len(again.turns) == len(origin.turns) + 2
 
 
-def test_a_fork_keeps_what_another_version_wrote(
-    store: FileStore, opened: Callable[..., Conversation]
-) -> None:
-    """In labels, and in turns."""
+def test_fork_keeps_unknown_keys(store: FileStore, opened: Callable[..., Conversation]) -> None:
+    """A fork keeps unknown keys in its header and in turns."""
     origin = opened()
     origin.add_user("Question")
     place = store.root / "origin.json"
@@ -190,10 +188,10 @@ def test_a_fork_keeps_what_another_version_wrote(
 
 
 @pytest.mark.parametrize("target", [None, "copy"])
-def test_nothing_that_can_change_is_shared(
+def test_fork_shares_no_mutable_object(
     opened: Callable[..., Conversation], target: str | None
 ) -> None:
-    """Neither labels nor lists."""
+    """A fork shares no dict, list or set with its origin."""
     origin = begun(opened(voice={"id": "v"}, tools=[{"type": "function", "function": {}}]))
     fork = origin.fork(target)
 
@@ -223,8 +221,10 @@ def test_nothing_that_can_change_is_shared(
 
 
 @pytest.mark.parametrize("target", [None, "copy"])
-def test_both_go_their_own_way(opened: Callable[..., Conversation], target: str | None) -> None:
-    """What one is told the other does not hear."""
+def test_fork_and_origin_change_independently(
+    opened: Callable[..., Conversation], target: str | None
+) -> None:
+    """Changes to a fork do not show in its origin, nor the other way round."""
     origin = begun(opened())
     fork = origin.fork(target)
     before = (origin.turns, origin.title, origin.metadata, origin.usage)
@@ -245,13 +245,11 @@ def test_both_go_their_own_way(opened: Callable[..., Conversation], target: str 
         assert texts(opened(target)) == [turn.text for turn in mine[0]]
 
 
-# --- its files ---------------------------------------------------------------------------------
+# --- files of a fork ---------------------------------------------------------------------------
 
 
-def test_its_files_are_second_names_of_the_origins(
-    store: FileStore, opened: Callable[..., Conversation]
-) -> None:
-    """Nothing is copied where the file system can do without."""
+def test_fork_hard_links_its_files(store: FileStore, opened: Callable[..., Conversation]) -> None:
+    """A fork hard-links its origin's files under names of its own."""
     begun(opened()).fork("copy").close()
 
     def numbers(name: str) -> list[tuple[int, int]]:
@@ -268,10 +266,10 @@ def test_its_files_are_second_names_of_the_origins(
 
 
 @pytest.mark.parametrize("gone", ["origin", "copy"])
-def test_deleting_one_leaves_the_other_whole(
+def test_deleting_fork_or_origin_leaves_the_other_whole(
     store: FileStore, opened: Callable[..., Conversation], gone: str
 ) -> None:
-    """Its sound too."""
+    """Deleting a fork or its origin leaves the turns and sound of the other whole."""
     origin = begun(opened())
     heard, said = sounds(origin), texts(origin)
     origin.fork("copy").close()
@@ -284,10 +282,10 @@ def test_deleting_one_leaves_the_other_whole(
 
 @pytest.mark.parametrize("change", ["undo", "truncate", "clear"])
 @pytest.mark.parametrize("changed", ["origin", "copy"])
-def test_changing_one_touches_no_file_of_the_other(
+def test_changing_fork_or_origin_touches_no_file_of_the_other(
     store: FileStore, opened: Callable[..., Conversation], changed: str, change: str
 ) -> None:
-    """Files have two names, and are never written to."""
+    """`undo`, `truncate` and `say` in a fork or its origin touch no file of the other."""
     origin = begun(opened())
     origin.add(billed("The last answer."))
     origin.fork("copy").close()
@@ -310,17 +308,17 @@ def test_changing_one_touches_no_file_of_the_other(
 
 
 def other_file_system(than: Path) -> Path | None:
-    """A folder to which no file of that one can be linked."""
+    """Return a writable folder on another file system, or None."""
     for path in (Path("/dev/shm"), Path("/run/shm"), Path.home()):
         if path.is_dir() and os.access(path, os.W_OK) and path.stat().st_dev != than.stat().st_dev:
             return path
     return None
 
 
-def test_on_another_file_system_files_are_copied(
+def test_fork_copies_files_to_another_file_system(
     store: FileStore, opened: Callable[..., Conversation], tmp_path: Path
 ) -> None:
-    """Where it cannot be linked, each has its own."""
+    """A fork into a store on another file system copies the files."""
     elsewhere = other_file_system(tmp_path)
     if elsewhere is None:
         pytest.skip("there is one file system only")
@@ -338,10 +336,10 @@ def test_on_another_file_system_files_are_copied(
             assert len(sounds(again)) == 3
 
 
-def test_nothing_behind_a_link_is_linked(
+def test_fork_follows_no_symbolic_link(
     store: FileStore, opened: Callable[..., Conversation]
 ) -> None:
-    """Whoever put a link in the place of the sound's folder gets nothing out of others' files."""
+    """A fork takes no file through a symbolic link in place of its origin's sound folder."""
     origin = begun(opened())
     folder = store.root / "origin.audio"
     heard = sounds(origin)
@@ -356,10 +354,10 @@ def test_nothing_behind_a_link_is_linked(
         assert sounds(fork) == heard
 
 
-def test_a_file_that_is_gone_stays_gone(
+def test_fork_skips_a_missing_file(
     store: FileStore, opened: Callable[..., Conversation], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The rest is copied, and the words are sent."""
+    """A fork of a session with a missing file logs it, copies the rest, and sends the words."""
     origin = begun(opened())
     [lost] = (store.root / "origin.audio").glob("0001-*.wav")
     lost.unlink()
@@ -372,10 +370,8 @@ def test_a_file_that_is_gone_stays_gone(
 
 
 @pytest.mark.parametrize("keep_sound", ["user", "none"])
-def test_what_is_not_kept_is_not_kept_of_a_fork(
-    tmp_path: Path, clock: Clock, keep_sound: str
-) -> None:
-    """It stays in memory, as in the origin."""
+def test_fork_respects_keep_sound(tmp_path: Path, clock: Clock, keep_sound: str) -> None:
+    """A fork keeps sound that `keep_sound` excludes in memory only."""
     store = FileStore(tmp_path, fsync=False, keep_sound=keep_sound)
     with Conversation.open("origin", store=store, clock=clock) as origin:
         begun(origin)
@@ -389,10 +385,10 @@ def test_what_is_not_kept_is_not_kept_of_a_fork(
 
 
 @pytest.mark.parametrize("source", ["memory", "disk"])
-def test_a_lone_question_is_the_last_exchange(
+def test_undo_removes_a_question_without_an_answer(
     opened: Callable[..., Conversation], clock: Clock, source: str
 ) -> None:
-    """On the disk too."""
+    """`undo` removes a question without an answer as an exchange of its own."""
     chat = opened() if source == "disk" else Conversation(clock=clock)
     chat.add_user("First")
     chat.add(billed())
@@ -406,10 +402,10 @@ def test_a_lone_question_is_the_last_exchange(
         assert opened().turns == ()
 
 
-def test_what_was_undone_can_be_added_again(
+def test_undone_turns_can_be_added_again(
     store: FileStore, opened: Callable[..., Conversation]
 ) -> None:
-    """With its sound, although its files are gone."""
+    """Turns that `undo` returned can be added again with their sound."""
     chat = begun(opened())
     heard, before = sounds(chat), of(store, "origin")
     back = chat.undo()
@@ -424,10 +420,10 @@ def test_what_was_undone_can_be_added_again(
 # --- usage -------------------------------------------------------------------------------------
 
 
-def test_usage_has_all_parts_and_what_was_undone_across_restarts(
+def test_usage_counts_undone_answers_across_restarts(
     opened: Callable[..., Conversation],
 ) -> None:
-    """Text, sound and cached, in and out; of each answer, and in total."""
+    """`usage` sums each field, counts undone answers, and survives a restart."""
     chat = opened()
     for factor in (1, 2, 3):
         chat.add_user("Question")
@@ -452,10 +448,10 @@ def test_usage_has_all_parts_and_what_was_undone_across_restarts(
 
 
 @pytest.mark.parametrize("target", [None, "copy"])
-def test_a_fork_begins_with_no_usage_and_counts_its_own(
+def test_fork_counts_only_its_own_usage(
     opened: Callable[..., Conversation], target: str | None, tmp_path: Path, clock: Clock
 ) -> None:
-    """Also after undoing what it was given, and after restarts."""
+    """`usage` of a fork counts only its own answers, also after undo and a restart."""
     origin = begun(opened())
     spent = origin.usage
     assert spent == BILL + BILL
@@ -488,8 +484,8 @@ def test_a_fork_begins_with_no_usage_and_counts_its_own(
     fork.close()
 
 
-def test_a_fork_of_a_fork_begins_anew_too(opened: Callable[..., Conversation]) -> None:
-    """Of three, each counts what it asked for itself."""
+def test_fork_of_a_fork_counts_only_its_own_usage(opened: Callable[..., Conversation]) -> None:
+    """`usage` of a fork of a fork counts only its own answers."""
     first = opened()
     first.say("One")
     second = first.fork("second")
@@ -509,15 +505,15 @@ def test_a_fork_of_a_fork_begins_anew_too(opened: Callable[..., Conversation]) -
     assert opened("second").usage == own[1]
 
 
-# --- of whom and into what ---------------------------------------------------------------------
+# --- sources and targets -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["read-only", "closed", "unsaved"])
 @pytest.mark.parametrize("target", [None, "copy"])
-def test_what_cannot_be_changed_can_be_forked(
+def test_read_only_closed_and_unsaved_sessions_can_be_forked(
     store: FileStore, opened: Callable[..., Conversation], kind: str, target: str | None
 ) -> None:
-    """The fork can be changed."""
+    """A read-only, closed or unsaved session can be forked, and its fork can be changed."""
     if kind == "unsaved":
         origin = opened("new")
         said: list[str] = []
@@ -539,10 +535,8 @@ def test_what_cannot_be_changed_can_be_forked(
     fork.close()
 
 
-def test_an_empty_fork_is_a_session_at_once(
-    store: FileStore, opened: Callable[..., Conversation]
-) -> None:
-    """It was asked for by name; so the name is taken."""
+def test_empty_fork_is_saved_at_once(store: FileStore, opened: Callable[..., Conversation]) -> None:
+    """A fork of an empty conversation is saved at once, so that its id is taken."""
     origin = opened()
     origin.fork("copy").close()
     assert [info.id for info in store.list()] == ["copy"]
@@ -550,10 +544,10 @@ def test_an_empty_fork_is_a_session_at_once(
         origin.fork("copy")
 
 
-def test_a_conversation_in_memory_forks_into_the_default_store(
+def test_fork_of_a_conversation_in_memory_uses_the_default_store(
     clock: Clock, tmp_path: Path
 ) -> None:
-    """One that came from a session, into the store of that."""
+    """A fork from memory is saved in the default store, or in the store of its origin."""
     with begun(Conversation(clock=clock)).fork("copy") as fork:
         assert len(sounds(fork)) == 3
     assert (tmp_path / "home" / "copy.json").exists()
@@ -563,10 +557,8 @@ def test_a_conversation_in_memory_forks_into_the_default_store(
     assert [info.id for info in elsewhere.list()][:1] == ["copy"]
 
 
-def test_a_fork_is_made_in_the_middle_of_an_exchange(
-    server: StandIn, client: OpenAI, store: FileStore
-) -> None:
-    """A tool may: the call that is not answered yet is answered at rendering."""
+def test_tool_can_fork_its_conversation(server: StandIn, client: OpenAI, store: FileStore) -> None:
+    """A tool can fork its conversation, and the open call is answered at rendering."""
     forks = []
 
     def branch() -> str:
@@ -586,10 +578,10 @@ def test_a_fork_is_made_in_the_middle_of_an_exchange(
 
 
 @pytest.mark.parametrize("taken", ["origin", "other", "labels only"])
-def test_a_session_that_is_there_is_never_overwritten(
+def test_fork_never_overwrites_a_session(
     store: FileStore, opened: Callable[..., Conversation], taken: str
 ) -> None:
-    """Not even by itself, and nothing is left open or behind."""
+    """A fork into an existing session raises `SessionExists` and changes no file."""
     origin = begun(opened())
     if taken == "other":
         opened(taken).add_user("Mine")
@@ -606,10 +598,10 @@ def test_a_session_that_is_there_is_never_overwritten(
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_a_fork_that_fails_leaves_no_file_handle(
+def test_failed_fork_leaks_no_descriptor(
     opened: Callable[..., Conversation], disk: FaultyDisk
 ) -> None:
-    """However often it is tried."""
+    """A fork that fails leaks no file descriptor."""
     origin = begun(opened())
     origin.fork("copy").close()
 
@@ -626,16 +618,16 @@ def test_a_fork_that_fails_leaves_no_file_handle(
     assert handles() == before
 
 
-def test_an_id_that_cannot_be_is_refused_first(opened: Callable[..., Conversation]) -> None:
-    """As `open` does."""
+def test_fork_refuses_an_invalid_id(opened: Callable[..., Conversation]) -> None:
+    """`fork` refuses an invalid id."""
     with pytest.raises(InvalidSetting):
         opened().fork("")
 
 
-def test_a_session_that_somebody_holds_is_waited_for(
+def test_fork_waits_for_a_locked_target(
     store: FileStore, opened: Callable[..., Conversation]
 ) -> None:
-    """And not written into."""
+    """A fork into a locked session raises `SessionLocked` and writes nothing."""
     origin = begun(opened())
     other = store.session("copy")
     with other.locked(0):
@@ -647,7 +639,7 @@ def test_a_session_that_somebody_holds_is_waited_for(
     assert of(store, "copy") == {}
 
 
-# --- a disk that refuses -----------------------------------------------------------------------
+# --- failing disks -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
@@ -666,7 +658,7 @@ def test_a_session_that_somebody_holds_is_waited_for(
         ("memory", "replace", 1),
     ],
 )
-def test_a_disk_that_refuses_leaves_no_copy(
+def test_failing_disk_leaves_no_fork(
     store: FileStore,
     disk: FaultyDisk,
     opened: Callable[..., Conversation],
@@ -675,7 +667,7 @@ def test_a_disk_that_refuses_leaves_no_copy(
     countdown: int,
     error: int,
 ) -> None:
-    """No document and no sound; the origin is as it was, and the next try works."""
+    """A fork that the disk refuses leaves no file, and can be retried."""
     disk.fsync = True
     origin = begun(opened())
     if source == "memory":
@@ -692,13 +684,11 @@ def test_a_disk_that_refuses_leaves_no_copy(
     assert sounds(opened("copy")) == heard
 
 
-# --- the twin ----------------------------------------------------------------------------------
+# --- AsyncConversation -------------------------------------------------------------------------
 
 
-def test_the_twin_forks_undoes_and_counts_the_same(
-    server: StandIn, store: FileStore, clock: Clock
-) -> None:
-    """Awaited."""
+def test_async_fork_undo_and_usage(server: StandIn, store: FileStore, clock: Clock) -> None:
+    """`AsyncConversation` forks, undoes and counts usage like `Conversation`."""
 
     async def talk() -> None:
         client = server.async_client()
@@ -729,8 +719,8 @@ def test_the_twin_forks_undoes_and_counts_the_same(
     asyncio.run(talk())
 
 
-def test_a_fork_takes_in_what_others_wrote(opened: Callable[..., Conversation]) -> None:
-    """And gives back nothing that they took back; what cannot be changed forks as it is."""
+def test_fork_includes_changes_of_other_objects(opened: Callable[..., Conversation]) -> None:
+    """A fork includes changes by other objects, except a fork of a read-only session."""
     mine, theirs = opened(), opened()
     mine.add_user("One")
     theirs.add_user("Two")
@@ -742,8 +732,8 @@ def test_a_fork_takes_in_what_others_wrote(opened: Callable[..., Conversation]) 
     assert [turn.text for turn in reader.fork().turns] == ["One"]
 
 
-def test_a_fork_knows_the_servers_clock_and_bill(server: StandIn, client: OpenAI) -> None:
-    """As its origin does: a machine whose clock is wrong decides right in both."""
+def test_fork_keeps_the_measured_clock_skew(server: StandIn, client: OpenAI) -> None:
+    """A fork keeps the clock skew that its origin measured."""
     wrong = Clock(START + 7200)
     chat = Conversation(client=client, clock=wrong)
     chat.say("Hello")
@@ -752,16 +742,16 @@ def test_a_fork_knows_the_servers_clock_and_bill(server: StandIn, client: OpenAI
     del server
 
 
-# --- usage of what could not be kept --------------------------------------------------------------
+# --- usage of answers that were not kept -------------------------------------------------------
 
 
 TOLD: dict[str, Any] = {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105}
 
 
-def test_an_answer_that_cannot_be_kept_counts(
+def test_usage_counts_a_refused_completion(
     server: StandIn, opened: Callable[..., Conversation]
 ) -> None:
-    """Two answers to one question: neither is kept, both were paid for; also after a restart."""
+    """`usage` counts a completion that is refused for its two answers."""
     chat = opened()
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "x"}}
     server.will_send(
@@ -775,10 +765,10 @@ def test_an_answer_that_cannot_be_kept_counts(
 
 
 @pytest.mark.parametrize("words", [True, False])
-def test_a_stream_that_breaks_after_its_bill_counts(
+def test_usage_counts_a_stream_that_breaks(
     words: bool, server: StandIn, opened: Callable[..., Conversation]
 ) -> None:
-    """Whether something had arrived by then, or nothing; also after `undo` and a restart."""
+    """`usage` counts a stream that breaks after its usage chunk, also after undo."""
     chat = opened()
     delta = {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}
     events: list[Any] = [

@@ -1,4 +1,4 @@
-"""The public face: names, signatures, errors, and what importing costs."""
+"""Public names, signatures and errors, and the cost of importing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from conversation import Conversation, errors, testing
 ERRORS = [getattr(errors, name) for name in errors.__all__]
 
 
-def test_all_names_are_sorted_and_there() -> None:
-    """`__all__` is the list of what can be imported, and each name works."""
+def test_all_lists_every_public_name_sorted() -> None:
+    """`__all__` is sorted and lists each public name of its module."""
     for module in (conversation, errors, testing):
         assert module.__all__ == sorted(module.__all__)
         public = {name for name in vars(module) if not name.startswith("_")}
@@ -28,8 +28,8 @@ def test_all_names_are_sorted_and_there() -> None:
         assert set(module.__all__) - modules == public - modules - imported | late
 
 
-def test_everything_public_is_documented() -> None:
-    """Each class and each method has a docstring."""
+def test_public_members_have_docstrings() -> None:
+    """Each public class, method and property has a docstring."""
     for name in conversation.__all__:
         thing = getattr(conversation, name)
         assert inspect.getdoc(thing), name
@@ -38,8 +38,8 @@ def test_everything_public_is_documented() -> None:
                 assert inspect.getdoc(value), f"{name}.{member}"
 
 
-def test_the_settings_are_keywords_with_the_defaults_of_the_design() -> None:
-    """What others build on."""
+def test_settings_are_keyword_only_with_fixed_defaults() -> None:
+    """Settings of `Conversation` are keyword-only and keep their defaults."""
     parameters = inspect.signature(Conversation).parameters
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
     defaults = {name: parameter.default for name, parameter in parameters.items()}
@@ -51,8 +51,8 @@ def test_the_settings_are_keywords_with_the_defaults_of_the_design() -> None:
     assert defaults["client"] is None
 
 
-def test_the_tree_of_errors_is_the_modules_docstring() -> None:
-    """Each error stands in it with the builtin that it also is."""
+def test_docstring_of_errors_lists_each_error_with_its_builtin_base() -> None:
+    """The tree in the docstring of `errors` names each error and its builtin base."""
     for error in ERRORS:
         line = next(
             line for line in str(errors.__doc__).splitlines() if f" {error.__name__}" in f" {line}"
@@ -64,7 +64,7 @@ def test_the_tree_of_errors_is_the_modules_docstring() -> None:
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: str(error.__name__))
 def test_errors_survive_pickling(error: type[errors.ConversationError]) -> None:
-    """Message and data are the same on the other side of a process."""
+    """A pickled error keeps its message, attributes and notes."""
     before = error("what happened")
     before.__dict__["path"] = Path("chat.json")
     before.add_note("a remedy")
@@ -72,8 +72,8 @@ def test_errors_survive_pickling(error: type[errors.ConversationError]) -> None:
     assert (type(after), str(after), after.__dict__) == (error, "what happened", before.__dict__)
 
 
-def test_importing_brings_no_sdk() -> None:
-    """`openai`, pydantic, filelock and asyncio come when they are needed."""
+def test_import_loads_no_slow_module() -> None:
+    """`import conversation` loads neither asyncio, `openai`, pydantic nor filelock."""
     code = (
         "import sys, conversation, conversation.testing; "
         "print([n for n in ('asyncio', 'openai', 'pydantic', 'filelock') if n in sys.modules])"

@@ -1,4 +1,4 @@
-"""The same cases through both twins: they return, keep, send, save and refuse the same."""
+"""Parity of `Conversation` and `AsyncConversation`: the same cases run through both."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ Kind = type[BaseException]
 
 NO_REQUEST: Any = None
 
-# --- the adapter: either twin, awaited ---------------------------------------------------------
+# --- adapter: both twins awaited ---------------------------------------------------------------
 
 
 def awaited(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as a coroutine function that waits for nothing."""
+    """Return the function as a coroutine function that never suspends."""
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
@@ -75,16 +75,16 @@ def awaited(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine gives that waits for nothing, without any event loop."""
+    """Run a coroutine that never suspends, without an event loop."""
     try:
         coroutine.send(None)
     except StopIteration as done:
         return done.value
-    raise AssertionError("a case awaited something that is no twin's")
+    raise AssertionError("a case awaited something other than its side")
 
 
 class Awaited:
-    """A `Conversation` that is used like an `AsyncConversation`."""
+    """`Conversation` with the interface of `AsyncConversation`."""
 
     def __init__(self, chat: Conversation) -> None:
         self._chat = chat
@@ -107,7 +107,7 @@ class Awaited:
 
 
 class AwaitedStream:
-    """A `Stream` that is used like an `AsyncStream`."""
+    """`Stream` with the interface of `AsyncStream`."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -135,7 +135,7 @@ class AwaitedStream:
 
 
 class FullDisk(Disk):
-    """A disk whose next write fails, once it is full."""
+    """Disk whose next write fails once `is_full` is set."""
 
     is_full = False
 
@@ -147,7 +147,7 @@ class FullDisk(Disk):
 
 
 class Side:
-    """One of the twins with a server, a clock and a disk of its own, and what is noted of it."""
+    """One twin with its own server, clock and disk, and a record of its results."""
 
     def __init__(self, folder: Path, server: StandIn, clock: Clock, *, is_async: bool) -> None:
         self.folder = folder
@@ -163,19 +163,19 @@ class Side:
         self.place = self.store.root / "s.json"
 
     def chat(self, **settings: Any) -> Any:
-        """A conversation in memory."""
+        """Return a conversation in memory."""
         kind: Any = AsyncConversation if self.is_async else Conversation
         return self._kept(kind(**{"client": self.client, "clock": self.clock, **settings}))
 
     async def open(self, session_id: str = "s", **options: Any) -> Any:
-        """A saved session."""
+        """Open a saved session."""
         given: Any = {"client": self.client, "clock": self.clock, "store": self.store, **options}
         if self.is_async:
             return self._kept(await AsyncConversation.open(session_id, **given))
         return self._kept(Conversation.open(session_id, **given))
 
     async def load(self, path: Path, **settings: Any) -> Any:
-        """A conversation out of a file."""
+        """Load a conversation from a file."""
         given: Any = {"client": self.client, "clock": self.clock, **settings}
         if self.is_async:
             return self._kept(await AsyncConversation.load(path, **given))
@@ -186,12 +186,12 @@ class Side:
         return self.chats[-1]
 
     async def create(self, **request: Any) -> Any:
-        """A call of one's own."""
+        """Send a request through the client alone."""
         made = self.client.chat.completions.create(**request)
         return await made if self.is_async else made
 
     def chunks(self, chunks: Iterable[Any]) -> Any:
-        """An iterable of chunks; an async one for the async twin."""
+        """Return an iterable of chunks, an async one for the async twin."""
 
         async def one_by_one() -> AsyncIterator[Any]:
             for chunk in chunks:
@@ -200,7 +200,7 @@ class Side:
         return one_by_one() if self.is_async else iter(list(chunks))
 
     def tool(self, function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-        """The coroutine function as a tool of this twin."""
+        """Return the coroutine function as a tool for this twin."""
 
         @functools.wraps(function)
         def call(**arguments: Any) -> Any:
@@ -209,34 +209,34 @@ class Side:
         return function if self.is_async else call
 
     def tell(self, *values: Any) -> None:
-        """Note what came back, as it is now."""
+        """Record the values as they are now."""
         self.told += map(described, values)
 
     async def fails(self, kind: Kind | tuple[Kind, ...], outcome: Awaitable[Any]) -> Any:
-        """Note how it failed."""
+        """Check that the outcome raises, record the error and return it."""
         with pytest.raises(kind) as caught:
             await outcome
         self.tell(caught.value)
         return caught.value
 
     async def streamed(self, chat: Any, *content: Any, **options: Any) -> list[Any]:
-        """All events of a stream."""
+        """Record and return all events of a stream."""
         async with chat.stream(*content, **options) as events:
             found = [event async for event in events]
         self.tell(*found)
         return found
 
     async def rest(self, events: Any) -> None:
-        """What a stream that is entered still brings."""
+        """Record the remaining events of an entered stream."""
         self.tell(*[event async for event in events])
 
     def lose(self, turn: AssistantTurn) -> None:
-        """Let the server forget an answer."""
+        """Make the server forget the id of an answer."""
         assert turn.audio is not None
         self.server.forget(str(turn.audio.id))
 
     def account(self) -> list[str]:
-        """Everything that can be told of this side, as texts without ids and places."""
+        """Return all that can be observed of this side, without random names and paths."""
         lines = list(self.told)
         for chat in self.chats:
             lines.append(f"chat {chat!r} {chat.id} {chat.title} {chat.metadata} {chat.recovered}")
@@ -255,7 +255,7 @@ class Side:
 
 
 class Mask:
-    """Ids, random names and places, by the order in which they come up."""
+    """Replace ids, random names and paths by the order in which they occur."""
 
     def __init__(self, side: Side) -> None:
         self._names = {str(side.folder): "<folder>", side.server.url: "<url>"}
@@ -273,7 +273,7 @@ class Mask:
         )
 
     def masked(self, text: str) -> str:
-        """The text without them."""
+        """Return the text with all of them replaced."""
         text = re.sub(r"[A-Za-z0-9+/=]{200,}", lambda found: digest(found[0].encode()), text)
         text = re.sub(r"\bAsync(?=Conversation|OpenAI)", "", text)
         return self._random.sub(
@@ -282,12 +282,12 @@ class Mask:
 
 
 def digest(data: bytes) -> str:
-    """Few letters for many bytes."""
+    """Return the length and a short hash of the bytes."""
     return f"{len(data)} bytes {hashlib.sha256(data).hexdigest()[:12]}"
 
 
 def described(value: Any) -> str:
-    """A value in words: errors with their notes, turns as they are saved and with their sound."""
+    """Describe a value: errors with their notes, turns as saved and with their sound."""
     if isinstance(value, BaseException):
         about = {
             name: described(getattr(value, name))
@@ -309,21 +309,21 @@ def described(value: Any) -> str:
     return digest(value) if isinstance(value, bytes) else repr(value)
 
 
-# --- asking ------------------------------------------------------------------------------------
+# --- requests ----------------------------------------------------------------------------------
 
 Case = Callable[[Side], Coroutine[Any, Any, None]]
 CASES: list[Case] = []
 
 
 def case(function: Case) -> Case:
-    """One of the cases."""
+    """Register a case."""
     CASES.append(function)
     return function
 
 
 @case
 async def says_replies_and_remembers(side: Side) -> None:
-    """By voice, and when the hour is over from transcripts."""
+    """`say` and `reply` send earlier answers as voice, and after an hour as transcripts."""
     chat = side.chat(instructions="Be brief.")
     side.tell(await chat.say("One"), await chat.say("Two", AudioInput(SOUND), ImageInput(PNG)))
     side.clock.now += 3600
@@ -333,8 +333,8 @@ async def says_replies_and_remembers(side: Side) -> None:
 
 
 @case
-async def passes_options_and_refuses_some(side: Side) -> None:
-    """Options go through; what cannot work is refused before anything is added."""
+async def passes_options_and_refuses_invalid_ones(side: Side) -> None:
+    """Options are passed through; invalid ones are refused before a turn is added."""
     chat = side.chat(audio_format="mp3", voice="echo")
     side.tell(await chat.say("One", temperature=0.5, audio={"voice": "alloy"}, model="gpt-audio"))
     side.tell(await chat.say(AudioInput(MP3), modalities=["text"]))
@@ -353,8 +353,8 @@ async def passes_options_and_refuses_some(side: Side) -> None:
 
 
 @case
-async def needs_something_to_answer(side: Side) -> None:
-    """An empty chat has nothing to answer, one with instructions has."""
+async def needs_turns_or_instructions(side: Side) -> None:
+    """An empty chat is refused by `reply` and `stream`, one with instructions is not."""
     chat = side.chat()
     await side.fails(InvalidTurn, chat.reply())
     await side.fails(InvalidTurn, side.streamed(chat))
@@ -363,14 +363,14 @@ async def needs_something_to_answer(side: Side) -> None:
 
 
 @case
-async def streams_by_option_in_say(side: Side) -> None:
-    """Who asks `say` to stream gets the answer all the same."""
+async def says_with_stream_true(side: Side) -> None:
+    """`say(stream=True)` returns the answer."""
     side.tell(await side.chat().say("One", stream=True))
 
 
 @case
-async def refuses_settings_that_cannot_work(side: Side) -> None:
-    """Wrong values, and the other twin's client."""
+async def refuses_invalid_settings(side: Side) -> None:
+    """Invalid settings and the client of the other twin are refused."""
     other = openai.OpenAI(api_key="x") if side.is_async else openai.AsyncOpenAI(api_key="x")
     wrong: list[Json] = [{"model": ""}, {"audio_format": "ogg"}, {"tools": 5}]
     for settings in wrong:
@@ -382,8 +382,8 @@ async def refuses_settings_that_cannot_work(side: Side) -> None:
 
 
 @case
-async def needs_a_key(side: Side) -> None:
-    """Without a client and a key nothing is added, and a note says what to do."""
+async def needs_an_api_key(side: Side) -> None:
+    """A missing API key raises with a note on the remedy, before a turn is added."""
     chat = side.chat(client=None)
     await side.fails(openai.OpenAIError, chat.say("Hello"))
     await side.fails(openai.OpenAIError, chat.reply())
@@ -392,12 +392,12 @@ async def needs_a_key(side: Side) -> None:
     assert chat.turns == ()
 
 
-# --- turns by hand -----------------------------------------------------------------------------
+# --- added turns -------------------------------------------------------------------------------
 
 
 @case
 async def adds_each_kind_of_turn(side: Side) -> None:
-    """What was added is what is sent."""
+    """Each kind of turn can be added and is sent."""
     chat = side.chat()
     side.tell(
         await chat.add_system("Be kind."),
@@ -414,8 +414,8 @@ async def adds_each_kind_of_turn(side: Side) -> None:
 
 
 @case
-async def refuses_what_is_no_turn(side: Side) -> None:
-    """Nothing, other types, and results that no call waits for."""
+async def refuses_invalid_turns(side: Side) -> None:
+    """Empty content, wrong types and results without an open call are refused."""
     chat = side.chat()
     for add in (chat.add_user, chat.add_system, chat.add_assistant):
         await side.fails(InvalidTurn, add(" "))
@@ -433,8 +433,8 @@ async def refuses_what_is_no_turn(side: Side) -> None:
 
 
 @case
-async def keeps_completions_of_ones_own(side: Side) -> None:
-    """The SDK's object, its dict, and its stream."""
+async def adds_completions_of_own_calls(side: Side) -> None:
+    """Completions of own calls are added as SDK objects, dicts and streams."""
     chat = side.chat()
     await chat.add_user("One")
     side.tell(await chat.add_completion(await side.create(**await chat.request())))
@@ -448,8 +448,8 @@ async def keeps_completions_of_ones_own(side: Side) -> None:
 
 
 @case
-async def keeps_streams_of_ones_own(side: Side) -> None:
-    """Any iterable of chunks, for the async twin an async one too."""
+async def adds_chunks_of_own_streams(side: Side) -> None:
+    """Chunks are added from any iterable, in the async twin also from async ones."""
     chat = side.chat()
     delta = {"role": "assistant", "audio": {"id": "audio_x", "transcript": "Good "}}
     more = {"audio": {"transcript": "morning.", "expires_at": 1_762_003_600}}
@@ -471,8 +471,8 @@ async def keeps_streams_of_ones_own(side: Side) -> None:
 
 
 @case
-async def heals_in_ones_own_calls(side: Side) -> None:
-    """Once by name, then all of them, and no error twice."""
+async def heals_errors_of_own_calls(side: Side) -> None:
+    """`heal` gives up the named id first, then all ids, and the same error once only."""
     chat = side.chat()
     for word in ("One", "Two", "Three"):
         side.lose(await chat.say(word))
@@ -485,12 +485,12 @@ async def heals_in_ones_own_calls(side: Side) -> None:
     side.tell(await chat.add_completion(await side.create(**await chat.request())))
 
 
-# --- when the server says no -------------------------------------------------------------------
+# --- errors of the server ----------------------------------------------------------------------
 
 
 @case
 async def heals_a_lost_id(side: Side) -> None:
-    """One more request, and nobody sees an error."""
+    """A lost id costs one extra request and raises nothing."""
     chat = side.chat()
     side.lose(await chat.say("One"))
     side.tell(await chat.say("Two"))
@@ -499,8 +499,8 @@ async def heals_a_lost_id(side: Side) -> None:
 
 
 @case
-async def gives_up_every_id_at_the_second_loss(side: Side) -> None:
-    """Two more requests, however many are lost."""
+async def gives_up_all_ids_at_the_second_loss(side: Side) -> None:
+    """A second lost id gives up all ids: two extra requests at most."""
     chat = side.chat()
     answers = [await chat.say(word) for word in ("One", "Two", "Three", "Four")]
     for lost in answers[:3]:
@@ -510,8 +510,8 @@ async def gives_up_every_id_at_the_second_loss(side: Side) -> None:
 
 
 @case
-async def believes_the_third_complaint(side: Side) -> None:
-    """Then the error passes through, and the question is taken back."""
+async def raises_the_third_audio_not_found(side: Side) -> None:
+    """The third `audio_not_found` is raised, and the question taken back."""
     chat = await side.open()
     await chat.say("One")
     for _ in range(3):
@@ -522,7 +522,7 @@ async def believes_the_third_complaint(side: Side) -> None:
 
 @case
 async def takes_refused_turns_back(side: Side) -> None:
-    """On the disk too, with their sound; a note says so."""
+    """A refused question is taken back with its sound, also on disk, and a note says so."""
     chat = await side.open()
     await chat.say("One")
     for status in (400, 404, 413, 422):
@@ -537,8 +537,8 @@ async def takes_refused_turns_back(side: Side) -> None:
 
 
 @case
-async def keeps_turns_that_can_be_tried_again(side: Side) -> None:
-    """`reply` goes on from there; a note says so."""
+async def keeps_turns_that_can_be_retried(side: Side) -> None:
+    """A question whose failure a retry can mend is kept for `reply`, and a note says so."""
     chat = await side.open()
     for status in (401, 408, 429, 500, 503):
         side.server.will_fail(status)
@@ -552,8 +552,8 @@ async def keeps_turns_that_can_be_tried_again(side: Side) -> None:
 
 
 @case
-async def keeps_the_question_when_the_answer_is_none(side: Side) -> None:
-    """A body that is no answer is the server's fault."""
+async def keeps_the_question_when_the_response_is_invalid(side: Side) -> None:
+    """A response without an answer keeps the question."""
     chat = side.chat()
     for body in (b'{"choices": []}', b'{"error": "busy"}', b"not json"):
         side.server.will_send(body)
@@ -565,7 +565,7 @@ async def keeps_the_question_when_the_answer_is_none(side: Side) -> None:
 
 @case
 async def keeps_refusals_and_answers_without_sound(side: Side) -> None:
-    """They are answers too."""
+    """Refusals, text answers and answers cut by their length are kept."""
     chat = side.chat()
     side.server.will_answer(refusal="I must not.")
     side.tell(await chat.say("One"))
@@ -580,17 +580,17 @@ async def keeps_refusals_and_answers_without_sound(side: Side) -> None:
 
 
 async def weather(city: str, days: int = 1) -> dict[str, Any]:
-    """How the weather will be.
+    """Return the forecast.
 
     Args:
-        city: Where.
-        days: From now on.
+        city: Name of the city.
+        days: Number of days ahead.
     """
     return {"city": city, "days": days, "degrees": -3}
 
 
 async def broken() -> None:
-    """Do nothing well."""
+    """Raise LookupError."""
     raise LookupError("no such thing")
 
 
@@ -599,7 +599,7 @@ OWN_TOOL = {"type": "function", "function": {"name": "own", "parameters": {}}}
 
 @case
 async def calls_a_tool(side: Side) -> None:
-    """A call, its result, and the answer that uses it."""
+    """A tool is called, and its result sent for the answer."""
     chat = await side.open(tools=[side.tool(weather)])
     side.server.will_answer(tool_calls=[("weather", {"city": "Oslo"})])
     side.tell(await chat.say("Weather?"))
@@ -608,7 +608,7 @@ async def calls_a_tool(side: Side) -> None:
 
 @case
 async def calls_tools_in_parallel_and_in_rounds(side: Side) -> None:
-    """Several in one answer, and again in the next."""
+    """Several calls of one answer, and calls of several answers, are carried out."""
     chat = side.chat(tools=[side.tool(weather)])
     side.server.will_answer(tool_calls=[("weather", {"city": c}) for c in ("Oslo", "Bergen")])
     side.server.will_answer("And now:", tool_calls=[("weather", {"city": "Rome", "days": 2})])
@@ -620,8 +620,8 @@ async def calls_tools_in_parallel_and_in_rounds(side: Side) -> None:
 
 
 @case
-async def tells_the_model_of_faulty_calls(side: Side) -> None:
-    """Arguments that do not fit, no such tool, a tool that raises."""
+async def sends_faulty_calls_as_results(side: Side) -> None:
+    """Unfit arguments, unknown tools and exceptions of tools become results."""
     chat = side.chat(tools=[side.tool(weather), side.tool(broken)])
     calls = [
         tool_call("a", "weather", "{not json"),
@@ -635,8 +635,8 @@ async def tells_the_model_of_faulty_calls(side: Side) -> None:
 
 
 @case
-async def stops_calling_tools_in_the_end(side: Side) -> None:
-    """After `max_tool_rounds`; all turns are kept."""
+async def stops_after_max_tool_rounds(side: Side) -> None:
+    """`ToolLoopExceeded` is raised after `max_tool_rounds`, and all turns are kept."""
     chat = await side.open(tools=[side.tool(weather)], max_tool_rounds=2)
     for _ in range(4):
         side.server.will_answer(tool_calls=[("weather", {"city": "Oslo"})])
@@ -654,8 +654,8 @@ async def stops_calling_tools_in_the_end(side: Side) -> None:
 
 
 @case
-async def leaves_tools_that_are_dicts_to_the_caller(side: Side) -> None:
-    """All calls are, where there are no functions."""
+async def leaves_dict_tools_to_the_caller(side: Side) -> None:
+    """Calls of tools given as dicts are left to the caller."""
     chat = side.chat(tools=[OWN_TOOL])
     side.server.will_answer(tool_calls=[("own", {}), ("weather", {"city": "Oslo"})])
     turn = await chat.say("Weather?")
@@ -669,8 +669,8 @@ async def leaves_tools_that_are_dicts_to_the_caller(side: Side) -> None:
 
 
 @case
-async def mixes_tools_of_both_kinds(side: Side) -> None:
-    """Functions are called, and the rest waits for the caller."""
+async def mixes_functions_and_dict_tools(side: Side) -> None:
+    """Functions are called, and calls of dict tools are left to the caller."""
     chat = side.chat(tools=[OWN_TOOL, side.tool(weather)])
     side.server.will_answer(tool_calls=[("own", {}), ("weather", {"city": "Oslo"})])
     turn = await chat.say("Weather?")
@@ -684,13 +684,13 @@ async def mixes_tools_of_both_kinds(side: Side) -> None:
 
 @case
 async def fails_in_the_second_round(side: Side) -> None:
-    """The question is not the last turn any more, so it is kept."""
+    """A refusal after a round of tools keeps the question."""
     chat = await side.open(tools=[side.tool(weather)])
     side.server.will_answer(tool_calls=[("weather", {"city": "Oslo"})])
     chats = [chat]
 
     async def fail() -> str:
-        """Let the next request fail."""
+        """Make the next request fail."""
         side.server.will_fail(chats.pop() and 400)
         return "failing"
 
@@ -708,7 +708,7 @@ async def _with(side: Side, chat: Any, function: Callable[..., Any]) -> Any:
 
 @case
 async def streams_an_answer(side: Side) -> None:
-    """Words, sound, the turn; then it is remembered by voice."""
+    """A stream yields words, sound and the turn, which is then sent as voice."""
     chat = await side.open()
     events = await side.streamed(chat, "One", AudioInput(SOUND))
     assert {type(event).__name__ for event in events} == {
@@ -721,7 +721,7 @@ async def streams_an_answer(side: Side) -> None:
 
 @case
 async def streams_in_every_order(side: Side) -> None:
-    """All orders that are met in the wild give the same answers."""
+    """Chunks in any known order give the same answers."""
     chat = side.chat()
     for order in ("recorded", "mixed", "finish first", "no finish", "no expiry"):
         side.server.will_answer(f"In the order {order}.", order=order, chunk_bytes=1001)
@@ -731,7 +731,7 @@ async def streams_in_every_order(side: Side) -> None:
 
 @case
 async def streams_with_tools(side: Side) -> None:
-    """Calls and results are told between the answers."""
+    """A stream yields tool calls with their results between the answers."""
     chat = await side.open(tools=[side.tool(weather), side.tool(broken)])
     side.server.will_answer(tool_calls=[("weather", {"city": "Oslo"}), ("broken", {})])
     side.server.will_answer("And now:", tool_calls=[("weather", {"city": "Rome"})])
@@ -744,8 +744,8 @@ async def streams_with_tools(side: Side) -> None:
 
 
 @case
-async def streams_words_where_the_voice_is_dropped(side: Side) -> None:
-    """As text deltas; refusals too."""
+async def streams_text_answers_and_refusals(side: Side) -> None:
+    """Text answers and refusals stream as text deltas."""
     chat = side.chat()
     side.server.will_answer("Only words.", spoken=False)
     await side.streamed(chat, "One")
@@ -757,8 +757,8 @@ async def streams_words_where_the_voice_is_dropped(side: Side) -> None:
 
 
 @case
-async def keeps_what_had_come_when_a_stream_is_left(side: Side) -> None:
-    """After any event; at the end, all had come."""
+async def keeps_partial_answers_of_left_streams(side: Side) -> None:
+    """A stream left after any event keeps what had arrived."""
     chat = await side.open()
     for count in range(1, 8):
         side.server.will_answer("Good morning to you !", chunk_bytes=40_000)
@@ -782,8 +782,8 @@ async def keeps_what_had_come_when_a_stream_is_left(side: Side) -> None:
 
 
 @case
-async def leaves_tools_alone_when_a_stream_is_left(side: Side) -> None:
-    """The calls are kept, and those without result are made up for."""
+async def calls_no_tool_after_a_stream_is_left(side: Side) -> None:
+    """A stream left amid tool calls keeps the calls and carries out no more of them."""
     chat = await side.open(tools=[side.tool(weather)])
     for last in ("TurnFinished", "ToolCalled"):
         side.server.will_answer(tool_calls=[("weather", {"city": c}) for c in ("Oslo", "Rome")])
@@ -795,8 +795,8 @@ async def leaves_tools_alone_when_a_stream_is_left(side: Side) -> None:
 
 
 @case
-async def keeps_what_had_come_when_the_consumer_fails(side: Side) -> None:
-    """Whatever it raises passes through."""
+async def keeps_partial_answers_when_the_consumer_raises(side: Side) -> None:
+    """An exception of the consumer passes through, and what had arrived is kept."""
     chat = await side.open()
 
     async def fail(error: BaseException) -> None:
@@ -813,8 +813,8 @@ async def keeps_what_had_come_when_the_consumer_fails(side: Side) -> None:
 
 
 @case
-async def keeps_what_had_come_when_the_connection_is_cut(side: Side) -> None:
-    """And the next request is valid."""
+async def keeps_partial_answers_when_the_connection_is_cut(side: Side) -> None:
+    """A cut connection keeps what had arrived, and the next request is valid."""
     chat = await side.open()
     for count in range(7):
         side.server.will_answer("Good morning.", cut_after=count)
@@ -827,8 +827,8 @@ async def keeps_what_had_come_when_the_connection_is_cut(side: Side) -> None:
 
 
 @case
-async def takes_any_chunks(side: Side) -> None:
-    """Empty ones, broken ones, and answers that are no stream."""
+async def tolerates_malformed_chunks(side: Side) -> None:
+    """Empty and malformed chunks are tolerated, and a response without chunks is refused."""
     chat = side.chat()
     head = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "other"}
     streams: list[list[Json]] = [
@@ -854,7 +854,7 @@ async def takes_any_chunks(side: Side) -> None:
 
 @case
 async def fails_before_the_first_chunk(side: Side) -> None:
-    """Like `say`, and `stream()` goes on."""
+    """A stream that fails before its first chunk acts like a failed `say`."""
     chat = await side.open()
     for status in (500, 429, 400):
         side.server.will_fail(status)
@@ -868,7 +868,7 @@ async def fails_before_the_first_chunk(side: Side) -> None:
 
 @case
 async def heals_before_the_first_chunk(side: Side) -> None:
-    """Whether the error is the answer or comes in the stream."""
+    """`audio_not_found` is healed as a response and as the first chunk of a stream."""
     chat = await side.open()
     first = await chat.say("One")
     side.lose(first)
@@ -882,12 +882,12 @@ async def heals_before_the_first_chunk(side: Side) -> None:
     assert len(side.server.requests) == 1 + 2 + 2
 
 
-# --- changes of what was said ------------------------------------------------------------------
+# --- edits -------------------------------------------------------------------------------------
 
 
 @case
-async def truncates_what_was_heard(side: Side) -> None:
-    """Sound and words are cut, in any format."""
+async def truncates_answers(side: Side) -> None:
+    """`truncate` cuts sound and words, and refuses invalid seconds and turns."""
     for audio_format in ("wav", "mp3"):
         chat = await side.open(audio_format, audio_format=audio_format)
         await side.fails(InvalidTurn, chat.truncate(1))
@@ -906,8 +906,8 @@ async def truncates_what_was_heard(side: Side) -> None:
 
 
 @case
-async def undoes(side: Side) -> None:
-    """Whole exchanges and answers alone, with their files."""
+async def undoes_exchanges_and_answers(side: Side) -> None:
+    """`undo` removes whole exchanges, or only answers, with their files."""
     chat = await side.open(tools=[side.tool(weather)])
     await chat.add_system("Be kind.")
     await chat.say("One", AudioInput(SOUND))
@@ -925,7 +925,7 @@ async def undoes(side: Side) -> None:
 
 @case
 async def sets_transcripts(side: Side) -> None:
-    """Of what was said and of what was heard."""
+    """`set_transcript` changes spoken turns and refuses others."""
     chat = await side.open()
     said = await chat.add_user("Look:", AudioInput(SOUND))
     heard = await chat.reply()
@@ -938,8 +938,8 @@ async def sets_transcripts(side: Side) -> None:
 
 
 @case
-async def transcribes(side: Side) -> None:
-    """What was found before a failure is kept, and nothing is asked twice."""
+async def transcribes_user_sound(side: Side) -> None:
+    """`transcribe` keeps what it found before an error, and asks for nothing twice."""
     chat = await side.open(transcribe="whisper-1")
     await chat.add_user("Look:", AudioInput(SOUND), AudioInput(SOUND, transcript="known"))
     await chat.add_user(AudioInput(MP3), AudioInput(SOUND))
@@ -965,8 +965,8 @@ async def transcribes(side: Side) -> None:
 
 
 @case
-async def speaks_what_came_as_text(side: Side) -> None:
-    """In `say` and in streams; without sound, the words are kept."""
+async def speaks_text_answers(side: Side) -> None:
+    """`speak_when_dropped` voices text answers, and keeps their text if that fails."""
     chat = await side.open(speak_when_dropped=True)
     side.server.will_answer("Only words.", spoken=False)
     side.tell(await chat.say("One"))
@@ -986,8 +986,8 @@ async def speaks_what_came_as_text(side: Side) -> None:
 
 
 @case
-async def labels(side: Side) -> None:
-    """Titles and metadata last, and what is neither is refused."""
+async def saves_title_and_metadata(side: Side) -> None:
+    """Title and metadata are saved, and invalid ones refused."""
     chat = await side.open()
     await chat.set_title("Dogs")
     await chat.set_metadata({"a": [1, {"b": None}]})
@@ -1005,7 +1005,7 @@ async def labels(side: Side) -> None:
 
 @case
 async def saves_and_loads(side: Side) -> None:
-    """One file, from which it goes on; damaged ones are refused."""
+    """A saved file can be loaded and continued, and damaged files are refused."""
     chat = await side.open(voice="echo", instructions="Be brief.")
     await chat.say("One", AudioInput(SOUND))
     await side.streamed(chat, "Two")
@@ -1022,8 +1022,8 @@ async def saves_and_loads(side: Side) -> None:
 
 
 @case
-async def resumes(side: Side) -> None:
-    """From the disk, with others' turns."""
+async def resumes_sessions(side: Side) -> None:
+    """A resumed session has the turns and labels of other objects."""
     async with await side.open(voice="echo") as chat:
         assert not side.place.exists()
         await chat.say("One", AudioInput(SOUND))
@@ -1039,8 +1039,8 @@ async def resumes(side: Side) -> None:
 
 
 @case
-async def reads_only(side: Side) -> None:
-    """Every change is refused, and what is not there is not made."""
+async def refuses_changes_when_read_only(side: Side) -> None:
+    """A read-only session refuses every change and creates no file."""
     await side.fails(SessionNotFound, side.open(read_only=True))
     await side.fails(SessionNotFound, side.open(create=False))
     assert not side.store.root.exists()
@@ -1063,8 +1063,8 @@ async def reads_only(side: Side) -> None:
 
 
 @case
-async def is_closed(side: Side) -> None:
-    """Then nothing can be changed; what was under way is finished."""
+async def refuses_changes_when_closed(side: Side) -> None:
+    """A closed session refuses changes, but an exchange under way is finished."""
     chat = await side.open()
     await chat.say("One")
     await chat.close()
@@ -1088,7 +1088,7 @@ async def is_closed(side: Side) -> None:
 
 @case
 async def recovers_a_torn_session(side: Side) -> None:
-    """Who may write repairs it, who reads is told."""
+    """A torn session is repaired by a writer, and reported to a reader."""
     async with await side.open() as chat:
         await chat.say("One")
         await chat.say("Two")
@@ -1103,7 +1103,7 @@ async def recovers_a_torn_session(side: Side) -> None:
 
 @case
 async def refuses_damaged_sessions(side: Side) -> None:
-    """The file stays as it is."""
+    """A damaged session is refused, and its file is not changed."""
     async with await side.open() as chat:
         await chat.say("One")
     whole = side.place.read_bytes()
@@ -1129,8 +1129,8 @@ async def refuses_damaged_sessions(side: Side) -> None:
 
 
 @case
-async def waits_for_nobody_without_patience(side: Side) -> None:
-    """With `timeout=0` others find it locked at once."""
+async def does_not_wait_with_timeout_zero(side: Side) -> None:
+    """`timeout=0` raises `SessionLocked` at once while another object holds the lock."""
     chat, other = await side.open(), await side.open(timeout=0)
     async with chat.stream("One") as events:
         for change in (
@@ -1147,8 +1147,8 @@ async def waits_for_nobody_without_patience(side: Side) -> None:
 
 
 @case
-async def notices_that_the_file_is_another(side: Side) -> None:
-    """Nothing is written, and the answer is in the error."""
+async def refuses_to_write_into_a_changed_file(side: Side) -> None:
+    """A file changed by others raises `SessionChanged` with the answer, and is not written."""
     chat = await side.open()
     await chat.say("One")
     whole = side.place.read_bytes()
@@ -1163,8 +1163,8 @@ async def notices_that_the_file_is_another(side: Side) -> None:
 
 
 @case
-async def tells_that_the_disk_refused(side: Side) -> None:
-    """Memory and disk are as before, and the turn can be added again."""
+async def changes_nothing_on_a_full_disk(side: Side) -> None:
+    """A full disk raises `SaveFailed` with the turn, changes nothing, and can be retried."""
     chat = await side.open()
     for change in (
         lambda: chat.add_user("One"),
@@ -1196,11 +1196,11 @@ async def tells_that_the_disk_refused(side: Side) -> None:
         await side.fails(SaveFailed, side.rest(events))
 
 
-# --- in the middle of an exchange --------------------------------------------------------------
+# --- changes from inside an exchange -----------------------------------------------------------
 
 
 def changes(side: Side, chat: Any) -> list[Awaitable[Any]]:
-    """All that changes a conversation."""
+    """Return every kind of change to a conversation, not yet awaited."""
     return [
         chat.say("Two"),
         chat.reply(),
@@ -1222,11 +1222,11 @@ def changes(side: Side, chat: Any) -> list[Awaitable[Any]]:
 
 
 @case
-async def is_busy_while_it_calls_a_tool(side: Side) -> None:
-    """Every change is refused, and the model is told of what is not caught."""
+async def is_busy_while_a_tool_runs(side: Side) -> None:
+    """Changes by a tool raise `ConversationBusy`; uncaught, it becomes the tool's result."""
 
     async def meddle() -> str:
-        """Change what must not be changed now."""
+        """Change the conversation during its exchange."""
         for change in changes(side, chat):
             await side.fails(ConversationBusy, change)
         side.tell(await chat.messages(), await chat.render(), await chat.request())
@@ -1243,8 +1243,8 @@ async def is_busy_while_it_calls_a_tool(side: Side) -> None:
 
 
 @case
-async def is_busy_while_it_streams(side: Side) -> None:
-    """Every change is refused until the block is left; reading is not."""
+async def is_busy_until_a_stream_is_left(side: Side) -> None:
+    """Changes raise `ConversationBusy` until the stream's block is left, reading does not."""
     chat = await side.open()
     async with chat.stream("One") as events:
         async for event in events:
@@ -1260,15 +1260,15 @@ async def is_busy_while_it_streams(side: Side) -> None:
 
 @case
 async def is_busy_at_any_depth(side: Side) -> None:
-    """Through another conversation, and after many."""
+    """`ConversationBusy` is raised through another conversation, and after many others."""
 
     async def ask_inner() -> str:
-        """Ask somebody else."""
+        """Ask the inner conversation."""
         side.server.will_answer(tool_calls=[("ask_outer", {})])
         return str((await inner.say("Will you?")).text)
 
     async def ask_outer() -> str:
-        """Ask back."""
+        """Ask the outer conversation."""
         return str(await outer.say("Will you?"))
 
     outer, inner = side.chat(tools=[side.tool(ask_inner)]), side.chat(tools=[side.tool(ask_outer)])
@@ -1283,17 +1283,17 @@ async def is_busy_at_any_depth(side: Side) -> None:
                 await side.fails(ConversationBusy, outer.set_title("?"))
 
 
-# --- the comparison ----------------------------------------------------------------------------
+# --- comparison --------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def _never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits here waits for itself, without end; that is a failure instead."""
+    """Fail where a case would wait: nobody else holds the lock, so it would deadlock."""
     waits = Hold.waits
 
     def one_look(hold: Hold) -> Iterator[float]:
         for pause in waits(hold):
-            pytest.fail("the case waits for itself")
+            pytest.fail("deadlock: the case waits for its own lock")
             yield pause
 
     monkeypatch.setattr(Hold, "waits", one_look)
@@ -1301,10 +1301,10 @@ def _never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_never_waits")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.__name__))
-def test_the_twins_do_the_same(
+def test_both_twins_do_the_same(
     case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What they return, keep, send, save, log and raise, ids and random names aside."""
+    """Both twins return, keep, send, save, log and raise the same."""
     caplog.set_level(logging.INFO, "conversation")
     accounts = []
     for is_async in (False, True):
@@ -1323,23 +1323,23 @@ def test_the_twins_do_the_same(
     assert len(accounts[0]) > 2
 
 
-# --- what they offer ---------------------------------------------------------------------------
+# --- interface ---------------------------------------------------------------------------------
 
 
 def offered(kind: type) -> dict[str, Any]:
-    """The public methods and properties of a class, by name."""
+    """Return the public methods and properties of a class by name."""
     return {
         name: inspect.getattr_static(kind, name) for name in dir(kind) if not name.startswith("_")
     }
 
 
 def bare(member: Any) -> Any:
-    """The function of a method."""
+    """Return the function of a method."""
     return getattr(member, "__func__", member)
 
 
-def test_the_twins_offer_the_same() -> None:
-    """Methods and properties, parameters, defaults and types; only the client's type differs."""
+def test_both_twins_have_the_same_signatures() -> None:
+    """Members, parameters, defaults and types of both twins are equal but for `client`."""
     one, other = offered(Conversation), offered(AsyncConversation)
     assert one.keys() == other.keys()
     assert len(one) > 25
@@ -1364,8 +1364,8 @@ def test_the_twins_offer_the_same() -> None:
     assert settings[0] == settings[1]
 
 
-def test_the_twins_docstrings_point_to_the_original() -> None:
-    """Nothing is explained twice, and no argument is forgotten."""
+def test_async_docstrings_refer_to_the_sync_methods() -> None:
+    """Each async method's docstring refers to its sync twin; each setting is documented."""
     for name, member in offered(AsyncConversation).items():
         if not isinstance(member, property):
             doc = str(inspect.getdoc(bare(member)))
