@@ -1,4 +1,4 @@
-"""Where the SDK is awaited: its clients, the driver of an exchange, and worker threads."""
+"""The SDK's async clients, the driver that awaits the steps of an exchange, and worker threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from conversation import _client
+from conversation._client import default_of
 from conversation._exchange.steps import (
     END,
     Call,
@@ -67,7 +67,7 @@ class AsyncStream(BaseStream):
 
 
 async def in_thread(job: Callable[[], _R]) -> _R:
-    """What the job gives, in a worker thread; awaited to its end, then a cancellation goes on."""
+    """Return the job's result from a worker thread; a cancellation goes on after the job's end."""
     context = contextvars.copy_context()
     future = asyncio.get_running_loop().run_in_executor(None, context.run, _contained, job)
     try:
@@ -103,12 +103,12 @@ async def run(steps: Steps[_R], client: AsyncOpenAI | None = None) -> _R:
 
 async def _perform(step: Step | Event, client: Any) -> Any:
     match step:
-        case Wait(seconds):
-            await asyncio.sleep(seconds)
         case Receive(stream):
             return await anext(stream, END)
         case Work(job):
             return await in_thread(job)
+        case Wait(seconds):
+            await asyncio.sleep(seconds)
         case Send(request):
             return await client.chat.completions.create(**request)
         case Open(request):
@@ -140,7 +140,7 @@ def _tool_threads(_process: int) -> ThreadPoolExecutor:
 
 
 async def _called(tool: Tool, arguments: Mapping[str, Any]) -> Any:
-    """What the function returns; it is awaited here, or runs in a worker thread."""
+    """Return the result of a function, which is awaited here or runs in a worker thread."""
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
     try:
@@ -162,7 +162,7 @@ _clients: dict[asyncio.AbstractEventLoop, tuple[AsyncOpenAI, AsyncIterator[Async
 
 
 async def client_or_default(client: AsyncOpenAI | None) -> AsyncOpenAI:
-    """The client given, or this event loop's own, which is made when first needed."""
+    """Return the client given, or the one of this event loop, which is made when first needed."""
     if client is not None:
         return client
     loop = asyncio.get_running_loop()
@@ -176,8 +176,8 @@ async def client_or_default(client: AsyncOpenAI | None) -> AsyncOpenAI:
 
 
 async def _loops_client(loop: asyncio.AbstractEventLoop) -> AsyncIterator[AsyncOpenAI]:
-    """A client that is closed when its loop shuts down, as all its async generators are."""
-    client = _client.default_of("AsyncOpenAI")
+    """Yield a client, and close it when its loop shuts down, as all its async generators are."""
+    client = default_of("AsyncOpenAI")
     try:
         yield client
     finally:

@@ -1,4 +1,4 @@
-"""`AsyncConversation`: what `Conversation` is, awaited."""
+"""`AsyncConversation`: the twin of `Conversation` for asyncio."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
-from conversation import _async_client, _base
-from conversation._async_client import AsyncStream
-from conversation._base import Base
+from conversation import _base
+from conversation._async_client import AsyncStream, client_or_default, run
+from conversation._base import BaseConversation
+from conversation._exchange.exchange import adding, adding_completion
 from conversation._exchange.steps import Steps, work
 from conversation._rendering.explanation import Rendering
 from conversation._rendering.settings import SettingsGiven
@@ -29,11 +30,11 @@ _TurnT = TypeVar("_TurnT", bound=Turn)
 _ChatT = TypeVar("_ChatT", bound="AsyncConversation")
 
 
-class AsyncConversation(Base["AsyncOpenAI"]):
+class AsyncConversation(BaseConversation["AsyncOpenAI"]):
     """Same as `Conversation`, for programs that run on asyncio.
 
-    What waits for a disk or a server is awaited. Disk work runs in worker threads; once begun it is
-    finished, also when the task is cancelled. Nobody waits for another in a worker thread.
+    Methods that wait for a disk or a server are awaited. Disk work runs in worker threads; once
+    begun it is finished, also when the task is cancelled. No worker thread waits for a lock.
 
     Args:
         client: An `openai.AsyncOpenAI`. None: one for each event loop, made when first needed.
@@ -54,31 +55,31 @@ class AsyncConversation(Base["AsyncOpenAI"]):
         InvalidSetting: if one of them cannot work.
     """
 
-    _client_kind = "AsyncOpenAI"
+    _client_class = "AsyncOpenAI"
 
     # --- what is sent --------------------------------------------------------------------------
 
     async def request(self, **options: Any) -> dict[str, Any]:
         """Same as `Conversation.request`, awaited."""
-        return await self._do(work(partial(self._talk.shown_request, **options)))
+        return await run(work(partial(self._requests.request, options)))
 
     async def messages(self) -> list[Message]:
         """Same as `Conversation.messages`, awaited."""
-        return await self._do(work(self._talk.messages))
+        return await run(work(self._requests.messages))
 
     async def render(self) -> Rendering:
         """Same as `Conversation.render`, awaited."""
-        return await self._do(work(self._talk.render))
+        return await run(work(self._requests.explain))
 
     async def heal(self, error: BaseException) -> bool:
         """Same as `Conversation.heal`, awaited."""
-        return await self._do(self._talk.changing(self._talk.heal, error))
+        return await run(self._changing(partial(self._requests.heal, error)))
 
     # --- adding turns --------------------------------------------------------------------------
 
     async def add_user(self, *content: Part) -> UserTurn:
         """Same as `Conversation.add_user`, awaited."""
-        return await self.add(UserTurn(content, at=self._talk.now()))
+        return await self.add(UserTurn(content, at=self._history.now()))
 
     async def add_assistant(self, text: str) -> AssistantTurn:
         """Same as `Conversation.add_assistant`, awaited."""
@@ -92,7 +93,7 @@ class AsyncConversation(Base["AsyncOpenAI"]):
         """Same as `Conversation.add_completion`, awaited; a stream may be an async one."""
         if hasattr(completion, "__aiter__"):
             completion = [chunk async for chunk in completion]
-        return await self._do(self._talk.adding_completion(completion))
+        return await run(adding_completion(self._requests, completion))
 
     async def add_tool_result(self, tool_call_id: str, content: Any) -> ToolTurn:
         """Same as `Conversation.add_tool_result`, awaited."""
@@ -100,70 +101,64 @@ class AsyncConversation(Base["AsyncOpenAI"]):
 
     async def add(self, turn: _TurnT) -> _TurnT:
         """Same as `Conversation.add`, awaited."""
-        return await self._do(self._talk.adding(turn))
+        return await run(adding(self._history, turn))
 
     # --- changing turns and labels -------------------------------------------------------------
 
     async def undo(self, answer_only: bool = False) -> tuple[Turn, ...]:
         """Same as `Conversation.undo`, awaited."""
-        return await self._do(self._talk.changing(self._talk.undo, answer_only=answer_only))
+        return await run(self._undoing(answer_only=answer_only))
 
     async def fork(self, session_id: str | None = None) -> Self:
         """Same as `Conversation.fork`, awaited."""
-        return await self._do(self._forking(session_id))
+        return await run(self._forking(session_id))
 
     async def truncate(self, seconds: float) -> AssistantTurn:
         """Same as `Conversation.truncate`, awaited."""
-        return await self._do(self._talk.changing(self._talk.truncate, seconds))
+        return await run(self._changing(partial(self._history.truncate, seconds)))
 
     async def set_transcript(self, turn: Turn, text: str) -> AssistantTurn | UserTurn:
         """Same as `Conversation.set_transcript`, awaited."""
-        return await self._do(self._talk.changing(self._talk.set_transcript, turn, text))
+        return await run(self._changing(partial(self._history.set_transcript, turn, text)))
 
     async def set_title(self, text: str | None) -> None:
         """Same as `Conversation.set_title`, awaited."""
-        await self._do(self._talk.changing(self._talk.relabel, "title", _base.checked_title(text)))
+        await run(self._relabelling("title", _base.checked_title(text)))
 
     async def set_metadata(self, mapping: Mapping[str, Any]) -> None:
         """Same as `Conversation.set_metadata`, awaited."""
-        metadata = _base.checked_metadata(mapping)
-        await self._do(self._talk.changing(self._talk.relabel, "metadata", metadata))
+        await run(self._relabelling("metadata", _base.checked_metadata(mapping)))
 
     # --- exchanges with the model --------------------------------------------------------------
 
     async def say(self, *content: Part, **options: Any) -> AssistantTurn:
         """Same as `Conversation.say`, awaited."""
-        return await self._ask(self._talk.asking_with(content or ("",), options))
+        return await self._run(self._asking(content or ("",), options))
 
     async def reply(self, **options: Any) -> AssistantTurn:
         """Same as `Conversation.reply`, awaited."""
-        return await self._ask(self._talk.asking_with((), options))
+        return await self._run(self._asking((), options))
 
     def stream(self, *content: Part, **options: Any) -> AsyncStream:
         """Same as `Conversation.stream`, with `async with` and `async for`."""
-        exchange = partial(self._talk.asking_with, content, options, streams=True)
-        return AsyncStream(exchange, self._client)
+        return AsyncStream(lambda: self._streaming(content, options), self._client)
 
     async def transcribe(self) -> tuple[UserTurn, ...]:
         """Same as `Conversation.transcribe`, awaited."""
-        return await self._ask(self._talk.holding(self._talk.transcribing))
+        return await self._run(self._transcribing())
 
-    async def _do(self, steps: Steps[_R]) -> _R:
-        return await _async_client.run(steps)
-
-    async def _ask(self, steps: Steps[_R]) -> _R:
-        client = await _async_client.client_or_default(self._client)
-        return await _async_client.run(steps, client)
+    async def _run(self, steps: Steps[_R]) -> _R:
+        return await run(steps, await client_or_default(self._client))
 
     # --- files ---------------------------------------------------------------------------------
 
     async def save(self, path: str | Path) -> Path:
         """Same as `Conversation.save`, awaited."""
-        return await self._do(work(partial(self._save, path)))
+        return await run(work(partial(self._save, path)))
 
     async def export(self, path: str | Path, format: str | None = None) -> Path:  # noqa: A002
         """Same as `Conversation.export`, awaited."""
-        return await self._do(work(partial(self._save, path, format)))
+        return await run(work(partial(self._save, path, format)))
 
     @classmethod
     async def load(
@@ -179,7 +174,7 @@ class AsyncConversation(Base["AsyncOpenAI"]):
         job = partial(
             cls._loaded, path, client=client, clock=clock, context=context, settings=settings
         )
-        return await _async_client.run(work(job))
+        return await run(work(job))
 
     @classmethod
     def from_messages(
@@ -200,7 +195,7 @@ class AsyncConversation(Base["AsyncOpenAI"]):
         cls,
         session_id: str,
         *,
-        store: Store | None = None,
+        store: Store | str | Path | None = None,
         create: bool = True,
         read_only: bool = False,
         timeout: float = 60.0,
@@ -222,11 +217,11 @@ class AsyncConversation(Base["AsyncOpenAI"]):
             context=context,
             settings=settings,
         )
-        return Opening(lambda: _async_client.run(opening()))
+        return Opening(lambda: run(opening()))
 
     async def close(self) -> None:
         """Same as `Conversation.close`, awaited."""
-        await self._do(work(self._talk.history.close))
+        await run(work(self._history.close))
 
     async def __aenter__(self) -> Self:
         return self
@@ -236,7 +231,7 @@ class AsyncConversation(Base["AsyncOpenAI"]):
 
 
 class Opening(Generic[_ChatT]):
-    """A session that is being opened: `await` it, or enter it with `async with`."""
+    """A session to be opened: `await` it, or enter it with `async with`."""
 
     def __init__(self, opening: Callable[[], Coroutine[Any, Any, _ChatT]]) -> None:
         self._opening = opening

@@ -1,4 +1,4 @@
-"""What both twins are made of and can be asked at any time, without waiting for anybody."""
+"""The base of both twins: settings, history and requests, and what can be asked without waiting."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -13,18 +14,20 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import attrs
 import orjson
 
-from conversation import _client
-from conversation._exchange.requests import Talk
-from conversation._exchange.steps import Steps, Work
+from conversation._exchange.exchange import asking, changing, holding
+from conversation._exchange.requests import Requests
+from conversation._exchange.speech import Transcripts
+from conversation._exchange.steps import Over, Steps, Work
 from conversation._export.formats import form_of, pieces
 from conversation._export.outline import Exported, time_of
 from conversation._history.history import INHERITED_TURNS, UNDONE_USAGE, History
-from conversation._history.journal import Saved
-from conversation._rendering.settings import Settings, SettingsGiven, read
+from conversation._history.journal import Journal
+from conversation._rendering.settings import Settings, SettingsGiven, read_settings
 from conversation._rendering.window import Context
 from conversation._values.media import inlined
+from conversation._values.parts import Part
 from conversation._values.text import clean_text
-from conversation._values.turns import AssistantTurn, Turn, Usage
+from conversation._values.turns import AssistantTurn, Turn, Usage, UserTurn
 from conversation._wire.reading import time_from
 from conversation._wire.strict_json import json_bytes
 from conversation._wire.writing import line_from_turn
@@ -32,21 +35,24 @@ from conversation.errors import (
     ContextTooSmall,
     InvalidSetting,
     InvalidTurn,
-    SessionNotFound,
     SessionReadOnly,
     corrupt,
+    not_found,
 )
-from conversation.stores import Recovery, State, Store, StoredSession, _format
+from conversation.stores import Recovery, Store, StoredSession
 from conversation.stores._disk import replace_file
+from conversation.stores._format import parse
+from conversation.stores._format import pieces as document_pieces
 from conversation.stores.files import FileStore
 
 _ClientT = TypeVar("_ClientT")
+_R = TypeVar("_R")
 
 
-class Base(Generic[_ClientT]):
-    """Settings, turns and labels; `Conversation` says what the arguments mean."""
+class BaseConversation(Generic[_ClientT]):
+    """Settings, turns and labels; `Conversation` documents the arguments."""
 
-    _client_kind: ClassVar[str]
+    _client_class: ClassVar[str]
 
     def __init__(
         self,
@@ -65,9 +71,6 @@ class Base(Generic[_ClientT]):
         clock: Callable[[], float] = time.time,
         expiry_margin: float = 30.0,
     ) -> None:
-        _client.check(client, self._client_kind)
-        self._client = client
-        self._store: Store | None = None
         settings = Settings(
             model=model,
             voice=voice,
@@ -80,27 +83,42 @@ class Base(Generic[_ClientT]):
             speak_when_dropped=speak_when_dropped,
             expiry_margin=expiry_margin,
         )
-        header = {
-            "id": None,
-            "created_at": None,
-            "title": None,
-            "settings": settings.saved(),
-            "metadata": {},
-        }
-        can_await = self._client_kind.startswith("Async")
-        self._talk = Talk(settings, History(header), clock, context=context, can_await=can_await)
-        now = self._talk.now().isoformat().removesuffix("+00:00") + "Z"
-        self._talk.history.header["created_at"] = now
+        history = History(_new_header(settings.saved(), clock), clock)
+        self._assemble(settings, history, client=client, context=context, store=None)
+
+    def _assemble(
+        self,
+        settings: Settings,
+        history: History,
+        *,
+        client: _ClientT | None,
+        context: Context,
+        store: Store | None,
+    ) -> None:
+        _check_client(client, self._client_class)
+        self._client = client
+        self._store = store
+        self._history = history
+        can_await = self._client_class.startswith("Async")
+        self._requests = Requests(settings, history, context, can_await=can_await)
+        self._transcripts = Transcripts(self._requests)
+
+    @classmethod
+    def _made(cls, settings: Settings, history: History, **given: Any) -> Self:
+        """Return a conversation of a history that exists already."""
+        chat = cls.__new__(cls)
+        chat._assemble(settings, history, **given)
+        return chat
 
     def __repr__(self) -> str:
-        model = self._talk.settings.model
         name = "" if self.id is None else f" {self.id!r}"
-        return f"<{type(self).__name__}{name} of {len(self._talk.history)} turns with {model}>"
+        model = self._requests.settings.model
+        return f"<{type(self).__name__}{name} of {len(self._history)} turns with {model}>"
 
     @property
     def turns(self) -> tuple[Turn, ...]:
         """All turns, oldest first."""
-        return self._talk.history.copied()
+        return self._history.turns
 
     @property
     def usage(self) -> Usage:
@@ -108,67 +126,161 @@ class Base(Generic[_ClientT]):
 
         Speech and transcriptions are billed besides.
         """
-        return self._talk.history.usage
+        return self._history.usage
 
     @property
     def id(self) -> str | None:
-        """What the session is opened by; None in memory."""
-        session_id = self._talk.history.header["id"]
-        return session_id if isinstance(session_id, str) else None
+        """The id of the session; None in memory."""
+        return self._label("id")
 
     @property
     def title(self) -> str | None:
-        """What the session is called; see `set_title`."""
-        title = self._talk.history.header.get("title")
-        return title if isinstance(title, str) else None
+        """The title of the conversation; see `set_title`."""
+        return self._label("title")
+
+    def _label(self, name: str) -> str | None:
+        value = self._history.header.get(name)
+        return value if isinstance(value, str) else None
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the program noted about the session, as a copy; see `set_metadata`."""
-        metadata = self._talk.history.header.get("metadata")
+        """A copy of the program's notes on the conversation; see `set_metadata`."""
+        metadata = self._history.header.get("metadata")
         return copy.deepcopy(metadata) if isinstance(metadata, dict) else {}
 
     @property
     def recovered(self) -> Recovery | None:
-        """What was repaired when the session was opened; None if it was whole."""
-        return self._talk.history.recovered
+        """The repair that was made when the session was opened; None if it was whole."""
+        return self._history.recovered
 
-    # --- what the twins' methods are given ------------------------------------------------------
+    # --- steps that both twins perform ----------------------------------------------------------
 
-    @classmethod
-    def _imported(cls, turns: Sequence[Turn], **settings: Any) -> Self:
-        chat = cls(**settings)
-        chat._talk.history.fill(turns)
+    def _changing(self, job: Callable[[], _R]) -> Steps[_R]:
+        return changing(self._history, job)
+
+    def _undoing(self, *, answer_only: bool) -> Steps[tuple[Turn, ...]]:
+        dropped = yield from self._changing(partial(self._history.undo, answer_only=answer_only))
+        self._transcripts.forget(dropped)
+        return dropped
+
+    def _relabelling(self, name: str, value: Any) -> Steps[None]:
+        return self._changing(partial(self._history.relabel, name, value))
+
+    def _asking(self, content: Sequence[Part], options: Mapping[str, Any]) -> Steps[AssistantTurn]:
+        """Ask what this content says, or without any, the model to answer what is there."""
+        question = UserTurn(tuple(content), at=self._history.now()) if content else None
+        return holding(
+            self._history,
+            lambda: asking(self._requests, self._transcripts, question, options),
+            question,
+        )
+
+    def _streaming(self, content: Sequence[Part], options: Mapping[str, Any]) -> Steps[None]:
+        question = UserTurn(tuple(content), at=self._history.now()) if content else None
+
+        def steps() -> Steps[None]:
+            streamed = {**options, "stream": True}
+            yield from asking(self._requests, self._transcripts, question, streamed)
+            yield Over()
+
+        return holding(self._history, steps, question)
+
+    def _transcribing(self) -> Steps[tuple[UserTurn, ...]]:
+        def steps() -> Steps[tuple[UserTurn, ...]]:
+            self._history.lock.begin_exchange()
+            return (yield from self._transcripts.find())
+
+        return holding(self._history, steps)
+
+    def _forking(self, session_id: str | None) -> Steps[Self]:
+        session = None if session_id is None else session_of(self._store, session_id)
+        if self._history.is_saved and not self._history.lock.is_in_exchange:
+            with contextlib.suppress(SessionReadOnly):
+                yield from self._changing(lambda: None)  # takes in what others wrote
+        return (yield from self._filled(session, self._store))
+
+    def _moving(self, store: Store, session_id: str) -> Steps[Self]:
+        """Save the same conversation as a new session of a store; its usage counts there."""
+        return self._filled(store.session(session_id), store, moves=True)
+
+    def _filled(
+        self, session: StoredSession | None, store: Store | None, *, moves: bool = False
+    ) -> Steps[Self]:
+        """Return a copy of this conversation in a session, or in memory."""
+        turns: Sequence[Turn] = self._history.turns
+        header = copy.deepcopy(self._history.header) | {"id": session and session.id}
+        if not moves:
+            header |= {
+                "created_at": _time_text(self._history.clock),
+                INHERITED_TURNS: len(turns),
+            }
+            header.pop(UNDONE_USAGE, None)
+        history = History(
+            header,
+            self._history.clock,
+            journal=None if session is None else Journal(session, timeout=self._history.timeout),
+            fetch=None if session is None else session.fetch,
+            place="" if session is None else session.file or session.place,
+        )
+        chat = self._made(
+            attrs.evolve(self._requests.settings),
+            history,
+            client=self._client,
+            context=self._requests.context,
+            store=store,
+        )
+        chat._requests.learn_from(self._requests)
+        if session is None:
+            turns = yield Work(lambda: [inlined(turn) for turn in turns], writes=False)
+        yield from chat._changing(partial(history.fill, turns))
         return chat
 
-    def _forked(
-        self, session: StoredSession | None, *, moves: bool = False
-    ) -> tuple[Self, list[Turn]]:
-        """A conversation like this one without turns, and the turns that it is to begin with.
-
-        Args:
-            session: Where it is to be saved; None: in memory.
-            moves: It is the same one elsewhere, so that what was spent counts there.
-        """
-        talk = self._talk
-        turns = list(talk.history.copied())
-        settings: dict[str, Any] = attrs.asdict(talk.settings, recurse=False)
-        chat = type(self)(client=self._client, clock=talk.clock, context=talk.context, **settings)
-        header = copy.deepcopy(talk.history.header) | {"id": session and session.id}
-        if not moves:
-            begun = chat._talk.history.header["created_at"]
-            header |= {"created_at": begun, INHERITED_TURNS: len(turns)}
-            header.pop(UNDONE_USAGE, None)
-        chat._store = self._store
-        chat._talk.like(talk)
-        if session is None:
-            chat._talk.history = History(header)
-            return chat, [inlined(turn) for turn in turns]
-        journal = Saved(session, read_only=False, timeout=60.0, begun=False, stale_header=False)
-        chat._talk.history = History(
-            header, journal=journal, fetch=session.fetch, place=session.place
+    @classmethod
+    def _opening(
+        cls,
+        store: Store | str | Path | None,
+        session_id: str,
+        *,
+        create: bool,
+        read_only: bool,
+        timeout: float,
+        client: _ClientT | None,
+        clock: Callable[[], float],
+        context: Context,
+        settings: SettingsGiven,
+    ) -> Steps[Self]:
+        """Open a session; if its end is torn, repair it."""
+        if isinstance(store, str | Path):
+            store = FileStore(store)
+        session = session_of(store, session_id)
+        state = yield Work(session.read, writes=False)
+        if state is None and (read_only or not create):
+            raise not_found(session_id, session.place, session.file)
+        header = state.header if state else {"id": session_id}
+        place = session.file or session.place
+        merged, labels = _resumed(header, settings, place, clock)
+        history = History(
+            labels,
+            clock,
+            state.entries if state else (),
+            journal=Journal(
+                session,
+                read_only=read_only,
+                timeout=timeout,
+                begun=state is not None,
+                stale_header=labels != header,
+            ),
+            fetch=session.fetch,
+            place=place,
+            recovered=state.recovered if state else None,
+            given=merged.saved(settings.keys(), only=True),
         )
-        return chat, turns
+        chat = cls._made(merged, history, client=client, context=context, store=store)
+        if chat.recovered and not read_only:
+            yield from chat._changing(lambda: None)  # the first who acquires it repairs it
+        return chat
+
+    # --- other forms ----------------------------------------------------------------------------
 
     def _save(self, path: str | Path, form: str | None = "json") -> Path:
         path = Path(path)
@@ -178,20 +290,18 @@ class Base(Generic[_ClientT]):
         return path
 
     def _pieces(self, form: str) -> Iterator[bytes]:
-        """Everything in that form, piece by piece."""
-        history = self._talk.history
+        """Yield all of the conversation in that format, piece by piece."""
         if form == "json":
-            lines = (line_from_turn(inlined(turn)) for turn in history.copied())
-            return _format.pieces(history.header, lines)
+            lines = (line_from_turn(inlined(turn)) for turn in self._history.turns)
+            return document_pieces(self._history.header, lines)
         return pieces(self._exported(), form)
 
     def _exported(self) -> Exported:
-        talk = self._talk
-        turns, settings = talk.history.copied(), talk.settings
+        turns, settings = self._history.turns, self._requests.settings
         reasons = {}
         with contextlib.suppress(ContextTooSmall):  # then nothing would be sent now
-            reasons = {id(item.turn): (form, why) for item, form, why in talk.reasons()}
-        begun = time_from(talk.history.header.get("created_at"))
+            reasons = {id(item.turn): (form, why) for item, form, why in self._requests.reasons()}
+        begun = time_from(self._history.header.get("created_at"))
         count = f"{len(turns)} turn{'s'[: len(turns) != 1]}"
         about = [
             *([self.id] if self.id and self.title else []),
@@ -211,11 +321,10 @@ class Base(Generic[_ClientT]):
         )
 
     def _refuse_own_file(self, path: Path) -> None:
-        """A copy in the place of the session itself would be the end of it."""
-        file = self._talk.history.file
+        file = self._history.file
         with contextlib.suppress(OSError):
             if file is not None and path.samefile(file):
-                msg = f"{path} is this session itself, which saves itself; choose another place"
+                msg = f"{path} is this session itself, which saves itself; choose another path"
                 raise InvalidSetting(msg)
 
     @classmethod
@@ -230,142 +339,89 @@ class Base(Generic[_ClientT]):
         data: bytes | None = None,
     ) -> Self:
         path = Path(path)
-        document = _format.parse(path.read_bytes() if data is None else data, path)
+        document = parse(path.read_bytes() if data is None else data, path)
         if document.torn is not None:
             raise corrupt(path, "its end was cut off", document.torn.line)
-        chat = cls._resumed(
-            document.header, settings, path, client=client, clock=clock, context=context
-        )
-        talk = chat._talk
-        talk.history = History(talk.history.header, document.entries, place=path)
-        talk.history.turns  # noqa: B018  # decoded now, so that a damaged file is refused here
-        return chat
-
-    def _forking(self, session_id: str | None) -> Steps[Self]:
-        session = None if session_id is None else session_of(self._store, session_id)
-        if self._talk.history.may_be_behind:
-            with contextlib.suppress(SessionReadOnly):
-                yield from self._talk.changing(lambda: None)  # takes in what others wrote
-        chat, turns = yield Work(partial(self._forked, session))
-        return (yield from self._begun(chat, turns))
+        merged, labels = _resumed(document.header, settings, path, clock)
+        history = History(labels, clock, document.entries, place=path)
+        history.turns  # noqa: B018  # decoded now, so that a damaged file is refused here
+        return cls._made(merged, history, client=client, context=context, store=None)
 
     @classmethod
-    def _begun(cls, chat: Self, turns: Sequence[Turn]) -> Steps[Self]:
-        with contextlib.ExitStack() as failed:
-            failed.callback(chat._talk.history.close)
-            yield from chat._talk.changing(chat._talk.history.fill, turns)
-            failed.pop_all()
+    def _imported(cls, turns: Sequence[Turn], **settings: Any) -> Self:
+        chat = cls(**settings)
+        chat._history.fill(turns)
         return chat
 
-    @classmethod
-    def _opening(
-        cls, store: Store | None, session_id: str, *, read_only: bool, **given: Any
-    ) -> Steps[Self]:
-        chat: Self = yield Work(
-            partial(cls._opened, store, session_id, read_only=read_only, **given)
-        )
-        if chat.recovered and not read_only:
-            with contextlib.ExitStack() as failed:
-                failed.callback(chat._talk.history.close)
-                yield from chat._talk.changing(lambda: None)  # the first who holds it repairs it
-                failed.pop_all()
-        return chat
 
-    @classmethod
-    def _opened(
-        cls,
-        store: Store | None,
-        session_id: str,
-        *,
-        create: bool,
-        read_only: bool,
-        timeout: float,
-        client: _ClientT | None,
-        clock: Callable[[], float],
-        context: Context,
-        settings: SettingsGiven,
-    ) -> Self:
-        """A session as it is; if its end is torn, the first who holds it repairs it."""
-        session = session_of(store, session_id)
-        state: State | None = session.read(repair=False)
-        if state is None and (read_only or not create):
-            msg = f"there is no session {session_id!r} at {session.place}; FileStore().list() lists"
-            raise SessionNotFound(msg, path=session.place)
-        header = state.header if state else {"id": session_id}
-        chat = cls._resumed(
-            header, settings, session.place, client=client, clock=clock, context=context
-        )
-        chat._store = store
-        talk = chat._talk
-        talk.history = History(
-            talk.history.header,
-            state.entries if state else (),
-            journal=Saved(
-                session,
-                read_only=read_only,
-                timeout=timeout,
-                begun=state is not None,
-                stale_header=talk.history.header != header,
-            ),
-            fetch=session.fetch,
-            place=session.place,
-            recovered=state.recovered if state else None,
-            given=talk.settings.saved(settings.keys(), only=True),
-        )
-        return chat
+def _time_text(clock: Callable[[], float]) -> str:
+    now = datetime.fromtimestamp(clock(), UTC)
+    return now.isoformat().removesuffix("+00:00") + "Z"
 
-    @classmethod
-    def _resumed(
-        cls,
-        header: Mapping[str, Any],
-        given: SettingsGiven,
-        place: Path,
-        *,
-        client: _ClientT | None,
-        clock: Callable[[], float],
-        context: Context,
-    ) -> Self:
-        """A conversation with the labels of a file, and its settings under those that are given."""
-        saved, foreign = read(header.get("settings"), place)
-        chat = cls(client=client, clock=clock, context=context, **(saved | given))
-        talk = chat._talk
-        kept = foreign | talk.settings.saved(saved.keys() | given.keys())
-        talk.history.header |= header
-        talk.history.header["settings"] = kept
-        return chat
+
+def _new_header(settings: Mapping[str, Any], clock: Callable[[], float]) -> dict[str, Any]:
+    return {
+        "id": None,
+        "created_at": _time_text(clock),
+        "title": None,
+        "settings": settings,
+        "metadata": {},
+    }
+
+
+def _resumed(
+    header: Mapping[str, Any],
+    given: SettingsGiven,
+    place: Path | str,
+    clock: Callable[[], float],
+) -> tuple[Settings, dict[str, Any]]:
+    """Return the settings of a document under those that are given, and all of its labels."""
+    saved, foreign = read_settings(header.get("settings"), place)
+    settings = attrs.evolve(saved, **given) if given else saved
+    known = (header.get("settings") or {}).keys() - foreign.keys()
+    labels = foreign | settings.saved(known | given.keys())
+    return settings, {**_new_header(labels, clock), **header, "settings": labels}
+
+
+def _check_client(client: object, kind: str) -> None:
+    """Refuse one of the SDK's clients where the other one is needed."""
+    names = {base.__name__ for base in type(client).__mro__}
+    if names & ({"OpenAI", "AsyncOpenAI"} - {kind}):
+        msg = f"client must be an openai.{kind} here, got {type(client).__name__}"
+        raise InvalidSetting(msg)
 
 
 def session_of(store: Store | None, session_id: str) -> StoredSession:
-    """The session in the store, or in the one there is by default."""
-    return (store or FileStore()).session(session_id)
+    """Return the session in the store, or in the default one."""
+    return (FileStore() if store is None else store).session(session_id)
 
 
 def greeting(text: str) -> AssistantTurn:
-    """An answer in words that no model gave."""
+    """Return an answer in words that no model gave."""
     turn = AssistantTurn(content=text)
     if not turn.text.strip():
-        msg = "an assistant turn needs words; this one has none"
+        msg = "an assistant turn must have words, got none"
         raise InvalidTurn(msg)
     return turn
 
 
 def tool_content(content: Any) -> str:
-    """A tool's result as text."""
+    """Return a tool's result as text."""
     return content if isinstance(content, str) else json_bytes(content, "content").decode()
 
 
 def checked_title(text: str | None) -> str | None:
-    """A title that JSON can hold."""
+    """Return a title that JSON can hold."""
     if text is not None and not isinstance(text, str):
-        msg = f"a title is text or None, not {type(text).__name__}"
+        msg = f"title must be text or None, got {type(text).__name__}"
         raise InvalidSetting(msg)
     return text and clean_text(text)
 
 
 def checked_metadata(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as JSON holds it, a copy."""
+    """Return metadata as JSON holds it, a copy."""
     if not isinstance(mapping, Mapping):
-        msg = f"metadata is a mapping, not {type(mapping).__name__}"
+        msg = f"metadata must be a mapping, got {type(mapping).__name__}"
         raise InvalidSetting(msg)
     copied: dict[str, Any] = orjson.loads(json_bytes(mapping, "metadata"))
     return copied

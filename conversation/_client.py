@@ -1,4 +1,4 @@
-"""Where the SDK is called: its clients, and the driver of an exchange without `await`."""
+"""The SDK's client and the driver that performs the steps of an exchange."""
 
 from __future__ import annotations
 
@@ -38,21 +38,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def check(client: object, kind: str) -> None:
-    """Refuse one kind of the SDK's clients where the other is needed.
-
-    Args:
-        client: Any object that behaves like one, or None.
-        kind: `"OpenAI"` or `"AsyncOpenAI"`.
-    """
-    names = {base.__name__ for base in type(client).__mro__}
-    if names & ({"OpenAI", "AsyncOpenAI"} - {kind}):
-        msg = f"client is an openai.{kind} here, not {type(client).__name__}"
-        raise InvalidSetting(msg)
-
-
 def client_or_default(client: OpenAI | None) -> OpenAI:
-    """The client given, or this process's own, which is made when first needed."""
+    """Return the client given, or the one of this process, which is made when first needed."""
     return client if client is not None else _default_client(os.getpid())
 
 
@@ -63,7 +50,7 @@ def _default_client(_process: int) -> OpenAI:
 
 
 def default_of(kind: str) -> Any:
-    """A new client of this kind, set up by the environment."""
+    """Return a new client of this class, set up by the environment."""
     import openai
 
     try:
@@ -77,7 +64,7 @@ def default_of(kind: str) -> Any:
 
 
 def run(steps: Steps[_T], client: OpenAI | None = None) -> _T:
-    """Perform the steps one by one; they decide what becomes of errors."""
+    """Perform the steps one by one, and return their result; they decide what becomes of errors."""
     outcome: Any = None
     error: BaseException | None = None
     while True:
@@ -95,13 +82,15 @@ def run(steps: Steps[_T], client: OpenAI | None = None) -> _T:
 
 def _perform(step: Step | Event, client: Any) -> Any:  # noqa: C901  # a case a step
     match step:
-        case Wait(seconds):
-            time.sleep(seconds)
         case Receive(stream):
             return next(stream, END)
-        case Work(job):
-            with _unbroken():
+        case Work(job, writes):
+            if not writes:
                 return job()
+            with _uninterrupted():
+                return job()
+        case Wait(seconds):
+            time.sleep(seconds)
         case Send(request):
             return client.chat.completions.create(**request)
         case Open(request):
@@ -125,8 +114,8 @@ def _perform(step: Step | Event, client: Any) -> Any:  # noqa: C901  # a case a 
 
 
 @contextlib.contextmanager
-def _unbroken() -> Iterator[None]:
-    """Ctrl-C waits for the end of what is in here, as far as Python handles it."""
+def _uninterrupted() -> Iterator[None]:
+    """Defer Ctrl-C to the end of the block, as far as Python handles it."""
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
@@ -142,9 +131,9 @@ def _unbroken() -> Iterator[None]:
 
 
 class Stream(BaseStream):
-    """The events of one exchange; what `Conversation.stream` gives.
+    """The events of one exchange, as `Conversation.stream` returns them.
 
-    Iterate over it, once, inside of a `with` block.
+    Iterate over it once, inside of a `with` block.
     """
 
     def __init__(self, exchange: Callable[[], Steps[Any]], client: OpenAI | None) -> None:

@@ -1,91 +1,101 @@
-"""`Conversation`: the turns, what is sent of them, and the exchange with the model."""
+"""`Conversation`: turns, what is sent of them, and the exchange with the model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self, TypeVar
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from conversation import _base, _client
-from conversation._client import Stream
+from conversation import _base
+from conversation._base import BaseConversation
+from conversation._client import Stream, client_or_default, run
+from conversation._exchange.exchange import adding, adding_completion
 from conversation._exchange.steps import Steps
-from conversation._kept import Kept
 from conversation._rendering.explanation import Rendering
+from conversation._rendering.settings import SettingsGiven
+from conversation._rendering.window import Context
 from conversation._values.parts import Part
 from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
+from conversation._wire.importing import turns_from_messages
 from conversation._wire.messages import Message
 from conversation.stores import Store
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 _R = TypeVar("_R")
 _TurnT = TypeVar("_TurnT", bound=Turn)
 
 
-class Conversation(Kept):
-    """A conversation with a voice model, in memory; `open` gives a saved one.
+class Conversation(BaseConversation["OpenAI"]):
+    """A conversation with a voice model, in memory; `open` returns a saved one.
 
     Args:
         client: An `openai.OpenAI`. None: one for the whole process, made when first needed from
             `OPENAI_API_KEY` and the like.
         model: The model's name.
-        voice: The voice that answers.
-        audio_format: What spoken answers come in: `wav`, `mp3`, `flac`, `opus`, `aac` or `pcm16`
-            (24 kHz mono s16le without a header).
+        voice: The voice of the answers.
+        audio_format: Format of spoken answers: `wav`, `mp3`, `flac`, `opus`, `aac` or `pcm16` (24
+            kHz mono s16le without a header).
         modalities: `("text", "audio")` for spoken answers, `("text",)` for written ones.
-        instructions: What the model is told before everything else.
+        instructions: Words to the model before everything else.
         tools: Functions, which `say`, `reply` and `stream` call for the model, described to it by
             their signatures and docstrings (this needs pydantic 2); and dicts, as
             `chat.completions.create` takes them, whose calls are left to you: `add_tool_result`.
-        max_tool_rounds: How often in a row functions are called before the model has to answer.
-        context: What of a long history is sent; see `Context`.
-        transcribe: A model's name, or True for `gpt-transcribe`: user sound that grows too old to
-            be sent (see `Context`) gets its words, once. It costs money.
-        speak_when_dropped: Have answers spoken by `audio.speech` that came as text although sound
-            was asked for: a model's name, or True for `gpt-4o-mini-tts`. It costs money.
-        clock: Gives Unix time in seconds.
-        expiry_margin: Seconds before `expires_at` from which an audio id is not used any more.
+        max_tool_rounds: Number of rounds of tool calls before the model has to answer.
+        context: Limits of a request; see `Context`.
+        transcribe: A model's name, or True for `gpt-transcribe`: transcribe user sound, once, when
+            it grows too old to be sent (see `Context`). It costs money.
+        speak_when_dropped: A model's name, or True for `gpt-4o-mini-tts`: have `audio.speech` speak
+            answers that came as text although sound was asked for. It costs money.
+        clock: Returns Unix time in seconds.
+        expiry_margin: Seconds before `expires_at` from which on an audio id is no longer used.
 
     Raises:
         InvalidSetting: if one of them cannot work.
     """
 
-    _client_kind = "OpenAI"
+    _client_class = "OpenAI"
 
     # --- what is sent --------------------------------------------------------------------------
 
     def request(self, **options: Any) -> dict[str, Any]:
-        """The keyword arguments of the next `chat.completions.create`.
+        """Return the keyword arguments of the next `chat.completions.create`.
 
         For a call of your own: pass them to the client, and its answer to `add_completion`. With
-        `stream=True` sound is asked for as `pcm16`, the only format that streams, and usage too.
-        Without audio in `modalities` there is no `audio`.
+        `stream=True` they ask for `pcm16`, the only format that streams, and for usage. Without
+        audio in `modalities` there is no `audio`.
 
         Args:
-            options: Arguments of your own, which win over the settings.
+            options: Arguments of your own, which override the settings.
 
         Raises:
             InvalidSetting: if an option cannot work in a conversation (`messages`, `n` above 1)
                 or cannot be written as JSON.
         """
-        return self._talk.shown_request(**options)
+        return self._requests.request(options)
 
     def messages(self) -> list[Message]:
-        """The messages alone, as `request` sends them now."""
-        return self._talk.messages()
+        """Return the messages alone, as `request` sends them now."""
+        return self._requests.messages()
 
     def render(self) -> Rendering:
-        """What the next request would send, with each message's turn and why it took its form."""
-        return self._talk.render()
+        """Return the messages of the next request, each with its turn and why it took its form."""
+        return self._requests.explain()
 
     def heal(self, error: BaseException) -> bool:
-        """Take in an error of a call of your own: did the server forget an answer's audio id?
+        """Learn from an error of a call of your own that the server forgot an audio id.
 
-        If it is `audio_not_found` about this history, the dead id is given up for good and the
-        answer goes as its transcript from now on; call again with a new `request`. The second
-        time in a row all ids are given up, so it takes two extra calls at most.
+        If the error is `audio_not_found` about this history, the dead id is given up for good and
+        the answer is sent as its transcript from now on; call again with a new `request`. The
+        second time in a row all ids are given up, so it takes two extra calls at most.
 
         Returns:
-            Whether anything was given up, so that calling again makes sense.
+            True if anything was given up, so that calling again makes sense.
         """
-        return self._do(self._talk.changing(self._talk.heal, error))
+        return run(self._changing(partial(self._requests.heal, error)))
 
     # --- adding turns --------------------------------------------------------------------------
 
@@ -98,7 +108,7 @@ class Conversation(Kept):
         Raises:
             InvalidTurn: if there is nothing in it, or something else.
         """
-        return self.add(UserTurn(content, at=self._talk.now()))
+        return self.add(UserTurn(content, at=self._history.now()))
 
     def add_assistant(self, text: str) -> AssistantTurn:
         """Add an answer in words, such as a greeting that the model did not make itself.
@@ -109,9 +119,9 @@ class Conversation(Kept):
         return self.add(_base.greeting(text))
 
     def add_system(self, text: str) -> SystemTurn:
-        """Add words from the program to the model, at this place of the conversation.
+        """Add words from the program to the model, at this point of the conversation.
 
-        What holds for the whole conversation belongs into `instructions`.
+        Words that hold for the whole conversation belong in `instructions`.
 
         Raises:
             InvalidTurn: if `text` is empty or no text.
@@ -119,28 +129,26 @@ class Conversation(Kept):
         return self.add(SystemTurn(text))
 
     def add_completion(self, completion: Any) -> AssistantTurn:
-        """Add the model's answer, from a call of your own.
-
-        After `request`, the server's clock is read off it too.
+        """Add the model's answer from a call of your own.
 
         Args:
-            completion: What `chat.completions.create` returned, or its dict; with `stream=True`
+            completion: The result of `chat.completions.create`, or its dict; with `stream=True`
                 the stream itself, or any iterable of its chunks.
 
         Raises:
             InvalidCompletion: if there is no answer in it, or more than one (`n` above 1).
         """
-        return self._do(self._talk.adding_completion(completion))
+        return run(adding_completion(self._requests, completion))
 
     def add_tool_result(self, tool_call_id: str, content: Any) -> ToolTurn:
-        """Add the answer to a tool call.
+        """Add the result of a tool call.
 
         Args:
             tool_call_id: The `id` of a `ToolCall` of an earlier turn.
             content: The result: text, or anything that JSON can hold.
 
         Raises:
-            UnknownToolCall: if no call with this id waits for an answer.
+            UnknownToolCall: if no call with this id waits for a result.
             InvalidSetting: if JSON cannot hold the content.
         """
         return self.add(ToolTurn(tool_call_id, _base.tool_content(content)))
@@ -149,129 +157,124 @@ class Conversation(Kept):
         """Add a turn that was made before, such as one of another conversation.
 
         Raises:
-            InvalidTurn: if it is no turn, or one of the user or the system without content.
+            InvalidTurn: if it is no turn, or a user's or the system's without content.
             UnknownToolCall: if it answers a call that is not open.
         """
-        return self._do(self._talk.adding(turn))
+        return run(adding(self._history, turn))
 
     # --- changing turns and labels -------------------------------------------------------------
 
     def undo(self, answer_only: bool = False) -> tuple[Turn, ...]:
         """Take back the last exchange: the last user turn and all that follows it.
 
-        Where there is no user turn, all but the system turns that come first. The files of a saved
-        session's turns are removed with them; what they cost still counts in `usage`.
+        Without a user turn, all turns but leading system turns. Their sound is deleted from the
+        store with them; their tokens still count in `usage`.
 
         Args:
-            answer_only: Keep the user turn, so that `reply` can try anew.
+            answer_only: Keep the user turn, so that `reply` can try again.
 
         Returns:
-            What was taken back, oldest first, with its sound; `add` takes it again (and its
-            usage counts again). Empty where there is nothing to take back.
+            The turns that were taken back, oldest first, with their sound; `add` takes them again
+            (and their usage counts again). Empty if there is nothing to take back.
 
         Raises:
-            SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
+            SaveFailed, SessionLocked, SessionChanged: as in `open`; then nothing is changed.
         """
-        return self._do(self._talk.changing(self._talk.undo, answer_only=answer_only))
+        return run(self._undoing(answer_only=answer_only))
 
     def fork(self, session_id: str | None = None) -> Self:
-        """A copy that goes its own way: with these turns, settings and labels, and no usage.
+        """Return an independent copy: with these turns, settings and labels, and no usage.
 
         Its sound is its own: deleting one of the two leaves the other whole.
 
         Args:
-            session_id: Save it as a new session of this id, in the same store; None: it is in
+            session_id: Save it as a new session of this id, in the same store; None: keep it in
                 memory.
 
         Raises:
             SessionExists: if there is a session of this id.
-            SaveFailed: if the disk refuses; then there is no copy.
-            SessionLocked, SessionChanged: as `open` says.
+            SaveFailed: if the write fails; then there is no copy.
+            SessionLocked, SessionChanged: as in `open`.
         """
-        return self._do(self._forking(session_id))
-
-    def _moved(self, store: Store, session_id: str) -> Self:
-        """The same, as a new session of a store; what was spent counts there."""
-        self._store = store
-        return self._do(self._begun(*self._forked(store.session(session_id), moves=True)))
+        return run(self._forking(session_id))
 
     def truncate(self, seconds: float) -> AssistantTurn:
-        """Cut the last answer to what was heard, when the user talked over it.
+        """Cut the last answer to the part that was heard, when the user talked over it.
 
         Its sound is cut there (WAV, MP3 and `pcm16`; other formats stay whole), and its words in
-        proportion. It counts as interrupted, and is never sent as voice again.
+        proportion. It becomes `interrupted`, and is never sent as voice again.
 
         Args:
-            seconds: How much of it was played. At its end or beyond, nothing is changed.
+            seconds: Length of the part that was played. At the answer's end or beyond, nothing is
+                changed.
 
         Returns:
             The answer, as it is now.
 
         Raises:
-            InvalidTurn: if the last turn is no spoken answer, or nobody knows its length.
-            SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
+            InvalidTurn: if the last turn is no spoken answer, or its length is unknown.
+            SaveFailed, SessionLocked, SessionChanged: as in `open`; then nothing is changed.
         """
-        return self._do(self._talk.changing(self._talk.truncate, seconds))
+        return run(self._changing(partial(self._history.truncate, seconds)))
 
     def set_transcript(self, turn: Turn, text: str) -> AssistantTurn | UserTurn:
-        """Put other words in the place of those that are known of a spoken turn.
+        """Replace the words of a spoken turn.
 
         Args:
             turn: One of `turns`, with one sound in it.
-            text: What was said.
+            text: Its words.
 
         Returns:
             The turn, as it is now.
 
         Raises:
-            InvalidTurn: if it is none of these turns, or has no sound, or several.
-            SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
+            InvalidTurn: if it is none of these turns, or has no sound or several.
+            SaveFailed, SessionLocked, SessionChanged: as in `open`; then nothing is changed.
         """
-        return self._do(self._talk.changing(self._talk.set_transcript, turn, text))
+        return run(self._changing(partial(self._history.set_transcript, turn, text)))
 
     def set_title(self, text: str | None) -> None:
-        """Call the session something.
+        """Set the title, or remove it with None.
 
         Raises:
             InvalidSetting: if it is no text.
-            SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
+            SaveFailed, SessionLocked, SessionChanged: as in `open`; then nothing is changed.
         """
-        self._do(self._talk.changing(self._talk.relabel, "title", _base.checked_title(text)))
+        run(self._relabelling("title", _base.checked_title(text)))
 
     def set_metadata(self, mapping: Mapping[str, Any]) -> None:
-        """Note something about the session, in the place of what was noted before.
+        """Replace the program's notes on the conversation.
 
         Args:
-            mapping: Anything that JSON can hold, by names.
+            mapping: Values that JSON can hold, by name.
 
         Raises:
             InvalidSetting: if JSON cannot hold it.
-            SaveFailed, SessionLocked, SessionChanged: as `open` says; then nothing is changed.
+            SaveFailed, SessionLocked, SessionChanged: as in `open`; then nothing is changed.
         """
-        metadata = _base.checked_metadata(mapping)
-        self._do(self._talk.changing(self._talk.relabel, "metadata", metadata))
+        run(self._relabelling("metadata", _base.checked_metadata(mapping)))
 
     # --- exchanges with the model --------------------------------------------------------------
 
     def say(self, *content: Part, **options: Any) -> AssistantTurn:
-        """Add a user turn, and get the model's answer.
+        """Add a user turn and return the model's answer.
 
         Args:
             content: As in `add_user`.
-            options: Go through to `chat.completions.create`, over the settings.
+            options: Arguments of `chat.completions.create`, which override the settings.
 
         Raises:
             InvalidTurn: if there is no content.
             InvalidSetting: if an option cannot work.
-            InvalidCompletion: if the server answered with something else than an answer.
-            openai.OpenAIError: whatever the SDK raises. Where trying again can mend it, the user
-                turn is kept and `reply` goes on; after any other refusal it is taken back. A note
-                on the error says which.
+            InvalidCompletion: if the server's response has no answer in it.
+            openai.OpenAIError: any error of the SDK. Where a retry can mend it, the user turn is
+                kept and `reply` goes on; after any other refusal it is taken back. A note on the
+                error says which.
         """
-        return self._ask(self._talk.asking_with(content or ("",), options))
+        return self._run(self._asking(content or ("",), options))
 
     def reply(self, **options: Any) -> AssistantTurn:
-        """Get the model's answer to what is already there.
+        """Return the model's answer to the turns that are there.
 
         Args:
             options: As in `say`.
@@ -280,10 +283,10 @@ class Conversation(Kept):
             InvalidTurn: if there is nothing to answer yet.
             InvalidSetting, InvalidCompletion, openai.OpenAIError: as in `say`.
         """
-        return self._ask(self._talk.asking_with((), options))
+        return self._run(self._asking((), options))
 
     def stream(self, *content: Part, **options: Any) -> Stream:
-        """The same as `say`, or without content as `reply`, as events while they come.
+        """Same as `say`, or without content as `reply`, as events while they arrive.
 
         ::
 
@@ -293,36 +296,190 @@ class Conversation(Kept):
                         speaker.write(event.data)
 
         Events are `TranscriptDelta`, `TextDelta`, `AudioDelta`, `ToolCalled`, and `TurnFinished` at
-        the end of each answer, which is kept by then; its sound is WAV. The session is held until
-        the block is left, so leave it. Leaving it early, or with an error, keeps what had arrived
-        as a turn that is `interrupted`; so does a connection that breaks, whose error is raised.
+        the end of each answer, which is kept by then; its sound is WAV. The conversation is locked
+        until the block is left. Leaving it early, or with an error, keeps the part of the answer
+        that has arrived as an `interrupted` turn; so does a connection that breaks, whose error is
+        raised.
 
         Args:
-            content: As in `say`; nothing: what is already there is answered.
+            content: As in `say`; without any, the model answers the turns that are there.
             options: As in `say`.
 
         Raises:
-            InvalidTurn, InvalidSetting, openai.OpenAIError: as in `say`, where the block is entered
-                or while it runs.
+            InvalidTurn, InvalidSetting, openai.OpenAIError: as in `say`, on entering the block or
+                inside of it.
         """
-        return Stream(lambda: self._talk.asking_with(content, options, streams=True), self._client)
+        return Stream(lambda: self._streaming(content, options), self._client)
 
     def transcribe(self) -> tuple[UserTurn, ...]:
-        """Find the words of all user sound that has none, with `audio.transcriptions`.
+        """Transcribe all user sound without known words, by `audio.transcriptions`.
 
-        Each is kept as soon as it is known, so that nothing is asked twice. It costs money.
+        Each transcript is kept as soon as it is known, so that none is requested twice. It costs
+        money.
 
         Returns:
             The turns that have words now.
 
         Raises:
-            openai.OpenAIError: what the SDK raises; what was found before is kept.
-            SaveFailed, SessionLocked, SessionChanged: as `open` says.
+            openai.OpenAIError: any error of the SDK; transcripts found before are kept.
+            SaveFailed, SessionLocked, SessionChanged: as in `open`.
         """
-        return self._ask(self._talk.holding(self._talk.transcribing))
+        return self._run(self._transcribing())
 
-    def _do(self, steps: Steps[_R]) -> _R:
-        return _client.run(steps)
+    def _run(self, steps: Steps[_R]) -> _R:
+        return run(steps, client_or_default(self._client))
 
-    def _ask(self, steps: Steps[_R]) -> _R:
-        return _client.run(steps, _client.client_or_default(self._client))
+    # --- files and sessions --------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything, sound included, into one JSON file, and return its path.
+
+        The file is a copy: an opened session saves itself. It is replaced atomically. `client` and
+        `clock` are not saved.
+
+        Raises:
+            SaveFailed: if it cannot be written; an existing file is unchanged.
+        """
+        return self._save(path)
+
+    def export(self, path: str | Path, format: str | None = None) -> Path:  # noqa: A002  # as shutil's
+        """Write the conversation in another format into a file, and return its path.
+
+        - `html`: one page to look at and listen to, with all sound inside. Nothing is fetched.
+        - `markdown`: the words.
+        - `messages`: the API's messages as JSON, answers as their words, user sound inside.
+        - `jsonl`: a line of text for OpenAI's fine-tuning; exchanges without known words are left
+          out, with a log warning.
+        - `json`: the file that `save` writes.
+
+        Args:
+            path: The file. It is replaced atomically.
+            format: One of these; None: by the file's ending: `.html`, `.md`, `.messages.json`,
+                `.jsonl`, `.json`.
+
+        Raises:
+            InvalidSetting: if there is no such format, or the file is the session itself.
+            SaveFailed: if it cannot be written; an existing file is unchanged.
+        """
+        return self._save(path, format)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        client: OpenAI | None = None,
+        clock: Callable[[], float] = time.time,
+        context: Context = Context(),  # noqa: B008  # it is frozen
+        **settings: Unpack[SettingsGiven],
+    ) -> Self:
+        """Return the conversation that `save` wrote, in memory.
+
+        Args:
+            path: The file.
+            client: As in `Conversation`.
+            clock: As in `Conversation`.
+            context: As in `Conversation`; it is not saved.
+            settings: Settings of `Conversation`, which override those in the file.
+
+        Raises:
+            SessionCorrupt: if it is no saved conversation, or a damaged one.
+            SessionTooNew: if a later version wrote it.
+            OSError: if it cannot be read.
+        """
+        return cls._loaded(path, client=client, clock=clock, context=context, settings=settings)
+
+    @classmethod
+    def from_messages(
+        cls,
+        messages: Iterable[Any],
+        *,
+        client: OpenAI | None = None,
+        clock: Callable[[], float] = time.time,
+        context: Context = Context(),  # noqa: B008  # it is frozen
+        **settings: Unpack[SettingsGiven],
+    ) -> Self:
+        """Return a conversation, in memory, with the turns of a list of API messages.
+
+        Inline sound, audio ids, transcripts that were pasted into `content`, tool calls without
+        results and results without calls are all kept. Anything else is named in log warnings.
+
+        Args:
+            messages: Messages as `chat.completions.create(messages=…)` takes or returns them.
+            client: As in `Conversation`.
+            clock: As in `Conversation`.
+            context: As in `Conversation`.
+            settings: Settings of `Conversation`.
+
+        Raises:
+            InvalidTurn: if it is no list of messages.
+        """
+        turns = turns_from_messages(messages)
+        return cls._imported(turns, client=client, clock=clock, context=context, **settings)
+
+    @classmethod
+    def open(
+        cls,
+        session_id: str,
+        *,
+        store: Store | str | Path | None = None,
+        create: bool = True,
+        read_only: bool = False,
+        timeout: float = 60.0,
+        client: OpenAI | None = None,
+        clock: Callable[[], float] = time.time,
+        context: Context = Context(),  # noqa: B008  # it is frozen
+        **settings: Unpack[SettingsGiven],
+    ) -> Self:
+        """Resume a saved session, or begin it if it does not exist.
+
+        Every turn is on disk before the call that adds it returns; a user turn before it is sent.
+        Several processes may have one session open: each change and each exchange locks it, and
+        first takes in what the others added.
+
+        Args:
+            session_id: Text of 1 to 128 UTF-8 bytes without control characters.
+            store: The store of the session; a path: `FileStore(path)`; None: `FileStore()`.
+            create: False: refuse a session that does not exist.
+            read_only: Never change it; needs no lock.
+            timeout: Seconds to wait for others who hold its lock.
+            client: As in `Conversation`.
+            clock: As in `Conversation`.
+            context: As in `Conversation`; it is not saved.
+            settings: Settings of `Conversation`, which override those in the session and are saved
+                with the next change.
+
+        Raises:
+            SessionNotFound: if it does not exist, with `create=False` or `read_only=True`.
+            SessionCorrupt: if it is damaged, or another session's; it is not changed.
+            SessionTooNew: if a later version wrote it.
+            SessionLocked: if others held its lock for `timeout` seconds; later, by each change.
+            SessionUnavailable: if the store cannot be reached; later, by each change.
+            OSError: if it cannot be read.
+            SessionChanged: by a change, if something else changed it in the middle of that.
+            SessionReadOnly: by a change, if it was opened with `read_only=True`, or closed.
+            SaveFailed: by a change, if the write fails; memory and session are as before, and
+                `add(error.turn)` retries.
+        """
+        opening = cls._opening(
+            store,
+            session_id,
+            create=create,
+            read_only=read_only,
+            timeout=timeout,
+            client=client,
+            clock=clock,
+            context=context,
+            settings=settings,
+        )
+        return run(opening)
+
+    def close(self) -> None:
+        """Refuse changes of a saved session from now on. Nothing is pending: all is saved."""
+        self._history.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

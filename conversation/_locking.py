@@ -1,136 +1,119 @@
-"""Who may change a conversation: one thread, task, object or process at a time."""
+"""One change or exchange at a time, in order of arrival; and pauses while others hold a lock."""
 
 from __future__ import annotations
 
-import threading
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 
 from conversation.errors import ConversationBusy, SessionLocked
 
-_SHORT, _LONG = 0.0005, 0.01
-"""Seconds between two looks at what somebody else holds: at first, and in the end."""
+
+class Ticket:
+    """A place in the queue of a `Lock`.
+
+    Attributes:
+        is_exchange: True while code of others runs under the lock: a tool, a stream's consumer.
+    """
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.is_exchange = False
 
 
-class _Exchange:
-    """An exchange under way, or over."""
-
-    is_over = False
+_around: ContextVar[tuple[Ticket, ...]] = ContextVar("conversation_exchanges", default=())
+"""The exchanges that the running code was called from."""
 
 
-_around: ContextVar[tuple[_Exchange, ...]] = ContextVar("conversation_exchanges", default=())
-"""The exchanges that the running code was called from, as a tool or as a stream's consumer."""
+class Lock:
+    """Admits the holders of tickets in the order in which they came.
+
+    The first in the queue holds the lock, so that acquiring and releasing are one operation each.
+    It belongs to no thread: a task may run in several.
+    """
+
+    def __init__(self) -> None:
+        self._queue: deque[Ticket] = deque()
+
+    @property
+    def is_in_exchange(self) -> bool:
+        """True if an exchange holds the lock."""
+        with suppress(IndexError):
+            return self._queue[0].is_exchange
+        return False
+
+    def enqueue(self, ticket: Ticket) -> None:
+        """Take the last place in the queue."""
+        self._queue.append(ticket)
+
+    def try_acquire(self, ticket: Ticket) -> bool:
+        """Return True if the ticket is the first in the queue.
+
+        Raises:
+            ConversationBusy: if the calling code runs inside of the exchange that holds the lock.
+        """
+        with suppress(IndexError):
+            while self._queue[0].process != ticket.process:
+                self._queue.popleft()  # of the parent process, before a fork
+        first = self._queue[0]
+        if first is not ticket and first.is_exchange and first in _around.get():
+            msg = (
+                "this code was called by an exchange of the conversation (as a tool, or while "
+                "consuming a stream) and cannot change it; change it after the exchange"
+            )
+            raise ConversationBusy(msg)
+        return first is ticket
+
+    def begin_exchange(self) -> None:
+        """Note that whoever holds the lock is about to call code of others."""
+        ticket = self._queue[0]
+        ticket.is_exchange = True
+        _around.set((*(other for other in _around.get() if other.is_exchange), ticket))
+
+    def release(self, ticket: Ticket) -> None:
+        """Leave the queue; idempotent."""
+        ticket.is_exchange = False
+        with suppress(ValueError):
+            self._queue.remove(ticket)
 
 
-class Hold:
-    """What a conversation's changes and exchanges take, and give back.
-
-    It belongs to no thread: a task may go through several.
+class Polling:
+    """Growing pauses between attempts, up to a deadline.
 
     Args:
-        try_lock: Takes what others may hold too, if it is free.
-        unlock: Gives it back, if it is taken.
-        timeout: Seconds to wait for others; None: without end.
-        place: What errors name.
+        timeout: Seconds until the deadline; None: no deadline.
+        pauses: The first and the longest pause, in seconds.
+        place: The session, as errors name it.
+        file: The session's file, where it has one.
     """
 
     def __init__(
         self,
-        try_lock: Callable[[], bool],
-        unlock: Callable[[], None],
         timeout: float | None,
-        place: Path,
+        pauses: tuple[float, float] = (0.0005, 0.01),
+        place: str = "",
+        file: Path | None = None,
     ) -> None:
-        self._try_lock = try_lock
-        self._unlock = unlock
         self._timeout = timeout
-        self._place = place
-        self._mutex = threading.Lock()
-        self._exchange: _Exchange | None = None
-        self._last: Callable[[], None] | None = None
-        self._queue: deque[object] = deque()
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._pause, self._longest = pauses
+        self._place, self._file = place, file
 
-    @property
-    def is_in_exchange(self) -> bool:
-        """Whether it is held by an exchange, which takes its time."""
-        return self._exchange is not None
-
-    def begin_exchange(self) -> None:
-        """Note that code of others will be called while this is held."""
-        self._exchange = _Exchange()
-        around = (exchange for exchange in _around.get() if not exchange.is_over)
-        _around.set((*around, self._exchange))
-
-    def taken(self, ticket: object = None) -> bool:
-        """Take it, if it is free and nobody waits for it longer.
-
-        Args:
-            ticket: The place of who waits already.
+    def pause(self) -> float:
+        """Return the seconds to sleep before the next attempt.
 
         Raises:
-            ConversationBusy: if it is held by an exchange that this code was called from.
+            SessionLocked: if the deadline has passed.
         """
-        is_next = not self._queue or self._queue[0] is ticket
-        if is_next and self._mutex.acquire(blocking=False):
-            is_taken = False
-            try:
-                is_taken = self._try_lock()
-            finally:
-                if not is_taken:
-                    self._mutex.release()
-            return is_taken
-        if self._exchange in _around.get():
+        if self._deadline is not None and time.monotonic() >= self._deadline:
             msg = (
-                "this conversation is in the middle of the exchange that called this code (a "
-                "tool, or what consumes a stream); change it when the exchange has ended"
+                f"{self._place} is in use by another process, thread or object (waited "
+                f"{self._timeout:g} s); finish there first, or pass read_only=True"
             )
-            raise ConversationBusy(msg)
-        return False
-
-    def waits(self) -> Generator[float]:
-        """Seconds to sleep, again and again, until it is taken; who comes first is first.
-
-        Raises:
-            SessionLocked: if others held it for too long.
-            ConversationBusy: as `taken`.
-        """
-        deadline = None if self._timeout is None else time.monotonic() + self._timeout
-        pause = _SHORT
-        ticket = object()
-        self._queue.append(ticket)
-        try:
-            while not self.taken(ticket):
-                if deadline is not None and time.monotonic() >= deadline:
-                    msg = (
-                        f"{self._place} is in use by another process, thread or object (waited "
-                        f"{self._timeout:g} s); finish there first, or pass read_only=True"
-                    )
-                    raise SessionLocked(msg, path=self._place)
-                yield pause
-                pause = min(pause * 2, _LONG)
-        finally:
-            self._queue.remove(ticket)
-
-    def release(self) -> None:
-        """Give it back."""
-        try:
-            if self._exchange is not None:
-                self._exchange.is_over = True
-            self._exchange = None
-            self._unlock()
-        finally:
-            self._mutex.release()
-        if self._last is not None:
-            self.finally_do(self._last)
-
-    def finally_do(self, last: Callable[[], None]) -> None:
-        """Do it as soon as this is not held, perhaps now. It may be done more than once."""
-        self._last = last
-        if self._mutex.acquire(blocking=False):
-            try:
-                last()
-            finally:
-                self._mutex.release()
+            raise SessionLocked(msg, path=self._file)
+        pause = self._pause
+        self._pause = min(2 * pause, self._longest)
+        return pause

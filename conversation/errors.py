@@ -1,36 +1,35 @@
-"""Every exception that `conversation` raises of its own.
+"""All exceptions of this package.
 
-The SDK's exceptions pass through unchanged, with a note where the remedy is known.
+The SDK's exceptions pass through unchanged, with the remedy as a note where it is known.
 
 ::
 
     ConversationError
-    ├── InvalidTurn (ValueError)          content that no turn can hold
-    │   └── UnsupportedAudio              bytes that are not the sound they should be
-    ├── InvalidCompletion (ValueError)    a completion without an answer in it
+    ├── InvalidTurn (ValueError)          content that a turn cannot hold
+    │   └── UnsupportedAudio              bytes that are neither WAV nor MP3
+    ├── InvalidCompletion (ValueError)    a completion without exactly one answer
     ├── InvalidSetting (ValueError)       a setting or request option that cannot work
-    ├── ContextTooSmall (ValueError)      the newest exchange alone is over the bounds
+    ├── ContextTooSmall (ValueError)      the newest exchange alone exceeds the limits
     ├── UnknownToolCall (LookupError)     a result for a call that is not open
-    ├── ToolLoopExceeded (RuntimeError)   the model called tools again and again
+    ├── ToolLoopExceeded (RuntimeError)   the model kept calling tools
     ├── ConversationBusy (RuntimeError)   a change from inside of its own exchange
     └── SessionError
-        ├── SessionCorrupt (ValueError)   a file that is no saved conversation, or a broken one
-        ├── SessionTooNew (ValueError)    a file in a later version's format
+        ├── SessionCorrupt (ValueError)   a document that is damaged or no saved conversation
+        ├── SessionTooNew (ValueError)    a document in the format of a later version
         ├── SessionNotFound (LookupError) no session has this id
-        ├── SessionExists (FileExistsError)  a fork's id is taken
-        ├── SessionLocked (TimeoutError)  another process, thread or object holds it
-        ├── SessionChanged (RuntimeError) the file is no longer ours; nothing was written
+        ├── SessionExists (FileExistsError)  the id of a fork is taken
+        ├── SessionLocked (TimeoutError)  another process, thread or object holds the lock
+        ├── SessionChanged (RuntimeError) something else changed it; nothing was written
         ├── SessionReadOnly (PermissionError)  it was opened with read_only=True, or closed
-        ├── AudioFileMissing (FileNotFoundError)  a turn's sound is gone
-        └── SaveFailed (OSError)          the disk refused; memory and file are as before
+        ├── SessionUnavailable (ConnectionError)  the store cannot be reached
+        ├── AudioFileMissing (FileNotFoundError)  the sound of a saved turn is gone
+        └── SaveFailed (OSError)          a write failed; memory and store are as before
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Any
 
 __all__ = [
     "AudioFileMissing",
@@ -49,6 +48,7 @@ __all__ = [
     "SessionNotFound",
     "SessionReadOnly",
     "SessionTooNew",
+    "SessionUnavailable",
     "ToolLoopExceeded",
     "UnknownToolCall",
     "UnsupportedAudio",
@@ -56,11 +56,11 @@ __all__ = [
 
 
 class ConversationError(Exception):
-    """What all of these are."""
+    """Base class of all exceptions raised by this package."""
 
 
 class InvalidTurn(ConversationError, ValueError):
-    """Content that no turn can hold; nothing was changed."""
+    """Content that a turn cannot hold; nothing was changed."""
 
 
 class UnsupportedAudio(InvalidTurn):
@@ -68,7 +68,7 @@ class UnsupportedAudio(InvalidTurn):
 
 
 class InvalidCompletion(ConversationError, ValueError):
-    """What was given is no completion with one answer in it; nothing was changed."""
+    """A value that is no completion with exactly one answer; nothing was changed."""
 
 
 class InvalidSetting(ConversationError, ValueError):
@@ -76,13 +76,13 @@ class InvalidSetting(ConversationError, ValueError):
 
 
 class ContextTooSmall(ConversationError, ValueError):
-    """The newest exchange alone is more than may be sent; nothing was sent.
+    """The newest exchange alone exceeds the limits of `Context`; nothing was sent.
 
     Attributes:
-        tokens: What it would cost, by the estimate, with instructions and system turns.
-        max_prompt_tokens: The bound; None: there is none.
-        upload_bytes: Sound, pictures and files in it, in bytes of base64.
-        max_upload_bytes: The bound.
+        tokens: Its estimated tokens, with instructions and system turns.
+        max_prompt_tokens: The limit; None: no limit.
+        upload_bytes: Size of its sound, pictures and files, in bytes of base64.
+        max_upload_bytes: The limit.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class ContextTooSmall(ConversationError, ValueError):
 
 
 class UnknownToolCall(ConversationError, LookupError):
-    """A tool result for a call that does not exist or already has its answer.
+    """A tool result for a call that does not exist or is answered already.
 
     Attributes:
         tool_call_id: The id that was given.
-        open_calls: The ids that do wait for an answer.
+        open_calls: The ids of the calls that wait for a result.
     """
 
     def __init__(
@@ -118,21 +118,21 @@ class UnknownToolCall(ConversationError, LookupError):
 
 
 class ToolLoopExceeded(ConversationError, RuntimeError):
-    """The model asked for tools once more after `max_tool_rounds` rounds.
+    """The model called tools again after `max_tool_rounds` rounds.
 
-    All turns are kept; its last calls were not carried out. `reply()` goes on.
+    All turns are kept; the last calls were not carried out. `reply()` goes on.
     """
 
 
 class ConversationBusy(ConversationError, RuntimeError):
-    """A change from inside of its own exchange: by a tool, or by what consumes a stream."""
+    """A change from inside of the conversation's own exchange: by a tool or a stream's consumer."""
 
 
 class SessionError(ConversationError):
-    """Something about a saved conversation.
+    """Base class of errors about saved conversations.
 
     Attributes:
-        path: The file in question, where there is one.
+        path: The file concerned; None where the store has no files.
     """
 
     def __init__(self, message: str, *, path: Path | None = None) -> None:
@@ -141,12 +141,12 @@ class SessionError(ConversationError):
 
 
 class SessionCorrupt(SessionError, ValueError):
-    """A file that is no saved conversation, or a damaged one; it was not changed.
+    """A document that is damaged or no saved conversation; it was not changed.
 
     Attributes:
         path: The file.
-        line: The line (from 1) at which it stops making sense, where that is known.
-        reason: What is wrong with it.
+        line: The line (from 1) of the first fault, where it is known.
+        reason: The fault.
     """
 
     def __init__(
@@ -158,11 +158,11 @@ class SessionCorrupt(SessionError, ValueError):
 
 
 class SessionTooNew(SessionError, ValueError):
-    """A file in the format of a later version; it was not changed.
+    """A document in the format of a later version; it was not changed.
 
     Attributes:
         path: The file.
-        version: The format number that it carries.
+        version: Its format number.
     """
 
     def __init__(self, message: str, *, path: Path | None = None, version: int = 0) -> None:
@@ -171,11 +171,11 @@ class SessionTooNew(SessionError, ValueError):
 
 
 class SaveFailed(SessionError, OSError):
-    """The disk refused a write. Memory and file are as they were before.
+    """A write failed. Memory and store are as they were before.
 
     Attributes:
         path: The file that was to be written.
-        turn: The turn that could not be saved; `chat.add(error.turn)` tries again. None for labels.
+        turn: The turn that could not be saved; `chat.add(error.turn)` retries. None for labels.
     """
 
     def __init__(self, message: str, *, path: Path | None = None, turn: Any = None) -> None:
@@ -192,11 +192,11 @@ class SessionExists(SessionError, FileExistsError):
 
 
 class SessionLocked(SessionError, TimeoutError):
-    """Another process, thread or object held the session for longer than the timeout."""
+    """Another process, thread or object held the session's lock for longer than the timeout."""
 
 
 class SessionChanged(SessionError, RuntimeError):
-    """Something else replaced or changed the file while it was held; nothing was written.
+    """Something else changed or replaced the session while it was locked; nothing was written.
 
     Attributes:
         path: The file.
@@ -212,16 +212,27 @@ class SessionReadOnly(SessionError, PermissionError):
     """A change to a session that was opened with `read_only=True`, or that was closed."""
 
 
+class SessionUnavailable(SessionError, ConnectionError):
+    """The store cannot be reached; nothing was changed."""
+
+
 class AudioFileMissing(SessionError, FileNotFoundError):
-    """The file with a saved turn's sound, picture or document is gone; its words are still there.
+    """The stored sound, picture or document of a turn is gone; its words are still there.
 
     Attributes:
         path: The file that is missing.
     """
 
 
-def corrupt(path: Path, reason: str, line: int | None = None) -> SessionCorrupt:
-    """The error for a file that is no sound saved conversation."""
-    place = f"{path}, line {line}," if line else f"{path}"
-    msg = f"{place} is not a saved conversation that can be read: {reason}; it was not changed"
+def corrupt(place: Path | str, reason: str, line: int | None = None) -> SessionCorrupt:
+    """Return the error for a document that is damaged or no saved conversation."""
+    where = f"{place}, line {line}," if line else f"{place}"
+    msg = f"{where} is not a saved conversation that can be read: {reason}; it was not changed"
+    path = place if isinstance(place, Path) else None
     return SessionCorrupt(msg, path=path, line=line, reason=reason)
+
+
+def not_found(session_id: str, place: str, file: Path | None) -> SessionNotFound:
+    """Return the error for a session that does not exist."""
+    msg = f"there is no session {session_id!r} at {place}; the store's list() shows all sessions"
+    return SessionNotFound(msg, path=file)

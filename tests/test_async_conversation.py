@@ -36,6 +36,7 @@ from conversation.errors import (
     SessionLocked,
     SessionNotFound,
 )
+from conversation.stores import News
 from conversation.stores._disk import Disk
 from conversation.testing import StandIn
 from tests.conftest import Clock
@@ -413,14 +414,16 @@ async def test_cancellation_while_reading_changes_releases_the_lock(opened: Open
     chat, other = await opened(), await opened()
     await other.add_user("News")
     reads, goes_on = threading.Event(), threading.Event()
-    session = chat._talk.history
+    history = chat._history
+    take_in = history._take_in
 
-    def take_in_news() -> None:
+    def slowly(news: News) -> None:
         reads.set()
         assert goes_on.wait(PATIENCE)
+        take_in(news)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "take_in_news", take_in_news)
+        patch.setattr(history, "_take_in", slowly)
         adding = asyncio.create_task(chat.add_user("Never"))
         assert await asyncio.to_thread(reads.wait, PATIENCE)
         adding.cancel()
@@ -724,8 +727,8 @@ async def test_tool_cannot_change_its_own_conversation(server: StandIn, opened: 
 
 
 BUSY = (
-    "Error: ConversationBusy: this conversation is in the middle of the exchange that called this "
-    "code (a tool, or what consumes a stream); change it when the exchange has ended"
+    "Error: ConversationBusy: this code was called by an exchange of the conversation (as a tool, "
+    "or while consuming a stream) and cannot change it; change it after the exchange"
 )
 
 

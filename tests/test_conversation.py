@@ -697,7 +697,7 @@ def test_not_given_options_leave_settings_in_force(server: StandIn, chat: Conver
 
 def test_stream_yields_each_event_once_and_inside_its_block(chat: Conversation) -> None:
     """A stream yields each event once, over several loops, and only inside its block."""
-    with pytest.raises(RuntimeError, match="inside of its block"):
+    with pytest.raises(RuntimeError, match="enter a stream to read"):
         next(iter(chat.stream("Hi")))
     words = ""
     with chat.stream("Hi") as events:
@@ -775,4 +775,4 @@ def test_request_during_an_exchange_does_not_disturb_it(
             chat.request(modalities=["text"])
             chat.messages()
     assert [turn.role for turn in chat.turns] == ["user", "assistant", "tool", "assistant"]
-    assert chat._talk._skew == 0.0
+    assert chat._requests._skew == 0.0

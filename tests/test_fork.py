@@ -147,8 +147,8 @@ def test_fork_copies_turns_settings_and_labels(
         assert [turn.at for turn in fork.turns] == [turn.at for turn in origin.turns]
         assert fork.request() == origin.request()
         assert fork.recovered is None
-        assert fork._talk.sending.context == origin._talk.sending.context
-        assert fork._talk.settings == origin._talk.settings
+        assert fork._requests.context == origin._requests.context
+        assert fork._requests.settings == origin._requests.settings
     finally:
         fork.close()
 
@@ -204,12 +204,11 @@ def test_fork_shares_no_mutable_object(
                 for inner in value.values() if isinstance(value, dict) else value:
                     walk(inner)
 
-        talk = chat._talk
-        walk(talk.history.header)
-        walk(talk.history.turns)
-        walk(talk.history._prepared)
-        walk(talk.settings.voice)
-        walk(list(talk.settings.tools))
+        walk(chat._history.header)
+        walk(list(chat._history.turns))
+        walk(chat._requests._cache)
+        walk(chat._requests.settings.voice)
+        walk(list(chat._requests.settings.tools))
         return found
 
     origin.messages()
@@ -628,14 +627,9 @@ def test_fork_waits_for_a_locked_target(
     store: FileStore, opened: Callable[..., Conversation]
 ) -> None:
     """A fork into a locked session raises `SessionLocked` and writes nothing."""
-    origin = begun(opened())
-    other = store.session("copy")
-    with other.locked(0):
-        fork, turns = origin._forked(store.session("copy"))
-        fork._talk.history.hold._timeout = 0
-        with pytest.raises(SessionLocked):
-            fork._do(fork._talk.changing(fork._talk.history.fill, turns))
-    other.close()
+    origin = begun(opened(timeout=0))
+    with store.session("copy").locked(0), pytest.raises(SessionLocked):
+        origin.fork("copy")
     assert of(store, "copy") == {}
 
 

@@ -517,7 +517,7 @@ def test_what_is_rendered_is_imported_as_what_renders_the_same(
 ) -> None:
     """The list of one conversation begins another; of the ids, only those that tell their time."""
     chat = Conversation(clock=Clock(START + 10**6), instructions=instructions)
-    chat._talk.history.fill([*history, last])
+    chat._history.fill([*history, last])
     sent = chat.messages()
     again = Conversation.from_messages(sent, clock=Clock())
     assert again.messages() == sent

@@ -176,7 +176,7 @@ def test_a_stream_is_entered_once(server: StandIn, clock: Clock) -> None:
     """A used one is refused before anything is sent; events come inside of its block only."""
     chat = Conversation(client=server.client(), clock=clock)
     stream = chat.stream("Count")
-    with pytest.raises(RuntimeError, match="inside of its block"):
+    with pytest.raises(RuntimeError, match="enter a stream to read"):
         next(stream)
     with stream as events:
         words = "".join(event.text for event in events if isinstance(event, TranscriptDelta))

@@ -117,7 +117,7 @@ def test_a_history_that_was_estimated_too_low_is_cut_by_what_the_server_says(
     with StandIn(clock=clock) as server:
         chat = Conversation(client=server.client(), clock=clock)
         for _ in range(4600):
-            chat._talk.history.add(UserTurn("x" * 100))
+            chat._history.add(UserTurn("x" * 100))
         assert chat.say("Still there?").text
         assert len(server.requests) == 2
         assert len(server.requests[1]["messages"]) < len(server.requests[0]["messages"])

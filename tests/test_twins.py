@@ -10,7 +10,7 @@ import inspect
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,7 +34,7 @@ from conversation import (
 )
 from conversation._async_client import AsyncStream
 from conversation._client import Stream
-from conversation._locking import Hold
+from conversation._locking import Polling
 from conversation._values.turns import Turn
 from conversation._wire.writing import line_from_turn
 from conversation.errors import (
@@ -377,7 +377,7 @@ async def refuses_invalid_settings(side: Side) -> None:
         with pytest.raises(InvalidSetting) as caught:
             side.chat(**settings)
         side.tell(caught.value)
-    with pytest.raises(InvalidSetting, match="client is an openai"):
+    with pytest.raises(InvalidSetting, match="client must be an openai"):
         side.chat(client=other)
 
 
@@ -1289,14 +1289,13 @@ async def is_busy_at_any_depth(side: Side) -> None:
 @pytest.fixture
 def _never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail where a case would wait: nobody else holds the lock, so it would deadlock."""
-    waits = Hold.waits
+    pause = Polling.pause
 
-    def one_look(hold: Hold) -> Iterator[float]:
-        for pause in waits(hold):
-            pytest.fail("deadlock: the case waits for its own lock")
-            yield pause
+    def one_look(polling: Polling) -> float:
+        pause(polling)
+        pytest.fail("deadlock: the case waits for its own lock")
 
-    monkeypatch.setattr(Hold, "waits", one_look)
+    monkeypatch.setattr(Polling, "pause", one_look)
 
 
 @pytest.mark.usefixtures("_never_waits")

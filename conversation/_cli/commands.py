@@ -27,6 +27,7 @@ from conversation._cli.terminal import (
     show_progress,
     table,
 )
+from conversation._client import run
 from conversation._conversation import Conversation
 from conversation._export.formats import ENDINGS, form_of
 from conversation._export.outline import counts, notes, texts_of
@@ -89,7 +90,7 @@ def _show(options: argparse.Namespace, store: FileStore) -> int:
             now = {"form": form and form.value, "why": why}
             turns.append({**orjson.loads(line_from_turn(turn)), "sent": now})
         usage = usage_entry(exported.usage)
-        settings = chat._talk.history.header.get("settings")
+        settings = chat._history.header.get("settings")
         _print_json({**header, "settings": settings, "usage": usage, "turns": turns})
         return 0
     print(coloured(plain_line(exported.title), "bold"))
@@ -191,7 +192,7 @@ def _import(options: argparse.Namespace, store: FileStore) -> int:
         chat = Conversation._loaded(path, **given, data=data)
     name = path.name.removesuffix(".json").removesuffix(".jsonl").removesuffix(".messages")
     session_id = options.id or chat.id or name
-    with chat._moved(store, session_id) as moved:
+    with run(chat._moving(store, session_id)) as moved:
         print(f"session {moved.id!r} of {len(moved.turns)} turns")
     return 0
 
@@ -221,7 +222,7 @@ def _delete(options: argparse.Namespace, store: FileStore) -> int:
 def _verify(options: argparse.Namespace, store: FileStore) -> int:
     from conversation._cli.verification import check, documents
 
-    paths = [store.session(session_id).place for session_id in options.id]
+    paths = [store.session(session_id).file for session_id in options.id]
     for session_id, path in zip(options.id, paths, strict=True):
         if not path.exists():
             raise store.session(session_id).not_found()

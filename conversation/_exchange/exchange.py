@@ -1,20 +1,21 @@
-"""One exchange with the model, without I/O: render, send, heal, record, run tools, again.
+"""One exchange with the model, without I/O: acquire, render, send, heal, record, run tools, again.
 
-A generator that yields what is to be done (`Step`) and is sent the outcome, or thrown the error
-that came instead; between the steps it yields what happens (`Event`). `_client` drives it, and
-`_async` drives it too.
+Generators that yield steps for a driver and are sent the outcome, or thrown the error that came
+instead; between the steps they yield events. `_client` and `_async_client` are the drivers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
-from conversation import _tools
+from conversation._exchange.requests import Requests, SentRequest
+from conversation._exchange.speech import Transcripts, speech_request, spoken
 from conversation._exchange.steps import (
     END,
     Call,
@@ -25,14 +26,22 @@ from conversation._exchange.steps import (
     Send,
     Speak,
     Steps,
+    Wait,
     Work,
 )
+from conversation._history.edits import check
+from conversation._history.history import History
+from conversation._locking import Ticket
+from conversation._tools import Tool, by_name, call_arguments, fault_text, result_text
 from conversation._values.events import AudioDelta, ToolCalled, TurnFinished
 from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, Turn, UserTurn
 from conversation._wire.chunks import Assembly, json_object
+from conversation._wire.completions import completion_object
 from conversation._wire.failures import add_remedy, is_refused
+from conversation._wire.reading import usage_from_entry
 from conversation.errors import (
     InvalidCompletion,
+    InvalidTurn,
     SaveFailed,
     SessionChanged,
     SessionError,
@@ -42,73 +51,130 @@ from conversation.errors import (
 log = logging.getLogger("conversation")
 
 _PARTLY_KEPT = (
-    "what had arrived of the answer is kept, as an interrupted turn; undo(answer_only=True) takes "
-    "it back, then reply() tries again"
+    "the part of the answer that arrived is kept as an interrupted turn; undo(answer_only=True) "
+    "takes it back, then reply() tries again"
 )
+NOT_KEPT = "the part of the answer that arrived was not kept: {}"
 
-NOT_KEPT = "what had arrived of the answer was not kept: {}"
-
+_T = TypeVar("_T")
 _TurnT = TypeVar("_TurnT", bound=Turn)
+
+Template: TypeAlias = tuple[dict[str, Any], SentRequest]
 
 
 @attrs.frozen
 class _Broken:
-    """A stream that ended in an error, after it had brought something."""
+    """A stream that ended in an error after it had brought something."""
 
     error: BaseException
     stream: Any
 
 
-class Talk(Protocol):
-    """What an exchange needs of a conversation, which it holds."""
-
-    @property
-    def max_tool_rounds(self) -> int:
-        """How often tools are run before the model has to answer."""
-
-    def transcribing(self, *, old: bool) -> Steps[tuple[UserTurn, ...]]:
-        """Find the words of user sound that is too old to be sent."""
-
-    def request(self, **options: Any) -> dict[str, Any]:
-        """Render the next request."""
-
-    def heal(self, error: BaseException) -> bool:
-        """Give up what the error says the server has forgotten."""
-
-    def answer_in(self, completion: Any) -> AssistantTurn:
-        """The answer in a completion."""
-
-    def spend(self, completion: Any) -> None:
-        """Count what an answer cost that cannot be kept."""
-
-    def add(self, turn: _TurnT) -> _TurnT:
-        """Keep a turn."""
-
-    def takes_back(self, turn: Turn) -> bool:
-        """Take the turn back, if it is the last."""
-
-    def called_tools(self, turn: AssistantTurn) -> Sequence[tuple[ToolCall, _tools.Tool | str]]:
-        """The calls that are not left to the user, each with its tool, or why there is none."""
-
-    def speech_request(self, turn: AssistantTurn, *, streams: bool) -> dict[str, Any] | None:
-        """How to have the answer spoken that came as text; None where that is not wanted."""
-
-    def spoken(self, turn: AssistantTurn, sound: bytes, *, streams: bool) -> AssistantTurn:
-        """The answer with sound that was made for it."""
+# --- one at a time --------------------------------------------------------------------------------
 
 
-def exchange(
-    talk: Talk, question: UserTurn | None, options: Mapping[str, Any], *, streams: bool
-) -> Steps[AssistantTurn]:
-    """The answer to a question, or to what the conversation ends with.
+def holding(
+    history: History, steps: Callable[[], Steps[_T]], turn: Turn | None = None
+) -> Steps[_T]:
+    """Run steps while nobody else can change the conversation.
 
-    After a failure that trying again can mend the question is kept; after any other refusal it is
-    taken back.
+    Args:
+        history: What is locked.
+        steps: Called once the lock is acquired and the changes of others are taken in.
+        turn: A turn that is to be added; errors carry it.
+
+    Raises:
+        ConversationBusy: if the calling code runs inside of the conversation's own exchange.
+        SessionLocked: if another one held the lock for too long.
+        SessionReadOnly, SessionChanged, SessionCorrupt, SaveFailed: if it cannot be changed.
     """
-    if question is not None:
-        question = yield Work(partial(talk.add, question))
+    lock, ticket, polling = history.lock, Ticket(), history.polling()
     try:
-        return (yield from _rounds(talk, options, streams=streams))
+        lock.enqueue(ticket)
+        while not lock.try_acquire(ticket):
+            yield Wait(polling.pause())
+        if not history.is_saved:
+            return (yield from steps())
+        try:
+            try:
+                while not (yield Work(history.acquire)):
+                    yield Wait(polling.pause())
+            except (SaveFailed, SessionChanged) as error:
+                error.turn = turn
+                raise
+            result = yield from steps()
+        except GeneratorExit:  # nobody performs steps any more
+            history.release()
+            raise
+        except BaseException:
+            yield Work(history.release)
+            raise
+        yield Work(history.release)
+        return result
+    finally:
+        lock.release(ticket)
+
+
+def changing(history: History, job: Callable[[], _T], turn: Turn | None = None) -> Steps[_T]:
+    """Make one change."""
+    return holding(history, lambda: _work(history, job), turn)
+
+
+def adding(history: History, turn: _TurnT) -> Steps[_TurnT]:
+    """Add one turn."""
+    return changing(history, partial(history.add, turn), turn)
+
+
+def adding_completion(requests: Requests, completion: Any) -> Steps[AssistantTurn]:
+    """Add the answer in a completion of the caller's own request."""
+    whole = completion_object(completion)
+    history = requests.history
+    try:
+        return (yield from changing(history, lambda: history.add(requests.answer(whole))))
+    except (SaveFailed, SessionChanged) as error:
+        error.turn = error.turn or requests.answer(whole)
+        raise
+
+
+def _work(history: History, job: Callable[[], _T]) -> Steps[_T]:
+    """Call a function that changes the history: a step of its own where there is a store."""
+    if not history.is_saved:
+        return job()
+    result: _T = yield Work(job)
+    return result
+
+
+# --- the exchange ---------------------------------------------------------------------------------
+
+
+def asking(
+    requests: Requests,
+    transcripts: Transcripts,
+    question: UserTurn | None,
+    options: Mapping[str, Any],
+) -> Steps[AssistantTurn]:
+    """Ask the question, or without one the model to answer what is already there.
+
+    After a failure that a retry can mend the question is kept; after any other refusal it is taken
+    back.
+
+    Raises:
+        InvalidTurn, InvalidSetting: if there is nothing to answer, or an option cannot work; then
+            nothing has been done.
+    """
+    history = requests.history
+    template = requests.template(options)
+    if question is not None:
+        check(question, history)
+    elif not history and requests.settings.instructions is None:
+        msg = "there is nothing to answer yet; call add_user(…) first, or say(…)"
+        raise InvalidTurn(msg)
+    requests.begin_exchange()
+    history.lock.begin_exchange()
+    if question is not None:
+        question = yield from _work(history, partial(history.add, question))
+    try:
+        return (yield from _rounds(requests, transcripts, template))
     except SessionError as error:
         if isinstance(error, SaveFailed | SessionChanged) and error.turn is not None:
             what = "answer" if isinstance(error.turn, AssistantTurn) else "turn"
@@ -119,50 +185,81 @@ def exchange(
         add_remedy(error)
         is_told = _PARTLY_KEPT in getattr(error, "__notes__", ())
         if question is not None and not is_told and not isinstance(error, ToolLoopExceeded):
-            error.add_note((yield from _what_became_of(talk, question, error)))
+            error.add_note((yield from _fate_of(question, transcripts, history, error)))
         raise
 
 
-def _what_became_of(talk: Talk, question: UserTurn, error: Exception) -> Steps[str]:
+def _fate_of(
+    question: UserTurn, transcripts: Transcripts, history: History, error: Exception
+) -> Steps[str]:
+    """Keep the question or take it back, and return a note on that."""
     if not is_refused(error):
         return "the user turn is kept: reply() tries again"
     try:
-        is_gone = yield Work(partial(talk.takes_back, question))
+        taken = yield from _work(history, partial(history.take_back, question))
     except SaveFailed as failure:
         return f"the user turn could not be taken back ({failure}): undo() tries again"
-    if is_gone:
+    transcripts.forget(taken)
+    if taken:
         return "the user turn was taken back: the chat is as it was before"
-    return "what came before is kept: undo() takes all of the exchange back"
+    return "earlier turns are kept: undo() takes all of the exchange back"
 
 
-def _rounds(talk: Talk, options: Mapping[str, Any], *, streams: bool) -> Steps[AssistantTurn]:
-    """Answers and tool results, until there is an answer that calls no tool."""
-    rounds_left = talk.max_tool_rounds
+def _rounds(
+    requests: Requests, transcripts: Transcripts, template: Template
+) -> Steps[AssistantTurn]:
+    """Get answers and run tools, until an answer calls no tool."""
+    history, most = requests.history, requests.settings.max_tool_rounds
+    rounds = 0
     while True:
-        turn = yield from _answer(talk, options, streams=streams)
+        turn = yield from _answer(requests, transcripts, template)
         yield TurnFinished(turn)
-        calls = talk.called_tools(turn)
+        calls = _own_calls(turn, template[1])
         if not calls:
             return turn
-        if not rounds_left:
+        if rounds == most:
             msg = (
-                f"the model called tools once more after {talk.max_tool_rounds} rounds of them; "
-                "all turns are kept: reply() goes on, max_tool_rounds=… allows for more"
+                f"the model called tools again after {most} rounds of tool calls; all turns are "
+                "kept: reply() goes on, max_tool_rounds=… allows for more"
             )
             raise ToolLoopExceeded(msg)
-        rounds_left -= 1
+        rounds += 1
         for call, tool in calls:
             result = yield from _result(call, tool)
-            yield Work(partial(talk.add, ToolTurn(call.id, result)))
+            yield from _work(history, partial(history.add, ToolTurn(call.id, result)))
             yield ToolCalled(call, result)
         if len(calls) < len(turn.tool_calls):
             return turn
-        if "tool_choice" in options:
-            options = {**options, "tool_choice": _unforced(options["tool_choice"])}
+        request, sent = template
+        if "tool_choice" in request:
+            template = {**request, "tool_choice": _unforced(request["tool_choice"])}, sent
+
+
+def _own_calls(turn: AssistantTurn, sent: SentRequest) -> list[tuple[ToolCall, Tool | str]]:
+    """Return the calls of our functions, each with its tool, or with a text why there is none.
+
+    Where all tools are the caller's, so are all calls.
+    """
+    functions = by_name(tool for tool in sent.tools if isinstance(tool, Tool))
+    if not functions:
+        return []
+    theirs = {
+        body.get("name")
+        for tool in sent.tools
+        if isinstance(tool, Mapping)
+        for body in tool.values()
+        if isinstance(body, Mapping)
+    }
+    unknown = f"Error: there is no tool of this name; there are: {', '.join(functions)}"
+    return [
+        (call, functions.get(call.name, unknown))
+        for call in turn.tool_calls
+        if call.name in functions or call.name not in theirs
+    ]
 
 
 def _unforced(choice: Any) -> Any:
-    """A tool choice that forces no call: it would force one again and again."""
+    """Return a tool choice that forces no call: it would force one again and again."""
     if choice == "required":
         return "auto"
     if not isinstance(choice, Mapping):
@@ -173,43 +270,51 @@ def _unforced(choice: Any) -> Any:
     return "auto"
 
 
-def _result(call: ToolCall, tool: _tools.Tool | str) -> Steps[str]:
-    """What the model is told; faults are told too, so that it can mend them."""
+def _result(call: ToolCall, tool: Tool | str) -> Steps[str]:
+    """Run a tool, and return its result as text; faults too, so that the model can mend them."""
     if isinstance(tool, str):
         return tool
     try:
-        arguments = _tools.call_arguments(tool, call.arguments)
-        returned = yield Call(tool, arguments)
-        return _tools.result_text(returned)
+        returned = yield Call(tool, call_arguments(tool, call.arguments))
+        return result_text(returned)
     except Exception as error:  # whatever a user's function raises
-        log.warning("the tool %r failed; the model is told so", call.name, exc_info=True)
-        return _tools.fault_text(error)
+        log.warning("the tool %r failed; its fault is sent to the model", call.name, exc_info=True)
+        return fault_text(error)
 
 
-def _answer(talk: Talk, options: Mapping[str, Any], *, streams: bool) -> Steps[AssistantTurn]:
-    """One answer, kept; what the server forgot is healed on the way."""
-    yield from talk.transcribing(old=True)
+def _answer(
+    requests: Requests, transcripts: Transcripts, template: Template
+) -> Steps[AssistantTurn]:
+    """Get one answer, healed on the way of what the server forgot, and keep it."""
+    yield from transcripts.find(old=True)
+    history, streams = requests.history, bool(template[0].get("stream"))
     while True:
-        request = yield Work(partial(talk.request, **options))
+        request = yield Work(partial(requests.render, template), writes=False)
         broken = None
         try:
             if streams:
-                completion, broken = yield from _streamed(talk, request)
+                completion, broken = yield from _streamed(requests, request)
             else:
-                completion = yield Send(request)
+                completion = completion_object((yield Send(request)))
         except Exception as error:
-            if not (yield Work(partial(talk.heal, error))):
+            if not (yield from _work(history, partial(requests.heal, error))):
                 raise
         else:
-            return (yield from _kept(talk, completion, broken, streams=streams))
+            return (yield from _recorded(requests, completion, broken, streams=streams))
 
 
-def _streamed(talk: Talk, request: Mapping[str, Any]) -> Steps[tuple[Any, _Broken | None]]:
-    """What a stream brings, and what broke it off. If it brought nothing, that is raised."""
+def _streamed(
+    requests: Requests, request: Mapping[str, Any]
+) -> Steps[tuple[Mapping[str, Any], _Broken | None]]:
+    """Consume a stream; return what it brought and what broke it off.
+
+    An error before anything was brought is raised.
+    """
     assembly = Assembly()
     stream = yield Open(request)
+    receive = Receive(stream)
     try:
-        while (chunk := (yield Receive(stream))) is not END:
+        while (chunk := (yield receive)) is not END:
             yield from assembly.add(json_object(chunk))
         yield Close(stream)
         return assembly.completion(), None
@@ -218,45 +323,48 @@ def _streamed(talk: Talk, request: Mapping[str, Any]) -> Steps[tuple[Any, _Broke
             return assembly.broken_off(), _Broken(error, stream)
         yield Close(stream)
         if assembly.head:
-            yield Work(partial(talk.spend, assembly.head))
+            yield from _spent(requests.history, assembly.head)
         raise
 
 
-def _kept(
-    talk: Talk, completion: Any, broken: _Broken | None, *, streams: bool
+def _recorded(
+    requests: Requests, completion: Mapping[str, Any], broken: _Broken | None, *, streams: bool
 ) -> Steps[AssistantTurn]:
+    history = requests.history
     if broken is not None:
-        yield from _partly_kept(talk, completion, broken)
+        yield from _partly_recorded(requests, completion, broken)
     try:
-        turn = talk.answer_in(completion)
+        turn = requests.answer(completion)
     except InvalidCompletion:
-        yield Work(partial(talk.spend, completion))
+        yield from _spent(history, completion)
         raise
-    request = talk.speech_request(turn, streams=streams)
+    request = speech_request(requests, turn, streams=streams)
     sound = b""
     if request is not None:
         try:
             sound = yield Speak(request)
-            turn = talk.spoken(turn, sound, streams=streams)
+            turn = spoken(requests, turn, sound, streams=streams)
         except Exception:  # whatever happens to the sound, the words are there
             log.warning("an answer that came as text could not be spoken", exc_info=True)
         except BaseException:
-            yield Work(partial(talk.add, turn))
+            yield from _work(history, partial(history.add, turn))
             raise
-    kept: AssistantTurn = yield Work(partial(talk.add, turn))
+    kept = yield from _work(history, partial(history.add, turn))
     if sound and streams:
         yield AudioDelta(sound[: len(sound) // 2 * 2])
     return kept
 
 
-def _partly_kept(talk: Talk, completion: Any, broken: _Broken) -> Steps[None]:
-    """Keep what had arrived, and raise what broke it off, whatever becomes of that."""
-    error = broken.error
+def _partly_recorded(
+    requests: Requests, completion: Mapping[str, Any], broken: _Broken
+) -> Steps[None]:
+    """Keep what arrived, and raise what broke it off, whatever becomes of that."""
+    error, history = broken.error, requests.history
     try:
-        yield Work(lambda: talk.add(talk.answer_in(completion)))
+        yield from _work(history, lambda: history.add(requests.answer(completion)))
     except InvalidCompletion as lost:
-        yield Work(partial(talk.spend, completion))
-        error.add_note(f"what had arrived of the answer is lost: {lost}")
+        yield from _spent(history, completion)
+        error.add_note(f"the part of the answer that arrived is lost: {lost}")
     except SessionError as failure:
         if isinstance(error, Left):
             raise  # nobody else would tell
@@ -269,3 +377,10 @@ def _partly_kept(talk: Talk, completion: Any, broken: _Broken) -> Steps[None]:
     finally:
         yield Close(broken.stream)
     raise error
+
+
+def _spent(history: History, completion: Mapping[str, Any]) -> Steps[None]:
+    """Count what an answer cost that cannot be kept."""
+    usage = usage_from_entry(completion.get("usage"))
+    with contextlib.suppress(InvalidCompletion):
+        yield from _work(history, partial(history.spend, usage))

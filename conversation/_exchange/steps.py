@@ -1,4 +1,4 @@
-"""The steps of an exchange, each performed by a driver."""
+"""The steps of an exchange: what a driver performs, and what it sends back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
-from conversation import _tools
+from conversation._tools import Tool
 from conversation._values.events import Event
 
 _T = TypeVar("_T")
@@ -15,86 +15,93 @@ _T = TypeVar("_T")
 
 @attrs.frozen
 class Send:
-    """`chat.completions.create`: the completion is sent back."""
+    """Call `chat.completions.create`; the completion is sent back."""
 
     request: Mapping[str, Any]
 
 
 @attrs.frozen
 class Open:
-    """`chat.completions.create` with `stream=True`: an iterator is sent back."""
+    """Call `chat.completions.create` with `stream=True`; an iterator is sent back."""
 
     request: Mapping[str, Any]
 
 
 @attrs.frozen
 class Receive:
-    """The stream's next chunk; `END` at its end."""
+    """Take the stream's next chunk; it is sent back, `END` after the last one."""
 
     stream: Any
 
 
 END: Final = object()
-"""What no stream brings."""
+"""Sentinel: the stream is exhausted."""
 
 
 @attrs.frozen
 class Close:
-    """The stream is not read any more."""
+    """Close the stream."""
 
     stream: Any
 
 
 @attrs.frozen
 class Work:
-    """A call that may wait for the disk. Once begun, it is never broken off."""
+    """Call a function that may wait for a disk or take its time; its result is sent back.
+
+    Attributes:
+        job: The function.
+        writes: True if it must run to its end once begun, whatever signals or cancellations come.
+    """
 
     job: Callable[[], Any]
+    writes: bool = True
 
 
 @attrs.frozen
 class Call:
-    """A call of a user's function."""
+    """Call a tool of the user; its result is sent back."""
 
-    tool: _tools.Tool
+    tool: Tool
     arguments: Mapping[str, Any]
 
 
 @attrs.frozen
 class Speak:
-    """`audio.speech.create`: the sound's bytes are sent back."""
+    """Call `audio.speech.create`; the sound's bytes are sent back."""
 
     request: Mapping[str, Any]
 
 
 @attrs.frozen
 class Transcribe:
-    """`audio.transcriptions.create`: the words are sent back."""
+    """Call `audio.transcriptions.create`; the words are sent back."""
 
     request: Mapping[str, Any]
 
 
 @attrs.frozen
 class Wait:
-    """Somebody else holds the conversation: sleep, then look again."""
+    """Sleep before the next attempt to acquire a lock that another one holds."""
 
     seconds: float
 
 
 @attrs.frozen
 class Over:
-    """No event follows, and the stream is still to be left."""
+    """No event follows; the stream's consumer still holds the conversation."""
 
 
 Step: TypeAlias = Send | Open | Receive | Close | Work | Call | Speak | Transcribe | Wait | Over
 Steps: TypeAlias = Generator[Step | Event, Any, _T]
+"""Steps to be performed, and between them events for the consumer of a stream."""
 
 
-def work(job: Callable[[], _T]) -> Steps[_T]:
-    """A job as the only step."""
-    result: _T = yield Work(job)
+def work(job: Callable[[], _T], *, writes: bool = False) -> Steps[_T]:
+    """Call a function as the only step."""
+    result: _T = yield Work(job, writes)
     return result
 
 
 class Left(BaseException):
-    """Thrown into an exchange whose events nobody wants any more."""
+    """Thrown into an exchange whose consumer has left."""

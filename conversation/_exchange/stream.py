@@ -1,4 +1,4 @@
-"""A stream of events, shared by both twins."""
+"""A stream of events, shared by both twins: it is entered once, read by one, and left."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any
 from conversation._exchange.exchange import NOT_KEPT
 from conversation._exchange.steps import Left, Over, Steps
 from conversation._values.events import Event
-from conversation.errors import (
-    SessionError,
-)
+from conversation.errors import SessionError
 
 
 class BaseStream:
-    """What a stream of both twins does, as steps: it is entered once, read by one, and left."""
+    """The events of one exchange; its methods are steps that a twin's driver performs."""
 
     def __init__(self, exchange: Callable[[], Steps[Any]]) -> None:
         self._begin = exchange
@@ -24,31 +22,31 @@ class BaseStream:
         self._is_over = self._is_closed = self._is_read = False
 
     def _entering(self) -> Steps[None]:
-        """To the first event, so that what is wrong with a request is raised here."""
+        """Go to the first event, so that faults of a request are raised here."""
         if self._exchange is not None:
             raise RuntimeError("a stream is entered once; call chat.stream(…) for another")
         self._exchange = self._begin()
-        yield from self._advancing(self._exchange)
+        self._event = yield from self._advancing(self._exchange)
 
     def _reading(self) -> Steps[Event | None]:
-        """The next event; None at the end."""
+        """Return the next event; None at the end."""
         if self._exchange is None:
-            msg = "a stream's events come inside of its block: with chat.stream(…) as events: …"
+            msg = "enter a stream to read its events: with chat.stream(…) as events: …"
             raise RuntimeError(msg)
         if self._is_read:
             msg = "another thread or task is waiting for the next event of this stream already"
             raise RuntimeError(msg)
-        self._is_read = True
-        try:
-            if self._event is None and not self._is_over:
-                yield from self._advancing(self._exchange)
-        finally:
-            self._is_read = False
         event, self._event = self._event, None
+        if event is None and not self._is_over:
+            self._is_read = True
+            try:
+                event = yield from self._advancing(self._exchange)
+            finally:
+                self._is_read = False
         return event
 
     def _leaving(self, error: BaseException | None) -> Steps[None]:
-        """To the end of the exchange, which keeps what had arrived."""
+        """Go to the end of the exchange, which keeps what had arrived."""
         try:
             if self._exchange is not None and not self._is_closed:
                 with contextlib.suppress(Left):
@@ -58,24 +56,27 @@ class BaseStream:
                 raise
             error.add_note(NOT_KEPT.format(failure))  # Ctrl-C, a cancellation
 
-    def _advancing(self, exchange: Steps[Any], error: BaseException | None = None) -> Steps[None]:
-        """The exchange's steps until its next event."""
-        self._event, outcome = None, None
+    def _advancing(
+        self, exchange: Steps[Any], error: BaseException | None = None
+    ) -> Steps[Event | None]:
+        """Pass the exchange's steps on until its next event, and return that."""
+        outcome = None
         try:
             while True:
                 step = exchange.send(outcome) if error is None else exchange.throw(error)
                 if isinstance(step, Event):
-                    self._event = step
-                    return
+                    return step
                 if isinstance(step, Over):
                     self._is_over = True
-                    return
+                    return None
                 outcome = error = None
                 try:
                     outcome = yield step
-                except BaseException as raised:  # noqa: BLE001  # the steps decide
+                except BaseException as raised:  # noqa: BLE001  # the exchange decides
                     error = raised
-        except BaseException as end:
+        except StopIteration:
             self._is_over = self._is_closed = True
-            if not isinstance(end, StopIteration):
-                raise
+            return None
+        except BaseException:
+            self._is_over = self._is_closed = True
+            raise

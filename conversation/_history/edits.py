@@ -1,44 +1,141 @@
-"""An answer cut to what was heard of it: its sound, and its words in proportion."""
+"""Edits of turns, pure: which turn may be added, where an exchange begins, what a cut leaves."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
+from conversation._values.parts import AudioInput
 from conversation._values.sound import cut as cut_sound
-from conversation._values.turns import AssistantAudio, AssistantTurn, own_text
-from conversation.errors import AudioFileMissing
+from conversation._values.turns import (
+    AssistantAudio,
+    AssistantTurn,
+    SystemTurn,
+    ToolTurn,
+    Turn,
+    UserTurn,
+    is_open_call,
+    open_calls,
+    own_text,
+)
+from conversation.errors import AudioFileMissing, InvalidTurn, UnknownToolCall
 
-_SECONDS_A_WORD = 0.4
-"""How long it takes to say one; as OpenAI's voices speak."""
+_SECONDS_PER_WORD = 0.4
+"""Pace of OpenAI's voices."""
 
 
-def cut(turn: AssistantTurn, audio: AssistantAudio, seconds: float) -> AssistantTurn:
-    """The first seconds of an answer: its sound, and its words in proportion."""
-    share = seconds / (_whole_length(turn, audio) or 1)
+def check(turn: Turn, turns: Sequence[Turn]) -> None:
+    """Refuse a turn that cannot be added behind these.
+
+    Raises:
+        InvalidTurn: if it is no turn, or a user's or the system's without content.
+        UnknownToolCall: if it answers a call that is not open.
+    """
+    match turn:
+        case UserTurn():
+            if not any(part.strip() if isinstance(part, str) else part for part in turn.content):
+                msg = "a user turn must have words, sound, a picture or a file, got none"
+                raise InvalidTurn(msg)
+        case SystemTurn():
+            if not turn.text.strip():
+                msg = "a system turn must have words, got none"
+                raise InvalidTurn(msg)
+        case ToolTurn():
+            if not is_open_call(turn.tool_call_id, turns):
+                waiting = tuple(open_calls(turns))
+                known = ", ".join(map(repr, waiting)) or "none"
+                msg = (
+                    f"no tool call {turn.tool_call_id!r} waits for a result (waiting: {known}); "
+                    "add one result for each call in an AssistantTurn's tool_calls"
+                )
+                raise UnknownToolCall(msg, tool_call_id=turn.tool_call_id, open_calls=waiting)
+        case AssistantTurn():
+            pass
+        case _:
+            msg = (
+                f"expected a UserTurn, AssistantTurn, SystemTurn or ToolTurn, got "
+                f"{type(turn).__name__}; add_user(…) takes text and sound"
+            )
+            raise InvalidTurn(msg)
+
+
+def start_of_last_exchange(turns: Sequence[Turn], *, answer_only: bool) -> int:
+    """Return the position of the last user turn, or the one behind it.
+
+    Without a user turn, the position of the first turn that is not the system's.
+    """
+    for position in range(len(turns) - 1, -1, -1):
+        if isinstance(turns[position], UserTurn):
+            return position + answer_only
+    others = (i for i, turn in enumerate(turns) if not isinstance(turn, SystemTurn))
+    return next(others, len(turns))
+
+
+def with_transcript(turn: Turn, text: str) -> AssistantTurn | UserTurn:
+    """Return a spoken turn with other words.
+
+    Raises:
+        InvalidTurn: if it has no sound or several, or `text` is no text.
+    """
+    if not isinstance(text, str):
+        msg = f"a transcript must be text, got {type(text).__name__}"
+        raise InvalidTurn(msg)
+    if isinstance(turn, AssistantTurn) and turn.audio:
+        return attrs.evolve(turn, audio=attrs.evolve(turn.audio, transcript=text))
+    parts = turn.content if isinstance(turn, UserTurn) else ()
+    sounds = [part for part in parts if isinstance(part, AudioInput)]
+    if not isinstance(turn, UserTurn) or len(sounds) != 1:
+        msg = f"a transcript belongs to a turn with one sound, got one with {len(sounds)}"
+        raise InvalidTurn(msg)
+    said = attrs.evolve(sounds[0], transcript=text)
+    return attrs.evolve(turn, content=tuple(said if p is sounds[0] else p for p in parts))
+
+
+def truncated(turn: Turn | None, seconds: float) -> AssistantTurn:
+    """Return an answer cut to its first seconds; the same one if it is not longer.
+
+    Raises:
+        InvalidTurn: if it is no spoken answer, or its length is unknown.
+    """
+    if not isinstance(turn, AssistantTurn) or turn.audio is None:
+        what = "there is no turn" if turn is None else "the last turn is no spoken answer"
+        msg = f"{what}; call truncate(seconds) right after one"
+        raise InvalidTurn(msg)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        msg = f"seconds must be a number >= 0, got {seconds!r}"
+        raise InvalidTurn(msg)
+    if turn.audio.duration is None:
+        msg = "the length of the last answer is unknown; shorten its words by set_transcript(…)"
+        raise InvalidTurn(msg)
+    return turn if seconds >= turn.audio.duration else _cut(turn, turn.audio, seconds)
+
+
+def _cut(turn: AssistantTurn, audio: AssistantAudio, seconds: float) -> AssistantTurn:
+    share = seconds / (_spoken_length(turn, audio) or 1)
     try:
         sound = audio.read() if audio.data is not None else None
     except AudioFileMissing:
         sound = None
-    cut = attrs.evolve(
+    shorter = attrs.evolve(
         audio,
         transcript=_first_words(audio.transcript, share),
         data=cut_sound(sound, audio.format, seconds) if sound else audio.data,
         duration=float(seconds),
     )
-    # Without a transcript of their own, the words that were said are the text.
+    # Without a transcript, the text is what was said.
     is_said = not own_text(turn) or not (audio.transcript or "").strip()
     content = _first_words(turn.content, share) if is_said else turn.content
-    return attrs.evolve(turn, content=content, audio=cut, interrupted=True)
+    return attrs.evolve(turn, content=content, audio=shorter, interrupted=True)
 
 
-def _whole_length(turn: AssistantTurn, audio: AssistantAudio) -> float:
-    """Seconds that all the words take: of a stream that was left, words run ahead of the sound."""
+def _spoken_length(turn: AssistantTurn, audio: AssistantAudio) -> float:
+    """Return the seconds that all words take: of a stream that was left, words precede sound."""
     length = audio.duration or 0.0
     if not turn.interrupted:
         return length
     words = turn.text.split()
-    spoken = _SECONDS_A_WORD * (len(words) if len(words) > 1 else len(turn.text) / 3)
-    return max(length, spoken)
+    return max(length, _SECONDS_PER_WORD * (len(words) if len(words) > 1 else len(turn.text) / 3))
 
 
 def _first_words(text: str | None, share: float) -> str | None:

@@ -1,173 +1,133 @@
-"""A conversation's turns and labels: in memory, and on the disk where it is a saved session."""
+"""The turns and labels of a conversation: in memory, and in a store where it is a saved session."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, overload
 
+import attrs
+
+from conversation._history.edits import check, start_of_last_exchange, truncated, with_transcript
 from conversation._history.journal import Journal
-from conversation._locking import Hold
-from conversation._rendering.forms import Prepared, prepare
-from conversation._rendering.window import Totals
+from conversation._locking import Lock, Polling
 from conversation._values.media import inlined
-from conversation._values.turns import AssistantTurn, Turn, Usage
-from conversation._wire.reading import Fetch, turn_from_entry, usage_from_entry
+from conversation._values.turns import AssistantTurn, SystemTurn, Turn, Usage, UserTurn
+from conversation._wire.reading import Fetch, role_of, turn_from_entry, usage_from_entry
 from conversation._wire.writing import usage_entry
-from conversation.errors import InvalidTurn, corrupt
-from conversation.stores import Recovery, State
+from conversation.errors import InvalidTurn, SessionCorrupt, corrupt
+from conversation.stores import News, Recovery, State
 
 _T = TypeVar("_T", bound=Turn)
 
 UNDONE_USAGE = "undone_usage"
-"""The label under which is kept what the turns cost that were taken back."""
+"""Label: the usage of turns that were taken back."""
 
 INHERITED_TURNS = "inherited_turns"
-"""The label under which a fork keeps how many of its turns were paid for elsewhere."""
+"""Label: how many turns of a fork were paid for by its origin."""
 
 
-class History:
-    """Turns and labels. Whoever changes them holds `hold`.
+class History(Sequence[Turn]):
+    """Turns and labels. Whoever changes them holds `lock`, and the session by `acquire`.
+
+    A sequence of turns: entries that were read from a session become turns when they are looked at.
 
     Args:
-        header: The labels: `id`, `created_at`, `title`, `settings`, `metadata`, and what other
-            versions wrote.
-        entries: The turns as they are saved; decoded when they are needed.
-        journal: Where changes go.
-        fetch: Where what an entry names is kept.
-        place: Where the entries came from, for errors.
-        recovered: What was repaired when they were read.
-        given: The settings that were given to this object; they overrule what others saved.
+        header: The labels: `id`, `created_at`, `title`, `settings`, `metadata`, and those of other
+            versions.
+        clock: Returns Unix time in seconds.
+        entries: The turns as they are saved.
+        journal: The saving policy; None: in memory only.
+        fetch: Returns the stored bytes that an entry names.
+        place: Source of the entries, for errors.
+        recovered: The repair that was made when they were read.
+        given: Settings that were given to this object; they overrule those that others save.
+
+    Attributes:
+        lock: Admits one change or exchange at a time.
+        revision: Changes with every change that is no addition at the end.
+        systems: Positions of the system turns.
     """
 
     def __init__(
         self,
         header: Mapping[str, Any],
+        clock: Callable[[], float],
         entries: Sequence[Any] = (),
         *,
         journal: Journal | None = None,
         fetch: Fetch | None = None,
-        place: Path | None = None,
+        place: Path | str = "",
         recovered: Recovery | None = None,
         given: Mapping[str, Any] | None = None,
     ) -> None:
         self.header = dict(header)
+        self.clock = clock
         self.recovered = recovered
-        # Turns, and entries that are still to be decoded behind them: changed at once, as a pair.
-        self._state: tuple[list[Turn], list[Any]] = ([], list(entries))
-        self._given = dict(given or {})
-        self._journal = journal or Journal()
+        self.lock = Lock()
+        self.revision = 0
+        self._journal = journal
         self._fetch = fetch
-        self._place = place or Path()
-        self._prepared: list[Prepared] = []
-        self._totals = Totals()
-        self.hold = Hold(
-            self._journal.try_lock, self._journal.unlock, self._journal.timeout, self._place
-        )
-        # Turns can be looked at while an exchange goes on.
+        self._place = place
+        self._given = dict(given or {})
+        # Turns can be looked at while an exchange goes on in another thread.
         self._reading = threading.RLock()
+        # An entry and None, or None and the turn that it became.
+        self._entries: list[Any] = []
+        self._turns: list[Turn | None] = []
+        self._undecoded = 0
+        self.systems: list[int] = []
+        self._extend(entries)
 
-    @property
-    def file(self) -> Path | None:
-        """Where all of it is saved; None: in memory only."""
-        return self._journal.file
+    # --- looking -------------------------------------------------------------------------------
 
-    @property
-    def may_be_behind(self) -> bool:
-        """Whether others may have written since; not while an exchange of ours holds it."""
-        return self.file is not None and not self.hold.is_in_exchange
+    def __len__(self) -> int:
+        return len(self._turns)
 
-    @property
-    def turns(self) -> list[Turn]:
-        """All turns, oldest first; not to be changed.
+    @overload
+    def __getitem__(self, position: int) -> Turn: ...
+    @overload
+    def __getitem__(self, position: slice) -> tuple[Turn, ...]: ...
+    def __getitem__(self, position: int | slice) -> Turn | tuple[Turn, ...]:
+        """Return turns.
 
         Raises:
             SessionCorrupt: if an entry is no turn.
         """
-        turns, entries = self._state
-        if not entries:
-            return turns
+        if isinstance(position, slice):
+            with self._reading:
+                return tuple(self[i] for i in range(*position.indices(len(self._turns))))
+        turn = self._turns[position]
+        return self._decoded(position) if turn is None else turn
+
+    def _decoded(self, position: int) -> Turn:
         with self._reading:
-            turns, entries = self._state
-            decoded = []
-            for number, entry in enumerate(entries, len(turns) + 1):
+            turn = self._turns[position]
+            if turn is None:
+                position %= len(self._turns)
                 try:
-                    decoded.append(turn_from_entry(entry, fetch=self._fetch))
+                    turn = turn_from_entry(self._entries[position], fetch=self._fetch)
                 except InvalidTurn as error:
-                    raise corrupt(self._place, f"turn {number}: {error}", number + 1) from error
-            turns += decoded
-            self._state = (turns, [])
-            return turns
+                    raise self._corrupt(position, error) from error
+                self._turns[position], self._entries[position] = turn, None
+                self._undecoded -= 1
+            return turn
 
     @property
-    def prepared(self) -> tuple[tuple[Prepared, ...], Totals]:
-        """The turns, prepared for rendering, and how much they are."""
+    def turns(self) -> tuple[Turn, ...]:
+        """All turns, oldest first."""
+        # CPython may crash where a list is copied while another thread adds to it.
         with self._reading:
-            for turn in self.turns[len(self._prepared) :]:
-                item = prepare(turn)
-                self._prepared.append(item)
-                self._totals.add(item)
-            return tuple(self._prepared), self._totals
-
-    def __len__(self) -> int:
-        turns, entries = self._state
-        return len(turns) + len(entries)
-
-    def take_in_news(self) -> None:
-        """Take in what others wrote before this was held."""
-        news = self._journal.news(self.header)
-        if news is not None:
-            self._take_in(news)
-
-    def add(self, turn: _T) -> _T:
-        """Add a turn at the end; it comes back as it is kept."""
-        turns = self.turns
-        turn = self._journal.add(turn, turns, self.header)
-        with self._reading:
-            turns.append(turn)
-        return turn
-
-    def copied(self) -> tuple[Turn, ...]:
-        """All turns. CPython may crash where a list is copied while another thread adds to it."""
-        with self._reading:
-            return tuple(self.turns)
-
-    def drop(self, start: int) -> tuple[Turn, ...]:
-        """Take back all turns from a position on.
-
-        Returns:
-            These turns, with the bytes that were kept for them. What they cost stays noted.
-        """
-        kept, dropped = self.turns[:start], self.turns[start:]
-        whole = tuple(map(inlined, dropped))
-        inherited = self._inherited
-        header = self._with_spent(usage_of(self.turns[max(start, inherited) :]))
-        if start < inherited:
-            header = header | {INHERITED_TURNS: start}
-        self._journal.rewrite(kept, header, ())
-        self.header = header
-        self._set(kept)
-        self._journal.discard(dropped, but=kept)
-        return whole
-
-    def spend(self, usage: Usage) -> None:
-        """Count what was spent on no turn; where it cannot be saved, the next write does."""
-        if usage != Usage():
-            header = self._with_spent(usage)
-            self._journal.rewrite(self.turns, header, (), must_save=False)
-            self.header = header
-
-    def _with_spent(self, usage: Usage) -> dict[str, Any]:
-        if usage == Usage():
-            return self.header
-        spent = usage + usage_from_entry(self.header.get(UNDONE_USAGE))
-        return self.header | {UNDONE_USAGE: usage_entry(spent)}
+            if self._undecoded:
+                return self[:]
+            return tuple(self._turns)  # type: ignore[arg-type]  # None stands for the undecoded
 
     @property
     def usage(self) -> Usage:
         """Tokens of all answers together, also of those that were taken back."""
-        own = self.copied()[self._inherited :]
+        own = self.turns[self._inherited :]
         return usage_of(own) + usage_from_entry(self.header.get(UNDONE_USAGE))
 
     @property
@@ -175,60 +135,257 @@ class History:
         inherited = self.header.get(INHERITED_TURNS)
         return inherited if type(inherited) is int and inherited > 0 else 0
 
+    def now(self) -> datetime:
+        """Return the time, for a turn."""
+        return datetime.fromtimestamp(self.clock(), UTC)
+
+    # --- locking -------------------------------------------------------------------------------
+
+    @property
+    def is_saved(self) -> bool:
+        """True for a session of a store."""
+        return self._journal is not None
+
+    @property
+    def file(self) -> Path | None:
+        """The session's document, where it is a file."""
+        return None if self._journal is None else self._journal.file
+
+    @property
+    def timeout(self) -> float:
+        """Seconds to wait for others who hold the session's lock."""
+        return 60.0 if self._journal is None else self._journal.timeout
+
+    def polling(self) -> Polling:
+        """Return the pauses between attempts to acquire the lock."""
+        if self._journal is None:
+            return Polling(None)
+        session = self._journal.session
+        return Polling(self.timeout, session.pauses, session.place, session.file)
+
+    def acquire(self) -> bool:
+        """Lock the session and take in what others wrote; False if another one holds its lock."""
+        if self._journal is None:
+            return True
+        try:
+            news = self._journal.acquire(self.header)
+            if news is None:
+                return False
+            self._take_in(news)
+        except BaseException:
+            self._journal.forget()
+            self.release()
+            raise
+        self._journal.take_in()
+        return True
+
+    def release(self) -> None:
+        """Unlock the session; idempotent."""
+        if self._journal is not None:
+            self._journal.session.release()
+
+    def close(self) -> None:
+        """Refuse changes of a saved session from now on."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def _take_in(self, news: News) -> None:
+        state = news.state
+        if state is None:
+            self._extend(news.added)
+            return
+        roles = self._systems_in(state.entries, 0)
+        self.header = self._header_of(state)
+        self.recovered = state.recovered or self.recovered
+        self._set([None] * len(state.entries), state.entries, roles)
+
+    def _header_of(self, state: State) -> dict[str, Any]:
+        # Others' settings stay saved, but for those that were given to this object.
+        theirs = state.header.get("settings")
+        settings = theirs if isinstance(theirs, dict) else {}
+        return state.header | {"settings": settings | self._given}
+
+    def _set(
+        self, turns: Sequence[Turn | None], entries: Sequence[Any], systems: list[int]
+    ) -> None:
+        with self._reading:
+            self._turns, self._entries, self.systems = list(turns), list(entries), systems
+            self._undecoded = self._turns.count(None)
+            self.revision += 1
+
+    def _extend(self, entries: Sequence[Any]) -> None:
+        systems = self._systems_in(entries, len(self._turns))
+        with self._reading:
+            self._entries += entries
+            self._turns += [None] * len(entries)
+            self._undecoded += len(entries)
+            self.systems += systems
+
+    def _systems_in(self, entries: Sequence[Any], start: int) -> list[int]:
+        """Return the positions of system turns, and refuse entries of unknown roles."""
+        systems = []
+        for position, entry in enumerate(entries, start):
+            role = entry.get("role") if type(entry) is dict else None
+            if role == "user" or role == "assistant" or role == "tool":  # noqa: PLR1714  # faster
+                continue
+            try:
+                role_of(entry)
+            except InvalidTurn as error:
+                raise self._corrupt(position, error) from error
+            systems.append(position)
+        return systems
+
+    def _corrupt(self, position: int, error: InvalidTurn) -> SessionCorrupt:
+        return corrupt(self._place, f"turn {position + 1}: {error}", position + 2)
+
+    # --- changing ------------------------------------------------------------------------------
+
+    def add(self, turn: _T) -> _T:
+        """Add a turn at the end, and return it as it is kept; it gets the time if it has none.
+
+        Raises:
+            InvalidTurn, UnknownToolCall: as `check`.
+        """
+        check(turn, self)
+        if turn.at is None:
+            turn = attrs.evolve(turn, at=self.now())
+        if self._journal is not None:
+            turn = self._journal.add(turn, self, self.header)
+        with self._reading:
+            if isinstance(turn, SystemTurn):
+                self.systems.append(len(self._turns))
+            self._entries.append(None)
+            self._turns.append(turn)
+        return turn
+
     def fill(self, turns: Sequence[Turn]) -> None:
         """Begin with these turns.
 
         Raises:
-            SessionExists: if it was begun before.
+            SessionExists: if the session was begun before.
         """
-        self._journal.refuse_if_begun()
-        self._set(self._journal.rewrite(turns, self.header, range(len(turns))))
+        if self._journal is not None:
+            self._journal.refuse_if_begun()
+            changed = dict(enumerate(turns))
+            kept = self._journal.rewrite((), self.header, changed, len(turns))
+            turns = [kept[position] for position in range(len(turns))]
+        systems = [i for i, turn in enumerate(turns) if isinstance(turn, SystemTurn)]
+        self._set(turns, [None] * len(turns), systems)
 
     def replace(self, changed: Mapping[int, Turn], *, must_save: bool = True) -> None:
         """Put other turns in the places of some.
 
         Args:
-            changed: The new turns by their positions.
+            changed: The new turns by position.
             must_save: False: where it cannot be saved, the next write makes up for it.
         """
-        before = self.turns
-        turns = [changed.get(position, turn) for position, turn in enumerate(before)]
-        kept = self._journal.rewrite(turns, self.header, changed.keys(), must_save=must_save)
-        self._set(kept)
-        self._journal.discard([before[position] for position in changed], but=kept)
+        before = [self[position] for position in changed]
+        if self._journal is not None:
+            changed = self._journal.rewrite(
+                self, self.header, changed, len(self), must_save=must_save
+            )
+        with self._reading:
+            for position, turn in changed.items():
+                self._turns[position] = turn
+            self.revision += 1
+        if self._journal is not None:
+            self._journal.discard(before)
+
+    def undo(self, *, answer_only: bool) -> tuple[Turn, ...]:
+        """Take back the last exchange, or only what follows its question."""
+        return self._drop(start_of_last_exchange(self, answer_only=answer_only))
+
+    def take_back(self, turn: Turn) -> tuple[Turn, ...]:
+        """Take the turn back if it is the last; its sound may have got its words since."""
+        last = self[-1]
+        if not isinstance(last, type(turn)) or last.at != turn.at:
+            return ()
+        return self._drop(len(self) - 1)
+
+    def _drop(self, start: int) -> tuple[Turn, ...]:
+        """Take back all turns from a position on; what they cost stays noted.
+
+        Returns:
+            These turns, with the bytes that were stored for them.
+        """
+        dropped = self[start:]
+        if not dropped:
+            return ()
+        whole = tuple(map(inlined, dropped))
+        inherited = self._inherited
+        header = self._with_spent(usage_of(self[max(start, inherited) :]))
+        if start < inherited:
+            header = header | {INHERITED_TURNS: start}
+        if self._journal is not None:
+            self._journal.rewrite(self, header, {}, start)
+        self.header = header
+        systems = [position for position in self.systems if position < start]
+        self._set(self._turns[:start], self._entries[:start], systems)
+        if self._journal is not None:
+            self._journal.discard(dropped)
+        return whole
+
+    def truncate(self, seconds: float) -> AssistantTurn:
+        """Cut the last answer to its first seconds, and return it."""
+        turn = truncated(self[-1] if len(self) else None, seconds)
+        if turn is self[-1]:
+            return turn
+        self.replace({len(self) - 1: turn})
+        return cast("AssistantTurn", self[-1])
+
+    def set_transcript(self, turn: Turn, text: str) -> AssistantTurn | UserTurn:
+        """Replace the words of a spoken turn, and return it."""
+        position = self.position(turn)
+        new = with_transcript(self[position], text)
+        self.replace({position: new})
+        return new
+
+    def position(self, turn: Turn) -> int:
+        """Return the position of a turn, found by identity first.
+
+        Raises:
+            InvalidTurn: if it is not in the conversation.
+        """
+        turns = self.turns
+        for position in range(len(turns) - 1, -1, -1):
+            if turns[position] is turn:
+                return position
+        try:
+            return turns.index(turn)
+        except ValueError:
+            msg = f"this {type(turn).__name__} is not in the conversation; take it from turns"
+            raise InvalidTurn(msg) from None
 
     def relabel(self, name: str, value: Any) -> None:
         """Change a label."""
-        header = self.header | {name: value}
-        self._journal.rewrite(self.turns, header, ())
+        self._save_header(self.header | {name: value})
+
+    def spend(self, usage: Usage) -> None:
+        """Count what was spent on no turn; where it cannot be saved, the next write does."""
+        if usage != Usage():
+            self._save_header(self._with_spent(usage), must_save=False)
+
+    def _save_header(self, header: dict[str, Any], *, must_save: bool = True) -> None:
+        if self._journal is not None:
+            self._journal.rewrite(self, header, {}, len(self), must_save=must_save)
         self.header = header
 
-    def close(self) -> None:
-        """Refuse changes from now on, and let go of file handles when none is under way."""
-        self._journal.refuse_changes()
-        self.hold.finally_do(self._journal.close)
+    def _with_spent(self, usage: Usage) -> dict[str, Any]:
+        if usage == Usage():
+            return self.header
+        spent = usage + usage_from_entry(self.header.get(UNDONE_USAGE))
+        return self.header | {UNDONE_USAGE: usage_entry(spent)}
 
-    def _take_in(self, news: State | Sequence[Any]) -> None:
-        if isinstance(news, State):
-            # In use stay the settings that this object was opened with; of these, only those that
-            # were given to it are saved over what others saved since.
-            theirs = news.header.get("settings")
-            settings = theirs if isinstance(theirs, dict) else {}
-            self.header = news.header | {"settings": settings | self._given}
-            self.recovered = news.recovered or self.recovered
-            self._set([], news.entries)
-        else:
-            with self._reading:
-                turns, entries = self._state
-                self._state = (turns, [*entries, *news])
+    # --- stored bytes --------------------------------------------------------------------------
 
-    def _set(self, turns: Sequence[Turn], entries: Sequence[Any] = ()) -> None:
-        with self._reading:
-            self._state = (list(turns), list(entries))
-            self._prepared, self._totals = [], Totals()
+    def fetch_all(self, names: Sequence[str]) -> Mapping[str, bytes]:
+        """Return stored bytes by name, in one round trip; missing ones are left out."""
+        if self._journal is None or not names:
+            return {}
+        return self._journal.session.fetch_all(names)
 
 
 def usage_of(turns: Sequence[Turn]) -> Usage:
-    """Tokens of all answers among the turns."""
+    """Return the tokens of all answers among the turns."""
     spent = (turn.usage for turn in turns if isinstance(turn, AssistantTurn))
     return sum((usage for usage in spent if usage is not None), Usage())

@@ -8,9 +8,10 @@ import attrs
 
 from conversation._rendering.forms import NO_VOICE, Form, Moment, Prepared, form_at
 from conversation._rendering.messages import message_at
+from conversation._values.data import read_data
 from conversation._values.parts import AudioInput
 from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, UserTurn
-from conversation._wire.messages import Message
+from conversation._wire.messages import Message, ReadData
 
 
 @attrs.frozen
@@ -63,11 +64,11 @@ def reasons(items: Sequence[Prepared], at: Moment) -> Iterator[tuple[Prepared, F
             yield item, form, _why(item, form, at)
 
 
-def explained(items: Sequence[Prepared], at: Moment) -> Rendering:
-    """The messages with a reason for each."""
+def explained(items: Sequence[Prepared], at: Moment, read: ReadData = read_data) -> Rendering:
+    """Return the messages with a reason for each."""
     rendered = []
     for item, form, why in reasons(items, at):
-        message = None if form is Form.LEFT_OUT else message_at(item, at)
+        message = None if form is Form.LEFT_OUT else message_at(item, at, read)
         rendered.append(RenderedMessage(message, item.turn, form, why))
     return Rendering(tuple(rendered))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict, cast
+from typing import Any, TypeAlias, TypedDict
 
 import attrs
 import orjson
@@ -148,14 +148,13 @@ class Settings:
 
     def saved(self, given: Collection[str] = (), *, only: bool = False) -> dict[str, Any]:
         """Those that were given, and, if not `only` those, what differs from the defaults."""
-        defaults = Settings()
         values = attrs.asdict(self, recurse=False)
         # Functions cannot be saved.
         values["tools"] = tuple(tool for tool in self.tools if not isinstance(tool, Tool))
         wanted = {
             key: value
             for key, value in values.items()
-            if key in given or (not only and value != getattr(defaults, key))
+            if key in given or (not only and value != getattr(_DEFAULTS, key))
         }
         return dict(orjson.loads(orjson.dumps(wanted)))
 
@@ -200,8 +199,8 @@ class Settings:
         return {name: plain_json(value, name) for name, value in options.items()}
 
 
-def given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Without those that the SDK's own marks say are not given."""
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options without those that the SDK's own sentinels mark as not given."""
     return {
         key: value
         for key, value in options.items()
@@ -209,25 +208,28 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read(saved: object, path: Path) -> tuple[SettingsGiven, dict[str, Any]]:
-    """The settings in a file: those known here, checked, and those of another version.
+def read_settings(saved: object, place: Path | str) -> tuple[Settings, dict[str, Any]]:
+    """Return the settings of a document, and those of another version, unchecked.
 
     Raises:
-        SessionCorrupt: if they cannot be.
+        SessionCorrupt: if they are no settings.
     """
-    if saved is not None and not isinstance(saved, dict):
-        raise corrupt(path, 'what is under "settings" is no object')
-    names = [field.name for field in attrs.fields(Settings)]
-    known = {key: value for key, value in (saved or {}).items() if key in names}
+    if saved is None:
+        return Settings(), {}
+    if not isinstance(saved, dict):
+        raise corrupt(place, '"settings" must be an object')
+    names = {field.name for field in attrs.fields(Settings)}
     try:
-        Settings(**known)
+        known = Settings(**{key: value for key, value in saved.items() if key in names})
     except (InvalidSetting, TypeError) as error:
-        raise corrupt(path, f'under "settings": {error}') from error
-    foreign = {key: value for key, value in (saved or {}).items() if key not in names}
-    return cast("SettingsGiven", known), foreign
+        raise corrupt(place, f'"settings": {error}') from error
+    return known, {key: value for key, value in saved.items() if key not in names}
 
 
 def asks_for_sound(request: Mapping[str, Any]) -> bool:
     """Whether a request's modalities name audio."""
     modalities = request.get("modalities")
     return isinstance(modalities, list | tuple) and "audio" in modalities
+
+
+_DEFAULTS = Settings()

@@ -1,22 +1,21 @@
-"""What of a long history is sent: what grows old goes as words, what is too much is left out.
+"""The part of a long history that is sent: old sound goes as words, old exchanges are left out.
 
-Pure, like rendering. Estimates never count base64: user sound is 10 tokens a second, a spoken
-answer 20 and its words, as OpenAI counts them; text is its bytes / 4.
+Pure. Estimates never count base64: user sound is 10 tokens a second, a spoken answer 20 and its
+words, as OpenAI counts them; text is its bytes / 4.
 """
 
 from __future__ import annotations
 
-import bisect
 import math
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import attrs
 
 from conversation._rendering.forms import NO_VOICE, Form, Moment, Prepared
+from conversation._rendering.messages import instructions_item, no_result_item
 from conversation._values.parts import AudioInput
-from conversation._values.turns import AssistantTurn, Turn, UserTurn
+from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, UserTurn
 from conversation.errors import ContextTooSmall, InvalidSetting
 
 _WINDOW, _LARGEST_ANSWER = 128_000, 16_384
@@ -31,23 +30,23 @@ def _count(_: object, field: attrs.Attribute[Any], value: object) -> None:
     if value is None and field.default is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        msg = f"{field.name} is a number, 0 or more, not {value!r}"
+        msg = f"{field.name} must be a whole number >= 0, got {value!r}"
         raise InvalidSetting(msg)
 
 
 @attrs.frozen
 class Context:
-    """What of a long history is sent; all of it is kept, whatever is sent.
+    """Limits of a request. All turns are kept, whatever is sent.
 
     Attributes:
-        max_prompt_tokens: Tokens of a request, as they are estimated; beyond them, the oldest whole
-            exchanges are left out. None: the model's window less its largest answer, for OpenAI's
-            audio models (111,616); for others, no bound.
+        max_prompt_tokens: Estimated tokens of a request; beyond them, the oldest whole exchanges
+            are left out. None: the model's window less its largest answer, for OpenAI's audio
+            models (111,616); for others, no limit.
         max_upload_bytes: Bytes of sound, pictures and files in a request, as base64; likewise.
-        user_audio_turns: How many of the last spoken user turns go as sound; older ones go as their
-            words, where they are known. None: all.
-        assistant_audio_turns: How many of the last spoken answers may go as voice; older ones go as
-            their transcripts. None: all.
+        user_audio_turns: Number of the last spoken user turns that are sent as sound; older ones
+            are sent as their words, where they are known. None: all.
+        assistant_audio_turns: Number of the last spoken answers that may be sent as voice; older
+            ones are sent as their transcripts. None: all.
     """
 
     max_prompt_tokens: int | None = attrs.field(default=None, validator=_count)
@@ -56,17 +55,22 @@ class Context:
     assistant_audio_turns: int | None = attrs.field(default=None, validator=_count)
 
     def limit_for(self, model: str) -> int | None:
-        """The most prompt tokens for this model; None: no bound is known."""
+        """Return the largest number of prompt tokens for this model; None: no limit is known."""
         if self.max_prompt_tokens is None and model.startswith(_AUDIO_MODELS):
             return _WINDOW - _LARGEST_ANSWER
         return self.max_prompt_tokens
 
+    @property
+    def ages(self) -> bool:
+        """True if old sound is sent as words."""
+        return self.user_audio_turns is not None or self.assistant_audio_turns is not None
 
-class Bulk(NamedTuple):
-    """How much there is.
+
+class Size(NamedTuple):
+    """The size of a part of a request.
 
     Attributes:
-        tokens: By the estimate.
+        tokens: Estimated tokens.
         upload: Bytes of base64.
     """
 
@@ -74,42 +78,17 @@ class Bulk(NamedTuple):
     upload: int = 0
 
 
-class Totals:
-    """How much a growing history is at most, without counting it anew each time."""
-
-    def __init__(self) -> None:
-        self._tokens = self._upload = 0
-        # Of what has a voice: until when, in order, and what it costs more for so long.
-        self._ends: list[float] = []
-        self._extras: list[int] = []
-
-    def add(self, item: Prepared) -> None:
-        """Count one more."""
-        # Words can be more than the sound for which they are sent when it has grown old.
-        self._tokens += max(item.tokens, item.words.tokens if item.words else 0)
-        self._upload += item.upload
-        if item.voice_end > NO_VOICE:
-            at = bisect.bisect_right(self._ends, item.voice_end)
-            self._ends.insert(at, item.voice_end)
-            self._extras.insert(at, item.voice_tokens - item.tokens)
-
-    def bulk(self, at: Moment) -> Bulk:
-        """How much all of it is at most at that moment."""
-        living = bisect.bisect_right(self._ends, at.limit)
-        return Bulk(self._tokens + sum(self._extras[living:]), self._upload)
-
-
 @attrs.frozen
 class Limits:
-    """How much may be sent, by the estimate.
+    """Limits of a request, and how the estimate is corrected.
 
     Attributes:
-        tokens: None: no bound.
-        upload: Bytes of base64.
-        fixed: Tokens that are sent besides: descriptions of tools.
-        scale: What the last request cost, by what was estimated for it.
-        measured: The tokens that were estimated for it. Of more, nothing is known that would
-            correct it: a few words with what every request has besides say little of long ones.
+        tokens: The most tokens; None: no limit.
+        upload: The most bytes of base64.
+        fixed: Tokens of the tools' descriptions.
+        scale: Tokens that the last request cost, divided by their estimate.
+        measured: The estimate for the last request. Beyond it nothing is known that would correct
+            the estimate: a few words with the overhead of each request tell little of long ones.
     """
 
     tokens: int | None
@@ -119,151 +98,169 @@ class Limits:
     measured: float = math.inf
 
     def corrected(self, tokens: int) -> float:
-        """What so many tokens will cost, with those that are sent besides."""
+        """Return the expected cost of so many estimated tokens, with the fixed ones."""
         tokens += self.fixed
         return tokens + (self.scale - 1) * min(tokens, self.measured)
 
-    def hold(self, bulk: Bulk) -> bool:
-        """Whether so much may be sent."""
-        fits = self.tokens is None or self.corrected(bulk.tokens) <= self.tokens
-        return fits and bulk.upload <= self.upload
+    def hold(self, tokens: int, upload: int) -> bool:
+        """Return True if so much may be sent."""
+        fits = self.tokens is None or self.corrected(tokens) <= self.tokens
+        return fits and upload <= self.upload
 
 
-def aged(items: Sequence[Prepared], context: Context) -> Sequence[Prepared]:
-    """The items, old sound in them as words, where they are known."""
-    if context.user_audio_turns is None and context.assistant_audio_turns is None:
-        return items
-    out = list(items)
-    for position in old_sounds([item.turn for item in items], context.user_audio_turns):
-        item = items[position]
-        if item.words is not None:
-            out[position] = item._replace(
-                form=Form.WORDS,
-                reason=_OLD,
-                message=item.words.message,
-                tokens=item.words.tokens,
-                upload=item.words.upload,
-            )
-    for position in _old_answers(items, context.assistant_audio_turns):
-        item = items[position]
-        if item.voice_end > NO_VOICE and item.form not in (Form.PLACEHOLDER, Form.TOOL_CALLS):
-            out[position] = item._replace(voice_end=NO_VOICE, reason=_OLD)
-    return out
+class Window(NamedTuple):
+    """What is sent.
+
+    Attributes:
+        first: Position of the first turn from which on all turns are sent.
+        items: Everything that is sent, in order.
+        wordless: Positions of turns whose old sound is sent for want of words.
+    """
+
+    first: int
+    items: Sequence[Prepared]
+    wordless: Sequence[int] = ()
 
 
-def old_sounds(turns: Sequence[Turn | None], kept: int | None) -> list[int]:
-    """Where user sound is that is older than the last so many."""
-    if kept is None:
-        return []
-    sounds = [
-        position
-        for position, turn in enumerate(turns)
-        if isinstance(turn, UserTurn) and any(isinstance(p, AudioInput) for p in turn.content)
-    ]
-    return _all_but_last(sounds, kept)
+def window(
+    prepared: Callable[[int], Prepared],
+    count: int,
+    *,
+    systems: Sequence[int],
+    instructions: str | None,
+    context: Context,
+    limits: Limits,
+    at: Moment,
+) -> Window:
+    """Walk back from the newest turn, exchange by exchange, until the limits are reached.
 
+    An exchange is a user turn and what follows it. The newest one is always sent; so are
+    instructions and system turns.
 
-def _old_answers(items: Sequence[Prepared], kept: int | None) -> list[int]:
-    if kept is None:
-        return []
-    spoken = [
-        position
-        for position, item in enumerate(items)
-        if isinstance(item.turn, AssistantTurn) and item.turn.audio
-    ]
-    return _all_but_last(spoken, kept)
-
-
-def wordless(items: Sequence[Prepared], context: Context) -> bool:
-    """Whether old sound is left as it is for want of words, among items that are `aged`."""
-    if context.user_audio_turns is None and context.assistant_audio_turns is None:
-        return False
-    sounds = old_sounds([item.turn for item in items], context.user_audio_turns)
-    answers = _old_answers(items, context.assistant_audio_turns)
-    return any(items[position].form is not Form.WORDS for position in sounds) or any(
-        items[position].voice_end > NO_VOICE and items[position].form is Form.PLACEHOLDER
-        for position in answers
-    )
-
-
-def _all_but_last(positions: list[int], kept: int) -> list[int]:
-    return positions[: max(0, len(positions) - kept)]
-
-
-def first_sent(items: Sequence[Prepared], at: Moment, limits: Limits) -> int:
-    """From which item on all are sent; before it, only instructions and system turns are.
-
-    It begins an exchange: a user turn and what follows it. The newest one is always sent.
+    Args:
+        prepared: Returns the prepared turn of a position; called for no more than are looked at.
+        count: Number of turns.
+        systems: Positions of all system turns.
+        instructions: The instructions, sent first.
+        context: From when on sound is old.
+        limits: The limits.
+        at: The moment of the request.
 
     Raises:
-        ContextTooSmall: if that alone is too much.
+        ContextTooSmall: if the newest exchange alone exceeds the limits.
     """
-    count, limit = len(items), at.limit
-    staying = bulk_of([item for item in items if item.stays], at)
-    # Of the last 0, 1, 2, … items. It is `cost` of each, spelled out: that halves the time.
-    costs = [
-        0 if stays or form is Form.LEFT_OUT else voiced if limit < end else plain
-        for _, end, form, _, _, _, plain, voiced, _, _, stays, _ in reversed(items)
-    ]
-    sizes = [0 if item.stays else item.upload for item in reversed(items)]
-    tokens = list(accumulate(costs, initial=staying.tokens))
-    uploads = list(accumulate(sizes, initial=staying.upload))
-
-    def is_too_much(last: int) -> bool:
-        return not limits.hold(Bulk(tokens[last], uploads[last]))
-
-    fitting = bisect.bisect_left(range(count + 1), True, key=is_too_much) - 1
-    for position in range(max(0, count - fitting), count):
-        if _begins(items, position):
-            return position
-    newest = next((p for p in range(count - 1, -1, -1) if _begins(items, p)), 0)
-    last = count - newest
-    if is_too_much(last):
-        raise _too_small(Bulk(tokens[last], uploads[last]), limits)
-    return newest
-
-
-def _begins(items: Sequence[Prepared], position: int) -> bool:
-    """Whether an exchange begins there."""
-    return position == 0 or isinstance(items[position].turn, UserTurn)
-
-
-def sent(items: Sequence[Prepared], first: int) -> Sequence[Prepared]:
-    """The items that are sent, without the others."""
-    return [*(item for item in items[:first] if item.stays), *items[first:]] if first else items
-
-
-def marked(items: Sequence[Prepared], first: int) -> Sequence[Prepared]:
-    """All items, those that are not sent marked as left out."""
-    before = (item if item.stays else item.left_out("over budget") for item in items[:first])
-    return [*before, *items[first:]]
-
-
-def bulk_of(items: Sequence[Prepared], at: Moment) -> Bulk:
-    """How much the items are at that moment."""
-    costs = [cost(item, at) for item in items]
-    return Bulk(sum(tokens for tokens, _ in costs), sum(upload for _, upload in costs))
+    head = [] if instructions is None else [instructions_item(instructions)]
+    staying = [*head, *map(prepared, systems)]
+    tokens, upload = sum(item.tokens for item in staying), 0
+    aging = _Aging(context)
+    results: dict[str, list[Prepared]] = {}  # of calls that are still to come
+    sent: list[Prepared] = []  # newest first
+    exchange: list[Prepared] = []
+    first = count
+    for position in range(count - 1, -1, -1):
+        item = prepared(position)
+        turn = item.turn
+        if isinstance(turn, ToolTurn):
+            results.setdefault(turn.tool_call_id, []).append(item)
+        else:
+            if isinstance(turn, AssistantTurn) and turn.tool_calls:
+                answers = [_result(call, results) for call in reversed(turn.tool_calls)]
+                exchange += answers
+                tokens += sum(answer.tokens for answer in answers)
+            if context.ages:
+                item = aging.aged(item, position)
+            exchange.append(item)
+            if not item.stays:
+                tokens += item.voice_tokens if at.limit < item.voice_end else item.tokens
+                upload += item.upload
+        if isinstance(turn, UserTurn) or not position:
+            if not limits.hold(tokens, upload):
+                if first == count:
+                    raise _too_small(Size(tokens, upload), limits)
+                break
+            first = position
+            sent += exchange
+            exchange = []
+    if not count and not limits.hold(tokens, upload):
+        raise _too_small(Size(tokens, upload), limits)
+    sent.reverse()
+    before = (prepared(position) for position in systems if position < first)
+    wordless = [position for position in aging.wordless if position >= first]
+    return Window(first, [*head, *before, *sent], wordless)
 
 
-def cost(item: Prepared, at: Moment) -> tuple[int, int]:
-    """Tokens by the estimate, and bytes of base64."""
-    if item.form is Form.LEFT_OUT:
-        return 0, 0
-    tokens = item.voice_tokens if at.limit < item.voice_end else item.tokens
-    return tokens, item.upload
+def _result(call: ToolCall, results: Mapping[str, list[Prepared]]) -> Prepared:
+    waiting = results.get(call.id)
+    return waiting.pop() if waiting else no_result_item(call.id)
 
 
-def _too_small(bulk: Bulk, limits: Limits) -> ContextTooSmall:
-    tokens = math.ceil(limits.corrected(bulk.tokens))
+class _Aging:
+    """Counts sound from the newest turn back, and takes it out of what is old."""
+
+    def __init__(self, context: Context) -> None:
+        self._sounds = math.inf if (n := context.user_audio_turns) is None else n
+        self._answers = math.inf if (n := context.assistant_audio_turns) is None else n
+        self.wordless: list[int] = []
+
+    def aged(self, item: Prepared, position: int) -> Prepared:
+        turn = item.turn
+        if isinstance(turn, UserTurn) and any(isinstance(p, AudioInput) for p in turn.content):
+            self._sounds -= 1
+            if self._sounds < 0 and item.words is not None:
+                return item._replace(
+                    form=Form.WORDS,
+                    reason=_OLD,
+                    message=item.words.message,
+                    tokens=item.words.tokens,
+                    upload=item.words.upload,
+                )
+            if self._sounds < 0:
+                self.wordless.append(position)
+        elif isinstance(turn, AssistantTurn) and turn.audio:
+            self._answers -= 1
+            if self._answers < 0 and item.voice_end > NO_VOICE:
+                if item.form not in (Form.PLACEHOLDER, Form.TOOL_CALLS):
+                    return item._replace(voice_end=NO_VOICE, reason=_OLD)
+                if item.form is Form.PLACEHOLDER:
+                    self.wordless.append(position)
+        return item
+
+
+def marked(items: Sequence[Prepared], window: Window) -> list[Prepared]:
+    """Return all items in order: those of the window, the others marked as left out."""
+    sent = {id(item.turn): item for item in window.items if item.turn is not None}
+    marked: list[Prepared] = []
+    is_sent = not window.first
+    for item in items:
+        if item.turn is not None and not isinstance(item.turn, ToolTurn):
+            is_sent = id(item.turn) in sent
+        if is_sent or item.stays:
+            marked.append(sent.get(id(item.turn), item))
+        elif item.turn is not None:  # else a result that nobody gave
+            marked.append(item.left_out("over budget"))
+    return marked
+
+
+def size_of(items: Iterable[Prepared], at: Moment) -> Size:
+    """Return the size of the items at that moment."""
+    tokens = upload = 0
+    for item in items:
+        tokens += item.voice_tokens if at.limit < item.voice_end else item.tokens
+        upload += item.upload
+    return Size(tokens, upload)
+
+
+def _too_small(size: Size, limits: Limits) -> ContextTooSmall:
+    tokens = math.ceil(limits.corrected(size.tokens))
     msg = (
-        f"the newest exchange alone, with instructions and system turns, is some {tokens} tokens "
-        f"(at most {limits.tokens}) and {bulk.upload} bytes of sound, pictures and files (at most "
-        f"{limits.upload}); make it shorter, or raise the bounds of context"
+        f"the newest exchange alone, with instructions and system turns, has some {tokens} tokens "
+        f"(limit: {limits.tokens}) and {size.upload} bytes of sound, pictures and files (limit: "
+        f"{limits.upload}); shorten it, or raise the limits of Context"
     )
     return ContextTooSmall(
         msg,
         tokens=tokens,
         max_prompt_tokens=limits.tokens,
-        upload_bytes=bulk.upload,
+        upload_bytes=size.upload,
         max_upload_bytes=limits.upload,
     )

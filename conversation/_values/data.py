@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import attrs
 
@@ -68,6 +68,9 @@ class Unsaved(Stored):
 
 
 Data: TypeAlias = bytes | Stored
+
+Kind: TypeAlias = Literal["answer", "speech", "image", "file"]
+"""Bytes of a turn: a spoken answer, sound of the user, a picture, a document."""
 
 
 def read_data(data: Data) -> bytes:

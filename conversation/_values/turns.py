@@ -332,14 +332,14 @@ Turn: TypeAlias = SystemTurn | UserTurn | AssistantTurn | ToolTurn
 
 
 def own_text(turn: AssistantTurn) -> str:
-    """What the model wrote beside what it said; empty if that is the same, or nothing."""
+    """Return the text that the model wrote beside its speech; empty if both are the same."""
     written = (turn.content or "").strip()
     spoken = (turn.audio.transcript or "").strip() if turn.audio else ""
     return turn.content or "" if written and written != spoken else ""
 
 
 def answers_by_call(turns: Sequence[Turn | None]) -> dict[tuple[int, int], int]:
-    """Which tool turn answers which call, all by position.
+    """Return the tool turn that answers each call, all by position.
 
     A tool turn answers the nearest earlier call with its id that has no answer yet.
 
@@ -350,16 +350,15 @@ def answers_by_call(turns: Sequence[Turn | None]) -> dict[tuple[int, int], int]:
     waiting: dict[str, list[tuple[int, int]]] = {}
     for position, turn in enumerate(turns):
         if isinstance(turn, AssistantTurn):
-            for index in reversed(range(len(turn.tool_calls))):
-                call_id = turn.tool_calls[index].id
-                waiting.setdefault(call_id, []).append((position, index))
+            for index, call in enumerate(turn.tool_calls):
+                waiting.setdefault(call.id, []).append((position, index))
         elif isinstance(turn, ToolTurn) and waiting.get(turn.tool_call_id):
             answers[waiting[turn.tool_call_id].pop()] = position
     return answers
 
 
 def open_calls(turns: Sequence[Turn]) -> list[str]:
-    """The ids of the calls that have no answer, oldest first."""
+    """Return the ids of the calls without an answer, oldest first."""
     answers = answers_by_call(turns)
     return [
         call.id
@@ -368,3 +367,17 @@ def open_calls(turns: Sequence[Turn]) -> list[str]:
         for index, call in enumerate(turn.tool_calls)
         if (position, index) not in answers
     ]
+
+
+def is_open_call(call_id: str, turns: Sequence[Turn]) -> bool:
+    """Return True if a call with this id has no answer; looks no further back than it must."""
+    answers = 0
+    for position in range(len(turns) - 1, -1, -1):
+        turn = turns[position]
+        if isinstance(turn, ToolTurn) and turn.tool_call_id == call_id:
+            answers += 1
+        elif isinstance(turn, AssistantTurn) and any(c.id == call_id for c in turn.tool_calls):
+            if not answers:
+                return True
+            answers -= 1
+    return False

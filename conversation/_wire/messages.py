@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -18,6 +19,8 @@ log = logging.getLogger("conversation")
 
 MISSING = "[something the user gave, no longer available]"
 
+ReadData: TypeAlias = Callable[[Data], bytes]
+
 Message = dict[str, Any]
 """One message as `chat.completions.create(messages=[…])` takes it."""
 
@@ -27,9 +30,14 @@ def system_message(turn: SystemTurn) -> Message:
     return _named({"role": turn.role, "content": turn.text}, turn)
 
 
-def user_message(turn: UserTurn) -> Message:
-    """What is sent for a user turn: text alone as a string, all else as content parts."""
-    return _named({"role": "user", "content": _content(turn.content)}, turn)
+def user_message(turn: UserTurn, read: ReadData = read_data) -> Message:
+    """Return a user turn's message: text alone as a string, all else as content parts.
+
+    Args:
+        turn: The turn.
+        read: Returns the bytes of its sound, pictures and files.
+    """
+    return _named({"role": "user", "content": _content(turn.content, read)}, turn)
 
 
 def tool_message(tool_call_id: str, content: str) -> Message:
@@ -55,38 +63,42 @@ def _named(message: Message, turn: Turn) -> Message:
     return message
 
 
-def _content(parts: tuple[Part, ...]) -> str | list[dict[str, Any]]:
+def _content(parts: tuple[Part, ...], read: ReadData) -> str | list[dict[str, Any]]:
     if len(parts) == 1 and isinstance(parts[0], str):
         return parts[0]
-    return [part_message(part) for part in parts]
+    return [part_message(part, read) for part in parts]
 
 
-def part_message(part: Part) -> dict[str, Any]:
+def part_message(part: Part, read: ReadData = read_data) -> dict[str, Any]:
     """A content part; words or a placeholder where its bytes are gone."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
     try:
-        return _media_part(part)
+        return _media_part(part, read)
     except AudioFileMissing as error:
         words = part.transcript if isinstance(part, AudioInput) else None
         log.warning("%s; %s is sent instead", error, "its transcript" if words else "a placeholder")
         return {"type": "text", "text": words or MISSING}
 
 
-def _media_part(part: AudioInput | ImageInput | FileInput) -> dict[str, Any]:
+def _media_part(part: AudioInput | ImageInput | FileInput, read: ReadData) -> dict[str, Any]:
     match part:
         case AudioInput():
-            sound = {"data": base64_text(part.read()), "format": part.format}
+            sound = {"data": base64_text(read(part.data)), "format": part.format}
             return {"type": "input_audio", "input_audio": sound}
         case ImageInput():
-            url = part.data if isinstance(part.data, str) else _data_url(part.media_type, part.data)
+            url = (
+                part.data
+                if isinstance(part.data, str)
+                else _data_url(part.media_type, read(part.data))
+            )
             detail = {"detail": part.detail} if part.detail else {}
             return {"type": "image_url", "image_url": {"url": url, **detail}}
         case FileInput():
             if part.data is None:
                 named = {"filename": part.filename} if part.filename else {}
                 return {"type": "file", "file": {"file_id": part.file_id, **named}}
-            file_data = _data_url(_media_type(part.filename), part.data)
+            file_data = _data_url(_media_type(part.filename), read(part.data))
             return {"type": "file", "file": {"filename": part.filename, "file_data": file_data}}
 
 
@@ -121,5 +133,5 @@ def bytes_from_base64(text: str) -> bytes:
     return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
-def _data_url(media_type: str | None, data: Data) -> str:
-    return f"data:{media_type or 'application/octet-stream'};base64,{base64_text(read_data(data))}"
+def _data_url(media_type: str | None, data: bytes) -> str:
+    return f"data:{media_type or 'application/octet-stream'};base64,{base64_text(data)}"

@@ -1,34 +1,63 @@
-"""Where saved conversations live. `FileStore` is the one there is; the protocol is provisional.
+"""The protocol between a conversation and the place where it is saved; `FileStore` implements it.
 
-A second store, such as a database, implements `Store` and `StoredSession`. Its `append` and
-`rewrite` must notice that the session is not as it was when it was last read (`SessionChanged`), so
-that a lost race is a conflict and never a loss.
+A third party implements `Store` and `StoredSession`. `tests/stores/cases.py` in the repository is a
+suite of cases that any store can be run through.
+
+**Threads.** All members are synchronous. `Conversation` calls them from its caller's thread,
+`AsyncConversation` from a worker thread, never from its event loop; `Stored.read` and `fetch_all`
+come from any thread. No member of one session is called by two threads at once, but for `read`,
+`fetch`, `fetch_all` and `Stored.read`, which need no lock. Several objects, in one process or in
+many, may have the same session open.
+
+**Order of calls.** `acquire` until it returns news, then any number of `append`, `rewrite`, `keep`
+and `discard`, then `release`. An exchange with the model may take minutes between the two. After
+`release` a session keeps nothing open: it is never closed.
+
+**Lost races are conflicts.** `append` and `rewrite` notice that the session is not as it was at the
+last `acquire`, `append` or `rewrite` of this object, and raise `SessionChanged` without writing.
+
+**Errors.** `acquire` raises `SessionChanged` (deleted), `SessionCorrupt`, `SessionTooNew`,
+`SessionUnavailable` (the store cannot be reached), and `SaveFailed` if it has to write (a lock, a
+repair). `read` and `fetch_all` raise `SessionCorrupt`, `SessionTooNew`, `SessionUnavailable` and
+`OSError`. `append`, `rewrite` and `keep` raise `SaveFailed`, after which memory and store are as
+before, and `SessionChanged`. `discard` and `release` raise nothing that a caller could mend.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
 
-from conversation._values.data import Data, Stored
+from conversation._values.data import Data, Kind, Stored
 
-__all__ = ["Recovery", "Salvage", "SessionInfo", "State", "Store", "StoredSession"]
+__all__ = [
+    "Data",
+    "Kind",
+    "News",
+    "Recovery",
+    "Salvage",
+    "SessionInfo",
+    "State",
+    "Store",
+    "Stored",
+    "StoredSession",
+]
 
 
 @attrs.frozen
 class SessionInfo:
-    """One session of a store, as its list shows it.
+    """One session in the list of a store.
 
     Attributes:
-        id: What it is opened by.
-        title: What it is called; None if it was never named.
-        created_at: When it was begun (UTC); None if its file does not tell.
-        updated_at: When it was last written (UTC).
-        size: Bytes of its document, without sound.
+        id: The id to open it by.
+        title: Its title; None if it has none.
+        created_at: Time of its first turn or label (UTC); None if unknown.
+        updated_at: Time of its last change (UTC).
+        size: Size of its document in bytes, without sound.
     """
 
     id: str
@@ -40,13 +69,13 @@ class SessionInfo:
 
 @attrs.frozen
 class Recovery:
-    """What was found at the end of a session whose last write had been cut off.
+    """A write that was cut off at the end of a session, found when it was opened.
 
     Attributes:
-        line: The line (from 1) of the document at which it stopped being whole.
-        size: Bytes that made no turn; that turn had never been acknowledged.
-        put_aside: Where these bytes are now; None where nothing was changed (`read_only`), or
-            where there were none.
+        line: The line (from 1) of the document at which it stops being whole.
+        size: Number of bytes that make no turn; that turn had never been acknowledged.
+        put_aside: The file that holds these bytes now; None where nothing was changed
+            (`read_only`), or where there were none.
     """
 
     line: int
@@ -56,14 +85,14 @@ class Recovery:
 
 @attrs.frozen
 class Salvage:
-    """What a repair saved, and what it could not.
+    """The outcome of a repair.
 
     Attributes:
-        kept: How many turns are in the repaired session.
-        lost: What could not be read: pieces of the damaged file, in their order. They are all
-            still in `original` too.
-        header_lost: Whether title, settings and metadata could not be read.
-        original: Where the damaged file is now.
+        kept: Number of turns in the repaired session.
+        lost: Pieces of the damaged file that could not be read, in their order. They are still in
+            `original` too.
+        header_lost: True if title, settings and metadata could not be read.
+        original: The damaged file under its new name.
     """
 
     kept: int
@@ -74,13 +103,13 @@ class Salvage:
 
 @attrs.frozen
 class State:
-    """What a stored session says.
+    """The content of a session.
 
     Attributes:
         header: Everything but the turns: `id`, `created_at`, `title`, `settings`, `metadata`, and
-            what other versions wrote.
-        entries: One JSON object a turn.
-        recovered: What had to be repaired; None if it was whole.
+            keys of other versions.
+        entries: The turns, a JSON object each, oldest first.
+        recovered: The write that was cut off; None if the session was whole.
     """
 
     header: dict[str, Any]
@@ -88,63 +117,112 @@ class State:
     recovered: Recovery | None = None
 
 
+@attrs.frozen
+class News:
+    """Changes by others since this object last read or wrote the session.
+
+    Attributes:
+        added: Entries that were added behind the known ones.
+        state: The whole content, where it was read anew; `added` is empty then.
+    """
+
+    added: tuple[Any, ...] = ()
+    state: State | None = None
+
+
 class StoredSession(Protocol):
-    """One session in a store."""
+    """One session of a store, as one object sees it."""
 
     @property
     def id(self) -> str:
-        """What it is opened by."""
+        """The id that the session is opened by."""
 
     @property
-    def place(self) -> Path:
-        """What errors name."""
+    def place(self) -> str:
+        """The session's place, as errors name it: a path, or a URL without a password."""
 
     @property
-    def can_grow(self) -> bool:
-        """Whether `append` is possible; else the next write is a whole one."""
+    def file(self) -> Path | None:
+        """The session's document, where it is a file of its own."""
 
-    def try_lock(self) -> bool:
-        """Hold the session against everybody else, if nobody does; waits for nobody."""
+    @property
+    def pauses(self) -> tuple[float, float]:
+        """First and longest pause between failed calls of `acquire`, in seconds."""
 
-    def unlock(self) -> None:
-        """Let others have it."""
+    def acquire(self) -> News | None:
+        """Lock the session against all other objects and processes, and read what they changed.
 
-    def read(self, *, repair: bool) -> State | None:
-        """What it says; None if it was never written. `repair` needs the lock."""
+        Does not wait: returns None where another one holds the lock. The lock is gone when its
+        process dies.
+        """
 
-    def news(self) -> State | list[Any] | None:
-        """What others wrote since the last read or write: added entries, or all, or nothing."""
+    def release(self) -> None:
+        """Unlock the session; idempotent."""
 
-    def append(self, entry: bytes) -> None:
-        """Add a turn, durably, or change nothing."""
+    def read(self) -> State | None:
+        """Return the content of the session, or None if nothing was ever written. Needs no lock."""
 
-    def lines(self) -> Sequence[bytes] | None:
-        """The entries as they stand, byte for byte; None if they cannot be told."""
+    def append(self, entries: Sequence[bytes]) -> None:
+        """Add turns at the end, all of them, durably, or none. Only after a first `rewrite`."""
 
-    def rewrite(self, header: Mapping[str, Any], entries: Sequence[bytes]) -> None:
-        """Change everything, durably, or nothing."""
+    def rewrite(self, header: Mapping[str, Any], changed: Mapping[int, bytes], length: int) -> None:
+        """Replace the content, durably and at once, or leave it; also the first write of all.
 
-    def keep(self, data: Data, suffix: str, number: int, *, spoken: bool) -> Data:
-        """Put a turn's bytes where `fetch` finds them, durably, before the turn that names them."""
+        Args:
+            header: The whole new header.
+            changed: New entries by position; all others stay as they are, byte for byte.
+            length: Number of turns afterwards; known entries from there on are dropped.
+        """
+
+    def keep(self, data: Data, suffix: str, *, position: int, kind: Kind) -> Data:
+        """Store bytes for a turn that is written next, and return what the turn names them by.
+
+        They are durable at the latest when that turn is. A store may return the bytes as `Unsaved`
+        where it is set up not to keep that kind.
+
+        Args:
+            data: The bytes, or something that this or another session has stored.
+            suffix: A file name's suffix that fits the bytes, such as `"wav"`.
+            position: Position of the turn, from 0.
+            kind: The kind of bytes.
+        """
 
     def fetch(self, name: str) -> Stored:
-        """What was kept under this name."""
+        """Return the stored bytes of this name, without reading them.
 
-    def discard(self, kept: Sequence[Stored]) -> None:
-        """Remove what no turn names any more."""
+        Raises:
+            InvalidTurn: if it is no name that `keep` could have given.
+        """
 
-    def close(self) -> None:
-        """Let go of file handles."""
+    def fetch_all(self, names: Iterable[str]) -> Mapping[str, bytes]:
+        """Return the bytes of these names, in one round trip; missing ones are left out."""
+
+    def discard(self, names: Iterable[str]) -> None:
+        """Remove stored bytes that no turn of the session names any more."""
 
 
 class Store(Protocol):
-    """Where sessions live."""
+    """A place where sessions are saved."""
 
     def session(self, session_id: str) -> StoredSession:
-        """The session of this id, whether it exists or not."""
+        """Return the session of this id, whether it exists or not.
 
-    def list(self) -> Sequence[SessionInfo]:
-        """All sessions, newest first."""
+        Raises:
+            InvalidSetting: if it cannot be an id.
+        """
+
+    def list(self, *, limit: int | None = None, prefix: str = "") -> Sequence[SessionInfo]:
+        """Return the sessions whose ids begin with `prefix`, last changed first.
+
+        Args:
+            limit: The largest number of sessions to return; None: all.
+            prefix: The literal beginning of their ids.
+        """
 
     def delete(self, session_id: str) -> None:
-        """Remove a session and all that it keeps."""
+        """Delete a session and all bytes stored for it.
+
+        Raises:
+            SessionNotFound: if there is no such session.
+            SessionLocked: if it is in use.
+        """

@@ -1,6 +1,7 @@
 """A saved conversation's document in a file, that grows in place.
 
-To add a turn, the closing brackets are overwritten; any other change replaces the file at once.
+Appending a turn overwrites the closing brackets; any other change replaces the file. Between two
+calls no descriptor is open: the file is recognized by its status, as `stat` gives it.
 """
 
 from __future__ import annotations
@@ -9,83 +10,103 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from conversation.errors import SessionChanged, SessionCorrupt, corrupt
+from conversation.stores import News
 from conversation.stores._disk import Disk, open_regular, read_all, read_at
 from conversation.stores._format import END, Snapshot, dump, is_laid_out, parse
 
 _PAGE = 4096
-"""Bytes that a file system finds room for at once, at least, so that they are written or not."""
+"""Bytes that a file system allocates at once: a write inside of them is all or nothing."""
 
-_PATIENCE = 40
-"""How often a read that is not whole is done again before it counts."""
+_RETRIES = 40
+"""Number of times that a read is repeated that is not whole."""
+
+
+class _Status(NamedTuple):
+    """A file, as it was last seen. While it is locked, others leave all of these alone."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+    """Status change time: also links and permissions change it."""
+
+
+def _status(status: os.stat_result) -> _Status:
+    return _Status(
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    )
 
 
 class Document:
     """A document in a file.
 
-    Every change expects the file to be as this object last saw it; who changes it holds a lock.
+    All methods but `read` expect that the caller holds the session's lock.
 
     Args:
         path: The file.
-        disk: How to write.
+        disk: The system calls to write with.
+        dump: Writes an entry that is copied from another layout.
     """
 
-    def __init__(self, path: Path, disk: Disk) -> None:
+    def __init__(self, path: Path, disk: Disk, dump: Callable[[Any], bytes] = orjson.dumps) -> None:
         self._path = path
         self._name = str(path)
         self._temporary = path.with_name(f".{path.name}.tmp")
-        self._inode: tuple[int, int] | None = None
         self._disk = disk
-        self._descriptor: int | None = None
-        self._writable = False
-        self._size = 0
+        self._dump = dump
+        self._was_read = self._was_cleaned = False
+        self._status: _Status | None = None
+        self._header: Mapping[str, Any] = {}
         self._count = 0
-        self._process = os.getpid()
+        self._is_laid_out = False
         self.is_unsure = False
-        """Whether a failed sync or restore leaves open what the disk holds."""
-        self.can_grow = False
-        """Whether an append may follow; else the next write is a whole rewrite."""
+        """True after a failed sync or restore: nobody knows what is on the disk itself."""
 
     def read(self) -> Snapshot | None:
-        """What the file says now; None if there is none.
+        """Return the content of the file; None if there is no file.
 
-        Needs no lock: a read that is not whole is done again until it is, or nothing changes.
+        Needs no lock: a read that is not whole is repeated until it is, or nothing changes.
 
         Raises:
             SessionCorrupt, SessionTooNew: as `parse`.
             OSError: if it cannot be read.
         """
-        self._close()
+        self._was_read, self._status, self._count = True, None, 0
         try:
-            self._set(open_regular(self._path), writable=False)
+            descriptor = open_regular(self._path)
         except OSError as error:
             if error.errno in (None, errno.ELOOP, errno.ENXIO):
                 raise corrupt(self._path, "it is a link or no regular file") from error
             raise
-        if self._descriptor is None:
+        if descriptor is None:
             return None
         try:
-            data, snapshot = self._read_stable(self._descriptor)
-        except BaseException:
-            self._close()
-            raise
-        self._size, self._count = len(data), len(snapshot.entries)
+            data, snapshot = self._read_stable(descriptor)
+            status = _status(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+        self._status = status._replace(size=len(data))
+        self._header, self._count = snapshot.header, len(snapshot.entries)
+        self._is_laid_out = snapshot.torn is None and is_laid_out(data, snapshot)
         self.is_unsure = False
-        self.can_grow = snapshot.torn is None and is_laid_out(data, snapshot)
+        # A torn end may be a write under way: the next look has to be a whole one.
+        self._was_read = snapshot.torn is None
         return snapshot
 
     def _read_stable(self, descriptor: int) -> tuple[bytes, Snapshot]:
-        """A whole document; or what there is, once it does not change any more."""
+        """Return a whole document; or the one there is, once it does not change any more."""
         before = None
-        for patience in range(_PATIENCE, -1, -1):
+        for retries in range(_RETRIES, -1, -1):
             data = read_all(descriptor)
-            is_stable = data == before or not patience
+            is_stable = data == before or not retries
             try:
                 snapshot = parse(data, self._path)
             except SessionCorrupt:
@@ -98,37 +119,45 @@ class Document:
             time.sleep(0.002)
         raise AssertionError  # the last round returns or raises
 
-    def news(self) -> Snapshot | list[Any] | None:
-        """What others wrote since: entries that were added, else the whole; None if nothing.
+    def news(self) -> News | Snapshot:
+        """Return what others wrote since the last read or write: added entries, or the whole.
 
         Raises:
             SessionChanged: if the file is gone.
             SessionCorrupt, SessionTooNew, OSError: as `read`.
         """
-        if self._descriptor is None:
-            snapshot = self.read()
-            if snapshot is None and self._inode is not None:
-                raise self._changed("it was deleted")
-            return snapshot
-        try:
-            now = os.lstat(self._name)
-        except FileNotFoundError as error:
-            raise self._changed("it was deleted") from error
-        if (now.st_dev, now.st_ino) == self._inode:
-            if now.st_nlink > 1:
-                self.can_grow = False  # a backup by links must not grow along
-            if now.st_size == self._size:
-                return None
-            if now.st_size > self._size and self.can_grow and (added := self._added(now.st_size)):
-                self._size = now.st_size
-                self._count += len(added)
-                return added
-        return self.read()
+        seen = self._status
+        if self._was_read:
+            try:
+                status = os.lstat(self._name)
+            except FileNotFoundError as error:
+                if seen is None:
+                    return News()
+                raise self._changed("it was deleted") from error
+            if _status(status) == seen:
+                return News()
+            if seen is not None and (added := self._added(seen)):
+                return News(added)
+        snapshot = self.read()
+        if snapshot is None and seen is not None:
+            self._status = seen  # it stays deleted, however often it is tried
+            raise self._changed("it was deleted")
+        return snapshot or News()
 
-    def _added(self, size: int) -> list[Any] | None:
-        start = self._size - len(END)
-        tail = read_at(self._descriptor or 0, size - start, start)
-        if len(tail) != size - start or not tail.endswith(END):
+    def _added(self, seen: _Status) -> tuple[Any, ...] | None:
+        """Return the entries behind the known ones, if that is all that was changed."""
+        descriptor = open_regular(self._path) if self._is_laid_out else None
+        if descriptor is None:
+            return None
+        try:
+            status = _status(os.fstat(descriptor))
+            if status[:2] != seen[:2] or status.size <= seen.size:
+                return None
+            start = seen.size - len(END)
+            tail = read_at(descriptor, status.size - start, start)
+        finally:
+            os.close(descriptor)
+        if len(tail) != status.size - start or not tail.endswith(END):
             return None
         body = tail[: -len(END)]
         if self._count:
@@ -138,27 +167,36 @@ class Document:
         with contextlib.suppress(orjson.JSONDecodeError):
             added = orjson.loads(b"[" + body + b"]")
             if body.count(b"\n") == len(added):
-                return list(added)
+                self._status = status
+                self._count += len(added)
+                return tuple(added)
         return None
 
-    def append(self, entry: bytes) -> None:
-        """Add one turn at the end, durably. The cost does not grow with the document.
+    def append(self, lines: Sequence[bytes]) -> None:
+        """Add turns at the end, durably. The cost of one does not grow with the document.
 
         Raises:
             SessionChanged: if the file is not as it was; nothing was written.
             OSError: if the disk refuses; the file is as it was.
         """
-        self._check()
-        if not self._writable:
-            self._open_for_writing()
-        descriptor, end = self._descriptor or 0, self._size
-        data = (b",\n" if self._count else b"\n") + entry + END
+        with self._open() as descriptor:
+            can_grow = self._is_laid_out and not self.is_unsure and len(lines) == 1
+            if can_grow and os.fstat(descriptor).st_nlink == 1:
+                self._append(descriptor, lines[0])
+                return
+        # A backup by a hard link must not grow along.
+        added = dict(enumerate(lines, self._count))
+        self.rewrite(self._header, added, self._count + len(added))
+
+    def _append(self, descriptor: int, line: bytes) -> None:
+        end = self._status.size if self._status else 0
+        data = (b",\n" if self._count else b"\n") + line + END
+        start = end - len(END)
         try:
-            start = end - len(END)
             if start // _PAGE == (start + len(data)) // _PAGE:
                 self._disk.write(descriptor, data, start)
             else:
-                # What is beyond the old end first: until that is overwritten, it still stands.
+                # Beyond the old end first: until that is overwritten, it still stands.
                 self._disk.write(descriptor, data[len(END) :], end)
                 self._disk.write(descriptor, data[: len(END)], start)
         except BaseException:
@@ -169,133 +207,145 @@ class Document:
         except BaseException:
             self._restore(descriptor, end)
             # After a failed sync nobody knows what is on the disk, whatever reads say.
-            self.is_unsure, self.can_grow = True, False
+            self.is_unsure = True
             raise
-        self._size = end - len(END) + len(data)
         self._count += 1
+        self._note(descriptor)
 
     def _restore(self, descriptor: int, end: int) -> None:
         try:
             self._disk.write(descriptor, END, end - len(END))
             self._disk.truncate(descriptor, end)
         except OSError:
-            self.is_unsure, self.can_grow = True, False
-            # What stands there now is no news of somebody else's.
-            with contextlib.suppress(OSError):
-                self._size = os.fstat(descriptor).st_size
+            self.is_unsure = True
+        # What stands there now is no news of somebody else's.
+        with contextlib.suppress(OSError):
+            self._note(descriptor)
 
-    def lines(self) -> list[bytes] | None:
-        """The entries as they stand in the file, byte for byte; None if lines do not tell them."""
-        if self._descriptor is None or not self.can_grow:
-            return None
-        lines = [line.removesuffix(b",") for line in read_all(self._descriptor).split(b"\n")[1:-2]]
-        with contextlib.suppress(orjson.JSONDecodeError):
-            if all(isinstance(orjson.loads(line), dict) for line in lines):
-                return lines
-        return None
-
-    def rewrite(self, header: Mapping[str, Any], lines: Sequence[bytes]) -> None:
-        """Put a whole new document in the place of the old one, durably and at once.
+    def rewrite(self, header: Mapping[str, Any], changed: Mapping[int, bytes], length: int) -> None:
+        """Replace the file by one with another header and other turns, durably and at once.
 
         Args:
             header: Its keys but `conversation` and `turns`.
-            lines: The turns.
+            changed: New lines by position; the others are copied from the file.
+            length: Number of turns in the new document.
 
         Raises:
             SessionChanged: if the file is not as it was; nothing was written.
             OSError: if the disk refuses; the file is as it was.
         """
-        self._check()
-        self.replace(header, lines)
+        before = self._read_checked()
+        lines: Sequence[bytes] = ()
+        if not changed.keys() >= set(range(length)):
+            lines = self._lines(before or b"")
+            if len(lines) < length - len(changed):
+                raise self._changed(f"it has {len(lines)} turns instead of {self._count}")
+        self._replace(header, [changed.get(i) or lines[i] for i in range(length)], before)
+
+    def _lines(self, data: bytes) -> list[bytes]:
+        """Return the entries as they stand in the file, byte for byte if lines tell them."""
+        if self._is_laid_out:
+            lines = [line.removesuffix(b",") for line in data.split(b"\n")[1 : self._count + 1]]
+            with contextlib.suppress(orjson.JSONDecodeError):
+                if all(isinstance(orjson.loads(line), dict) for line in lines):
+                    return lines
+        return [self._dump(entry) for entry in parse(data, self._path).entries]
 
     def replace(self, header: Mapping[str, Any], lines: Sequence[bytes]) -> None:
-        """Same as `rewrite`, whatever the file is now.
+        """Put a new document in the place of the old one, whatever that is now.
 
         Raises:
             OSError: if the disk refuses; the file is as it was.
         """
+        self._replace(header, lines, self._read_any())
+
+    def _replace(
+        self, header: Mapping[str, Any], lines: Sequence[bytes], before: bytes | None
+    ) -> None:
+        was = self._count, self._header, self._is_laid_out
         data = dump(header, lines)
-        if os.name == "nt":
-            self._close()  # an open file cannot be replaced there
-        before, is_new = self._count, not os.path.lexists(self._path)
         descriptor = self._disk.write_new(self._path, (data,), temporary=self._temporary)
-        old, self._descriptor = self._descriptor, None
         try:
-            self._set(descriptor, writable=True)
-            self._size, self._count = len(data), len(lines)
+            self._note(descriptor)
+            self._header, self._count, self._is_laid_out = header, len(lines), True
             # If the folder cannot be synced, nobody knows which file a power cut leaves.
-            self.is_unsure, self.can_grow = True, False
-            try:
-                self._disk.sync_folder(self._path.parent)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    self._put_back(old, before, is_new=is_new)
-                raise
-            self.is_unsure, self.can_grow = False, True
+            self.is_unsure = True
+            self._disk.sync_folder(self._path.parent)
+            self.is_unsure = False
+        except BaseException:
+            # Where that fails, the next look has to be a whole one.
+            self._was_read = False
+            with contextlib.suppress(OSError):
+                self._put_back(before)
+                self._count, self._header, self._is_laid_out = was
+                self._was_read = True
+            raise
         finally:
-            if old is not None:
-                os.close(old)
-
-    def _put_back(self, old: int | None, count: int, *, is_new: bool) -> None:
-        """What was there before, for whoever reads; the disk itself may hold either."""
-        if old is not None:
-            data = read_all(old)
-            descriptor = self._disk.write_new(self._path, (data,), temporary=self._temporary)
-            self._close()
-            self._set(descriptor, writable=True)
-            self._size, self._count = len(data), count
-        elif is_new:
-            self._path.unlink()
-            self._close()
-            self._inode = None
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._close()
-
-    def _close(self) -> None:
-        descriptor, self._descriptor, self._writable = self._descriptor, None, False
-        if descriptor is not None:
             os.close(descriptor)
 
-    def _open_for_writing(self) -> None:
+    def _put_back(self, before: bytes | None) -> None:
+        """Restore what was there, for whoever reads; the disk itself may hold either."""
+        if before is None:
+            self._path.unlink()
+            self._status = None
+            return
+        descriptor = self._disk.write_new(self._path, (before,), temporary=self._temporary)
+        try:
+            self._note(descriptor)
+        finally:
+            os.close(descriptor)
+
+    # --- the file as it was --------------------------------------------------------------------
+
+    def _note(self, descriptor: int) -> None:
+        self._status = _status(os.fstat(descriptor))
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[int]:
+        """Open the file to write into it, and check that it is as it was."""
         descriptor = open_regular(self._path, writable=True)
         if descriptor is None:
             raise self._changed("it was deleted")
-        before = self._inode
-        self._close()
-        self._set(descriptor, writable=True)
-        with contextlib.suppress(OSError):
-            self._temporary.unlink()  # of a writer that was killed
-        if self._inode != before:
-            raise self._changed("another file is in its place")
-
-    def _set(self, descriptor: int | None, *, writable: bool) -> None:
-        self._descriptor, self._writable = descriptor, writable
-        if descriptor is not None:
-            status = os.fstat(descriptor)
-            # While it is open, no other file gets its number.
-            self._inode = (status.st_dev, status.st_ino)
-
-    def _check(self) -> None:
-        """Refuse to write to a file that is not as it was."""
-        if self._process != os.getpid():
-            raise self._changed("this is another process than the one that opened it")
         try:
-            now = os.lstat(self._name)
-        except FileNotFoundError as error:
-            if self._descriptor is None:
-                return
-            raise self._changed("it was deleted") from error
-        if self._descriptor is None:
-            raise self._changed("another program made it")
-        if (now.st_dev, now.st_ino) != self._inode:
+            self._check(descriptor)
+            if not self._was_cleaned:
+                with contextlib.suppress(OSError):
+                    self._temporary.unlink()  # of a writer that was killed
+                self._was_cleaned = True
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _read_checked(self) -> bytes | None:
+        if self._status is None:
+            if os.path.lexists(self._name):
+                raise self._changed("another program made it")
+            return None
+        with self._open() as descriptor:
+            return read_all(descriptor)
+
+    def _read_any(self) -> bytes | None:
+        with contextlib.suppress(OSError):
+            descriptor = open_regular(self._path)
+            if descriptor is not None:
+                try:
+                    return read_all(descriptor)
+                finally:
+                    os.close(descriptor)
+        return None
+
+    def _check(self, descriptor: int) -> None:
+        """Refuse to write to a file that is not as it was."""
+        now, seen = _status(os.fstat(descriptor)), self._status
+        if seen is None or now[:2] != seen[:2]:
             raise self._changed("another file is in its place")
         if self.is_unsure:
             return
-        end = read_at(self._descriptor, len(END), self._size - len(END))
-        if now.st_size != self._size or (self.can_grow and end != END):
-            raise self._changed(f"it has {now.st_size} bytes instead of {self._size}")
+        if now.size != seen.size:
+            raise self._changed(f"it has {now.size} bytes instead of {seen.size}")
+        is_ended = read_at(descriptor, len(END), seen.size - len(END)) == END
+        if now.modified != seen.modified or (self._is_laid_out and not is_ended):
+            raise self._changed("it was written to")
 
     def _changed(self, what: str) -> SessionChanged:
         msg = (

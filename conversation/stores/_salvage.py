@@ -55,10 +55,7 @@ def salvage(path: Path, session_id: str, is_turn: Callable[[Any], bool], disk: D
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     begun: dict[str, Any] = {"created_at": now, "title": None, "settings": {}, "metadata": {}}
     document = Document(path, disk)
-    with contextlib.closing(document):
-        with contextlib.suppress(SessionError):
-            document.read()
-        document.replace({"id": session_id} | begun | header | {"id": session_id}, lines)
+    document.replace({"id": session_id} | begun | header | {"id": session_id}, lines)
     return Salvage(len(lines), tuple(lost), not header, original)
 
 

@@ -9,16 +9,17 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import orjson
 
-from conversation._locking import Hold
+from conversation._locking import Polling
 from conversation._values.data import Data, Stored, Unsaved, read_data
-from conversation._values.sound import FORMATS
 from conversation._wire.reading import turn_from_entry
+from conversation._wire.writing import line_from_turn
 from conversation.errors import (
     AudioFileMissing,
     InvalidTurn,
@@ -26,13 +27,17 @@ from conversation.errors import (
     SessionError,
     SessionNotFound,
     corrupt,
+    not_found,
 )
-from conversation.stores import Recovery, Salvage, State
+from conversation.stores import Kind, News, Recovery, Salvage, State
 from conversation.stores._disk import Disk, open_regular, read_all
 from conversation.stores._document import Document
-from conversation.stores._format import Snapshot
+from conversation.stores._format import Snapshot, Torn
 
 log = logging.getLogger("conversation")
+
+_NOT_KEPT = {"all": (), "user": ("answer",), "none": ("answer", "speech")}
+"""Kinds of bytes that stay in memory, by `keep_sound`."""
 
 _BARE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
@@ -60,10 +65,10 @@ class StoredFile(Stored):
         return self.path.name
 
     def read(self) -> bytes:
-        """The file's bytes.
+        """Return the file's bytes.
 
         Raises:
-            AudioFileMissing: if it is gone, or no regular file of the folder any more.
+            AudioFileMissing: if it is gone, or no longer a regular file of the folder.
         """
         descriptor = None
         with contextlib.suppress(OSError):
@@ -78,92 +83,120 @@ class StoredFile(Stored):
             os.close(descriptor)
 
     def size(self) -> int:
-        """The file's size; 0 if it is gone."""
+        """Return the file's size in bytes; 0 if it is gone."""
         with contextlib.suppress(OSError):
             return self.path.lstat().st_size
         return 0
 
 
 class FileSession:
-    """One session of a `FileStore`.
+    """One session of a `FileStore`; a `StoredSession`.
 
     Args:
-        place: Its document.
-        session_id: What it is opened by.
-        disk: How to write.
+        file: Its document.
+        session_id: The id that it is opened by.
+        disk: The system calls to write with.
         keep_sound: As in `FileStore`.
     """
 
-    def __init__(self, place: Path, session_id: str, disk: Disk, keep_sound: str) -> None:
-        self._id = session_id
-        self.place = place
-        self._folder = place.with_name(f"{place.name.removesuffix('.json')}.audio")
+    pauses = (0.0005, 0.01)
+
+    def __init__(self, file: Path, session_id: str, disk: Disk, keep_sound: str) -> None:
+        self.id = session_id
+        self.file = file
+        self._folder = file.with_name(f"{file.name.removesuffix('.json')}.audio")
         self._lock = self._folder.with_suffix(".lock")
         self._disk = disk
         self._keep_sound = keep_sound
-        self._document = Document(self.place, disk)
-        self._descriptor: int | None = None
-        self._process = os.getpid()
+        self._document = Document(file, disk, self._dump)
+        # The lock's descriptor while it is held, and the process that holds it.
+        self._held: tuple[int, int] | None = None
 
     @property
-    def id(self) -> str:
-        """What it is opened by."""
-        return self._id
-
-    @property
-    def can_grow(self) -> bool:
-        """Whether `append` is possible; else the next write is a whole one."""
-        return self._document.can_grow
+    def place(self) -> str:
+        """The document's path."""
+        return str(self.file)
 
     # --- the lock ------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def locked(self, timeout: float) -> Iterator[None]:
-        """Hold the session against all other processes, threads and objects.
+    def acquire(self) -> News | None:
+        """Lock the session and read what others changed; None if another one holds the lock.
 
         Raises:
-            SessionLocked: if somebody else held it for `timeout` seconds.
+            SessionChanged: if the session was deleted.
+            SessionCorrupt, SessionTooNew: if it is no sound session; it is not changed.
+            SaveFailed: if the lock or a repair cannot be written.
+            OSError: if it cannot be read.
+        """
+        if not self._try_lock():
+            return None
+        try:
+            news = self._document.news()
+            return News(state=self._repaired(news)) if isinstance(news, Snapshot) else news
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Unlock the session; idempotent."""
+        held, self._held = self._held, None
+        if held is not None:
+            descriptor, process = held
+            # A forked child shares its parent's lock, and must not unlock it.
+            if process == os.getpid():
+                _lock_functions()[1](descriptor)
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def locked(self, timeout: float) -> Iterator[None]:
+        """Hold the lock against all other processes, threads and objects; reads nothing.
+
+        Raises:
+            SessionLocked: if another one held it for `timeout` seconds.
             SaveFailed: if the lock's file cannot be made.
         """
-        hold = Hold(self.try_lock, self.unlock, timeout, self.place)
-        with contextlib.closing(hold.waits()) as pauses:
-            for pause in pauses:
-                time.sleep(pause)
+        polling = Polling(timeout, self.pauses, self.place, self.file)
+        while not self._try_lock():
+            time.sleep(polling.pause())
         try:
             yield
         finally:
-            hold.release()
+            self.release()
 
-    def try_lock(self) -> bool:
+    def _try_lock(self) -> bool:
         """Take the lock, if it is free.
 
         Raises:
             SaveFailed: if its file cannot be made.
         """
-        if self._process != os.getpid():
-            # A forked child shares its parent's lock, and must have its own.
-            self._close_lock()
-            self._process = os.getpid()
         try:
             while True:
-                if self._descriptor is None:
-                    self._make_folder(self._lock.parent)
-                    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-                    self._descriptor = os.open(
-                        self._lock, flags | getattr(os, "O_CLOEXEC", 0), 0o600
-                    )
-                    if hasattr(os, "fchmod"):
-                        os.fchmod(self._descriptor, 0o600)
-                if not _lock_functions()[0](self._descriptor, blocking=False):
+                descriptor = self._open_lock()
+                self._held = (descriptor, os.getpid())
+                if not _lock_functions()[0](descriptor, blocking=False):
+                    self._held = None
+                    os.close(descriptor)
                     return False
-                if os.fstat(self._descriptor).st_nlink:
+                status = os.fstat(descriptor)
+                if status.st_nlink:
+                    if stat.S_IMODE(status.st_mode) != 0o600 and hasattr(os, "fchmod"):
+                        os.fchmod(descriptor, 0o600)
                     return True
-                self._close_lock()  # who deleted the session has removed this lock
+                self.release()  # whoever deleted the session has removed this lock
         except OSError as error:
+            self.release()
             raise self._failed(self._lock, error) from error
 
+    def _open_lock(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        try:
+            return os.open(self._lock, flags, 0o600)
+        except FileNotFoundError:
+            self._make_folder(self._lock.parent)
+            return os.open(self._lock, flags, 0o600)
+
     def _is_being_written(self) -> bool:
-        """Whether somebody holds the lock; looks without making one."""
+        """Return True if another one holds the lock; makes no lock file."""
         with contextlib.suppress(OSError):
             descriptor = open_regular(self._lock, writable=True)
             if descriptor is not None:
@@ -173,114 +206,87 @@ class FileSession:
                     os.close(descriptor)
         return False
 
-    def unlock(self) -> None:
-        """Let others have it."""
-        if self._descriptor is not None and self._process == os.getpid():
-            _lock_functions()[1](self._descriptor)
-
-    def _close_lock(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
-
     # --- the document --------------------------------------------------------------------------
 
-    def read(self, *, repair: bool) -> State | None:
-        """What the session says; None if it was never written.
-
-        Args:
-            repair: Put a torn end aside and make the file whole; this needs the lock.
+    def read(self) -> State | None:
+        """Return the content of the session; None if nothing was ever written. Needs no lock.
 
         Raises:
             SessionCorrupt, SessionTooNew: if it is no sound session; it is not changed.
-            SaveFailed: if the repair cannot be written.
+            OSError: if it cannot be read.
         """
-        return self._state(self._document.read(), repair=repair)
-
-    def news(self) -> State | list[Any] | None:
-        """What others wrote since; needs the lock.
-
-        Raises:
-            SessionChanged: if the session is gone.
-            SessionCorrupt, SessionTooNew, SaveFailed: as `read`.
-        """
-        news = self._document.news()
-        return self._state(news, repair=True) if isinstance(news, Snapshot) else news
-
-    def append(self, entry: bytes) -> None:
-        """Add a turn, durably, or change nothing."""
-        try:
-            self._document.append(entry)
-        except SessionError:
-            raise
-        except OSError as error:
-            raise self._failed(self.place, error) from error
-
-    def lines(self) -> Sequence[bytes] | None:
-        """The entries as they stand, byte for byte; None if they cannot be told."""
-        return self._document.lines()
-
-    def rewrite(self, header: Mapping[str, Any], entries: Sequence[bytes]) -> None:
-        """Change everything, durably, or nothing."""
-        with self._writing():
-            self._make_folder(self.place.parent)
-            self._document.rewrite(header, entries)
-
-    def _state(self, snapshot: Snapshot | None, *, repair: bool) -> State | None:
+        snapshot = self._document.read()
         if snapshot is None:
             return None
+        self._check(snapshot)
+        if snapshot.torn is None or self._is_being_written():
+            return State(snapshot.header, snapshot.entries)
+        return self._recovered(snapshot, snapshot.torn, None)
+
+    def _check(self, snapshot: Snapshot) -> None:
         said = snapshot.header.get("id")
-        if said != self._id:
-            reason = f"it is the session {said!r}, not {self._id!r} (a copied or renamed file?)"
-            raise corrupt(self.place, reason)
-        torn = snapshot.torn
+        if said != self.id:
+            reason = f"it is the session {said!r}, not {self.id!r} (a copied or renamed file?)"
+            raise corrupt(self.file, reason)
+
+    def _repaired(self, snapshot: Snapshot) -> State:
+        """Put a torn end aside and make the document whole; needs the lock."""
+        self._check(snapshot)
+        torn, put_aside = snapshot.torn, None
         if torn is None:
             return State(snapshot.header, snapshot.entries)
-        put_aside = None
-        if repair:
-            with self._writing():
-                if torn.rest:
-                    put_aside = self._folder.with_suffix(f".torn-{os.urandom(4).hex()}")
-                    os.close(self._write(put_aside, torn.rest))
-                self._document.rewrite(snapshot.header, torn.lines)
-        else:
-            # What comes next is read anew: perhaps somebody is in the middle of writing it.
-            self._document.close()
-            if self._is_being_written():
-                return State(snapshot.header, snapshot.entries)
+        with self._writing():
+            if torn.rest:
+                put_aside = self._folder.with_suffix(f".torn-{os.urandom(4).hex()}")
+                os.close(self._write(put_aside, torn.rest))
+            lines = dict(enumerate(torn.lines))
+            self._document.rewrite(snapshot.header, lines, len(lines))
+        return self._recovered(snapshot, torn, put_aside)
+
+    def _recovered(self, snapshot: Snapshot, torn: Torn, put_aside: Path | None) -> State:
         log.warning(
             "session %r: the last write was cut off at line %d; %d bytes were %s",
-            self._id,
+            self.id,
             torn.line,
             len(torn.rest),
-            f"put aside as {put_aside}" if put_aside else "left where they are",
+            f"put aside as {put_aside}" if put_aside else "left in place",
         )
         recovery = Recovery(torn.line, len(torn.rest), put_aside)
         return State(snapshot.header, snapshot.entries, recovery)
 
-    # --- sound, images and files ---------------------------------------------------------------
+    def _dump(self, entry: Any) -> bytes:
+        try:
+            return orjson.dumps(entry)
+        except orjson.JSONEncodeError:  # nested too deep
+            return line_from_turn(turn_from_entry(entry, fetch=self.fetch))
 
-    def keep(self, data: Data, suffix: str, number: int, *, spoken: bool = False) -> Data:
+    def append(self, entries: Sequence[bytes]) -> None:
+        """Add turns, durably, or change nothing."""
+        with self._writing():
+            self._document.append(entries)
+
+    def rewrite(self, header: Mapping[str, Any], changed: Mapping[int, bytes], length: int) -> None:
+        """Replace the content, durably, or change nothing."""
+        with self._writing():
+            self._make_folder(self.file.parent)
+            self._document.rewrite(header, changed, length)
+
+    # --- sound, pictures and documents ---------------------------------------------------------
+
+    def keep(self, data: Data, suffix: str, *, position: int, kind: Kind) -> Data:
         """Put a turn's bytes into a file of their own, durably.
 
-        Args:
-            data: The bytes, or what is already kept somewhere.
-            suffix: Of the file's name.
-            number: Of the turn, for people who look at the folder.
-            spoken: Whether they are a spoken answer.
-
         Returns:
-            The file; or the bytes in memory, where `keep_sound` says that they are not kept.
+            The file; or the bytes in memory, where `keep_sound` excludes them.
 
         Raises:
             SaveFailed: if the disk refuses.
         """
-        if self._is_here(data):
+        if isinstance(data, StoredFile) and data.path.parent == self._folder:
             return data
-        is_sound = suffix in FORMATS
-        if is_sound and (self._keep_sound == "none" or (spoken and self._keep_sound == "user")):
+        if kind in _NOT_KEPT[self._keep_sound]:
             return Unsaved(read_data(data))
-        path = self._folder / f"{number:04}-{os.urandom(4).hex()}.{suffix}"
+        path = self._folder / f"{position + 1:04}-{os.urandom(4).hex()}.{suffix}"
         with self._writing():
             if self._folder.is_symlink():
                 raise OSError(f"{self._folder} is a link")
@@ -306,49 +312,52 @@ class FileSession:
         return True
 
     def fetch(self, name: str) -> StoredFile:
-        """The file of this name in the session's folder, which need not be there.
+        """Return the file of this name in the session's folder, which need not be there.
 
         Raises:
             InvalidTurn: if it is no bare file name.
         """
         if not _BARE_NAME.fullmatch(name):
-            raise InvalidTurn(
-                f"a turn's file is a bare name, such as 0002-7f3a91c4.wav, not {name!r}"
-            )
+            msg = f"file must be a bare name such as 0002-7f3a91c4.wav, got {name!r}"
+            raise InvalidTurn(msg)
         return StoredFile(self._folder / name)
 
-    def discard(self, kept: Sequence[Stored]) -> None:
-        """Remove files that no turn names any more; what cannot be removed stays.
+    def fetch_all(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return the bytes of these files; missing ones are left out."""
+        found = {}
+        for name in names:
+            with contextlib.suppress(AudioFileMissing):
+                found[name] = self.fetch(name).read()
+        return found
 
-        So do all, while nobody knows whether the disk names them: after a failed sync.
+    def discard(self, names: Iterable[str]) -> None:
+        """Remove files that the document does not name; the ones that cannot be removed stay.
+
+        All stay while nobody knows what the disk holds, after a failed sync.
         """
-        if self._document.is_unsure or self._folder.is_symlink():
+        names = list(names)
+        if not names or self._document.is_unsure or self._folder.is_symlink():
             return
-        for stored in kept:
-            if self._is_here(stored):
-                with contextlib.suppress(OSError):
-                    (self._folder / stored.name).unlink()
+        with contextlib.suppress(OSError):
+            document = self.file.read_bytes() if self.file.exists() else b""
+            for name in names:
+                if name.encode() not in document:
+                    (self._folder / name).unlink(missing_ok=True)
 
-    def _is_here(self, data: Data) -> bool:
-        return isinstance(data, StoredFile) and data.path.parent == self._folder
-
-    # --- the end -------------------------------------------------------------------------------
+    # --- repairing and deleting ----------------------------------------------------------------
 
     def not_found(self) -> SessionNotFound:
-        """The error for a session that is not there."""
-        msg = (
-            f"there is no session {self._id!r} in {self.place.parent}; list() shows those there are"
-        )
-        return SessionNotFound(msg, path=self.place)
+        """Return the error for a session that does not exist."""
+        return not_found(self.id, self.place, self.file)
 
     def repair(self) -> Salvage:
         """Save what can be read of the document; needs the lock."""
         from conversation.stores._salvage import salvage
 
-        if not self.place.exists():
+        if not self.file.exists():
             raise self.not_found()
         with self._writing():
-            return salvage(self.place, self._id, self._is_turn, self._disk)
+            return salvage(self.file, self.id, self._is_turn, self._disk)
 
     def _is_turn(self, value: object) -> bool:
         with contextlib.suppress(InvalidTurn):
@@ -357,49 +366,42 @@ class FileSession:
         return False
 
     def remove(self) -> None:
-        """Delete the session with all that it keeps; needs the lock."""
+        """Delete the session and all its files; needs the lock."""
         import shutil
 
         if not self.exists():
             self._lock.unlink(missing_ok=True)
             raise self.not_found()
         try:
-            self.place.unlink(missing_ok=True)
+            self.file.unlink(missing_ok=True)
             if self._folder.is_symlink():
                 self._folder.unlink()
             elif self._folder.exists():
                 shutil.rmtree(self._folder)
             for path in self._left_over():
                 path.unlink(missing_ok=True)
-            self._disk.sync_folder(self.place.parent)
+            self._disk.sync_folder(self.file.parent)
             self._lock.unlink(missing_ok=True)
         except OSError as error:
-            # What is left can be deleted once more.
-            raise self._failed(Path(error.filename or self.place), error, "deleted") from error
+            # The rest can be deleted by another call.
+            raise self._failed(Path(error.filename or self.file), error, "deleted") from error
 
     def exists(self) -> bool:
-        """Whether there is anything to delete; a crash may have left sound without a document."""
-        return any(map(os.path.lexists, (self.place, self._folder))) or bool(self._left_over())
+        """Return True if there is anything to delete; a crash may have left sound alone."""
+        return any(map(os.path.lexists, (self.file, self._folder))) or bool(self._left_over())
 
     def _left_over(self) -> list[Path]:
-        """What recoveries and repairs kept, and what writers left that were killed."""
+        """Return files of recoveries and repairs, and temporary ones of killed writers."""
         aside = rf"{re.escape(self._folder.stem)}\.(torn|damaged)-[0-9a-f]{{8}}"
-        name = re.compile(rf"{aside}|\.{re.escape(self.place.name)}(\.part)?\.tmp")
+        name = re.compile(rf"{aside}|\.{re.escape(self.file.name)}(\.part)?\.tmp")
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return [path for path in self.place.parent.iterdir() if name.fullmatch(path.name)]
+            return [path for path in self.file.parent.iterdir() if name.fullmatch(path.name)]
         return []
 
-    def close(self) -> None:
-        """Let go of file handles."""
-        self._document.close()
-        self._close_lock()
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):
-            self.close()
+    # --- writing -------------------------------------------------------------------------------
 
     def _write(self, path: Path, data: bytes) -> int:
-        temporary = path.with_name(f".{self.place.name}.part.tmp")
+        temporary = path.with_name(f".{self.file.name}.part.tmp")
         descriptor = self._disk.write_new(path, (data,), temporary=temporary)
         try:
             self._disk.sync_folder(path.parent)
@@ -424,10 +426,10 @@ class FileSession:
         except SessionError:
             raise
         except OSError as error:
-            raise self._failed(self.place, error) from error
+            raise self._failed(self.file, error) from error
 
     def _failed(self, path: Path, error: OSError, what: str = "saved") -> SaveFailed:
         why = error.strerror or str(error)
-        told = "" if what == "deleted" else "; nothing was changed"
-        msg = f"session {self._id!r} could not be {what} ({why}: {path}){told}"
+        unchanged = "" if what == "deleted" else "; nothing was changed"
+        msg = f"session {self.id!r} could not be {what} ({why}: {path}){unchanged}"
         return SaveFailed(msg, path=path)

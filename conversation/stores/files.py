@@ -38,18 +38,18 @@ class FileStore:
     Args:
         root: The folder. None: `$CONVERSATION_HOME`, else the user's data folder.
         fsync: False leaves power cuts to the operating system; kills are survived either way.
-        keep_sound: `"all"`; `"user"`: no spoken answers; `"none"`: no sound at all. What is not
-            kept stays in the memory of the object that has it, until another one changes what is
-            written already, and is later sent as its words.
+        keep_sound: `"all"`; `"user"`: no spoken answers; `"none"`: no sound at all. Sound that is
+            not kept stays in the memory of the object that has it, until another object rewrites
+            the session, and is later sent as its words.
     """
 
     def __init__(
         self, root: str | Path | None = None, *, fsync: bool = True, keep_sound: str = "all"
     ) -> None:
         if keep_sound not in ("all", "user", "none"):
-            msg = f'keep_sound is "all", "user" or "none", not {keep_sound!r}'
+            msg = f'keep_sound must be "all", "user" or "none", got {keep_sound!r}'
             raise InvalidSetting(msg)
-        # The program may go elsewhere while sessions are open.
+        # Absolute: the program may change its folder while sessions are open.
         self.root = (Path(root) if root is not None else default_root()).absolute()
         self.keep_sound = keep_sound
         self._disk = Disk(fsync=fsync)
@@ -58,65 +58,66 @@ class FileStore:
         return f"FileStore({str(self.root)!r})"
 
     def session(self, session_id: str) -> FileSession:
-        """The session of this id, whether it exists or not. `Conversation.open` uses it.
+        """Return the session of this id, whether it exists or not. `Conversation.open` uses it.
 
         Raises:
             InvalidSetting: if the id is not text of 1 to 128 UTF-8 bytes without control
                 characters.
         """
-        place = self.root / f"{file_name(session_id)}.json"
-        return FileSession(place, session_id, self._disk, self.keep_sound)
+        file = self.root / f"{file_name(session_id)}.json"
+        return FileSession(file, session_id, self._disk, self.keep_sound)
 
-    def list(self) -> Sequence[SessionInfo]:
-        """All sessions, last written first. Reads only the first line of each.
+    def list(self, *, limit: int | None = None, prefix: str = "") -> Sequence[SessionInfo]:
+        """Return all sessions, last changed first. Reads only the first line of each.
 
-        A file that is no session is passed over, with a log warning.
+        A file that is no session is skipped, with a log warning.
+
+        Args:
+            limit: The largest number of sessions to return; None: all.
+            prefix: The literal beginning of their ids.
         """
         found = []
         with contextlib.suppress(FileNotFoundError), os.scandir(self.root) as entries:
             for entry in entries:
                 if entry.name.endswith(".json") and not entry.name.startswith("."):
                     info = _info(Path(entry.path))
-                    if info is not None:
+                    if info is not None and info.id.startswith(prefix):
                         found.append(info)
-        return sorted(found, key=lambda info: info.updated_at, reverse=True)
+        return sorted(found, key=lambda info: info.updated_at, reverse=True)[:limit]
 
     def repair(self, session_id: str, *, timeout: float = 60.0) -> Salvage:
         """Save what can be read of a damaged session; the damaged file is kept beside it.
 
-        A session that is whole comes out as it was.
-
-        Returns:
-            What was kept, what was lost, and where the damaged file is.
+        A whole session comes out as it was.
 
         Raises:
-            SessionNotFound: if there is none.
+            SessionNotFound: if there is no such session.
             SessionLocked: if it is in use for longer than `timeout` seconds.
             SaveFailed: if the disk refuses; nothing is changed.
         """
         session = self.session(session_id)
-        if not session.place.exists():
+        if not session.file.exists():
             raise session.not_found()
-        with contextlib.closing(session), session.locked(timeout):
+        with session.locked(timeout):
             return session.repair()
 
     def delete(self, session_id: str, *, timeout: float = 60.0) -> None:
-        """Remove a session with its sound.
+        """Delete a session with its sound.
 
         Raises:
-            SessionNotFound: if there is none.
+            SessionNotFound: if there is no such session.
             SessionLocked: if it is in use for longer than `timeout` seconds.
             SaveFailed: if the disk refuses.
         """
         session = self.session(session_id)
         if not session.exists():
             raise session.not_found()
-        with contextlib.closing(session), session.locked(timeout):
+        with session.locked(timeout):
             session.remove()
 
 
 def default_root() -> Path:
-    """`$CONVERSATION_HOME`, else `conversation/sessions` in the user's data folder."""
+    """Return `$CONVERSATION_HOME`, else `conversation/sessions` in the user's data folder."""
     home = os.environ.get("CONVERSATION_HOME")
     if home:
         return Path(home)
@@ -126,18 +127,18 @@ def default_root() -> Path:
 
 
 def file_name(session_id: str) -> str:
-    """The file name of a session, without its suffix: the id, percent-encoded.
+    """Return the file name of a session, without its suffix: the id, percent-encoded.
 
     Raises:
         InvalidSetting: as `FileStore.session`.
     """
     if not isinstance(session_id, str):
-        raise InvalidSetting(f"a session's id is text, not {type(session_id).__name__}")
+        raise InvalidSetting(f"a session id must be text, got {type(session_id).__name__}")
     size = len(session_id.encode(errors="replace"))
     if not 1 <= size <= 128 or not _is_plain(session_id):
         msg = (
-            f"a session's id has 1 to 128 UTF-8 bytes and no control characters; "
-            f"{session_id[:40]!r} has {size} bytes"
+            f"a session id must have 1 to 128 UTF-8 bytes and no control characters, got "
+            f"{session_id[:40]!r} with {size} bytes"
         )
         raise InvalidSetting(msg)
     name = "".join(
@@ -147,7 +148,7 @@ def file_name(session_id: str) -> str:
     if _DEVICE.match(name):
         name = f"%{ord(name[0]):02X}{name[1:]}"
     if len(name) > _LONGEST:
-        # File systems take some 255 bytes; the id itself stands in the header.
+        # File systems take some 255 bytes; the header has the whole id.
         import hashlib
 
         digest = hashlib.sha256(session_id.encode()).hexdigest()[:24]
@@ -176,11 +177,11 @@ def _info(path: Path) -> SessionInfo | None:
         finally:
             os.close(descriptor)
     except (OSError, SessionError) as error:
-        log.warning("%s is passed over: %s", path, error)
+        log.warning("skipping %s: %s", path, error)
         return None
     session_id, title = header.get("id"), header.get("title")
     if not isinstance(session_id, str):
-        log.warning("%s is passed over: it names no session", path)
+        log.warning("skipping %s: it names no session", path)
         return None
     return SessionInfo(
         id=session_id,

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from conversation import AssistantAudio, AssistantTurn, Context, Conversation, UserTurn
-from conversation._rendering import window
-from conversation._rendering.forms import Moment, Prepared
 from conversation._values.turns import Turn
 from tests.benchmarks.measure import Result, compared
 
@@ -45,11 +43,6 @@ def by_hand(turns: tuple[Turn, ...], now: float) -> list[dict[str, Any]]:
     return messages
 
 
-def cost(item: Prepared) -> int:
-    """Tokens of a turn now, by the estimate."""
-    return window.cost(item, Moment(NOW, 30.0))[0]
-
-
 def run(*, quick: bool) -> Iterator[Result]:
     """All figures of this module."""
     chat = Conversation(clock=lambda: NOW)
@@ -67,7 +60,7 @@ def run(*, quick: bool) -> Iterator[Result]:
         rounds=15 if quick else 101,
     )
 
-    whole = sum(map(cost, chat._talk.history.prepared[0]))
+    whole = chat._requests.sent.estimate
     for budget, name in ((20_000, "for a tenth"), (whole - 1, "a token too small")):
         bounded = Conversation(clock=lambda: NOW, context=Context(max_prompt_tokens=budget))
         for turn in turns:

@@ -32,9 +32,9 @@ from conversation import (
     ToolTurn,
     UserTurn,
 )
-from conversation._rendering.forms import NO_VOICE, Moment, prepare
+from conversation._rendering.forms import NO_VOICE, prepare
 from conversation._rendering.messages import NO_RESULT
-from conversation._rendering.window import Bulk, Limits, Totals, aged, bulk_of
+from conversation._rendering.window import Limits, size_of
 from conversation._values.parts import Part
 from conversation._values.sound import duration_of
 from conversation._values.turns import Turn
@@ -52,7 +52,7 @@ NO_BOUNDS = 10**12
 def talking(history: Sequence[Turn], context: Context, **given: Any) -> Conversation:
     """Return a conversation with exactly this history."""
     chat = Conversation(clock=given.pop("clock", Clock()), context=context, **given)
-    chat._talk.history.fill(history)
+    chat._history.fill(history)
     return chat
 
 
@@ -238,20 +238,6 @@ def test_bounds_are_exact_to_the_token_and_the_byte(
     )
     bounds = Context(max(0, exact[0]), max(0, exact[1]), heard, said)
     check_longest_suffix_is_sent([*history, last], bounds, **given)
-
-
-@given(histories, nows, contexts)
-def test_running_totals_are_upper_bounds(history: list[Turn], now: float, context: Context) -> None:
-    """Running totals are never less than the exact count."""
-    at, totals = Moment(now, 30.0), Totals()
-    items = [prepare(turn) for turn in history]
-    for item in items:
-        totals.add(item)
-    most, exact = totals.bulk(at), bulk_of(aged(items, context), at)
-    assert most.tokens >= exact.tokens
-    assert most.upload >= exact.upload
-    if not any(item.words for item in items):
-        assert most == bulk_of(items, at)
 
 
 @pytest.fixture(scope="module")
@@ -681,7 +667,7 @@ def test_too_large_question_is_refused_unsent_and_taken_back(
     with opened(context=context, instructions="Be brief.") as chat:
         chat.say("First")
         before, requests = chat.turns, len(server.requests)
-        chat._talk.sending._scale = 1.0
+        chat._requests._scale = 1.0
         with pytest.raises(ContextTooSmall) as failure:
             ASKS[ask](chat, content)
         error = failure.value
@@ -729,7 +715,7 @@ def test_reply_keeps_a_question_that_is_too_large(server: StandIn, client: OpenA
     with pytest.raises(ContextTooSmall):
         chat.reply()
     assert (chat.turns, server.requests) == ((turn,), [])
-    chat._talk.sending.context = Context(max_prompt_tokens=20)
+    chat._requests.context = Context(max_prompt_tokens=20)
     chat.reply()
     assert len(chat.turns) == 2
 
@@ -792,10 +778,10 @@ def test_estimate_of_spoken_exchanges_is_within_a_tenth_of_usage(chat: Conversat
     """The estimate of six spoken exchanges is within 10% of `usage.prompt_tokens`."""
     for number in range(6):
         chat.say(said(3 + number))
-    items, at = chat._talk.asking.items, chat._talk.asking.at
+    items, at = chat._requests.sent.items, chat._requests.sent.at
     usage = chat.turns[-1].usage  # type: ignore[union-attr]
     assert usage
-    assert bulk_of(items, at).tokens == pytest.approx(usage.prompt_tokens, rel=0.1)
+    assert size_of(items, at).tokens == pytest.approx(usage.prompt_tokens, rel=0.1)
 
 
 def test_base64_is_never_counted_as_tokens() -> None:
@@ -872,9 +858,9 @@ def test_correction_scales_up_to_the_measured_size(
     """An estimate is scaled up to the size that was measured, and shifted beyond it."""
     limits = Limits(int(corrected), 0, fixed, scale, measured)
     assert limits.corrected(tokens) == corrected
-    assert limits.hold(Bulk(tokens))
-    assert not limits.hold(Bulk(tokens + 2))
-    assert not limits.hold(Bulk(tokens, 1))
+    assert limits.hold(tokens, 0)
+    assert not limits.hold(tokens + 2, 0)
+    assert not limits.hold(tokens, 1)
 
 
 @pytest.mark.parametrize(("factor", "sent"), [(1, 12), (2, 6), (4, 3), (100, 3), (0.5, 18)])
@@ -1072,7 +1058,7 @@ def test_failed_transcription_is_logged_and_tried_once_per_object(
     chat.say(said(1))
     part = asked(server)[0]["messages"][0]["content"][0]
     assert part["type"] == "input_audio"
-    assert any("could not be transcribed" in record.getMessage() for record in caplog.records)
+    assert any("transcribing old sound failed" in record.getMessage() for record in caplog.records)
     chat.say("Written.")
     assert len(asked(server, TRANSCRIPTIONS)) == 1
     chat.close()
@@ -1220,4 +1206,4 @@ def test_old_answers_without_transcript_are_warned_of_once(
     chat.add(answered(None))
     for _ in range(2):
         assert forms(chat.render()) == [Form.VOICE]
-    assert [r.getMessage()[:27] for r in caplog.records] == ["old sound is sent as sound,"]
+    assert [r.getMessage()[:27] for r in caplog.records] == ["old sound is sent as sound "]

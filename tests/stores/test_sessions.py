@@ -276,8 +276,8 @@ def test_each_id_has_a_file_of_its_own_in_the_root(store: FileStore) -> None:
 @pytest.mark.parametrize("session_id", IDS)
 def test_a_file_name_is_one_that_every_system_takes(store: FileStore, session_id: str) -> None:
     """ASCII, not hidden, no device of Windows, no dot or space at the end, short enough."""
-    name = store.session(session_id).place.name
-    assert store.session(session_id).place.parent == store.root
+    name = store.session(session_id).file.name
+    assert store.session(session_id).file.parent == store.root
     stem = name.removesuffix(".json")
     assert re.fullmatch(r"[A-Za-z0-9_@%~.-]+", stem)
     assert not stem.startswith(".")
@@ -295,7 +295,7 @@ session_ids = st.text(
 def test_different_ids_have_different_names(one: str, other: str) -> None:
     """For every two ids, and so have the sounds and locks beside them."""
     store = FileStore("sessions")
-    names = {store.session(one).place.name, store.session(other).place.name}
+    names = {store.session(one).file.name, store.session(other).file.name}
     assert len(names) == len({one, other})
     assert all(not {"/", "\0"} & set(name) for name in names)
 
@@ -436,7 +436,7 @@ def test_the_list_passes_over_what_is_no_session(
     assert [info.id for info in store.list()] == ["retriever"]
     assert tree(store.root) == before
     for name in bad:
-        assert f"{name}.json is passed over" in caplog.text
+        assert f"{name}.json: " in caplog.text
 
 
 @pytest.mark.parametrize("indent", [None, 2])
@@ -755,7 +755,7 @@ def test_a_link_in_place_of_the_sound_folder_is_not_followed(
         assert caught.value.turn is not None
         assert len(chat.turns) == 3
     session = store.session("retriever")
-    session.discard([session.fetch(name) for name in before if name != "."])
+    session.discard([name for name in before if name != "."])
     assert tree(elsewhere) == before
 
 
