@@ -37,7 +37,7 @@ from conversation.errors import (
 from conversation.testing import StandIn
 from tests.conftest import START, Clock
 from tests.samples import MP3, PNG, SOUND, spoken
-from tests.stores.test_failing_disk import FaultyDisk, files
+from tests.stores.faulty_disk import FaultyDisk, files
 
 BILL = Usage(64, 200, 26, 38, 12, 41, 159)
 """Usage with a different number in each field."""

@@ -1,4 +1,4 @@
-"""A conversation that goes on and on."""
+"""Long conversations: bounded uploads, across resumes and estimates that are too low."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ RATE = 8000
 
 
 def sound(number: int) -> AudioInput:
-    """Some 0.5 s, each another length."""
+    """Return about 0.5 s of sound, of a length that depends on the number."""
     return AudioInput.from_pcm(b"\1\0" * (RATE // 2 + number), RATE)
 
 
-def asked(server: StandIn, path: str) -> list[int]:
-    """The sizes of the requests to one endpoint, in bytes."""
+def upload_sizes(server: StandIn, path: str) -> list[int]:
+    """Return the sizes of the requests to one endpoint, in bytes."""
     sent = [request for request in server.requests if request.path.endswith(path)]
     return [int(request.headers["content-length"]) for request in sent]
 
 
 def voice_of(turn: Turn) -> str:
-    """The audio id of an answer."""
+    """Return the audio id of an answer."""
     assert isinstance(turn, AssistantTurn)
     assert turn.audio
     assert turn.audio.id
@@ -38,7 +38,7 @@ def voice_of(turn: Turn) -> str:
 def test_500_spoken_exchanges_across_three_resumes(
     server: StandIn, client: OpenAI, clock: Clock, tmp_path: Path
 ) -> None:
-    """In a small window: no error, uploads that do not grow, each sound transcribed once."""
+    """In a small window, uploads stay bounded and each recording is transcribed once."""
     store = FileStore(tmp_path, fsync=False)
     context = Context(2000, 60_000, user_audio_turns=3, assistant_audio_turns=4)
 
@@ -59,17 +59,17 @@ def test_500_spoken_exchanges_across_three_resumes(
         turn = chat.say(sound(number))
         assert turn.audio
         assert turn.usage
-        # Bounded by the estimate; after a resume nothing has corrected it yet.
+        # The estimate bounds it; after a resume nothing has corrected the estimate yet.
         assert turn.usage.prompt_tokens <= 2000 * 1.3
         spent += turn.usage.total_tokens
         clock.now += 20
     chat.close()
 
-    uploads = asked(server, "/chat/completions")
+    uploads = upload_sizes(server, "/chat/completions")
     assert len(uploads) == EXCHANGES + healed
     assert max(uploads[100:]) <= 1.2 * max(uploads[50:100])
     assert max(uploads) < 60_000
-    transcribed = asked(server, "/transcriptions")
+    transcribed = upload_sizes(server, "/transcriptions")
     assert len(transcribed) == EXCHANGES - 3
     assert len(
         {request["file"]["size"] for request in server.requests if "file" in request}
@@ -89,14 +89,14 @@ def test_500_spoken_exchanges_across_three_resumes(
 
 
 @pytest.mark.parametrize("most", [40_000, 100_000])
-def test_sound_without_words_is_bounded_by_its_bytes(
+def test_max_upload_bytes_bounds_sound(
     server: StandIn, client: OpenAI, clock: Clock, most: int
 ) -> None:
-    """It goes as sound for as long as there is room, and then is left out."""
+    """Recordings without transcripts are sent up to `max_upload_bytes`, the latest ones first."""
     chat = Conversation(client=client, clock=clock, context=Context(max_upload_bytes=most))
     for number in range(40):
         chat.say(sound(number))
-    uploads = asked(server, "/chat/completions")
+    uploads = upload_sizes(server, "/chat/completions")
     assert max(uploads) < most + 20_000
     sounds = [
         sum(
@@ -110,10 +110,10 @@ def test_sound_without_words_is_bounded_by_its_bytes(
     assert sounds[-1] > most - 2 * 11_000
 
 
-def test_a_history_that_was_estimated_too_low_is_cut_by_what_the_server_says(
+def test_context_length_error_corrects_a_low_estimate(
     clock: Clock,
 ) -> None:
-    """Resumed with many short turns: nobody sees the refusal, and the chat goes on."""
+    """A prompt that the API refuses as too long is shortened and sent again."""
     with StandIn(clock=clock) as server:
         chat = Conversation(client=server.client(), clock=clock)
         for _ in range(4600):

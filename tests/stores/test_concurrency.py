@@ -1,8 +1,7 @@
-"""Several processes, threads and objects with one session: all turns, whole, in one order."""
+"""One session in several processes, threads and objects, and files that other programs change."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -20,29 +19,25 @@ from openai import OpenAI
 from conversation import AudioInput, Conversation, FileStore
 from conversation._values.turns import Turn
 from conversation.errors import SessionChanged, SessionLocked, SessionNotFound
+from conversation.stores._session import FileSession
 from tests.samples import SOUND, spoken
-from tests.stores.processes.child import PATIENCE, Child
-from tests.stores.processes.common import PASSING, add, check_sound, digest, tag_of
+from tests.stores.faulty_disk import files
+from tests.stores.processes.child import PATIENCE, Child, exit_code_of
+from tests.stores.processes.common import TEMPORARY, add, check_sound, digest, tag_of
 
-MEMBERS = 8
+WRITERS = 8
 TURNS = 30
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    """A store of the test's own, without waiting for the disk."""
-    return FileStore(tmp_path / "sessions", fsync=False)
-
-
-@pytest.fixture
-def place(store: FileStore) -> Path:
-    """The document of the session that all tests here use."""
+def path(store: FileStore) -> Path:
+    """Return the path of the document of the session "s"."""
     return store.root / "s.json"
 
 
 @pytest.fixture
-def hurried() -> Iterator[None]:
-    """Threads take turns as often as they can."""
+def fast_switching() -> Iterator[None]:
+    """Switch between threads as often as possible."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -50,7 +45,7 @@ def hurried() -> Iterator[None]:
 
 
 class Interrupted:
-    """A client in the middle of whose call something happens, and then an answer comes."""
+    """A client that calls `happens` during each request, and then returns `answer`."""
 
     def __init__(
         self, happens: Callable[[], object], answer: Callable[..., Any] = lambda **_: spoken()
@@ -60,196 +55,188 @@ class Interrupted:
         self._answer = answer
 
     def create(self, **request: object) -> Any:
-        """The answer."""
+        """Return the answer."""
         self._happens()
         return self._answer(**request)
 
 
 def opened(store: FileStore, **options: Any) -> Conversation:
-    """The session, opened once more."""
+    """Open the session "s"."""
     return Conversation.open("s", store=store, **options)
 
 
 def tags(chat: Conversation) -> list[str]:
-    """What each turn says."""
+    """Return the tag of each turn."""
     return [tag_of(turn) for turn in chat.turns]
-
-
-def files(place: Path) -> dict[str, str]:
-    """Digests of all that is beside the session and in its folder, the lock aside."""
-    found = (path for path in place.parent.rglob("*") if path.is_file())
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-        for path in found
-        if path.suffix != ".lock"
-    }
 
 
 # --- processes ---------------------------------------------------------------------------------
 
 
-def test_eight_processes_with_one_session_lose_nothing(tmp_path: Path) -> None:
-    """All turns, whole, in an order that everybody saw; readers never see a broken session."""
+def test_eight_processes_lose_no_turn(tmp_path: Path) -> None:
+    """Eight writing processes lose no turn and agree on the order; readers see whole sessions."""
     store = FileStore(tmp_path)
     with opened(store) as chat:
         chat.add_user("begin")
     with ExitStack() as stack:
         readers = [stack.enter_context(Child("reader", tmp_path, "s")) for _ in range(2)]
-        members = []
-        for i in range(MEMBERS):
+        writers = []
+        for i in range(WRITERS):
             habits = (["reopens"] if i % 2 else []) + (["relabels", "undoes"] if i == 2 else [])
-            member = Child("concurrent_writer", tmp_path, "s", f"member-{i}", TURNS, *habits)
-            members.append(stack.enter_context(member))
-        for child in [*readers, *members]:
+            writer = Child("concurrent_writer", tmp_path, "s", f"writer-{i}", TURNS, *habits)
+            writers.append(stack.enter_context(writer))
+        for child in [*readers, *writers]:
             child.expect("ready")
         for word in ("go", "last"):
-            for member in members:
-                member.tell(word)
+            for writer in writers:
+                writer.write_line(word)
             if word == "go":
-                for member in members:
-                    member.expect("done")
-        with_all = [member.line() for member in members]
+                for writer in writers:
+                    writer.expect("done")
+        digests = [writer.read_line() for writer in writers]
         for reader in readers:
-            reader.tell("stop")
+            reader.write_line("stop")
         for reader in readers:
-            what, readings, lengths = reader.line().split()
-            print(f"a reader {what} {readings} readings, {lengths} different lengths")
+            what, readings, lengths = reader.read_line().split()
+            print(f"reader: {what} {readings} readings, {lengths} different lengths")
             assert int(lengths) > 10
     with opened(store, timeout=0) as chat:
         assert chat.recovered is None
-        assert set(with_all) == {digest(chat)}
+        assert set(digests) == {digest(chat)}
         said = tags(chat)
-        for i in range(MEMBERS):
-            own = [tag for tag in said if tag.startswith(f"member-{i} ")]
-            assert own == [f"member-{i} {number}" for number in range(TURNS)]
-        left = said.count(PASSING)
-        assert left < TURNS, "some were taken back"
-        assert len(said) == 1 + MEMBERS * TURNS + left
-        sounds = MEMBERS * sum(number % 8 in (1, 2, 4, 6) for number in range(TURNS)) + left
+        for i in range(WRITERS):
+            own = [tag for tag in said if tag.startswith(f"writer-{i} ")]
+            assert own == [f"writer-{i} {number}" for number in range(TURNS)]
+        left = said.count(TEMPORARY)
+        assert left < TURNS, "no turn was undone"
+        assert len(said) == 1 + WRITERS * TURNS + left
+        sounds = WRITERS * sum(number % 8 in (1, 2, 4, 6) for number in range(TURNS)) + left
         assert sum(map(check_sound, chat.turns)) == sounds
         assert len(list((tmp_path / "s.audio").iterdir())) == sounds
         assert chat.metadata == {"number": TURNS - 2 + TURNS % 2}
-        assert str(chat.title).startswith("named by member-")
+        assert str(chat.title).startswith("named by writer-")
     assert len(json.loads((tmp_path / "s.json").read_bytes())["turns"]) == len(said)
     assert list(tmp_path.rglob("*.torn-*")) + list(tmp_path.rglob(".*.tmp")) == []
 
 
-def test_exchanges_of_processes_follow_one_another(store: FileStore) -> None:
-    """Of two at once, one waits; no question comes between another and its answer."""
+def test_exchanges_of_two_processes_do_not_interleave(store: FileStore) -> None:
+    """Two processes that call `say` at once run one after the other."""
     with (
         opened(store) as chat,
         Child("remote_control", store.root, "s") as one,
         Child("remote_control", store.root, "s") as other,
     ):
-        for visitor in (one, other):
-            visitor.expect("ready")
-        for visitor in (one, other):
-            visitor.tell("say Hello?")
-        for visitor in (one, other):
-            visitor.expect("trying")
-            visitor.tell("go on")
-        for visitor in (one, other):
-            visitor.expect("holding")
-        counts = sorted(visitor.line() for visitor in (one, other))
+        for child in (one, other):
+            child.expect("ready")
+        for child in (one, other):
+            child.write_line("say Hello?")
+        for child in (one, other):
+            child.expect("trying")
+            child.write_line("go on")
+        for child in (one, other):
+            child.expect("holding")
+        counts = sorted(child.read_line() for child in (one, other))
         assert counts == ["2 turns", "4 turns"]
         chat.add_user("Bye.")
         assert tags(chat) == ["Hello?", "Good morning."] * 2 + ["Bye."]
 
 
-def test_a_session_that_is_held_is_locked_at_once_without_patience(store: FileStore) -> None:
-    """With `timeout=0` the error comes now; nothing is changed, and reading goes on."""
-    with opened(store) as chat, Child("remote_control", store.root, "s") as visitor:
+def test_zero_timeout_raises_session_locked(store: FileStore) -> None:
+    """With `timeout=0`, changes to a locked session raise `SessionLocked`; reading still works."""
+    with opened(store) as chat, Child("remote_control", store.root, "s") as child:
         chat.add_user("before")
-        visitor.expect("ready")
-        visitor.tell("say Are you there?")
-        visitor.expect("trying")
-        visitor.expect("holding")
-        with opened(store, timeout=0) as hasty:
-            for change in (lambda: hasty.add_user("mine"), lambda: hasty.set_title("mine")):
+        child.expect("ready")
+        child.write_line("say Are you there?")
+        child.expect("trying")
+        child.expect("holding")
+        with opened(store, timeout=0) as impatient:
+            for change in (lambda: impatient.add_user("mine"), lambda: impatient.set_title("mine")):
                 with pytest.raises(SessionLocked, match="is in use"):
                     change()
-            assert tags(hasty) == ["before", "Are you there?"]
+            assert tags(impatient) == ["before", "Are you there?"]
         with pytest.raises(SessionLocked):
             store.delete("s", timeout=0)
         with opened(store, read_only=True) as reader:
             assert tags(reader) == ["before", "Are you there?"]
-        visitor.tell("go on")
-        visitor.expect("3 turns")
+        child.write_line("go on")
+        child.expect("3 turns")
         chat.add_user("after")
         assert tags(chat) == ["before", "Are you there?", "Good morning.", "after"]
 
 
-def test_the_lock_of_a_killed_process_is_free_at_once(store: FileStore) -> None:
-    """And what it had said before its answer came is there."""
-    with opened(store, timeout=0) as chat, Child("remote_control", store.root, "s") as visitor:
-        visitor.expect("ready")
-        visitor.tell("say Are you there?")
-        visitor.expect("trying")
-        visitor.expect("holding")
+def test_lock_of_a_killed_process_is_released(store: FileStore) -> None:
+    """The lock of a killed process is released at once, and its question is saved."""
+    with opened(store, timeout=0) as chat, Child("remote_control", store.root, "s") as child:
+        child.expect("ready")
+        child.write_line("say Are you there?")
+        child.expect("trying")
+        child.expect("holding")
         with pytest.raises(SessionLocked):
             chat.add_user("mine")
-        visitor.kill()
+        child.kill()
         chat.add_user("mine")
         assert tags(chat) == ["Are you there?", "mine"]
         assert chat.recovered is None
 
 
-def test_who_waits_for_a_session_that_is_deleted_is_told(store: FileStore, place: Path) -> None:
-    """A change raises `SessionChanged` and brings nothing back; opened anew, it begins anew."""
-    with opened(store) as chat, Child("remote_control", store.root, "s") as visitor:
+def test_waiting_for_a_session_that_is_deleted(store: FileStore, path: Path) -> None:
+    """A change that waits for a session while it is deleted raises `SessionChanged`."""
+    with opened(store) as chat, Child("remote_control", store.root, "s") as child:
         chat.add_completion(spoken())
-        visitor.expect("ready")
-        visitor.tell("open")
-        visitor.expect("trying")
-        visitor.expect("1 turns")
+        child.expect("ready")
+        child.write_line("open")
+        child.expect("trying")
+        child.expect("1 turns")
         session = store.session("s")
         with session.locked(0):
-            visitor.tell("add waiting")
-            visitor.expect("trying")
+            child.write_line("add waiting")
+            child.expect("trying")
             with ThreadPoolExecutor(1) as pool:
                 second = pool.submit(store.delete, "s", timeout=PATIENCE)
                 session.remove()
-                session.release()
-                # Whether it waited for the lock or came too late, there is nothing to delete.
+                session.unlock()
+                # The second deletion waited for the lock, or started after the first one.
                 with pytest.raises(SessionNotFound):
                     second.result(PATIENCE)
-        visitor.expect("SessionChanged")
-        assert files(place) == {}
+        session.close()
+        child.expect("SessionChanged")
+        assert files(path.parent) == {}
         assert store.list() == []
-        visitor.tell("open")
-        visitor.expect("trying")
-        visitor.expect("0 turns")
-        visitor.tell("add anew")
-        visitor.expect("trying")
-        visitor.expect("1 turns")
+        child.write_line("open")
+        child.expect("trying")
+        child.expect("0 turns")
+        child.write_line("add anew")
+        child.expect("trying")
+        child.expect("1 turns")
         with pytest.raises(SessionChanged, match="begun anew"):
             chat.add_user("another")
         with opened(store, read_only=True) as again:
             assert tags(again) == ["anew"]
 
 
-def test_a_lock_whose_file_somebody_removed_holds_nothing(store: FileStore, place: Path) -> None:
-    """Who waited for it takes the new one instead, and holds the session alone."""
-    with Child("remote_control", store.root, "s") as visitor:
-        visitor.expect("ready")
-        visitor.tell("add old")
-        visitor.expect("trying")
-        visitor.expect("1 turns")
+def test_removed_lock_file_is_replaced(store: FileStore, path: Path) -> None:
+    """A process that waits for a lock whose file is removed acquires the new lock file."""
+    with Child("remote_control", store.root, "s") as child:
+        child.expect("ready")
+        child.write_line("add old")
+        child.expect("trying")
+        child.expect("1 turns")
         session = store.session("s")
         with session.locked(PATIENCE):
-            visitor.tell("add waiting")
-            visitor.expect("trying")
-            place.with_suffix(".lock").unlink()
-        visitor.expect("2 turns")
+            child.write_line("add waiting")
+            child.expect("trying")
+            path.with_suffix(".lock").unlink()
+        session.close()
+        child.expect("2 turns")
         with opened(store, timeout=0) as other:
             other.add_user("other")
-            visitor.tell("say Hello?")
-            visitor.expect("trying")
-            visitor.expect("holding")
+            child.write_line("say Hello?")
+            child.expect("trying")
+            child.expect("holding")
             with pytest.raises(SessionLocked):
                 other.add_user("mine")
-            visitor.tell("go on")
-            visitor.expect("5 turns")
+            child.write_line("go on")
+            child.expect("5 turns")
             other.add_user("bye")
             assert tags(other)[2:] == ["other", "Hello?", "Good morning.", "bye"]
 
@@ -257,8 +244,9 @@ def test_a_lock_whose_file_somebody_removed_holds_nothing(store: FileStore, plac
 # --- threads and objects -----------------------------------------------------------------------
 
 
-def test_threads_with_one_object_lose_nothing(store: FileStore, hurried: None) -> None:  # noqa: ARG001
-    """Each thread's turns are there in its order, in memory and on the disk."""
+@pytest.mark.usefixtures("fast_switching")
+def test_threads_with_one_object_lose_no_turn(store: FileStore) -> None:
+    """Threads that share one object lose no turn, and each thread's turns keep their order."""
     with opened(store) as chat:
 
         def work(name: str) -> None:
@@ -278,8 +266,8 @@ def test_threads_with_one_object_lose_nothing(store: FileStore, hurried: None) -
             assert again.recovered is None
 
 
-def test_threads_that_say_at_once_take_turns(store: FileStore, client: OpenAI) -> None:
-    """Each question is followed by its own answer."""
+def test_exchanges_of_threads_do_not_interleave(store: FileStore, client: OpenAI) -> None:
+    """Threads that call `say` at once get one answer after each question."""
     with opened(store, client=client, modalities=["text", "audio"]) as chat:
         with ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(chat.say, [f"This is question {i}." for i in range(6)]))
@@ -292,8 +280,8 @@ def test_threads_that_say_at_once_take_turns(store: FileStore, client: OpenAI) -
         assert again.turns == turns
 
 
-def test_objects_of_one_process_see_each_others_turns(store: FileStore) -> None:
-    """With their next change; and neither keeps the other from making it."""
+def test_objects_of_one_process_share_a_session(store: FileStore) -> None:
+    """Two objects of one process see each other's turns and labels with their next change."""
     with opened(store, timeout=0) as one, opened(store, timeout=0) as other:
         for number in range(0, 12, 2):
             add(one, f"turn {number}", number)
@@ -308,8 +296,9 @@ def test_objects_of_one_process_see_each_others_turns(store: FileStore) -> None:
             assert (third.title, third.metadata) == ("both", {"seen": True})
 
 
-def test_reading_an_object_while_others_add_is_never_wrong(store: FileStore, hurried: None) -> None:  # noqa: ARG001
-    """What a thread sees of an object only grows, whoever adds, and ends up equal to the file."""
+@pytest.mark.usefixtures("fast_switching")
+def test_reading_while_others_write_is_consistent(store: FileStore) -> None:
+    """`turns` only grows while other threads and objects add turns, and ends up complete."""
     with opened(store) as one, opened(store) as other:
         stop = threading.Event()
 
@@ -318,7 +307,7 @@ def test_reading_an_object_while_others_add_is_never_wrong(store: FileStore, hur
             count = 0
             while not stop.is_set():
                 now = one.turns
-                assert now[: len(seen)] == seen, f"{len(now)} turns, and there were {len(seen)}"
+                assert now[: len(seen)] == seen, f"{len(now)} turns after {len(seen)}"
                 seen = now
                 count += 1
             return count
@@ -342,7 +331,7 @@ def test_reading_an_object_while_others_add_is_never_wrong(store: FileStore, hur
             assert len(again.turns) == 400
 
 
-# --- a file that is no longer ours -------------------------------------------------------------
+# --- files that other programs change ----------------------------------------------------------
 
 FOREIGN = (
     b'{"conversation":1,"id":"s","created_at":null,"title":"other","settings":{},"metadata":{},'
@@ -350,67 +339,67 @@ FOREIGN = (
 )
 
 
-def replace(place: Path) -> bytes:
-    """Another program renames its own file into the place of ours."""
-    new = place.with_name("new")
+def replace(path: Path) -> bytes:
+    """Replace the document with a file of another program."""
+    new = path.with_name("new")
     new.write_bytes(FOREIGN)
-    new.replace(place)
+    new.replace(path)
     return FOREIGN
 
 
-def restore(place: Path) -> bytes:
-    """A copy of the very same bytes, such as a backup brings back."""
-    new = place.with_name("new")
-    new.write_bytes(place.read_bytes())
-    new.replace(place)
-    return place.read_bytes()
+def restore(path: Path) -> bytes:
+    """Replace the document with a copy of itself, such as a restored backup."""
+    new = path.with_name("new")
+    new.write_bytes(path.read_bytes())
+    new.replace(path)
+    return path.read_bytes()
 
 
-def overwrite(place: Path) -> bytes:
-    """An editor writes into our file."""
-    place.write_bytes(FOREIGN)
+def overwrite(path: Path) -> bytes:
+    """Overwrite the document in place, as an editor does."""
+    path.write_bytes(FOREIGN)
     return FOREIGN
 
 
-def grow(place: Path) -> bytes:
-    """A program that knows no locks adds a line."""
-    with place.open("ab") as file:
+def grow(path: Path) -> bytes:
+    """Append a line without taking the lock."""
+    with path.open("ab") as file:
         file.write(b"// seen\n")
-    return place.read_bytes()
+    return path.read_bytes()
 
 
-def damage_end(place: Path) -> bytes:
-    """The closing bytes are others, and the size is the same."""
-    place.write_bytes(place.read_bytes()[:-4] + b"    ")
-    return place.read_bytes()
+def damage_end(path: Path) -> bytes:
+    """Overwrite the closing bytes without changing the size."""
+    path.write_bytes(path.read_bytes()[:-4] + b"    ")
+    return path.read_bytes()
 
 
-def delete(place: Path) -> None:
-    """Somebody tidies up."""
-    place.unlink()
+def delete(path: Path) -> None:
+    """Delete the document."""
+    path.unlink()
 
 
 @pytest.mark.parametrize("outsider", [replace, restore, overwrite, grow, damage_end, delete])
 @pytest.mark.parametrize("change", ["answer", "drop"])
-def test_a_file_changed_in_the_middle_of_an_exchange_is_left_alone(
+def test_document_changed_during_an_exchange_is_not_overwritten(
     store: FileStore,
-    place: Path,
+    path: Path,
     client: OpenAI,
     outsider: Callable[[Path], bytes | None],
     change: str,
 ) -> None:
-    """`SessionChanged`; what is there now stays as it is, byte for byte, and memory as it was."""
-    after: list[dict[str, str]] = []
+    """`say` raises `SessionChanged` if another program changes the document meanwhile."""
+    after: list[dict[str, bytes]] = []
     before: list[Any] = []
 
     def happens() -> None:
-        outsider(place)
+        outsider(path)
         before.append(chat.turns)
-        after.append(files(place))
+        after.append(files(path.parent))
 
     def answer(**request: Any) -> Any:
         if change == "drop":
-            # Refused by the server: the user turn is to be taken back.
+            # The server refuses the request, and `say` removes the question.
             return client.chat.completions.create(**{**request, "messages": "none"})
         return client.chat.completions.create(**request)
 
@@ -419,56 +408,56 @@ def test_a_file_changed_in_the_middle_of_an_exchange_is_left_alone(
         chat.add_completion(spoken())
         with pytest.raises(SessionChanged, match="nothing was written") as caught:
             chat.say("What is new?")
-        assert caught.value.path == place
-        assert files(place) == after[0]
-        assert place.exists() is (outsider is not delete)
+        assert caught.value.path == path
+        assert files(path.parent) == after[0]
+        assert path.exists() is (outsider is not delete)
         assert chat.turns == before[0]
         assert tags(chat) == ["Good morning.", "What is new?"]
         assert chat.title is None
 
 
 @pytest.mark.parametrize("outsider", [replace, overwrite, grow, delete])
-def test_a_file_changed_while_sound_is_transcribed_is_left_alone(
-    store: FileStore, place: Path, outsider: Callable[[Path], bytes | None]
+def test_document_changed_during_a_transcription_is_not_overwritten(
+    store: FileStore, path: Path, outsider: Callable[[Path], bytes | None]
 ) -> None:
-    """The words that came are not written over what is there now."""
+    """`transcribe` raises `SessionChanged` if another program changes the document meanwhile."""
 
     def create(**_: object) -> Any:
-        outsider(place)
-        after.append(files(place))
+        outsider(path)
+        after.append(files(path.parent))
         return SimpleNamespace(text="Good dog!")
 
-    after: list[dict[str, str]] = []
+    after: list[dict[str, bytes]] = []
     transcriptions = SimpleNamespace(create=create)
     model: Any = SimpleNamespace(audio=SimpleNamespace(transcriptions=transcriptions))
     with opened(store, client=model) as chat:
         chat.add_user(AudioInput(SOUND))
         with pytest.raises(SessionChanged, match="nothing was written"):
             chat.transcribe()
-        assert files(place) == after[0]
-        assert place.exists() is (outsider is not delete)
+        assert files(path.parent) == after[0]
+        assert path.exists() is (outsider is not delete)
 
 
-def test_a_change_between_exchanges_is_taken_in(store: FileStore, place: Path) -> None:
-    """A session that was replaced while nobody held it is news, and the turn follows it."""
+def test_document_replaced_between_changes_is_read_again(store: FileStore, path: Path) -> None:
+    """A change reads a replaced document first, and raises `SessionChanged` if it is deleted."""
     with opened(store, timeout=0) as chat:
         chat.add_user("gone")
-        replace(place)
+        replace(path)
         chat.add_user("after")
         assert tags(chat) == ["not yours", "after"]
         assert chat.title == "other"
-        place.unlink()
+        path.unlink()
         with pytest.raises(SessionChanged, match="deleted"):
             chat.add_user("lost")
-        assert not place.exists()
-        chat.save(place.with_name("kept.json"))
-    assert tags(Conversation.load(place.with_name("kept.json"))) == ["not yours", "after"]
+        assert not path.exists()
+        chat.save(path.with_name("kept.json"))
+    assert tags(Conversation.load(path.with_name("kept.json"))) == ["not yours", "after"]
 
 
-def test_a_session_that_another_made_first_is_gone_on_with(store: FileStore, place: Path) -> None:
-    """Two objects opened a session that was not there yet: neither writes over the other."""
+def test_two_objects_that_create_one_session_share_it(store: FileStore, path: Path) -> None:
+    """Two objects that open the same missing session share it once one of them creates it."""
     with opened(store, timeout=0) as one, opened(store, timeout=0, voice="echo") as other:
-        assert not place.exists()
+        assert not path.exists()
         one.add_user("one")
         other.add_user("other")
         one.add_user("one again")
@@ -477,19 +466,76 @@ def test_a_session_that_another_made_first_is_gone_on_with(store: FileStore, pla
         assert tags(again) == ["one", "other", "one again"]
 
 
-def test_a_forked_child_writes_with_its_parents_object(store: FileStore) -> None:
-    """A child that was forked between two changes adds turns as another process does."""
+def test_forked_child_cannot_add_sound(store: FileStore) -> None:
+    """A forked child that adds sound with its parent's object gets `SessionChanged`, no file."""
     with opened(store) as chat:
         chat.add_user("parent")
+
+        def add_sound() -> None:
+            with pytest.raises(SessionChanged):
+                chat.add_completion(spoken())
+
+        assert exit_code_of(add_sound) == 0
+        chat.add_user("parent again")
+    with opened(store) as again:
+        assert tags(again) == ["parent", "parent again"]
+        assert list(files(store.root)) == ["s.json"]
+
+
+def test_document_replaced_while_sound_is_written(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`add_user` raises `SessionChanged` if the document is replaced while its sound is written."""
+    with Conversation.open("x", store=store) as chat:
+        chat.add_user("One")
+        path = store.root / "x.json"
+        keep = FileSession.keep
+
+        def slow(*arguments: Any, **options: Any) -> Any:
+            kept = keep(*arguments, **options)
+            (store.root / "backup").write_bytes(path.read_bytes())
+            (store.root / "backup").replace(path)
+            return kept
+
+        monkeypatch.setattr(FileSession, "keep", slow)
+        with pytest.raises(SessionChanged, match="another file is in its place") as caught:
+            chat.add_user("Two", AudioInput(SOUND))
+        assert caught.value.turn
+        assert [turn.text for turn in chat.turns] == ["One"]
+    assert not list((store.root / "x.audio").iterdir())
+
+
+def test_hard_linked_backup_is_not_changed(store: FileStore, tmp_path: Path) -> None:
+    """A hard link to the document keeps its content; the session continues in a new file."""
+    with Conversation.open("x", store=store) as chat:
+        chat.add_user("One")
+        before = (store.root / "x.json").read_bytes()
+        os.link(store.root / "x.json", tmp_path / "backup")
+        chat.add_user("Two")
+        chat.add_user("Three")
+    assert (tmp_path / "backup").read_bytes() == before
+    with Conversation.open("x", store=store, read_only=True) as again:
+        assert [turn.text for turn in again.turns] == ["One", "Two", "Three"]
+
+
+def test_forked_child_cannot_change_its_parents_session(store: FileStore) -> None:
+    """A forked child gets `SessionChanged` from its parent's object."""
+    for parent_does in ("nothing", "add_user", "set_title"):
+        chat = Conversation.open(parent_does, store=store)
+        chat.add_user("Parent")
+        go, gone = os.pipe()
         child = os.fork()
         if not child:
+            os.read(go, 1)
             try:
-                chat.add_completion(spoken())
-                os._exit(0)
+                chat.add_user("Child")
+            except SessionChanged as error:
+                os._exit(0 if "another process" in str(error) else 2)
             finally:
                 os._exit(1)
+        getattr(chat, parent_does, lambda _: None)("Words")
+        os.write(gone, b"x")
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        chat.add_user("parent again")
-        assert [turn.role for turn in chat.turns] == ["user", "assistant", "user"]
-    with opened(store) as again:
-        assert again.turns == chat.turns
+        chat.add_user("Parent again")
+        for descriptor in (go, gone):
+            os.close(descriptor)

@@ -1,11 +1,10 @@
-"""Sessions whose files others delete, replace, link and copy, and what killed writers leave."""
+"""Writers that are killed at a chosen step: the session stays whole and leaves no stray files."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,47 +12,23 @@ from typing import Any
 import pytest
 
 from conversation import AudioInput, Conversation, FileStore, UserTurn
-from conversation.errors import SaveFailed, SessionChanged, SessionNotFound
+from conversation.errors import SessionNotFound
 from conversation.stores._disk import Disk
 from conversation.stores._session import FileSession
 from tests.samples import SOUND
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    """A store in a folder of its own."""
-    return FileStore(tmp_path / "sessions", fsync=False)
-
-
-def names(store: FileStore) -> list[str]:
-    """Everything in it, locks aside."""
-    found = (path.relative_to(store.root) for path in store.root.rglob("*"))
-    return sorted(str(path) for path in found if path.suffix != ".lock")
-
-
-def killed(job: Callable[[], object]) -> None:
-    """Do this in a process that is killed in the middle of it."""
-    child = os.fork()
-    if not child:
-        try:
-            job()
-        finally:
-            os._exit(1)  # it was not killed
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+from tests.stores.processes.child import exit_code_of
+from tests.stores.samples import names
 
 
 def die(*_: object, **__: object) -> None:
-    """Be killed here."""
+    """Kill this process."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-# --- deleting -------------------------------------------------------------------------------------
-
-
-def test_nothing_is_left_of_a_session_whose_writer_was_killed(
+def test_delete_removes_the_remains_of_a_killed_writer(
     store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A whole document lay beside it, under a temporary name."""
+    """`delete` removes the temporary document of a writer that was killed during a rewrite."""
     with Conversation.open("x", store=store) as chat:
         chat.add_user("my secret", AudioInput(SOUND))
 
@@ -61,16 +36,16 @@ def test_nothing_is_left_of_a_session_whose_writer_was_killed(
         monkeypatch.setattr(Disk, "replace", die)
         Conversation.open("x", store=store).set_title("Title")
 
-    killed(title)
+    assert exit_code_of(title) == -signal.SIGKILL
     assert ".x.json.tmp" in names(store)
     store.delete("x")
     assert not names(store)
 
 
-def test_a_writer_removes_what_another_left_who_was_killed(
+def test_next_write_removes_the_remains_of_a_killed_writer(
     store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also one that only adds a turn."""
+    """Adding a turn removes the temporary document of a writer that was killed."""
     with Conversation.open("x", store=store) as chat:
         chat.add_user("One")
 
@@ -78,17 +53,15 @@ def test_a_writer_removes_what_another_left_who_was_killed(
         monkeypatch.setattr(Disk, "replace", die)
         Conversation.open("x", store=store).set_title("Title")
 
-    killed(title)
+    assert exit_code_of(title) == -signal.SIGKILL
     assert names(store) == [".x.json.tmp", "x.json"]
     with Conversation.open("x", store=store) as chat:
         chat.add_user("Two")
     assert names(store) == ["x.json"]
 
 
-def test_a_deletion_that_was_killed_can_be_done_again(
-    store: FileStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its sound does not stay for ever."""
+def test_killed_delete_can_be_retried(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`delete` can be called again after it was killed before it removed the sound."""
     with Conversation.open("x", store=store) as chat:
         chat.add_user(AudioInput(SOUND))
 
@@ -96,7 +69,7 @@ def test_a_deletion_that_was_killed_can_be_done_again(
         monkeypatch.setattr(shutil, "rmtree", die)
         store.delete("x")
 
-    killed(delete)
+    assert exit_code_of(delete) == -signal.SIGKILL
     assert names(store)[0] == "x.audio"
     store.delete("x")
     assert not names(store)
@@ -105,202 +78,28 @@ def test_a_deletion_that_was_killed_can_be_done_again(
     assert not list(store.root.iterdir())
 
 
-def test_sound_of_a_birth_that_was_killed_can_be_deleted(
+def test_delete_removes_sound_without_a_document(
     store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no session yet that would name it."""
+    """`delete` removes the sound of a session whose writer was killed before its first turn."""
 
     def begin() -> None:
         chat = Conversation.open("x", store=store)
         monkeypatch.setattr(FileSession, "rewrite", die)
         chat.add_user(AudioInput(SOUND))
 
-    killed(begin)
+    assert exit_code_of(begin) == -signal.SIGKILL
     assert len(names(store)) == 2
     assert not store.list()
     store.delete("x")
     assert not names(store)
 
 
-def test_what_cannot_be_deleted_is_told(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And can be tried again."""
-    with Conversation.open("x", store=store) as chat:
-        chat.add_user(AudioInput(SOUND))
-
-    def refuse(path: Any) -> None:
-        raise PermissionError(1, "Operation not permitted", str(path))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", refuse)
-        with pytest.raises(SaveFailed, match=r"could not be deleted \(Operation not permitted"):
-            store.delete("x")
-    assert names(store)[0] == "x.audio"
-    store.delete("x")
-    assert not names(store)
-
-
-def test_a_deleted_session_does_not_come_back(store: FileStore) -> None:
-    """Not even after another was begun in its place, and deleted too."""
-    old = Conversation.open("x", store=store)
-    old.add_user("old secret")
-    store.delete("x")
-    with Conversation.open("x", store=store) as new:
-        new.add_user("New")
-    changes: tuple[Callable[[], object], ...] = (
-        lambda: old.set_title("Title"),
-        lambda: old.add_user("More"),
-        old.undo,
-    )
-    for change in changes:
-        with pytest.raises(SessionChanged, match="begun anew"):
-            change()
-    store.delete("x")
-    for change in changes:
-        with pytest.raises(SessionChanged, match="it was deleted"):
-            change()
-    assert not names(store)
-    assert old.turns[0].text == "old secret"
-
-
-# --- replacing and linking ------------------------------------------------------------------------
-
-
-def test_a_file_that_is_replaced_while_sound_is_written_is_noticed(
-    store: FileStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No turn is acknowledged that is in a file nobody sees any more."""
-    with Conversation.open("x", store=store) as chat:
-        chat.add_user("One")
-        path = store.root / "x.json"
-        keep = FileSession.keep
-
-        def slow(*arguments: Any, **options: Any) -> Any:
-            kept = keep(*arguments, **options)
-            (store.root / "backup").write_bytes(path.read_bytes())
-            (store.root / "backup").replace(path)
-            return kept
-
-        monkeypatch.setattr(FileSession, "keep", slow)
-        with pytest.raises(SessionChanged, match="another file is in its place") as caught:
-            chat.add_user("Two", AudioInput(SOUND))
-        assert caught.value.turn
-        assert [turn.text for turn in chat.turns] == ["One"]
-    assert not list((store.root / "x.audio").iterdir())
-
-
-def test_a_backup_by_hard_links_stays_as_it_is(store: FileStore, tmp_path: Path) -> None:
-    """The session goes on in a file of its own."""
-    with Conversation.open("x", store=store) as chat:
-        chat.add_user("One")
-        before = (store.root / "x.json").read_bytes()
-        os.link(store.root / "x.json", tmp_path / "backup")
-        chat.add_user("Two")
-        chat.add_user("Three")
-    assert (tmp_path / "backup").read_bytes() == before
-    with Conversation.open("x", store=store, read_only=True) as again:
-        assert [turn.text for turn in again.turns] == ["One", "Two", "Three"]
-
-
-def test_a_forked_child_goes_on_with_the_parents_session(store: FileStore) -> None:
-    """Turns of a child and of its parent follow one another, whatever the parent did before."""
-    for parent_does in ("nothing", "add_user", "set_title"):
-        chat = Conversation.open(parent_does, store=store)
-        chat.add_user("Parent")
-        go, gone = os.pipe()
-        child = os.fork()
-        if not child:
-            os.read(go, 1)
-            try:
-                chat.add_user("Child")
-                os._exit(0)
-            finally:
-                os._exit(1)
-        getattr(chat, parent_does, lambda _: None)("Words")
-        os.write(gone, b"x")
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        chat.add_user("Parent again")
-        words = ["Parent", *(["Words"] if parent_does == "add_user" else []), "Child"]
-        assert [turn.text for turn in chat.turns] == [*words, "Parent again"]
-        for descriptor in (go, gone):
-            os.close(descriptor)
-
-
-# --- what programs do -----------------------------------------------------------------------------
-
-
-def test_a_program_may_go_to_another_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A store's root is where it was when the store was made."""
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CONVERSATION_HOME", "home")
-    for store in (FileStore("sessions"), FileStore()):
-        with Conversation.open("x", store=store) as chat:
-            chat.add_user(AudioInput(SOUND))
-            monkeypatch.chdir("elsewhere")
-            chat.add_user("Words")
-            turn = chat.turns[0]
-            assert isinstance(turn, UserTurn)
-            assert isinstance(turn.content[0], AudioInput)
-            assert turn.content[0].read() == SOUND
-            monkeypatch.chdir("..")
-    assert not list((tmp_path / "elsewhere").iterdir())
-
-
-def test_sessions_that_are_dropped_let_go_of_their_files(store: FileStore) -> None:
-    """A bot that forgets to close them does not run out of file handles."""
-    descriptors = Path("/proc/self/fd")
-    if not descriptors.exists():
-        pytest.skip("open files cannot be counted here")
-    before = len(list(descriptors.iterdir()))
-    for number in range(20):
-        Conversation.open(str(number), store=store).add_user("Hello")
-    assert len(list(descriptors.iterdir())) <= before + 2
-
-
-def test_a_session_that_is_deleted_while_it_is_repaired_is_not_found(
-    store: FileStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not a disk that failed."""
-    with Conversation.open("x", store=store) as chat:
-        chat.add_user("One")
-    locked = FileSession.locked
-
-    def late(session: FileSession, timeout: float) -> Any:
-        store.root.joinpath("x.json").unlink()
-        return locked(session, timeout)
-
-    monkeypatch.setattr(FileSession, "locked", late)
-    with pytest.raises(SessionNotFound):
-        store.repair("x")
-
-
-def test_a_folder_that_cannot_be_removed_for_real(store: FileStore) -> None:
-    """A file that even root may not delete."""
-    with Conversation.open("x", store=store) as chat:
-        chat.add_user(AudioInput(SOUND))
-    (sound,) = (store.root / "x.audio").iterdir()
-    try:
-        done = subprocess.run(["chattr", "+i", str(sound)], capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no chattr command here")
-    if done.returncode:
-        pytest.skip("no file can be made immutable here")
-    try:
-        with pytest.raises(SaveFailed, match="could not be deleted"):
-            store.delete("x")
-    finally:
-        subprocess.run(["chattr", "-i", str(sound)], check=True)
-    store.delete("x")
-    assert not names(store)
-
-
-# --- dying at each step ---------------------------------------------------------------------------
+# --- killed at each step of a change --------------------------------------------------------------
 
 
 class DyingDisk(Disk):
-    """A disk whose user is killed before, or right after, its n-th operation."""
+    """A disk that kills its process before or after the n-th operation, or amid a write."""
 
     def __init__(self, countdown: int, *, after: bool) -> None:
         super().__init__(fsync=False)
@@ -336,38 +135,40 @@ class DyingDisk(Disk):
 
 
 OLD = ["Old", "Older"]
-STEPS: dict[str, tuple[Callable[[Conversation], object], list[list[str]]]] = {
-    "birth": (lambda chat: chat.add_user("New"), [["New"]]),
-    "birth with sound": (lambda chat: chat.add_user(spoken("New")), [["New"]]),
-    "a turn": (lambda chat: chat.add_user("New"), [OLD, [*OLD, "New"]]),
-    "sound": (lambda chat: chat.add_user(spoken("New")), [OLD, [*OLD, "New"]]),
-    "a rewrite": (lambda chat: chat.set_title("New"), [OLD]),
+CHANGES: dict[str, tuple[Callable[[Conversation], object], list[list[str]]]] = {
+    "first turn": (lambda chat: chat.add_user("New"), [["New"]]),
+    "first turn with sound": (lambda chat: chat.add_user(spoken("New")), [["New"]]),
+    "turn": (lambda chat: chat.add_user("New"), [OLD, [*OLD, "New"]]),
+    "turn with sound": (lambda chat: chat.add_user(spoken("New")), [OLD, [*OLD, "New"]]),
+    "title": (lambda chat: chat.set_title("New"), [OLD]),
     "undo": (lambda chat: chat.undo(), [OLD, OLD[:1]]),
-    "a fork": (lambda chat: chat.fork("fork"), [OLD]),
+    "fork": (lambda chat: chat.fork("fork"), [OLD]),
 }
-"""Changes, and what may be there afterwards, if anything is."""
+"""Changes, and the texts of the turns that a session may have afterwards."""
 
 
 def spoken(words: str) -> AudioInput:
-    """Sound with its words."""
+    """Return sound with a transcript."""
     return AudioInput(SOUND, transcript=words)
 
 
 def finishes(change: Callable[[Conversation], object], store: FileStore, disk: Disk) -> bool:
-    """Whether a process can do this on that disk before it dies."""
-    child = os.fork()
-    if not child:
+    """Return True if a child process completes the change on that disk."""
+
+    def work() -> None:
         chat = Conversation.open("x", store=store)
         store._disk = disk
-        session: Any = chat._history._journal.session  # type: ignore[union-attr]
-        session._disk = session._document._disk = disk
+        session: Any = chat._talk.history._journal
+        session._session._disk = session._session._document._disk = disk
         change(chat)
-        os._exit(0)
-    return not os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    code = exit_code_of(work)
+    assert code in (0, -signal.SIGKILL)
+    return code == 0
 
 
-def is_whole(session_id: str, store: FileStore) -> list[str]:
-    """The words of a session whose sound is all there, and to which turns can be added."""
+def check_session(session_id: str, store: FileStore) -> list[str]:
+    """Return a session's texts; assert that its sound is there and a turn can be added."""
     with Conversation.open(session_id, store=store) as chat:
         words = [turn.text for turn in chat.turns]
         parts = [p for turn in chat.turns if isinstance(turn, UserTurn) for p in turn.content]
@@ -380,23 +181,23 @@ def is_whole(session_id: str, store: FileStore) -> list[str]:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("name", STEPS)
-def test_who_dies_at_any_step_leaves_the_old_state_or_the_new(
+@pytest.mark.parametrize("name", CHANGES)
+def test_kill_at_any_step_leaves_the_old_or_the_new_state(
     name: str, after: bool, tmp_path: Path
 ) -> None:
-    """Never half of it: all turns before are there with their sound, and it goes on."""
-    change, states = STEPS[name]
+    """A writer killed at any step of a change leaves the old or the new state, with its sound."""
+    change, states = CHANGES[name]
     for step in range(40):
         store = FileStore(tmp_path / str(step), fsync=False)
-        if not name.startswith("birth"):
+        if not name.startswith("first turn"):
             with Conversation.open("x", store=store) as chat:
                 chat.add_user("Old")
                 chat.add_user(spoken("Older"))
         if finishes(change, store, DyingDisk(step, after=after)):
             break
         there = [info.id for info in store.list()]
-        assert "x" in there or name.startswith("birth")
-        assert all(is_whole(session_id, store) in states for session_id in there)
+        assert "x" in there or name.startswith("first turn")
+        assert all(check_session(session_id, store) in states for session_id in there)
         for session_id in ("x", "fork"):
             if store.session(session_id).exists():
                 store.delete(session_id)

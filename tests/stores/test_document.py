@@ -1,4 +1,4 @@
-"""The bytes of a saved session: growing in place, and what a crash can leave of it."""
+"""Documents of sessions: layout, appends in place, rewrites, and recovery from torn writes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Add = Callable[[Conversation], Turn]
 
 
 def add_text(chat: Conversation) -> Turn:
-    """A text turn, with what might be taken for structure."""
+    """Add a text turn that contains the syntax of the document."""
     return chat.add_user('He said: ]}\n{"role":"user"},\n]}')
 
 
 def add_sound(chat: Conversation) -> Turn:
-    """A spoken turn."""
+    """Add a spoken turn."""
     return chat.add_completion(spoken("Good }]\n{morning}."))
 
 
 def session(store: FileStore, turns: int, clock: Clock) -> tuple[Path, tuple[Turn, ...]]:
-    """A session with so many turns, closed."""
+    """Create a session with `turns` turns; return its path and turns."""
     with Conversation.open("retriever", store=store, clock=clock) as chat:
         chat.set_title("Dogs")
         for number in range(turns):
@@ -40,15 +40,15 @@ def session(store: FileStore, turns: int, clock: Clock) -> tuple[Path, tuple[Tur
 
 
 def is_json(data: bytes) -> bool:
-    """Whether nothing but the last line end is missing."""
+    """Return True if the data is a JSON document."""
     try:
         return bool(json.loads(data))
     except ValueError:
         return False
 
 
-def recovers(path: Path, store: FileStore, expected: tuple[Turn, ...], torn: bytes) -> None:
-    """Every earlier turn is there; the file is made whole once, and what was cut off put aside."""
+def check_recovery(path: Path, store: FileStore, expected: tuple[Turn, ...], torn: bytes) -> None:
+    """Assert that opening restores all expected turns, repairs the file, and keeps the torn end."""
     path.write_bytes(torn)
     with Conversation.open("retriever", store=store, read_only=True) as reader:
         assert reader.turns[: len(expected)] == expected
@@ -76,10 +76,10 @@ def recovers(path: Path, store: FileStore, expected: tuple[Turn, ...], torn: byt
 
 @pytest.mark.parametrize("add", [add_text, add_sound])
 @pytest.mark.parametrize("turns", [0, 1, 4])
-def test_an_append_cut_at_any_byte_loses_no_earlier_turn(
+def test_torn_append_loses_no_earlier_turn(
     tmp_path: Path, clock: Clock, add: Add, turns: int
 ) -> None:
-    """Cut short, filled with zeros, or run into what stood there before: at every byte."""
+    """An append that is torn at any byte loses no earlier turn: cut, zero-filled, or half old."""
     store = FileStore(tmp_path, fsync=False)
     path, before = session(store, turns, clock)
     old = path.read_bytes()
@@ -95,14 +95,12 @@ def test_an_append_cut_at_any_byte_loses_no_earlier_turn(
             new[:cut] + old[cut:],
         ):
             if torn not in (old, new):
-                recovers(path, store, before, torn)
+                check_recovery(path, store, before, torn)
 
 
 @pytest.mark.parametrize("turns", [0, 1, 4])
-def test_blocks_that_arrive_in_another_order_lose_no_earlier_turn(
-    tmp_path: Path, clock: Clock, turns: int
-) -> None:
-    """The end of the new tail is there; the block before it is still the old one, or empty."""
+def test_reordered_blocks_lose_no_earlier_turn(tmp_path: Path, clock: Clock, turns: int) -> None:
+    """An append whose last block reaches the disk before the others loses no earlier turn."""
     store = FileStore(tmp_path, fsync=False)
     path, before = session(store, turns, clock)
     old = path.read_bytes()
@@ -113,11 +111,11 @@ def test_blocks_that_arrive_in_another_order_lose_no_earlier_turn(
     for cut in range(start + 1, len(new)):
         torn = old[:cut] + bytes(max(0, cut - len(old))) + new[cut:]
         if torn not in (old, new):
-            recovers(path, store, before, torn)
+            check_recovery(path, store, before, torn)
 
 
-def test_a_line_damaged_in_the_middle_is_no_torn_end(tmp_path: Path, clock: Clock) -> None:
-    """Whole turns follow it: the error names the line, and nothing is changed."""
+def test_damage_before_the_last_line_is_corrupt(tmp_path: Path, clock: Clock) -> None:
+    """A damaged line before the last one raises `SessionCorrupt` with its number."""
     store = FileStore(tmp_path)
     path, _ = session(store, 4, clock)
     lines = path.read_bytes().split(b"\n")
@@ -131,8 +129,8 @@ def test_a_line_damaged_in_the_middle_is_no_torn_end(tmp_path: Path, clock: Cloc
             assert path.read_bytes() == damaged
 
 
-def test_a_damaged_header_is_corrupt(tmp_path: Path, clock: Clock) -> None:
-    """It is never taken for an empty session."""
+def test_damaged_header_is_corrupt(tmp_path: Path, clock: Clock) -> None:
+    """A damaged header raises `SessionCorrupt`; the file is not taken for an empty session."""
     store = FileStore(tmp_path)
     path, _ = session(store, 2, clock)
     whole = path.read_bytes()
@@ -145,8 +143,8 @@ def test_a_damaged_header_is_corrupt(tmp_path: Path, clock: Clock) -> None:
             assert path.read_bytes() == damaged
 
 
-def test_it_grows_in_place_and_other_changes_replace_it(tmp_path: Path, clock: Clock) -> None:
-    """Adding keeps the file and its old bytes; a label makes a new file with the same lines."""
+def test_turns_are_appended_and_labels_rewrite_the_file(tmp_path: Path, clock: Clock) -> None:
+    """A new turn is appended in place; a new title replaces the file and keeps its lines."""
     store = FileStore(tmp_path)
     path, _ = session(store, 3, clock)
     inode, before = path.stat().st_ino, path.read_bytes()
@@ -160,8 +158,8 @@ def test_it_grows_in_place_and_other_changes_replace_it(tmp_path: Path, clock: C
         assert path.read_bytes().split(b"\n")[1:] == grown.split(b"\n")[1:]
 
 
-def test_lines_that_did_not_change_are_kept_byte_for_byte(tmp_path: Path, clock: Clock) -> None:
-    """What a later version wrote, and how it wrote it, survives a change elsewhere."""
+def test_rewrite_keeps_unchanged_lines(tmp_path: Path, clock: Clock) -> None:
+    """A rewrite keeps every unchanged line byte for byte."""
     store = FileStore(tmp_path)
     path, _ = session(store, 1, clock)
     strange = b'{ "role" : "user", "content":"x", "mood":1e0, "mood2":[ ] }'
@@ -173,10 +171,10 @@ def test_lines_that_did_not_change_are_kept_byte_for_byte(tmp_path: Path, clock:
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-def test_another_layout_opens_and_the_first_write_restores_ours(
+def test_reformatted_document_is_laid_out_again(
     tmp_path: Path, clock: Clock, indent: int | None
 ) -> None:
-    """`jq .` and `jq -c .` do no harm."""
+    """A document reformatted by `jq` opens, and the first write restores one turn per line."""
     store = FileStore(tmp_path)
     path, before = session(store, 3, clock)
     document = json.loads(path.read_bytes())
@@ -189,8 +187,8 @@ def test_another_layout_opens_and_the_first_write_restores_ours(
     assert json.loads(path.read_bytes())["turns"][:3] == document["turns"]
 
 
-def test_what_was_added_meanwhile_is_read_from_the_end_alone(tmp_path: Path, clock: Clock) -> None:
-    """Another object's turns come in with the next change, also after it replaced the file."""
+def test_change_picks_up_what_other_objects_wrote(tmp_path: Path, clock: Clock) -> None:
+    """A change picks up the turns and labels that another object has saved meanwhile."""
     store = FileStore(tmp_path)
     session(store, 2, clock)
     one = Conversation.open("retriever", store=store, clock=clock)
@@ -207,8 +205,8 @@ def test_what_was_added_meanwhile_is_read_from_the_end_alone(tmp_path: Path, clo
         assert json.loads((tmp_path / "retriever.json").read_bytes())["title"] == "New"
 
 
-def test_dump_and_parse_agree() -> None:
-    """With no turns, one, and many."""
+def test_parse_inverts_dump() -> None:
+    """`parse` returns the header and the entries that `dump` wrote."""
     for lines in ([], [b'{"a":1}'], [b'{"a":1}', b'{"b":2}']):
         data = _format.dump({"id": "x"}, lines)
         snapshot = _format.parse(data, Path("x"))
@@ -217,17 +215,15 @@ def test_dump_and_parse_agree() -> None:
         assert _format.is_laid_out(data, snapshot)
 
 
-@pytest.mark.parametrize("step", ["temporary", "part of it", "all of it"])
-def test_a_crash_before_a_session_is_born_leaves_nothing(
-    tmp_path: Path, clock: Clock, step: str
-) -> None:
-    """A left-over temporary file is no session; the next writer removes it."""
+@pytest.mark.parametrize("written", ["empty", "partial", "complete"])
+def test_temporary_file_is_no_session(tmp_path: Path, clock: Clock, written: str) -> None:
+    """A temporary file left by a crash is no session, and the next write removes it."""
     store = FileStore(tmp_path)
     path, turns = session(store, 1, clock)
     whole = path.read_bytes()
     path.unlink()
     left = path.with_name(f".{path.name}.tmp")
-    left.write_bytes({"temporary": b"", "part of it": whole[:40], "all of it": whole}[step])
+    left.write_bytes({"empty": b"", "partial": whole[:40], "complete": whole}[written])
     assert store.list() == []
     with Conversation.open("retriever", store=store, clock=clock) as chat:
         assert chat.turns == ()
@@ -238,10 +234,10 @@ def test_a_crash_before_a_session_is_born_leaves_nothing(
 
 
 @pytest.mark.parametrize("content", [b"", b'{"conversation":1,'])
-def test_a_crash_in_a_rewrite_leaves_the_old_session(
+def test_crash_in_a_rewrite_keeps_the_old_document(
     tmp_path: Path, clock: Clock, content: bytes
 ) -> None:
-    """The temporary file is ignored, and replaced by the next rewrite."""
+    """A crash during a rewrite keeps the old document; the next rewrite removes its remains."""
     store = FileStore(tmp_path)
     path, turns = session(store, 2, clock)
     left = path.with_name(f".{path.name}.tmp")
@@ -252,8 +248,8 @@ def test_a_crash_in_a_rewrite_leaves_the_old_session(
     assert not left.exists()
 
 
-def test_sound_that_no_turn_names_does_no_harm(tmp_path: Path, clock: Clock) -> None:
-    """A crash between the sound and its turn leaves a file that nobody reads."""
+def test_orphaned_sound_is_ignored(tmp_path: Path, clock: Clock) -> None:
+    """A sound file that no turn names is ignored; a temporary one is removed."""
     store = FileStore(tmp_path)
     path, turns = session(store, 2, clock)
     folder = tmp_path / "retriever.audio"
@@ -265,8 +261,8 @@ def test_sound_that_no_turn_names_does_no_harm(tmp_path: Path, clock: Clock) -> 
     assert not list(folder.glob(".*"))
 
 
-def test_a_links_target_is_not_touched(tmp_path: Path, clock: Clock) -> None:
-    """A temporary name that is a link is removed, not followed."""
+def test_temporary_link_is_not_followed(tmp_path: Path, clock: Clock) -> None:
+    """A link in place of the temporary file is removed; its target stays as it is."""
     store = FileStore(tmp_path / "root")
     path, _ = session(store, 1, clock)
     victim = tmp_path / "victim"
@@ -278,8 +274,8 @@ def test_a_links_target_is_not_touched(tmp_path: Path, clock: Clock) -> None:
     assert not path.is_symlink()
 
 
-def test_the_document_is_one_a_person_can_read(tmp_path: Path, clock: Clock) -> None:
-    """Header, one turn a line, names of files, times."""
+def test_document_is_readable(tmp_path: Path, clock: Clock) -> None:
+    """A document has a header, one turn per line, file names of sounds, and ISO times."""
     path, _ = session(FileStore(tmp_path), 2, clock)
     first, question, reply, last = path.read_text().splitlines()
     assert first == (
@@ -292,8 +288,8 @@ def test_the_document_is_one_a_person_can_read(tmp_path: Path, clock: Clock) -> 
     assert last == "]}"
 
 
-def test_a_write_that_is_under_way_is_no_torn_end(tmp_path: Path, clock: Clock) -> None:
-    """Who only reads sees the turns before it, and no alarm, while somebody holds the session."""
+def test_reader_ignores_a_write_in_progress(tmp_path: Path, clock: Clock) -> None:
+    """A reader sees the turns before a write in progress, and reports no recovery."""
     store = FileStore(tmp_path)
     path, turns = session(store, 2, clock)
     path.write_bytes(path.read_bytes() + b'role":"user"')

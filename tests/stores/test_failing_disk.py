@@ -1,19 +1,17 @@
-"""A disk that is full, broken or read-only: nothing is lost, and nothing half-written."""
+"""Disks that are full, broken or read-only: a failed save loses no turn and keeps the old file."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import os
-import resource
-import signal
 import subprocess
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock  # noqa: F401  # for the child, who may not read where it is installed
+import filelock  # noqa: F401  # a child without rights cannot import it later
 import pytest
 from openai import BadRequestError, OpenAI
 
@@ -23,6 +21,8 @@ from conversation.stores._disk import Disk
 from conversation.testing import StandIn
 from tests.conftest import Clock
 from tests.samples import SOUND, spoken
+from tests.stores.faulty_disk import FaultyDisk, files, limited_file_size
+from tests.stores.processes.child import exit_code_of
 
 CHANGES: dict[str, Any] = {
     "text": lambda chat: chat.add_user("More words"),
@@ -33,97 +33,22 @@ CHANGES: dict[str, Any] = {
 }
 
 
-class FaultyDisk(Disk):
-    """A disk whose n-th operation of a kind fails, having done a part of it.
-
-    Attributes:
-        done: What it did, in order; what failed too.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fails: str | None = None
-        self.then: str | None = None
-        self.countdown = 0
-        self.error = errno.ENOSPC
-        self.done: list[str] = []
-
-    def arm(
-        self,
-        operation: str,
-        countdown: int = 0,
-        error: int = errno.ENOSPC,
-        *,
-        then: str | None = None,
-    ) -> None:
-        """Let the operation fail, after so many that do not; then the next one of another kind."""
-        self.fails, self.countdown, self.error, self.then = operation, countdown, error, then
-
-    def _strikes(self, operation: str) -> bool:
-        self.done.append(operation)
-        if operation != self.fails:
-            return False
-        self.countdown -= 1
-        return self.countdown < 0
-
-    def _fail(self) -> None:
-        self.fails, self.then = self.then, None
-        raise OSError(self.error, os.strerror(self.error))
-
-    def truncate(self, descriptor: int, size: int) -> None:
-        if self._strikes("truncate"):
-            self._fail()
-        super().truncate(descriptor, size)
-
-    def sync_folder(self, folder: Path) -> None:
-        if self._strikes("sync_folder"):
-            self._fail()
-        super().sync_folder(folder)
-
-    def write(self, descriptor: int, data: bytes, at: int) -> None:
-        if self._strikes("write"):
-            super().write(descriptor, data[: len(data) // 2], at)
-            self._fail()
-        super().write(descriptor, data, at)
-
-    def sync(self, descriptor: int) -> None:
-        if self._strikes("sync"):
-            self._fail()
-        super().sync(descriptor)
-
-    def replace(self, source: Path, target: Path) -> None:
-        if self._strikes("replace"):
-            self._fail()
-        super().replace(source, target)
-
-    def create(self, path: Path, mode: int | None) -> int:
-        if self._strikes("create"):
-            self._fail()
-        return super().create(path, mode)
-
-
 @pytest.fixture
 def disk() -> FaultyDisk:
-    """A disk that can be told to fail."""
+    """Return a disk that fails on demand."""
     return FaultyDisk()
 
 
 @pytest.fixture
 def store(tmp_path: Path, disk: FaultyDisk) -> FileStore:
-    """A store on that disk."""
+    """Return a store on that disk."""
     store = FileStore(tmp_path)
     store._disk = disk
     return store
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    """Everything in the folder but locks."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
-
-
 def failure_of(change: Callable[[], object]) -> SaveFailed | None:
-    """How the change failed; None if it did not."""
+    """Return the error of a change; None if it succeeds."""
     try:
         change()
     except SaveFailed as failure:
@@ -132,7 +57,7 @@ def failure_of(change: Callable[[], object]) -> SaveFailed | None:
 
 
 def begin(store: FileStore, clock: Clock, *, begun: bool) -> Conversation:
-    """A session, of two turns if it is begun."""
+    """Open a session, with two turns if `begun`."""
     chat = Conversation.open("retriever", store=store, clock=clock)
     if begun:
         chat.add_user("First")
@@ -141,7 +66,7 @@ def begin(store: FileStore, clock: Clock, *, begun: bool) -> Conversation:
 
 
 def count_of(operation: str, change: str, root: Path, clock: Clock, *, begun: bool) -> int:
-    """How many operations of this kind the change takes."""
+    """Count the operations of this kind that the change takes."""
     store = FileStore(root)
     store._disk = disk = FaultyDisk()
     with begin(store, clock, begun=begun) as chat:
@@ -154,12 +79,12 @@ def count_of(operation: str, change: str, root: Path, clock: Clock, *, begun: bo
 @pytest.mark.parametrize("begun", [True, False])
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("operation", ["create", "write", "sync", "replace", "sync_folder"])
-def test_a_write_that_fails_changes_nothing(
+def test_failed_operation_changes_nothing(
     operation: str, change: str, begun: bool, error: int, clock: Clock, tmp_path: Path
 ) -> None:
-    """Each of its steps: file and memory are as before, and adding the turn again works."""
+    """A failed operation of any kind leaves file and memory unchanged; a retry succeeds."""
     steps = count_of(operation, change, tmp_path / "whole", clock, begun=begun)
-    # Only a text that is added at the end makes no file.
+    # Only an appended text creates no file.
     assert steps or (change == "text" and begun and operation not in ("write", "sync"))
     for step in range(steps):
         store = FileStore(tmp_path / str(step))
@@ -173,9 +98,9 @@ def test_a_write_that_fails_changes_nothing(
             assert os.strerror(error) in str(failure)
             assert (chat.turns, chat.title) == (turns, title)
             after = files(store.root)
-            # After a failed sync nobody knows whether the disk names the sound: it stays.
-            is_unsure = operation.startswith("sync")
-            assert {n: d for n, d in after.items() if not is_unsure or n in before} == before
+            # After a failed sync the turn may be on the disk nevertheless: its sound stays.
+            is_unknown = operation.startswith("sync")
+            assert {n: d for n, d in after.items() if not is_unknown or n in before} == before
             with Conversation.open("retriever", store=store) as other:
                 assert (other.turns, other.recovered) == (turns, None)
             assert (failure.turn is None) is (change in ("title", "undo"))
@@ -191,14 +116,12 @@ def test_a_write_that_fails_changes_nothing(
             assert all(turn.audio and turn.audio.read() == SOUND for turn in spoken_turns)
 
 
-def test_what_is_durable_is_so_in_this_order(
-    store: FileStore, disk: FaultyDisk, clock: Clock
-) -> None:
-    """Sound before the turn that names it; the closing bytes last; names with their folder."""
+def test_order_of_disk_operations(store: FileStore, disk: FaultyDisk, clock: Clock) -> None:
+    """Sound is durable before the turn that names it, and a new file before its folder."""
     whole = ["create", "write", "sync", "replace", "sync_folder"]
     with Conversation.open("retriever", store=store, clock=clock) as chat:
         chat.add_user("First")
-        chat.add_user(AudioInput(SOUND))  # makes the folder
+        chat.add_user(AudioInput(SOUND))  # creates the folder
         disk.done.clear()
         chat.add_user(AudioInput(SOUND))
         assert disk.done == [*whole, "write", "sync"]
@@ -207,10 +130,10 @@ def test_what_is_durable_is_so_in_this_order(
         assert disk.done == whole
 
 
-def test_the_bytes_beyond_the_old_end_come_first(
+def test_append_writes_beyond_the_old_end_first(
     store: FileStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until they are there, the old closing bytes stand."""
+    """An append writes the bytes beyond the old end first, and then replaces the closing bytes."""
     with Conversation.open("retriever", store=store, clock=clock) as chat:
         chat.add_user("First")
         end = (store.root / "retriever.json").stat().st_size
@@ -226,10 +149,10 @@ def test_the_bytes_beyond_the_old_end_come_first(
         assert places == [end, end - len(b"\n]}\n")]
 
 
-def test_a_restore_that_fails_too_repeats_no_turn(
+def test_failed_rollback_duplicates_no_turn(
     store: FileStore, disk: FaultyDisk, clock: Clock
 ) -> None:
-    """The next write is a whole one, of what memory holds."""
+    """If an append and its rollback fail, the next write replaces the file, without duplicates."""
     for restoring in ("write", "truncate"):
         with Conversation.open(restoring, store=store, clock=clock) as chat:
             chat.add_user("First")
@@ -247,26 +170,23 @@ def test_a_restore_that_fails_too_repeats_no_turn(
             assert [turn.text for turn in again.turns] == ["First", "Second"]
 
 
-def test_a_failed_write_leaves_no_file_handle(
-    store: FileStore, disk: FaultyDisk, clock: Clock
+def test_failed_write_leaks_no_descriptor(
+    store: FileStore, disk: FaultyDisk, clock: Clock, count_descriptors: Callable[[], int]
 ) -> None:
-    """Whatever fails, and however often."""
-    descriptors = Path("/proc/self/fd")
-    if not descriptors.exists():
-        pytest.skip("open files cannot be counted here")
+    """A failed write leaks no file descriptor, at any operation."""
     with begin(store, clock, begun=True) as chat:
-        before = len(list(descriptors.iterdir()))
+        before = count_descriptors()
         for operation in ("create", "write", "sync", "replace", "sync_folder"):
             for change in ("user sound", "title"):
                 disk.arm(operation)
                 assert failure_of(lambda change=change: CHANGES[change](chat))  # type: ignore[misc]
-        assert len(list(descriptors.iterdir())) == before
+        assert count_descriptors() == before
 
 
-def test_after_a_failed_sync_the_next_write_is_a_whole_one(
+def test_write_after_a_failed_sync_replaces_the_file(
     store: FileStore, disk: FaultyDisk, clock: Clock
 ) -> None:
-    """What the disk holds then is unknown, so nothing is built upon it."""
+    """The write after a failed sync replaces the file, as its content on disk is unknown."""
     with Conversation.open("retriever", store=store, clock=clock) as chat:
         chat.add_user("First")
         path = store.root / "retriever.json"
@@ -285,10 +205,10 @@ def test_after_a_failed_sync_the_next_write_is_a_whole_one(
         assert [turn.text for turn in again.turns] == ["First", "Second", "Third"]
 
 
-def test_a_full_disk_in_say_loses_neither_question_nor_answer(
+def test_full_disk_during_say_loses_no_turn(
     store: FileStore, disk: FaultyDisk, clock: Clock, client: OpenAI
 ) -> None:
-    """Before sending: nothing was sent. After the answer: it is in the error."""
+    """A full disk during `say` keeps the question, and `SaveFailed` carries the answer."""
     with Conversation.open("retriever", store=store, clock=clock, client=client) as chat:
         disk.arm("write")
         with pytest.raises(SaveFailed):
@@ -305,14 +225,14 @@ def test_a_full_disk_in_say_loses_neither_question_nor_answer(
         assert "1 of my earlier answers by voice" in chat.say("Two").text
 
 
-def test_a_dead_id_that_cannot_be_saved_does_not_fail_the_exchange(
+def test_lost_audio_id_is_saved_by_the_next_write(
     store: FileStore,
     disk: FaultyDisk,
     clock: Clock,
     server: StandIn,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The next write makes up for it."""
+    """`say` succeeds if a lost audio id cannot be saved; the next write saves it."""
     client = server.client()
     with Conversation.open("retriever", store=store, clock=clock, client=client) as chat:
         first = chat.say("One")
@@ -327,22 +247,22 @@ def test_a_dead_id_that_cannot_be_saved_does_not_fail_the_exchange(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 256 KB."""
+    """Mount a real file system of 256 KB."""
     mount = tmp_path / "small"
     mount.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mount)]
     try:
         done = subprocess.run(command, capture_output=True, check=False)
     except FileNotFoundError:
-        pytest.skip("there is no mount command here")
+        pytest.skip("mount is not installed")
     if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.decode().strip()}")
+        pytest.skip(f"mounting failed: {done.stderr.decode().strip()}")
     yield mount
     subprocess.run(["umount", str(mount)], check=True)
 
 
-def test_a_real_full_disk(small_disk: Path, clock: Clock) -> None:
-    """Turns are added until there is no room; room is made; the last turn goes in."""
+def test_real_full_disk(small_disk: Path, clock: Clock) -> None:
+    """A full file system raises `SaveFailed`; its turn can be added once there is room."""
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(100_000))
     store = FileStore(small_disk / "sessions")
@@ -368,34 +288,26 @@ def test_a_real_full_disk(small_disk: Path, clock: Clock) -> None:
         assert again.turns == chat.turns
 
 
-def test_a_limit_on_file_sizes(tmp_path: Path, clock: Clock) -> None:
-    """The same by `RLIMIT_FSIZE`, which needs no rights: the write stops in the middle."""
+def test_file_size_limit(tmp_path: Path, clock: Clock) -> None:
+    """A write that the limit `RLIMIT_FSIZE` stops halfway raises `SaveFailed`, changing no file."""
     store = FileStore(tmp_path)
     with Conversation.open("retriever", store=store, clock=clock) as chat:
         chat.add_user("First")
         before = files(tmp_path)
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-        try:
-            contents: list[str | AudioInput] = ["y" * 2000, AudioInput(SOUND)]
+        contents: list[str | AudioInput] = ["y" * 2000, AudioInput(SOUND)]
+        with limited_file_size(1000):
             for content in contents:
                 with pytest.raises(SaveFailed, match="File too large") as caught:
                     chat.add_user(content)
                 assert files(tmp_path) == before
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-            signal.signal(signal.SIGXFSZ, handler)
         assert caught.value.turn is not None
         chat.add(caught.value.turn)
     with Conversation.open("retriever", store=store) as again:
         assert again.turns == chat.turns
 
 
-def test_an_interrupt_in_the_middle_of_a_write_leaves_the_old_state(
-    store: FileStore, clock: Clock
-) -> None:
-    """Ctrl-C at the worst moments: in each wait for the disk."""
+def test_keyboard_interrupt_during_a_sync_changes_nothing(store: FileStore, clock: Clock) -> None:
+    """Ctrl-C during a sync leaves file and memory unchanged."""
 
     class Interrupted(Disk):
         countdown = -1
@@ -415,7 +327,7 @@ def test_an_interrupt_in_the_middle_of_a_write_leaves_the_old_state(
                 disk.countdown = countdown
                 with pytest.raises(KeyboardInterrupt):
                     change(chat)
-                # After a broken-off sync nobody knows whether the disk names the sound: it stays.
+                # After an interrupted sync the turn may be on the disk: its sound stays.
                 after = files(store.root)
                 assert {n: d for n, d in after.items() if not countdown or n in before} == before
                 assert chat.turns == turns
@@ -424,9 +336,9 @@ def test_an_interrupt_in_the_middle_of_a_write_leaves_the_old_state(
         assert again.turns == chat.turns
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
-def test_a_read_only_folder(tmp_path: Path, clock: Clock) -> None:
-    """It is read, and each change fails as a save."""
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write into read-only folders")
+def test_read_only_folder(tmp_path: Path, clock: Clock) -> None:
+    """A session in a read-only folder can be read; a change raises `SaveFailed` with its turn."""
     store = FileStore(tmp_path)
     with Conversation.open("retriever", store=store, clock=clock) as chat:
         chat.add_user("First")
@@ -442,10 +354,10 @@ def test_a_read_only_folder(tmp_path: Path, clock: Clock) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_a_read_only_folder_as_another_user(tmp_path: Path, clock: Clock) -> None:
-    """Root may write anything, so a child process without rights tries it."""
+def test_folder_of_another_user(tmp_path: Path, clock: Clock) -> None:
+    """A session of another user can be read; a change raises `SaveFailed` with its turn."""
     if os.geteuid() != 0:
-        pytest.skip("only root can become another user")
+        pytest.skip("needs root, to become another user")
     for parent in (tmp_path, *tmp_path.parents):
         if parent.stat().st_mode & 0o005 != 0o005 and parent.stat().st_uid == 0:
             parent.chmod(parent.stat().st_mode | 0o005)
@@ -456,39 +368,35 @@ def test_a_read_only_folder_as_another_user(tmp_path: Path, clock: Clock) -> Non
     root.chmod(0o555)
     for path in root.iterdir():
         path.chmod(0o444)
-    child = os.fork()
-    if not child:
+
+    def change() -> None:
         os.setgroups([])
         os.setgid(65_534)
         os.setuid(65_534)
-        try:
-            with Conversation.open("retriever", store=store) as chat:
+        with Conversation.open("retriever", store=store) as chat:
+            with pytest.raises(SaveFailed, match="Permission denied") as caught:
                 chat.add_user("Second")
-        except SaveFailed as error:
-            has_it = error.turn is not None and error.turn.text == "Second"
-            is_so = "Permission denied" in str(error) and len(chat.turns) == 1 and has_it
-            os._exit(0 if is_so else 2)
-        except BaseException as error:  # noqa: BLE001  # a forked child must not go on as a test
-            os.write(2, repr(error).encode())
-            os._exit(3)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert len(chat.turns) == 1
+            assert caught.value.turn
+            assert caught.value.turn.text == "Second"
+
+    assert exit_code_of(change) == 0
 
 
-def test_a_session_is_never_taken_for_empty(tmp_path: Path) -> None:
-    """A file that cannot be read as one is an error, not a new chat."""
+def test_folder_in_place_of_the_document_is_corrupt(tmp_path: Path) -> None:
+    """A folder in place of the document raises `SessionCorrupt`, instead of an empty session."""
     (tmp_path / "retriever.json").mkdir()
     with pytest.raises(SessionCorrupt, match="no regular file"):
         Conversation.open("retriever", store=FileStore(tmp_path))
 
 
 def remount(mode: str, folder: Path) -> None:
-    """Let a real file system be written to (`rw`), or only be read (`ro`)."""
+    """Mount a real file system again, writable (`rw`) or read-only (`ro`)."""
     subprocess.run(["mount", "-o", f"remount,{mode}", str(folder)], check=True)
 
 
-def test_a_read_only_file_system(small_disk: Path, clock: Clock, client: OpenAI) -> None:
-    """Each turn is in its error, also a question, and an answer that was paid for."""
+def test_read_only_file_system(small_disk: Path, clock: Clock, client: OpenAI) -> None:
+    """On a read-only file system, `SaveFailed` carries the turn of each kind of change."""
     store = FileStore(small_disk / "sessions")
     Conversation.open("retriever", store=store, clock=clock).add_user("First")
     remount("ro", small_disk)
@@ -512,10 +420,8 @@ def test_a_read_only_file_system(small_disk: Path, clock: Clock, client: OpenAI)
         assert [turn.text for turn in chat.turns] == ["First", *["Words"] * 4]
 
 
-def test_a_turn_is_in_the_error_of_the_twin_too(
-    small_disk: Path, server: StandIn, clock: Clock
-) -> None:
-    """Whatever it was that could not even begin."""
+def test_read_only_file_system_async(small_disk: Path, server: StandIn, clock: Clock) -> None:
+    """On a read-only file system, `SaveFailed` carries the turn of each kind of async change."""
     store = FileStore(small_disk / "sessions")
     Conversation.open("retriever", store=store, clock=clock).add_user("First")
     remount("ro", small_disk)
@@ -539,13 +445,13 @@ def test_a_turn_is_in_the_error_of_the_twin_too(
     asyncio.run(talk())
 
 
-# --- a save that fails when something else has failed -------------------------------------------
+# --- a failed save after another error ----------------------------------------------------------
 
 
-def test_a_refusal_is_told_although_its_question_cannot_be_taken_back(
+def test_api_error_is_raised_if_the_question_cannot_be_removed(
     store: FileStore, disk: FaultyDisk, server: StandIn, clock: Clock
 ) -> None:
-    """The server's error comes through; a note says what is left to do."""
+    """`say` raises the API's error if removing the question fails too; a note says so."""
     server.will_fail(400, "No.")
     client = server.client()
     with Conversation.open("retriever", store=store, clock=clock, client=client) as chat:
@@ -560,10 +466,10 @@ def test_a_refusal_is_told_although_its_question_cannot_be_taken_back(
 
 
 @pytest.mark.parametrize("broken_by", ["connection", "consumer"])
-def test_what_broke_a_stream_is_told_although_its_part_cannot_be_kept(
+def test_save_failed_names_the_error_that_broke_the_stream(
     broken_by: str, store: FileStore, disk: FaultyDisk, server: StandIn, clock: Clock
 ) -> None:
-    """Both are: the one is the cause of the other, and the part is in the error."""
+    """A broken stream whose part cannot be saved raises `SaveFailed` from the first error."""
     server.will_answer("One two three.", cut_after=4 if broken_by == "connection" else None)
     client = server.client()
 
@@ -586,10 +492,10 @@ def test_what_broke_a_stream_is_told_although_its_part_cannot_be_kept(
         assert len(chat.turns) == 2
 
 
-def test_ctrl_c_goes_on_although_a_part_cannot_be_kept(
+def test_keyboard_interrupt_outranks_a_failed_save(
     store: FileStore, disk: FaultyDisk, server: StandIn, clock: Clock
 ) -> None:
-    """It is no failed save; a note tells of that."""
+    """Ctrl-C in a stream raises `KeyboardInterrupt` even if the part cannot be saved."""
     client = server.client()
 
     def listen(chat: Conversation) -> None:
@@ -603,13 +509,13 @@ def test_ctrl_c_goes_on_although_a_part_cannot_be_kept(
             listen(chat)
         assert "was not kept: session 'retriever' could not be" in caught.value.__notes__[0]
         assert [turn.text for turn in chat.turns] == ["Count"]
-        chat.add_user("Nobody holds it")
+        chat.add_user("Still unlocked")
 
 
-def test_a_cancellation_goes_on_although_a_part_cannot_be_kept(
+def test_cancellation_outranks_a_failed_save(
     store: FileStore, disk: FaultyDisk, server: StandIn, clock: Clock
 ) -> None:
-    """It is never swallowed: `asyncio.timeout` says what it says."""
+    """Cancelling a stream raises `CancelledError` even if the part cannot be saved."""
 
     async def talk() -> None:
         server.will_answer("One two three.", hold_after=3)
@@ -624,7 +530,7 @@ def test_a_cancellation_goes_on_although_a_part_cannot_be_kept(
 
             listening = asyncio.create_task(listen())
             await asyncio.to_thread(server.wait_until_held)
-            while disk.fails is None:  # noqa: ASYNC110  # it tells nobody
+            while disk.fails is None:  # noqa: ASYNC110  # the disk has no event
                 await asyncio.sleep(0)
             listening.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Documents that somebody damaged, or made to do harm: documented errors, and nothing touched."""
+"""Damaged and malicious documents: they raise documented errors and reach no other file."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import base64
 import contextlib
 import json
 import os
-import signal
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import attrs
@@ -31,17 +29,19 @@ from tests.conftest import START, Clock
 from tests.samples import MP3, PNG, SOUND, answer, recorded, spoken, tool_call
 
 SECRET = b"RIFF\x24\0\0\0WAVE a secret of another program"
-RECORDINGS = settings(deadline=None, max_examples=60)
+EXAMPLES = settings(deadline=None, max_examples=60)
+
+pytestmark = pytest.mark.usefixtures("no_hang")
 
 
 @attrs.frozen
 class Scene:
-    """A session among what is none of its business.
+    """A session beside another one and files of other programs.
 
     Attributes:
-        base: The folder with everything in it.
-        store: Where the session lives.
-        original: Its document, when it was whole.
+        base: Folder that contains everything.
+        store: Store of both sessions.
+        original: Content of the document before any damage.
     """
 
     base: Path
@@ -49,22 +49,22 @@ class Scene:
     original: bytes
 
     @property
-    def place(self) -> Path:
-        """The session's document."""
+    def path(self) -> Path:
+        """Return the path of the session's document."""
         return self.store.root / "s.json"
 
     @property
     def folder(self) -> Path:
-        """Its sound."""
+        """Return the path of the session's sound folder."""
         return self.store.root / "s.audio"
 
     def outside(self) -> dict[str, tuple[int, int, bytes]]:
-        """All that is not the session's own: mode, time of change, content."""
+        """Return mode, time of change and content of all files that are not the session's own."""
         found = {}
         for path in sorted(self.base.rglob("*")):
             name = str(path.relative_to(self.base))
             status = path.lstat()
-            # What is made in the root changes its time.
+            # The root is excluded, as creating a file changes its time.
             own = name.startswith("sessions/s.") or name in ("sessions", "sessions/.s.json.tmp")
             if not own:
                 content = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
@@ -73,7 +73,7 @@ class Scene:
 
 
 def scene_in(base: Path) -> Scene:
-    """A session with a turn of every kind, another session, and files of other programs."""
+    """Create a session with a turn of every kind, another session, and files of other programs."""
     store = FileStore(base / "sessions", fsync=False)
     (base / "precious").mkdir()
     (base / "precious" / "secret.wav").write_bytes(SECRET)
@@ -103,33 +103,19 @@ def scene_in(base: Path) -> Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
-    """A session to be damaged."""
+    """Return a session to damage."""
     return scene_in(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _hasty() -> Iterator[None]:
-    """What hangs for a minute is broken off."""
-
-    def break_off(_: int, __: FrameType | None) -> None:
-        raise AssertionError("it hangs")
-
-    before = signal.signal(signal.SIGALRM, break_off)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Scene]:
-    """A session that many examples damage, one after the other."""
+    """Return a session that many examples damage, one after the other."""
     with tempfile.TemporaryDirectory() as folder:
         yield scene_in(Path(folder))
 
 
-def look(chat: Conversation) -> None:
-    """Everything that reads, at a time with voices and at one without; no secret comes out."""
+def check_reads(chat: Conversation) -> None:
+    """Read everything, and assert that no file of another program is sent."""
     assert isinstance(repr(chat), str)
     assert isinstance(chat.title, str | None)
     assert isinstance(chat.metadata, dict)
@@ -147,7 +133,7 @@ def look(chat: Conversation) -> None:
 
 
 def failure_of(action: Callable[[], object]) -> SessionError | None:
-    """How it failed; None if it did not. Anything that is not documented goes on."""
+    """Return the `SessionError` of an action; None if it succeeds."""
     try:
         action()
     except SessionError as error:
@@ -156,32 +142,32 @@ def failure_of(action: Callable[[], object]) -> SessionError | None:
 
 
 def try_all(scene: Scene, data: bytes, clock: Clock, *, relabel: bool = False) -> bool:
-    """Open, look at, load, and change the session with this document.
+    """Open, read, load, list and change the session with this document.
 
     Returns:
-        Whether it could be changed.
+        True if the session could be changed.
     """
-    place = scene.place
-    place.write_bytes(data)
+    path = scene.path
+    path.write_bytes(data)
 
     def read() -> None:
         with Conversation.open("s", store=scene.store, clock=clock, read_only=True) as chat:
-            look(chat)
+            check_reads(chat)
 
     def load() -> None:
-        look(Conversation.load(place, clock=clock))
+        check_reads(Conversation.load(path, clock=clock))
 
     def listed() -> None:
         assert {info.id for info in scene.store.list()} >= {"other"}
 
     for action in (read, load, listed):
         failure_of(action)
-        assert place.read_bytes() == data
+        assert path.read_bytes() == data
 
     def write() -> None:
         with Conversation.open("s", store=scene.store, clock=clock) as chat:
             recovered.append(chat.recovered)
-            look(chat)
+            check_reads(chat)
             if relabel:
                 chat.set_title("Cats")
             chat.add_user("And on")
@@ -191,12 +177,12 @@ def try_all(scene: Scene, data: bytes, clock: Clock, *, relabel: bool = False) -
     expected: list[object] = []
     failure = failure_of(write)
     if failure is not None and (not recovered or recovered[0] is None):
-        assert place.read_bytes() == data, "what cannot be read is not changed"
+        assert path.read_bytes() == data, "an unreadable document was changed"
     if failure is not None:
         assert isinstance(failure, SessionCorrupt | SessionTooNew), repr(failure)
-        assert failure.path == place
+        assert failure.path == path
         return False
-    orjson.loads(place.read_bytes())
+    orjson.loads(path.read_bytes())
     with Conversation.open("s", store=scene.store, clock=clock) as again:
         assert again.recovered is None
         assert [(again.title, again.turns)] == expected
@@ -205,14 +191,14 @@ def try_all(scene: Scene, data: bytes, clock: Clock, *, relabel: bool = False) -
 
 
 def try_document(scene: Scene, document: Any, clock: Clock, *, relabel: bool = False) -> bool:
-    """The same for a JSON value, in one line and in ours."""
+    """Call `try_all` with a JSON value, on one line and with one turn per line."""
     changed = try_all(scene, orjson.dumps(document), clock, relabel=relabel)
     assert try_all(scene, laid_out(document), clock, relabel=relabel) is changed
     return changed
 
 
 def laid_out(document: Any) -> bytes:
-    """A JSON value, a turn a line where it has turns."""
+    """Return the JSON of a document, with one turn per line if it has turns."""
     turns = document.get("turns") if isinstance(document, dict) else None
     if not isinstance(turns, list) or len(document) == 1:
         return orjson.dumps(document)
@@ -220,22 +206,22 @@ def laid_out(document: Any) -> bytes:
     return head + b',"turns":[\n' + b",\n".join(map(orjson.dumps, turns)) + b"\n]}\n"
 
 
-Place = tuple[str | int, ...]
+JsonPath = tuple[str | int, ...]
 
 
-def places_in(value: Any, here: Place = ()) -> Iterator[Place]:
-    """Where there is something in a JSON value, the whole first."""
+def paths_in(value: Any, here: JsonPath = ()) -> Iterator[JsonPath]:
+    """Yield the path of every value inside a JSON value, the whole first."""
     yield here
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from places_in(inner, (*here, key))
+            yield from paths_in(inner, (*here, key))
     if isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from places_in(inner, (*here, index))
+            yield from paths_in(inner, (*here, index))
 
 
-def put(document: Any, where: Place, value: Any) -> Any:
-    """A copy of the document with something else in that place; `...` leaves it out."""
+def put(document: Any, where: JsonPath, value: Any) -> Any:
+    """Return a copy of a document with another value at a path; `...` deletes it."""
     if not where:
         return {} if value is ... else value
     copied = orjson.loads(orjson.dumps(document))
@@ -250,7 +236,7 @@ def put(document: Any, where: Place, value: Any) -> Any:
 
 
 WRONG: dict[str, Any] = {
-    "nothing": ...,
+    "deleted": ...,
     "null": None,
     "true": True,
     "zero": 0,
@@ -261,7 +247,7 @@ WRONG: dict[str, Any] = {
     "text": "x",
     "NUL": "\0",
     "long": "x" * 5000,
-    "far right": "\u202e\ufeff\U0010ffff",
+    "bidi and BOM": "\u202e\ufeff\U0010ffff",
     "date": "9999-12-31T23:59:59-23:59",
     "early date": "0001-01-01T00:00:00+23:59",
     "list": [],
@@ -273,19 +259,19 @@ WRONG: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_type_in_any_place(scene: Scene, clock: Clock, wrong: str) -> None:
-    """Every field of the header and of each kind of turn, one at a time."""
+def test_wrong_type_anywhere(scene: Scene, clock: Clock, wrong: str) -> None:
+    """A value of a wrong type at any path of the document is refused or harmless."""
     before = scene.outside()
     document = json.loads(scene.original)
-    for number, where in enumerate(places_in(document)):
+    for number, where in enumerate(paths_in(document)):
         changed = put(document, where, WRONG[wrong])
         data = laid_out(changed) if number % 2 else orjson.dumps(changed)
         try_all(scene, data, clock, relabel=number % 3 > 0)
     assert scene.outside() == before
 
 
-def test_the_undamaged_document_can_be_changed(scene: Scene, clock: Clock) -> None:
-    """What these tests try does succeed where nothing is wrong."""
+def test_undamaged_document_can_be_changed(scene: Scene, clock: Clock) -> None:
+    """The undamaged document opens and can be changed, in both layouts."""
     assert try_document(scene, json.loads(scene.original), clock)
     assert try_all(scene, scene.original, clock, relabel=True)
 
@@ -295,7 +281,7 @@ NESTS: dict[str, tuple[bytes, bytes, bytes]] = {
     "lists": (b"[", b"", b"]"),
     "objects": (b'{"a":', b"1", b"}"),
 }
-DEEP_PLACES: list[Place] = [
+DEEP_PATHS: list[JsonPath] = [
     (),
     ("conversation",),
     ("id",),
@@ -325,10 +311,12 @@ DEEP_PLACES: list[Place] = [
 ]
 
 
-@pytest.mark.parametrize("where", DEEP_PLACES, ids=lambda where: ".".join(map(str, where)) or "all")
+@pytest.mark.parametrize(
+    "where", DEEP_PATHS, ids=lambda where: ".".join(map(str, where)) or "document"
+)
 @pytest.mark.parametrize("nest", NESTS)
-def test_nesting_of_any_depth(scene: Scene, clock: Clock, where: Place, nest: str) -> None:
-    """In every place that might be walked, written again or only carried along."""
+def test_nesting_of_any_depth(scene: Scene, clock: Clock, where: JsonPath, nest: str) -> None:
+    """Nesting of any depth at any path is refused or harmless."""
     before = scene.outside()
     opening, middle, closing = NESTS[nest]
     document = orjson.dumps(put(json.loads(scene.original), where, "<deep>"))
@@ -366,12 +354,12 @@ NUMBERS = [
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_numbers_of_any_size(scene: Scene, clock: Clock, number: bytes) -> None:
-    """Wherever a number stands, and where a foreign one might."""
+    """A number of any size in place of any value is refused or harmless."""
     before = scene.outside()
     document = json.loads(scene.original)
     numeric = [
         where
-        for where in places_in(document)
+        for where in paths_in(document)
         if where and isinstance(where[-1], str) and where[-1] not in ("role", "id", "type")
     ]
     mine = numeric[NUMBERS.index(number) % 3 :: 3]
@@ -382,10 +370,10 @@ def test_numbers_of_any_size(scene: Scene, clock: Clock, number: bytes) -> None:
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-def test_another_layout_is_never_taken_for_torn(
+def test_damage_in_reformatted_documents_is_not_repaired(
     scene: Scene, clock: Clock, indent: int | None
 ) -> None:
-    """What `jq` wrote was never appended to, so whatever is wrong with it is damage."""
+    """A cut or damaged document in another layout is corrupt, and is not repaired as torn."""
     document = json.loads(scene.original)
     text = json.dumps(document, indent=indent, separators=(",", ":")).encode()
     for cut in range(60, len(text) - 1, 97):
@@ -394,29 +382,29 @@ def test_another_layout_is_never_taken_for_torn(
 
 
 DOCUMENTS: dict[str, bytes] = {
-    "nothing": b"",
+    "empty": b"",
     "NULs": bytes(5000),
-    "a line end": b"\n",
+    "newline": b"\n",
     "invalid UTF-8": b'{"conversation":1,"id":"s","title":"\xff\xfe","turns":[\n]}\n',
     "invalid UTF-8 in a turn": b'{"conversation":1,"id":"s","turns":[\n{"role":"user","content":'
     b'"\xc3("},\n{"role":"user","content":"x"}\n]}\n',
-    "half a character": b'{"conversation":1,"id":"s","title":"\\ud800","turns":[\n]}\n',
+    "lone surrogate": b'{"conversation":1,"id":"s","title":"\\ud800","turns":[\n]}\n',
     "UTF-16": '{"conversation":1,"id":"s","turns":[\n]}\n'.encode("utf-16"),
-    "a byte order mark": b'\xef\xbb\xbf{"conversation":1,"id":"s","turns":[\n]}\n',
+    "byte order mark": b'\xef\xbb\xbf{"conversation":1,"id":"s","turns":[\n]}\n',
     "two documents": b'{"conversation":1,"id":"s","turns":[\n]}\n' * 2,
     "JSON lines": b'{"role":"user","content":"x"}\n{"role":"user","content":"y"}\n',
-    "a later version": b'{"conversation":2,"id":"s","turns":[\n]}\n',
-    "a much later version": b'{"conversation":18446744073709551615,"id":"s","turns":[\n]}\n',
-    "twice the version": b'{"conversation":2,"conversation":1,"id":"s","turns":[\n]}\n',
-    "twice the id": b'{"conversation":1,"id":"other","id":"s","turns":[\n]}\n',
-    "twice the id, wrong": b'{"conversation":1,"id":"s","id":"other","turns":[\n]}\n',
-    "twice the turns": b'{"conversation":1,"id":"s","turns":[\n{"role":"user","content":"a"}\n],'
+    "newer version": b'{"conversation":2,"id":"s","turns":[\n]}\n',
+    "much newer version": b'{"conversation":18446744073709551615,"id":"s","turns":[\n]}\n',
+    "duplicate version": b'{"conversation":2,"conversation":1,"id":"s","turns":[\n]}\n',
+    "duplicate id": b'{"conversation":1,"id":"other","id":"s","turns":[\n]}\n',
+    "duplicate id, wrong": b'{"conversation":1,"id":"s","id":"other","turns":[\n]}\n',
+    "duplicate turns": b'{"conversation":1,"id":"s","turns":[\n{"role":"user","content":"a"}\n],'
     b'"turns":[\n{"role":"user","content":"b"}\n]}\n',
-    "twice the turns, laid out": b'{"conversation":1,"id":"s","turns":[],"turns":[\n'
+    "duplicate turns, the first empty": b'{"conversation":1,"id":"s","turns":[],"turns":[\n'
     b'{"role":"user","content":"b"}\n]}\n',
-    "twice the turns, in our layout": b'{"conversation":1,"id":"s","turns":[\n'
+    "duplicate turns, one turn per line": b'{"conversation":1,"id":"s","turns":[\n'
     b'{"role":"user","content":"a"}],"turns":[{"role":"user","content":"b"}\n]}\n',
-    "twice the role": b'{"conversation":1,"id":"s","turns":[\n{"role":"robot","role":"user",'
+    "duplicate role": b'{"conversation":1,"id":"s","turns":[\n{"role":"robot","role":"user",'
     b'"content":"a","content":"b"}\n]}\n',
     "header in a string": b'{"conversation":1,"id":"s","title":"\\"turns\\":[","turns":[\n]}\n',
     "turns in the metadata": b'{"conversation":1,"id":"s","metadata":{"turns":[\n]},"turns":[]}\n',
@@ -435,19 +423,21 @@ DOCUMENTS: dict[str, bytes] = {
     b'{"role":"user","content":"a","more":[{"b":1},\n{"c":2}]},{"role":"user","content":"b"}\n]}\n',
     "an empty line and two turns in one": b'{"conversation":1,"id":"s","turns":[\n\n'
     b'{"role":"user","content":"a"},{"role":"user","content":"b"}\n]}\n',
-    "line ends of Windows": b'{"conversation":1,"id":"s","turns":[\r\n'
+    "CRLF": b'{"conversation":1,"id":"s","turns":[\r\n'
     b'{"role":"user","content":"a"},\r\n{"role":"user","content":"b"}\r\n]}\r\n',
     "a million brackets": b"[" * 1_000_000,
     "a million quotes": b'"' * 1_000_000,
-    "a long header": b'{"conversation":1,"id":"s","title":"' + b"x" * 1_000_000 + b'","turns":[\n',
+    "long unclosed header": b'{"conversation":1,"id":"s","title":"'
+    + b"x" * 1_000_000
+    + b'","turns":[\n',
     "turns without end": b'{"conversation":1,"id":"s","turns":[' + b'"turns":[' * 5000,
     "a thousand torn lines": b'{"conversation":1,"id":"s","turns":[\n' + b"{]},\n" * 1000,
 }
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_documents_that_are_not_as_they_should_be(scene: Scene, clock: Clock, name: str) -> None:
-    """A corpus: what can be changed reads as expected afterwards; what cannot, is as it was."""
+def test_corpus_of_malformed_documents(scene: Scene, clock: Clock, name: str) -> None:
+    """A malformed document is refused unchanged, or reads as expected after a change."""
     before = scene.outside()
     for relabel in (False, True):
         try_all(scene, DOCUMENTS[name], clock, relabel=relabel)
@@ -493,8 +483,8 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_name_leads_nowhere_else(scene: Scene, clock: Clock, name: str) -> None:
-    """Names with `..`, absolute ones, NULs, links out of the folder: never read, never written."""
+def test_file_names_do_not_escape_the_session(scene: Scene, clock: Clock, name: str) -> None:
+    """File names with `..`, absolute ones, NULs and links reach no file of another owner."""
     precious = scene.base / "precious"
     (scene.folder / "out.wav").symlink_to(precious / "secret.wav")
     (scene.folder / "linked-folder").symlink_to(precious, target_is_directory=True)
@@ -504,7 +494,7 @@ def test_a_file_name_leads_nowhere_else(scene: Scene, clock: Clock, name: str) -
     os.mkfifo(scene.folder / "fifo.wav")
     before = scene.outside()
     document = json.loads(scene.original)
-    for where in places_in(document):
+    for where in paths_in(document):
         if where and where[-1] == "file" and where[-2:] != ("type", "file"):
             named = put(document, where, name)
             for change in (named, put(named, (*where[:-1], "format"), "wav")):
@@ -514,12 +504,12 @@ def test_a_file_name_leads_nowhere_else(scene: Scene, clock: Clock, name: str) -
 
 
 @pytest.mark.parametrize("name", ["out.wav", "linked.wav"])
-def test_a_link_is_gone_sound(scene: Scene, clock: Clock, name: str) -> None:
-    """It is opened like a session whose file is missing, and the words are sent."""
+def test_linked_sound_is_missing(scene: Scene, clock: Clock, name: str) -> None:
+    """A link in place of a sound file raises `AudioFileMissing`; the transcript is sent."""
     (scene.folder / name).symlink_to(scene.base / "precious" / "secret.wav")
     document = json.loads(scene.original)
     document["turns"][6]["audio"]["file"] = name
-    scene.place.write_bytes(orjson.dumps(document))
+    scene.path.write_bytes(orjson.dumps(document))
     clock.now += 7200
     with Conversation.open("s", store=scene.store, clock=clock) as chat:
         turn: Any = chat.turns[6]
@@ -550,8 +540,8 @@ SOUNDS = [
 
 @pytest.mark.parametrize("sound", SOUNDS)
 @pytest.mark.parametrize("named", ["wav", "mp3", "pcm16", "exe", None, ["wav"]])
-def test_sound_that_is_none(scene: Scene, clock: Clock, sound: bytes, named: Any) -> None:
-    """In the document and in a file, whatever format the turn claims."""
+def test_invalid_sound(scene: Scene, clock: Clock, sound: bytes, named: Any) -> None:
+    """Invalid sound, in the document or in a file, is refused or harmless with any format."""
     before = scene.outside()
     (scene.folder / "bad.wav").write_bytes(sound)
     document = json.loads(scene.original)
@@ -567,7 +557,7 @@ def test_sound_that_is_none(scene: Scene, clock: Clock, sound: bytes, named: Any
     assert scene.outside() == before
 
 
-# --- at random -------------------------------------------------------------------------------
+# --- random damage ---------------------------------------------------------------------------
 
 TOKENS = [
     b"\n",
@@ -609,7 +599,7 @@ edits = st.lists(
 
 
 def edited(data: bytes, changes: Sequence[tuple[str, float, int, bytes]]) -> bytes:
-    """The document after all these accidents."""
+    """Return the document after all changes."""
     for kind, where, size, piece in changes:
         at = int(where * len(data))
         match kind:
@@ -630,19 +620,19 @@ def edited(data: bytes, changes: Sequence[tuple[str, float, int, bytes]]) -> byt
     return data
 
 
-@RECORDINGS
+@EXAMPLES
 @given(edits)
 def test_random_damage(shared: Scene, changes: list[tuple[str, float, int, bytes]]) -> None:
-    """Flips, cuts, insertions and repetitions of a real document."""
+    """Random flips, cuts, insertions and repetitions of a document are refused or harmless."""
     before = shared.outside()
     try_all(shared, edited(shared.original, changes), Clock(), relabel=len(changes) % 2 > 0)
     assert shared.outside() == before
 
 
-@RECORDINGS
+@EXAMPLES
 @given(st.binary(max_size=300))
 def test_random_bytes(shared: Scene, data: bytes) -> None:
-    """Alone, and behind a sound header."""
+    """Random bytes, alone or behind an intact header, are refused or harmless."""
     before = shared.outside()
     try_all(shared, data, Clock())
     try_all(shared, shared.original.partition(b"\n")[0] + b"\n" + data, Clock())
@@ -669,24 +659,24 @@ json_values = st.recursive(
 )
 
 
-@RECORDINGS
+@EXAMPLES
 @given(st.lists(st.tuples(st.floats(0, 1), json_values), min_size=1, max_size=3))
-def test_random_json_in_any_place(shared: Scene, values: list[tuple[float, Any]]) -> None:
-    """A document that is JSON, and otherwise anything."""
+def test_random_json_anywhere(shared: Scene, values: list[tuple[float, Any]]) -> None:
+    """Random JSON at random paths of the document is refused or harmless."""
     before = shared.outside()
     document = json.loads(shared.original)
     for where, value in values:
-        places = list(places_in(document))[1:]
-        if places:
-            document = put(document, places[int(where * (len(places) - 1))], value)
+        paths = list(paths_in(document))[1:]
+        if paths:
+            document = put(document, paths[int(where * (len(paths) - 1))], value)
     try_document(shared, document, Clock(START + 7200 * (len(values) % 2)))
     assert shared.outside() == before
 
 
-@RECORDINGS
+@EXAMPLES
 @given(json_values)
 def test_random_json_as_a_turn(shared: Scene, value: Any) -> None:
-    """Beside sound ones."""
+    """Random JSON in place of a turn is refused or harmless."""
     before = shared.outside()
     document = json.loads(shared.original)
     role = {"role": ["user", "assistant", "tool", "system"][len(str(value)) % 4]}
@@ -698,18 +688,18 @@ def test_random_json_as_a_turn(shared: Scene, value: Any) -> None:
     assert shared.outside() == before
 
 
-def test_a_turn_that_shares_its_line_is_changed_alone(scene: Scene, clock: Clock) -> None:
-    """Line ends inside a turn, as many as turns and as neat as ours, are still another layout."""
+def test_healing_changes_one_of_two_turns_on_a_line(scene: Scene, clock: Clock) -> None:
+    """`heal` changes only its own turn when two turns share a line with newlines inside."""
     (turn,) = json.loads(scene.original)["turns"][6:7]
     sly = b'{"role":"user","content":"a","more":[{"b":1},\n{"c":2}]},' + orjson.dumps(turn)
     error = Exception(f"Assistant audio {turn['audio']['id']} not found.")
     error.code = "audio_not_found"  # type: ignore[attr-defined]  # as the SDK's errors have it
     header = b'{"conversation":1,"id":"s","created_at":null,"title":null,"settings":{},'
-    scene.place.write_bytes(header + b'"metadata":{},"turns":[\n' + sly + b"\n]}\n")
+    scene.path.write_bytes(header + b'"metadata":{},"turns":[\n' + sly + b"\n]}\n")
     with Conversation.open("s", store=scene.store, clock=clock) as chat:
         assert chat.heal(error)
         texts = [turn.text for turn in chat.turns]
-    after = json.loads(scene.place.read_bytes())
+    after = json.loads(scene.path.read_bytes())
     assert after["turns"][0]["more"] == [{"b": 1}, {"c": 2}]
     assert after["turns"][1]["audio"]["lost"] is True
     assert texts == ["a", "Yes"]

@@ -1,21 +1,23 @@
-"""Saving what can be read of a damaged session."""
+"""`FileStore.repair`: turns of a damaged document are salvaged."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conversation import AssistantTurn, Conversation, FileStore
 from conversation.errors import SaveFailed, SessionCorrupt, SessionNotFound
+from conversation.stores._session import FileSession
 from tests.conftest import Clock
 from tests.samples import SOUND, spoken
 
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> FileStore:
-    """A store with a session of four turns."""
+    """Return a store with a session of four turns."""
     store = FileStore(tmp_path)
     with Conversation.open("retriever", store=store, clock=clock, voice="echo") as chat:
         chat.set_title("Dogs")
@@ -26,13 +28,13 @@ def store(tmp_path: Path, clock: Clock) -> FileStore:
 
 
 def texts(store: FileStore) -> list[str]:
-    """The words of the session's turns."""
+    """Return the texts of the session's turns."""
     with Conversation.open("retriever", store=store, create=False) as chat:
         return [turn.text for turn in chat.turns]
 
 
-def test_a_damaged_line_is_lost_and_all_others_are_kept(store: FileStore) -> None:
-    """The report shows what was lost; the original is kept whole."""
+def test_repair_loses_only_the_damaged_line(store: FileStore) -> None:
+    """`repair` drops a damaged line, reports it, and keeps the original file beside."""
     path = store.root / "retriever.json"
     whole = texts(store)
     lines = path.read_bytes().split(b"\n")
@@ -50,8 +52,8 @@ def test_a_damaged_line_is_lost_and_all_others_are_kept(store: FileStore) -> Non
 
 
 @pytest.mark.parametrize("damage", [b"\0" * 40, b"", b'{"conversation":1,"id":"ret\xff', b"#!"])
-def test_a_damaged_header_is_made_anew(store: FileStore, damage: bytes) -> None:
-    """The turns are kept, with their sound."""
+def test_repair_replaces_a_damaged_header(store: FileStore, damage: bytes) -> None:
+    """`repair` replaces a damaged header and keeps all turns with their sound."""
     path = store.root / "retriever.json"
     whole = texts(store)
     path.write_bytes(damage + b"\n" + path.read_bytes().split(b"\n", 1)[1])
@@ -65,8 +67,8 @@ def test_a_damaged_header_is_made_anew(store: FileStore, damage: bytes) -> None:
         assert [sound and sound.read() for sound in audio] == [SOUND, SOUND]
 
 
-def test_another_layout_that_is_damaged_is_read_too(store: FileStore) -> None:
-    """Line ends mean nothing to a repair."""
+def test_repair_reads_reformatted_documents(store: FileStore) -> None:
+    """`repair` salvages all turns of a damaged document that was reformatted."""
     path = store.root / "retriever.json"
     whole = texts(store)
     pretty = json.dumps(json.loads(path.read_bytes()), indent=2)
@@ -76,8 +78,8 @@ def test_another_layout_that_is_damaged_is_read_too(store: FileStore) -> None:
     assert texts(store) == whole
 
 
-def test_invalid_bytes_in_one_turn_cost_that_turn(store: FileStore) -> None:
-    """The others are kept byte for byte."""
+def test_repair_drops_a_turn_with_invalid_utf8(store: FileStore) -> None:
+    """`repair` drops a turn with invalid UTF-8, and keeps the other lines byte for byte."""
     path = store.root / "retriever.json"
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(path.read_bytes().replace(b"Answer 1", b"Answer \xff"))
@@ -85,19 +87,34 @@ def test_invalid_bytes_in_one_turn_cost_that_turn(store: FileStore) -> None:
     assert path.read_bytes().split(b"\n")[1:] == [lines[1], *lines[3:]]
 
 
-def test_a_session_that_is_whole_stays_as_it_is(store: FileStore) -> None:
-    """A repair loses nothing."""
+def test_repair_leaves_an_intact_session_unchanged(store: FileStore) -> None:
+    """`repair` changes nothing in an intact session."""
     path = store.root / "retriever.json"
     before = path.read_bytes()
     report = store.repair("retriever")
     assert (report.kept, report.lost, path.read_bytes()) == (4, (), before)
 
 
-def test_what_is_not_there_cannot_be_repaired(tmp_path: Path) -> None:
-    """The error names it; a folder in its place is refused too."""
+def test_repair_needs_a_document(tmp_path: Path) -> None:
+    """`repair` raises `SessionNotFound` for a missing session, `SaveFailed` for a folder."""
     store = FileStore(tmp_path)
     with pytest.raises(SessionNotFound):
         store.repair("retriever")
     (tmp_path / "retriever.json").mkdir()
     with pytest.raises(SaveFailed):
+        store.repair("retriever")
+
+
+def test_repair_of_a_session_deleted_meanwhile_is_not_found(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`repair` raises `SessionNotFound` if the session is deleted while it waits for the lock."""
+    locked = FileSession.locked
+
+    def late(session: FileSession, timeout: float) -> Any:
+        store.root.joinpath("retriever.json").unlink()
+        return locked(session, timeout)
+
+    monkeypatch.setattr(FileSession, "locked", late)
+    with pytest.raises(SessionNotFound):
         store.repair("retriever")

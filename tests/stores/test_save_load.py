@@ -1,11 +1,10 @@
-"""`save` and `load`: one file that holds everything."""
+"""`Conversation.save` and `load`: a whole conversation in one file."""
 
 from __future__ import annotations
 
 import json
 import os
-import resource
-import signal
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,19 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from conversation import AssistantTurn, AudioInput, Conversation, FileInput, ImageInput
+from conversation import (
+    AssistantTurn,
+    AudioInput,
+    Conversation,
+    FileInput,
+    FileStore,
+    ImageInput,
+)
 from conversation.errors import InvalidSetting, SaveFailed, SessionCorrupt, SessionTooNew
 from tests.conftest import START, Clock
 from tests.samples import MP3, PNG, SOUND, answer, recorded, spoken, tool_call
+from tests.stores.faulty_disk import limited_file_size
+from tests.stores.samples import answer_audio, create, opened, tree, user_audio
 
 NO_AUDIO = (
     b'{"conversation":1,"turns":[{"role":"user","content":'
@@ -25,7 +33,7 @@ NO_AUDIO = (
 
 
 def full(clock: Clock) -> Conversation:
-    """A conversation with a turn of every kind."""
+    """Return a conversation with a turn of every kind."""
     chat = Conversation(
         clock=clock, voice="echo", instructions="Be brief.", modalities=["text", "audio"]
     )
@@ -45,8 +53,8 @@ def full(clock: Clock) -> Conversation:
     return chat
 
 
-def test_everything_comes_back(tmp_path: Path, clock: Clock) -> None:
-    """Turns, settings and usage are equal, and what is sent is too."""
+def test_load_restores_what_save_wrote(tmp_path: Path, clock: Clock) -> None:
+    """`load` restores turns, settings and usage, and sends the same request."""
     chat = full(clock)
     path = chat.save(tmp_path / "chat.json")
     again = Conversation.load(path, clock=clock)
@@ -56,10 +64,10 @@ def test_everything_comes_back(tmp_path: Path, clock: Clock) -> None:
     assert again.save(tmp_path / "again.json").read_bytes() == path.read_bytes()
 
 
-def test_a_loaded_conversation_goes_on(
+def test_loaded_conversation_uses_voices_until_they_expire(
     tmp_path: Path, chat: Conversation, client: OpenAI, clock: Clock
 ) -> None:
-    """Its voice is remembered while the server may, and then its transcript."""
+    """A loaded conversation refers to its earlier voice by id, and by transcript after expiry."""
     chat.say("One")
     path = chat.save(tmp_path / "chat.json")
     again = Conversation.load(path, client=client, clock=clock)
@@ -69,8 +77,8 @@ def test_a_loaded_conversation_goes_on(
     assert "0 of my earlier answers by voice and 1 from" in later.say("Three").text
 
 
-def test_a_lost_id_stays_lost(tmp_path: Path, clock: Clock) -> None:
-    """What the server forgot is not tried again by the next process."""
+def test_lost_audio_id_is_saved(tmp_path: Path, clock: Clock) -> None:
+    """An audio id that the server has forgotten is not sent again after `load`."""
     chat = Conversation(clock=clock)
     turn = chat.add_completion(spoken())
     assert turn.audio is not None
@@ -81,8 +89,8 @@ def test_a_lost_id_stays_lost(tmp_path: Path, clock: Clock) -> None:
     assert again.render().items[0].why == "transcript, server lost it"
 
 
-def test_it_is_one_json_document_a_turn_a_line(tmp_path: Path, clock: Clock) -> None:
-    """`jq` reads it, and a person too."""
+def test_file_is_json_with_one_turn_per_line(tmp_path: Path, clock: Clock) -> None:
+    """The file is one JSON document, with one turn per line."""
     path = full(clock).save(tmp_path / "chat.json")
     document = json.loads(path.read_text())
     lines = path.read_text().splitlines()
@@ -95,8 +103,8 @@ def test_it_is_one_json_document_a_turn_a_line(tmp_path: Path, clock: Clock) -> 
     assert Conversation.load(empty).turns == ()
 
 
-def test_given_settings_win_over_those_in_the_file(tmp_path: Path, clock: Clock) -> None:
-    """And are what is saved next."""
+def test_settings_given_to_load_win_and_are_saved(tmp_path: Path, clock: Clock) -> None:
+    """Settings given to `load` win over those in the file, and are saved next."""
     path = full(clock).save(tmp_path / "chat.json")
     again = Conversation.load(path, voice="alloy", expiry_margin=60)
     again.save(path)
@@ -109,8 +117,8 @@ def test_given_settings_win_over_those_in_the_file(tmp_path: Path, clock: Clock)
         Conversation.load(path, voice="")
 
 
-def test_what_another_version_wrote_is_kept(tmp_path: Path, clock: Clock) -> None:
-    """Keys of the header, of settings and of turns that are unknown here survive."""
+def test_unknown_keys_survive_load_and_save(tmp_path: Path, clock: Clock) -> None:
+    """Unknown keys of the header, the settings and the turns survive `load` and `save`."""
     path = full(clock).save(tmp_path / "chat.json")
     document = json.loads(path.read_text())
     document["colour"] = "red"
@@ -140,19 +148,14 @@ def test_what_another_version_wrote_is_kept(tmp_path: Path, clock: Clock) -> Non
         (b'{"conversation":1,"turns":[{"role":"user","content":5}]}', "turn 1: a user turn"),
         (b'{"conversation":1,"turns":[{"role":"user","content":[{"type":"smell"}]}]}', "'smell'"),
         (b'{"conversation":1,"turns":[{"role":"tool"}]}', "tool_call_id"),
-        (
-            NO_AUDIO,
-            "WAV or MP3",
-        ),
+        (NO_AUDIO, "WAV or MP3"),
         (b'{"conversation":1,"settings":[],"turns":[]}', "settings"),
         (b'{"conversation":1,"settings":{"voice":5},"turns":[]}', "settings"),
         (b'{"conversation":1,"settings":{"tools":5},"turns":[]}', "settings"),
     ],
 )
-def test_a_file_that_is_no_saved_conversation_is_refused(
-    tmp_path: Path, content: bytes, reason: str
-) -> None:
-    """The error names file and reason; the file stays as it is."""
+def test_invalid_file_is_corrupt(tmp_path: Path, content: bytes, reason: str) -> None:
+    """`load` of an invalid file raises `SessionCorrupt` with its path and the reason."""
     path = tmp_path / "chat.json"
     path.write_bytes(content)
     with pytest.raises(SessionCorrupt) as caught:
@@ -163,8 +166,8 @@ def test_a_file_that_is_no_saved_conversation_is_refused(
     assert path.read_bytes() == content
 
 
-def test_the_line_of_the_damage_is_told(tmp_path: Path, clock: Clock) -> None:
-    """Broken JSON and a broken turn are found by their line."""
+def test_error_names_the_damaged_line(tmp_path: Path, clock: Clock) -> None:
+    """`SessionCorrupt` names the line of broken JSON and of an invalid turn."""
     path = full(clock).save(tmp_path / "chat.json")
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([*lines[:2], b'{"role":"robot"},', *lines[3:]]))
@@ -177,8 +180,8 @@ def test_the_line_of_the_damage_is_told(tmp_path: Path, clock: Clock) -> None:
     assert caught.value.line in (4, 5)
 
 
-def test_a_file_of_a_later_version_is_refused_as_such(tmp_path: Path) -> None:
-    """The remedy is to upgrade."""
+def test_newer_format_is_refused(tmp_path: Path) -> None:
+    """`load` of a newer format raises `SessionTooNew`, which recommends an upgrade."""
     path = tmp_path / "chat.json"
     path.write_text('{"conversation":2,"turns":[]}')
     with pytest.raises(SessionTooNew, match="upgrade") as caught:
@@ -186,39 +189,32 @@ def test_a_file_of_a_later_version_is_refused_as_such(tmp_path: Path) -> None:
     assert caught.value.version == 2
 
 
-def test_a_missing_file_is_a_missing_file(tmp_path: Path) -> None:
-    """Never an empty conversation instead."""
+def test_missing_file_is_not_found(tmp_path: Path) -> None:
+    """`load` of a missing file raises `FileNotFoundError`."""
     with pytest.raises(FileNotFoundError):
         Conversation.load(tmp_path / "chat.json")
 
 
-def test_a_failed_save_leaves_the_old_file(tmp_path: Path, clock: Clock) -> None:
-    """Without room (a limit on file sizes), nothing changes and nothing is left over."""
+def test_failed_save_keeps_the_old_file(tmp_path: Path, clock: Clock) -> None:
+    """`save` on a full disk raises `SaveFailed`, keeps the old file, and leaves no other."""
     path = Conversation(clock=clock).save(tmp_path / "chat.json")
     before = path.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(SaveFailed, match="unchanged") as caught:
-            full(clock).save(path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    with limited_file_size(1000), pytest.raises(SaveFailed, match="unchanged") as caught:
+        full(clock).save(path)
     assert caught.value.path == path
     assert isinstance(caught.value.__cause__, OSError)
     assert path.read_bytes() == before
     assert list(tmp_path.glob(".*")) == []
 
 
-def test_a_folder_that_is_not_there_is_a_failed_save(tmp_path: Path, clock: Clock) -> None:
-    """The error is both ours and an OSError."""
+def test_save_into_a_missing_folder_fails(tmp_path: Path, clock: Clock) -> None:
+    """`save` into a missing folder raises `SaveFailed`."""
     with pytest.raises(SaveFailed, match="No such file"):
         Conversation(clock=clock).save(tmp_path / "no" / "chat.json")
 
 
-def test_a_link_stays_a_link_and_the_mode_is_usual(tmp_path: Path, clock: Clock) -> None:
-    """The file behind a link is replaced, not the link."""
+def test_save_follows_links_and_honours_the_umask(tmp_path: Path, clock: Clock) -> None:
+    """`save` replaces the target of a link, not the link; the umask sets the mode."""
     target = tmp_path / "real.json"
     link = tmp_path / "link.json"
     link.symlink_to(target)
@@ -232,8 +228,29 @@ def test_a_link_stays_a_link_and_the_mode_is_usual(tmp_path: Path, clock: Clock)
     assert Conversation.load(link).turns == full(clock).turns
 
 
-def test_times_survive_to_the_microsecond(tmp_path: Path) -> None:
-    """`at` is what the clock said."""
+def test_times_keep_microseconds(tmp_path: Path) -> None:
+    """`at` keeps its microseconds through `save` and `load`."""
     chat = Conversation(clock=Clock(START + 0.123456))
     turn: Any = chat.add_user("Hi")
     assert Conversation.load(chat.save(tmp_path / "c.json")).turns[0].at == turn.at
+
+
+def test_saved_session_contains_its_sound(store: FileStore, clock: Clock, tmp_path: Path) -> None:
+    """`save` puts a session's sound into the file, which loads after the session is gone."""
+    create(store, clock, voice="echo")
+    with opened(store, clock=clock) as chat:
+        chat.add_user(ImageInput(PNG), FileInput(b"%PDF", "a.pdf"))
+        chat.set_title("Dogs")
+        before = tree(store.root)
+        messages = chat.messages()
+        path = chat.save(tmp_path / "portable.json")
+        assert tree(store.root) == before
+        chat.add_user("Not in the copy")
+    shutil.rmtree(store.root)
+    again = Conversation.load(path, clock=clock)
+    assert [turn.text for turn in again.turns] == [turn.text for turn in chat.turns[:4]]
+    assert answer_audio(again.turns[1]).read() == SOUND
+    assert user_audio(again.turns[2]).read() == SOUND
+    assert again.messages() == messages
+    assert (again.title, again.request()["audio"]["voice"]) == ("Dogs", "echo")
+    assert again.save(tmp_path / "again.json").read_bytes() == path.read_bytes()

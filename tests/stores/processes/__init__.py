@@ -1,1 +1,1 @@
-"""Programs that tests start, crowd together and kill."""
+"""Programs that tests run in child processes."""

@@ -1,4 +1,4 @@
-"""The programs of this folder, as the tests that start them see them."""
+"""Child processes: the programs of this folder, and forks of the test itself."""
 
 from __future__ import annotations
 
@@ -6,21 +6,37 @@ import os
 import select
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 PATIENCE = 120.0
-"""Seconds of silence after which a program hangs."""
+"""Time without output, in seconds, after which a program is considered to hang."""
 
 _ROOT = Path(__file__).parents[3]
 
 
+def exit_code_of(job: Callable[[], object]) -> int:
+    """Run a job in a fork; return its exit code, which is 1 if the job raises."""
+    child = os.fork()
+    if not child:
+        try:
+            job()
+            os._exit(0)
+        except BaseException:  # noqa: BLE001  # a fork must not continue the test
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 class Child:
-    """A program in a process of its own, told and heard line by line.
+    """A program of this folder in a child process, controlled by lines of text.
 
     Args:
-        program: The module's name.
-        arguments: Its command line.
+        program: Name of the module.
+        arguments: Command line arguments.
     """
 
     def __init__(self, program: str, *arguments: object) -> None:
@@ -35,30 +51,30 @@ class Child:
         assert self._process.stdin
         assert self._process.stdout
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
-        self._heard = b""
+        self._buffer = b""
 
-    def tell(self, line: str) -> None:
-        """Say a line to it."""
+    def write_line(self, line: str) -> None:
+        """Write a line to its standard input."""
         self._stdin.write(f"{line}\n".encode())
 
-    def line(self) -> str:
-        """The next line it says."""
-        while b"\n" not in self._heard:
+    def read_line(self) -> str:
+        """Return the next line of its standard output."""
+        while b"\n" not in self._buffer:
             ready, _, _ = select.select([self._stdout], [], [], PATIENCE)
-            assert ready, f"{self._name} said nothing for {PATIENCE:g} s"
+            assert ready, f"{self._name} wrote nothing for {PATIENCE:g} s"
             piece = os.read(self._stdout.fileno(), 65_536)
             assert piece, f"{self._name} ended with {self._process.wait()} (see standard error)"
-            self._heard += piece
-        line, _, self._heard = self._heard.partition(b"\n")
+            self._buffer += piece
+        line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode()
 
     def expect(self, line: str) -> None:
-        """The next line has to be this one."""
-        said = self.line()
-        assert said == line, f"{self._name} said {said!r} instead of {line!r}"
+        """Assert that the next line of its standard output is this one."""
+        found = self.read_line()
+        assert found == line, f"{self._name} wrote {found!r} instead of {line!r}"
 
     def kill(self) -> None:
-        """Kill it, and wait until it is dead."""
+        """Kill it and wait for its end."""
         self._process.kill()
         self._process.wait()
 

@@ -1,4 +1,4 @@
-"""What the drills' programs and their tests share: turns that tell what they are, and lines."""
+"""Tagged turns, checks and line-based messages, shared by the programs and their tests."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from conversation._values.turns import Turn
 from conversation._wire.writing import line_from_turn
 from tests.samples import SOUND, spoken
 
-KINDS = ("written", "spoken answer", "said", "written", "spoken answer", "long", "said", "answer")
+KINDS = ("text", "voice", "recording", "text", "voice", "long", "recording", "answer")
 
-PASSING = "passing"
-"""What the turns say that may be taken back again."""
+TEMPORARY = "temporary"
+"""Tag of turns that may be undone."""
 
 LONG = "and on " * 15_000
-"""So many words that writing them can be interrupted."""
+"""Text so long that a kill can interrupt its write."""
 
 
-def tell(line: str) -> None:
-    """Say a line on standard output, at once."""
+def write_line(line: str) -> None:
+    """Write a line to standard output, unbuffered."""
     os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 
-def hear() -> str:
-    """The next line on standard input; empty at its end."""
+def read_line() -> str:
+    """Return the next line of standard input; an empty one at its end."""
     return sys.stdin.readline().rstrip("\n")
 
 
 def add(chat: Conversation, tag: str, number: int) -> None:
-    """Add a turn that says `tag`, of the kind that has its turn."""
+    """Add a turn with the text `tag`; `number` selects its kind."""
     match KINDS[number % len(KINDS)]:
-        case "written":
+        case "text":
             chat.add_user(tag)
         case "long":
             chat.add_user(tag, LONG)
-        case "said":
+        case "recording":
             chat.add_user(AudioInput(SOUND, transcript=tag))
         case "answer":
             chat.add_assistant(tag)
@@ -48,12 +48,12 @@ def add(chat: Conversation, tag: str, number: int) -> None:
 
 
 def tag_of(turn: Turn) -> str:
-    """What `add` was told to say."""
+    """Return the tag that was given to `add`."""
     return turn.text.partition("\n")[0]
 
 
 def check_sound(turn: Turn) -> int:
-    """How many sounds the turn names; each has to be there, whole, and playable."""
+    """Return the number of sounds of the turn; assert that each one is complete and playable."""
     pieces: list[AssistantAudio | AudioInput] = []
     if isinstance(turn, AssistantTurn) and turn.audio:
         pieces.append(turn.audio)
@@ -68,24 +68,24 @@ def check_sound(turn: Turn) -> int:
 
 
 def entries(chat: Conversation) -> list[bytes]:
-    """The turns that stay, as they are saved, to compare them."""
-    return [line_from_turn(turn) for turn in staying(chat)]
+    """Return the saved form of the turns that are never undone."""
+    return [line_from_turn(turn) for turn in permanent(chat)]
 
 
-def staying(chat: Conversation) -> list[Turn]:
-    """The turns, without those that may be taken back again."""
-    return [turn for turn in chat.turns if tag_of(turn) != PASSING]
+def permanent(chat: Conversation) -> list[Turn]:
+    """Return the turns that are never undone."""
+    return [turn for turn in chat.turns if tag_of(turn) != TEMPORARY]
 
 
 def digest(chat: Conversation) -> str:
-    """How many turns there are, and what they are, as one line."""
+    """Return the number of turns and a digest of their content, as one line."""
     lines = [line_from_turn(turn) for turn in chat.turns]
     found = hashlib.sha256(b"\n".join(lines)).hexdigest()
     return f"turns {len(lines)} {found}"
 
 
 def check_grown(before: list[bytes], now: list[bytes]) -> list[bytes]:
-    """What is there now; it has to begin with all that was there before."""
-    assert len(now) >= len(before), f"{len(now)} turns, and there were {len(before)}"
-    assert now[: len(before)] == before, "what was there before is no longer the same"
+    """Return `now`; assert that it starts with everything in `before`."""
+    assert len(now) >= len(before), f"{len(now)} turns after {len(before)}"
+    assert now[: len(before)] == before, "earlier turns have changed"
     return now

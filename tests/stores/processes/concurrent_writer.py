@@ -1,10 +1,10 @@
-"""One of several processes with one session: holds one object open, and adds turns.
+"""Add turns to a session through an object that stays open, while other processes do the same.
 
-Arguments: root, session, a name for its turns, how many turns; then its habits: `reopens` adds
-every second turn through an object opened for it, `relabels` changes labels between its turns,
-`undoes` takes turns back.
-It says `ready`, hears `go`, says `done`, hears `last`, makes one last change, and says `turns`
-with their number and the digest of the turns that its object holds.
+Arguments: root, session, tag of its turns, number of turns, and habits: `reopens` adds every
+second turn through a newly opened object, `relabels` changes a label after each turn, `undoes`
+adds and undoes a turn after each turn.
+It writes `ready`, reads `go`, writes `done`, reads `last`, sets the title, and writes the digest
+of the turns.
 """
 
 from __future__ import annotations
@@ -13,44 +13,43 @@ import contextlib
 import sys
 
 from conversation import AudioInput, Conversation, FileStore
-from conversation._client import run as perform
 from tests.samples import SOUND
 from tests.stores.processes.child import PATIENCE
 from tests.stores.processes.common import (
-    PASSING,
+    TEMPORARY,
     add,
     check_grown,
     check_sound,
     digest,
     entries,
-    hear,
-    staying,
-    tell,
+    permanent,
+    read_line,
+    write_line,
 )
 
 
-def change_something_else(chat: Conversation, number: int) -> None:
-    """A change that is no turn, and writes the whole session anew."""
+def relabel(chat: Conversation, number: int) -> None:
+    """Change the title or the metadata, which rewrites the document."""
     if number % 2:
         chat.set_title(f"title {number}")
     else:
         chat.set_metadata({"number": number})
 
 
-def take_one_back(chat: Conversation) -> None:
-    """Add a turn that others may see, and take it back, unless somebody has added to it."""
-    chat.add_user(PASSING, AudioInput(SOUND))
+def add_and_undo(chat: Conversation) -> None:
+    """Add a turn and undo it, unless another process has added one meanwhile."""
+    chat.add_user(TEMPORARY, AudioInput(SOUND))
 
     def undo() -> None:
-        if chat.turns[-1].text == PASSING:
-            (turn,) = chat._history.undo(answer_only=False)
+        if chat.turns[-1].text == TEMPORARY:
+            (turn,) = chat._talk.undo(answer_only=False)
             check_sound(turn)
 
-    perform(chat._changing(undo))
+    chat._do(chat._talk.changing(undo))
 
 
 def run(root: str, session: str, name: str, count: int, habits: list[str]) -> None:
-    """Add turns; what this process saw before always stays as it was."""
+    """Add turns, and assert that earlier turns never change."""
     store = FileStore(root)
 
     def opened() -> Conversation:
@@ -58,8 +57,8 @@ def run(root: str, session: str, name: str, count: int, habits: list[str]) -> No
 
     with opened() as chat:
         seen = entries(chat)
-        tell("ready")
-        assert hear() == "go"
+        write_line("ready")
+        assert read_line() == "go"
         for number in range(count):
             reopens = "reopens" in habits and number % 2
             with opened() if reopens else contextlib.nullcontext(chat) as using:
@@ -67,19 +66,19 @@ def run(root: str, session: str, name: str, count: int, habits: list[str]) -> No
                 before = len(seen)
                 add(using, f"{name} {number}", number)
                 seen = check_grown(seen, entries(using))
-                for turn in staying(using)[before:]:
+                for turn in permanent(using)[before:]:
                     check_sound(turn)
             if "undoes" in habits:
-                take_one_back(chat)
+                add_and_undo(chat)
                 seen = check_grown(seen, entries(chat))
             if "relabels" in habits:
-                change_something_else(chat, number)
+                relabel(chat, number)
                 seen = check_grown(seen, entries(chat))
-        tell("done")
-        assert hear() == "last"
+        write_line("done")
+        assert read_line() == "last"
         chat.set_title(f"named by {name}")
         check_grown(seen, entries(chat))
-        tell(digest(chat))
+        write_line(digest(chat))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Opens a session with `read_only=True` again and again, until it is told to stop.
+"""Open a session with `read_only=True` again and again, until a line arrives.
 
-Arguments: root, session. It says `ready`, hears anything, and says `saw` with the number of its
-readings and the number of different lengths that it saw. What it reads is always whole, with its
-sound, and begins with what it read before.
+Arguments: root, session. It writes `ready`, and at the end `saw` with the number of readings and
+the number of different lengths. Each reading is complete, with its sound, and starts with the
+turns of the reading before.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import select
 import sys
 
 from conversation import Conversation, FileStore
-from tests.stores.processes.common import check_grown, check_sound, entries, staying, tell
+from tests.stores.processes.common import check_grown, check_sound, entries, permanent, write_line
 
 
 def run(root: str, session: str) -> None:
-    """Read until something is to be heard."""
+    """Read until a line arrives on standard input."""
     store = FileStore(root)
     seen: list[bytes] = []
     lengths: set[int] = set()
@@ -25,13 +25,13 @@ def run(root: str, session: str) -> None:
             assert chat.recovered is None, f"reading {readings}: {chat.recovered}"
             before = len(seen)
             seen = check_grown(seen, entries(chat))
-            for turn in staying(chat)[before:]:
+            for turn in permanent(chat)[before:]:
                 check_sound(turn)
         lengths.add(len(seen))
         readings += 1
         if readings == 1:
-            tell("ready")
-    tell(f"saw {readings} {len(lengths)}")
+            write_line("ready")
+    write_line(f"saw {readings} {len(lengths)}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Has a session open and does what it is told, a line each, and says what came of it.
+"""Execute commands on an open session, one a line.
 
-Arguments: root, session. `add <words>` adds a turn; `say <words>` has an exchange, in the middle
-of which it says `holding` and hears a line; `open` opens the session anew. Each says `trying`
-first, and then the number of turns, or the name of the error.
+Arguments: root, session. `add <text>` adds a turn; `say <text>` has an exchange, during which it
+writes `holding` and reads a line; `open` opens the session again. Each command writes `trying`,
+and then the number of turns or the name of the error.
 """
 
 from __future__ import annotations
@@ -14,46 +14,46 @@ from conversation import Conversation, FileStore
 from conversation.errors import SessionError
 from tests.samples import spoken
 from tests.stores.processes.child import PATIENCE
-from tests.stores.processes.common import hear, tell
+from tests.stores.processes.common import read_line, write_line
 
 
 class Model:
-    """Stands where a client does, and answers when it hears a line."""
+    """A client that answers once it reads a line."""
 
     def __init__(self) -> None:
         self.chat = self.completions = self
 
     def create(self, **_: object) -> dict[str, Any]:
-        """A spoken answer."""
-        tell("holding")
-        hear()
+        """Return a spoken answer."""
+        write_line("holding")
+        read_line()
         return spoken()
 
 
 def run(root: str, session: str) -> None:
-    """Do what is heard."""
+    """Execute the commands on standard input."""
     model: Any = Model()
 
     def opened() -> Conversation:
         return Conversation.open(session, store=FileStore(root), timeout=PATIENCE, client=model)
 
     chat = opened()
-    tell("ready")
-    while order := hear():
-        what, _, words = order.partition(" ")
-        tell("trying")
+    write_line("ready")
+    while command := read_line():
+        what, _, text = command.partition(" ")
+        write_line("trying")
         try:
             if what == "open":
                 chat.close()
                 chat = opened()
             elif what == "say":
-                chat.say(words)
+                chat.say(text)
             else:
-                chat.add_user(words)
+                chat.add_user(text)
         except SessionError as error:
-            tell(type(error).__name__)
+            write_line(type(error).__name__)
         else:
-            tell(f"{len(chat.turns)} turns")
+            write_line(f"{len(chat.turns)} turns")
 
 
 if __name__ == "__main__":
