@@ -92,7 +92,7 @@ def test_500_spoken_exchanges_across_three_resumes(
 def test_max_upload_bytes_bounds_sound(
     server: StandIn, client: OpenAI, clock: Clock, most: int
 ) -> None:
-    """Recordings without transcripts are sent up to `max_upload_bytes`, the latest ones first."""
+    """Recordings without transcripts are sent as sound until `max_upload_bytes` is reached."""
     chat = Conversation(client=client, clock=clock, context=Context(max_upload_bytes=most))
     for number in range(40):
         chat.say(sound(number))

@@ -467,7 +467,7 @@ def test_two_objects_that_create_one_session_share_it(store: FileStore, path: Pa
 
 
 def test_forked_child_cannot_add_sound(store: FileStore) -> None:
-    """A forked child that adds sound with its parent's object gets `SessionChanged`, no file."""
+    """A forked child that adds sound to its parent's session fails, and writes no file."""
     with opened(store) as chat:
         chat.add_user("parent")
 
@@ -519,7 +519,7 @@ def test_hard_linked_backup_is_not_changed(store: FileStore, tmp_path: Path) -> 
 
 
 def test_forked_child_cannot_change_its_parents_session(store: FileStore) -> None:
-    """A forked child gets `SessionChanged` from its parent's object."""
+    """A forked child cannot change its parent's session, even after the parent has changed it."""
     for parent_does in ("nothing", "add_user", "set_title"):
         chat = Conversation.open(parent_does, store=store)
         chat.add_user("Parent")

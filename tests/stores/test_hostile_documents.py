@@ -484,7 +484,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_file_names_do_not_escape_the_session(scene: Scene, clock: Clock, name: str) -> None:
-    """File names with `..`, absolute ones, NULs and links reach no file of another owner."""
+    """File names with `..`, absolute ones, NULs and links reach no file outside the session."""
     precious = scene.base / "precious"
     (scene.folder / "out.wav").symlink_to(precious / "secret.wav")
     (scene.folder / "linked-folder").symlink_to(precious, target_is_directory=True)
