@@ -64,7 +64,7 @@ def test_stream_is_entered_once(server: StandIn, clock: Clock) -> None:
     """A stream yields events only inside its `with` block, which can be entered once."""
     chat = Conversation(client=server.client(), clock=clock)
     stream = chat.stream("Count")
-    with pytest.raises(RuntimeError, match="inside of its block"):
+    with pytest.raises(RuntimeError, match="enter a stream to read"):
         next(stream)
     with stream as events:
         words = "".join(event.text for event in events if isinstance(event, TranscriptDelta))

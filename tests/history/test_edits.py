@@ -108,9 +108,9 @@ def test_set_transcript_replaces_lone_surrogates(talker: Talker) -> None:
 @pytest.mark.parametrize(
     ("turn", "found"),
     [
-        (UserTurn((AudioInput(SOUND), AudioInput(MP3))), "this one has 2"),
-        (UserTurn(("Only words",)), "this one has 0"),
-        (AssistantTurn(content="Only words"), "this one has 0"),
+        (UserTurn((AudioInput(SOUND), AudioInput(MP3))), "got one with 2"),
+        (UserTurn(("Only words",)), "got one with 0"),
+        (AssistantTurn(content="Only words"), "got one with 0"),
     ],
     ids=["two sounds", "a question without sound", "an answer without sound"],
 )
@@ -140,7 +140,7 @@ def test_set_transcript_refuses_other_types(chat: Conversation, text: Any) -> No
     chat.add_completion(spoken())
     before = chat.turns
     for turn in before:
-        with pytest.raises(InvalidTurn, match=f"not {type(text).__name__}"):
+        with pytest.raises(InvalidTurn, match=f"got {type(text).__name__}"):
             chat.set_transcript(turn, text)
     assert chat.turns == before
 
@@ -372,9 +372,9 @@ def tool_call() -> AssistantTurn:
         ),
         (
             lambda chat: answered(chat, data=b"OggS" + bytes(40)),
-            "nobody knows how long the last answer is",
+            "the length of the last answer is unknown",
         ),
-        (lambda chat: answered(chat, data=None), "nobody knows how long the last answer is"),
+        (lambda chat: answered(chat, data=None), "the length of the last answer is unknown"),
     ],
     ids=["empty", "text", "question", "written", "tool result", "opus", "no data"],
 )
@@ -393,7 +393,7 @@ def test_truncate_needs_a_spoken_answer_of_known_length(
 def test_truncate_refuses_invalid_seconds(chat: Conversation, seconds: Any) -> None:
     """`truncate` refuses seconds that are negative or not a number, and shows them."""
     turn = answered(chat)
-    with pytest.raises(InvalidTurn, match=f"a number of seconds, 0 or more, not {seconds!r}"):
+    with pytest.raises(InvalidTurn, match=f"seconds must be a number >= 0, got {seconds!r}"):
         chat.truncate(seconds)
     assert chat.turns[-1] is turn
 

@@ -158,8 +158,8 @@ def finishes(change: Callable[[Conversation], object], store: FileStore, disk: D
     def work() -> None:
         chat = Conversation.open("x", store=store)
         store._disk = disk
-        session: Any = chat._talk.history._journal
-        session._session._disk = session._session._document._disk = disk
+        session: Any = chat._history._journal.session  # type: ignore[union-attr]
+        session._disk = session._document._disk = disk
         change(chat)
 
     code = exit_code_of(work)

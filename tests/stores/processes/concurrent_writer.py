@@ -13,6 +13,7 @@ import contextlib
 import sys
 
 from conversation import AudioInput, Conversation, FileStore
+from conversation._client import run as perform
 from tests.samples import SOUND
 from tests.stores.processes.child import PATIENCE
 from tests.stores.processes.common import (
@@ -42,10 +43,10 @@ def add_and_undo(chat: Conversation) -> None:
 
     def undo() -> None:
         if chat.turns[-1].text == TEMPORARY:
-            (turn,) = chat._talk.undo(answer_only=False)
+            (turn,) = chat._history.undo(answer_only=False)
             check_sound(turn)
 
-    chat._do(chat._talk.changing(undo))
+    perform(chat._changing(undo))
 
 
 def run(root: str, session: str, name: str, count: int, habits: list[str]) -> None:
