@@ -1,8 +1,8 @@
-"""Several users at once, in one process: `python examples/async_bot.py [NAME …]`.
+"""Serve several users at once in one process: `python examples/async_bot.py [NAME …]`.
 
-Each talks in a session of their own, in the folder `async-bot`, and is resumed in the next run. A
-line is printed for all that happens, as it happens. On OpenAI where OPENAI_API_KEY is set, else on
-stand-ins, servers of this library on your own machine, which are told to use the tool.
+Each user has a session in the folder `async-bot`, which the next run resumes. Each event is printed
+as one line. With OPENAI_API_KEY it talks to OpenAI, else to stand-in servers on your machine, which
+are told to call the tool.
 """
 
 import argparse
@@ -25,21 +25,21 @@ from conversation import (
 from conversation.testing import StandIn
 
 CITIES = ("Oslo", "Lima", "Turin", "Kyoto")
-BYTES_PER_SECOND = 48_000  # of the sound that streams
+BYTES_PER_SECOND = 48_000  # of streamed sound
 
 
 async def weather(city: str) -> str:
-    """What the weather is like.
+    """Return the weather in a city.
 
     Args:
-        city: Where.
+        city: Name of the city.
     """
-    await asyncio.sleep(0)  # here a bot would ask somebody else, and others go on meanwhile
+    await asyncio.sleep(0)  # a real bot would call a service here
     return f"light rain in {city}"
 
 
 async def answer(name: str, chat: AsyncConversation, question: str) -> None:
-    """Say one thing for the user, and tell what happens until it is answered."""
+    """Ask one question, and print each event until it is answered."""
     print(f"{name}: asks {question!r}")
     async with chat.stream(question) as events:
         async for event in events:
@@ -51,25 +51,25 @@ async def answer(name: str, chat: AsyncConversation, question: str) -> None:
                 case ToolCalled(call, result):
                     told = f"{call.name}({call.arguments}) gave {result!r}"
                 case TurnFinished(turn):
-                    told = f"has the answer: {turn.text or 'a call of a tool'}"
+                    told = f"has the answer: {turn.text or 'a tool call'}"
             print(f"{name}: {told}")
 
 
 async def serve(name: str, city: str, store: FileStore, client: AsyncOpenAI) -> None:
-    """Talk with one user. What goes wrong here does not disturb the others."""
+    """Serve one user; an error here does not affect the others."""
     try:
         async with AsyncConversation.open(
             name, store=store, client=client, tools=[weather]
         ) as chat:
-            print(f"{name}: {len(chat.turns)} turns are there")
+            print(f"{name}: {len(chat.turns)} turns so far")
             for question in (f"What is the weather in {city}?", "Do I need an umbrella?"):
                 await answer(name, chat, question)
-    except Exception as error:  # noqa: BLE001  # whatever it is, the others go on
+    except Exception as error:  # noqa: BLE001  # must not affect the other users
         print(f"{name}: {type(error).__name__}: {error}")
 
 
 async def serve_all(users: dict[tuple[str, str], AsyncOpenAI], store: FileStore) -> None:
-    """Talk with all of them at once, and close the clients in the end."""
+    """Serve all users at once, and close their clients at the end."""
     async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         for client in set(users.values()):
             await stack.enter_async_context(client)
@@ -78,23 +78,23 @@ async def serve_all(users: dict[tuple[str, str], AsyncOpenAI], store: FileStore)
 
 
 def stand_in(servers: contextlib.ExitStack, city: str) -> AsyncOpenAI:
-    """A client of a stand-in that first asks what the weather is like in the city."""
+    """Return a client of a stand-in whose first answer calls the tool for the city."""
     server = servers.enter_context(StandIn())
     server.will_answer(tool_calls=[("weather", {"city": city})])
     return server.async_client()
 
 
 def main() -> None:
-    """Find out who is there, and whom they talk to."""
+    """Choose a client for each user, and serve them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=["ann", "bob"])
     names = dict.fromkeys(parser.parse_args().names)
     users = list(zip(names, itertools.cycle(CITIES), strict=False))
     with contextlib.ExitStack() as servers:
         if os.environ.get("OPENAI_API_KEY"):
-            clients = dict.fromkeys(users, AsyncOpenAI())  # one for all
+            clients = dict.fromkeys(users, AsyncOpenAI())  # shared
         else:
-            print("No OPENAI_API_KEY: talking to a stand-in for each, which hums its answers.")
+            print("No OPENAI_API_KEY: talking to one stand-in per user, which hums its answers.")
             clients = {user: stand_in(servers, user[1]) for user in users}
         asyncio.run(serve_all(clients, FileStore("async-bot")))
 

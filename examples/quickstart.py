@@ -1,8 +1,8 @@
 """A spoken conversation that outlives its audio: `python examples/quickstart.py [folder]`.
 
-On OpenAI where OPENAI_API_KEY is set, else on the stand-in, a server of this library on your own
-machine. The session and its sound are kept in the folder; a second process goes on with it an hour
-later, when the server has forgotten what it said.
+With OPENAI_API_KEY it talks to OpenAI, else to the stand-in server on your machine. The session and
+its sound are saved in the folder. A second process resumes it an hour later, after its audio ids
+expired.
 """
 
 import argparse
@@ -23,19 +23,19 @@ LATER = ("And with small children?", "Thank you. What was my first question?")
 
 
 class Clock:
-    """The time of day, which can be moved on."""
+    """Clock that can be moved ahead."""
 
     def __init__(self, ahead: float) -> None:
         self.ahead = ahead
 
     def __call__(self) -> float:
-        """Unix time in seconds."""
+        """Return the Unix time in seconds."""
         return time.time() + self.ahead
 
 
 @contextlib.contextmanager
 def some_server(clock: Clock) -> Iterator[None]:
-    """OpenAI with a key; without one the stand-in, which the environment points to then."""
+    """Use OpenAI if there is a key, else point the environment to a stand-in."""
     if os.environ.get("OPENAI_API_KEY"):
         print("OPENAI_API_KEY is set: talking to OpenAI.")
         yield
@@ -47,7 +47,7 @@ def some_server(clock: Clock) -> Iterator[None]:
 
 
 def ask(chat: Conversation, question: str | AudioInput, folder: Path) -> AssistantTurn:
-    """Say one thing, show what is sent for it, and keep the spoken answer."""
+    """Ask one question, show what is sent for it, and save the spoken answer."""
     chat.add_user(question)
     items = chat.render().items
     print(f"\nrequest of {len(items)} messages:")
@@ -65,7 +65,7 @@ def ask(chat: Conversation, question: str | AudioInput, folder: Path) -> Assista
 
 
 def first_hour(folder: Path, clock: Clock) -> None:
-    """Two questions in text, and one spoken."""
+    """Ask two questions in text, and one by voice."""
     with Conversation.open(
         "quickstart", store=FileStore(folder), clock=clock, instructions="Answer in one sentence."
     ) as chat:
@@ -73,12 +73,12 @@ def first_hour(folder: Path, clock: Clock) -> None:
         for question in QUESTIONS:
             reply = ask(chat, question, folder)
         if reply.audio:
-            # Its own voice will do for a microphone.
+            # The spoken answer stands in for a microphone.
             ask(chat, AudioInput(reply.audio.read(), transcript=reply.text), folder)
 
 
 def an_hour_later(folder: Path, clock: Clock, margin: float) -> None:
-    """The same session in another process, and two more questions."""
+    """Resume the session in another process, and ask two more questions."""
     with Conversation.open(
         "quickstart", store=FileStore(folder), clock=clock, create=False, expiry_margin=margin
     ) as chat:
@@ -89,7 +89,7 @@ def an_hour_later(folder: Path, clock: Clock, margin: float) -> None:
 
 
 def main() -> None:
-    """Talk; then, an hour later, go on in another process."""
+    """Talk, then resume in another process an hour later."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("quickstart-sound"))
     parser.add_argument("--later", type=float, help=argparse.SUPPRESS)
@@ -103,9 +103,9 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     with some_server(clock):
         first_hour(options.folder, clock)
-        banner = "\n--- an hour later, in another process: the server has forgotten its voice ---"
+        banner = "\n--- an hour later, in another process: the audio ids have expired ---"
         print(banner, flush=True)
-        # OpenAI's hour cannot be skipped; a margin of an hour gives up the ids just as well.
+        # OpenAI's clock cannot be moved; a margin of an hour gives up the ids, too.
         clock.ahead, margin = (0.0, AN_HOUR) if on_openai else (AN_HOUR + 180, 30.0)
         later = ["--later", str(clock.ahead), "--margin", str(margin)]
         subprocess.run([sys.executable, __file__, str(options.folder), *later], check=True)

@@ -1,8 +1,8 @@
-"""A chatbot that is killed in mid-conversation, and goes on: `python examples/resume.py`.
+"""A chatbot that is killed in mid-conversation and resumes: `python examples/resume.py`.
 
-It starts itself again and again. Each of its processes says one thing and is killed by SIGKILL, at
-the worst moment: while the answer is on its way, or just when it has come. Nothing that was said is
-lost. Runs on the stand-in, a server of this library on your own machine.
+It starts itself several times. Each process says one thing and is killed by SIGKILL, while the
+answer is on its way or right after it arrived. No turn is lost. It talks to the stand-in server on
+your machine.
 """
 
 import os
@@ -20,18 +20,18 @@ WORDS = ("Good morning.", "I have a dog.", "She is three years old.", "What do y
 
 
 def be_killed() -> None:
-    """As `kill -9` does it: nothing is tidied up."""
+    """Kill this process like `kill -9`, without any clean-up."""
     if hasattr(signal, "SIGKILL"):
         os.kill(os.getpid(), signal.SIGKILL)
     os.abort()
 
 
 def say_one_thing(folder: Path, words: str, moment: str) -> None:
-    """One process: open the session, perhaps finish what was left over, say one thing, die."""
+    """Open the session, answer a question left open, say one thing, and be killed."""
     with Conversation.open("resume", store=FileStore(folder)) as chat:
-        print(f"  process {os.getpid()}: {len(chat.turns)} turns are there", flush=True)
+        print(f"  process {os.getpid()}: {len(chat.turns)} turns so far", flush=True)
         if chat.turns and chat.turns[-1].role == "user":
-            print("  the last question has no answer yet: asking again", flush=True)
+            print("  the last question has no answer yet: retrying", flush=True)
             chat.reply()
         if moment == "before the answer":
             chat.add_user(words)
@@ -42,7 +42,7 @@ def say_one_thing(folder: Path, words: str, moment: str) -> None:
 
 
 def main() -> None:
-    """Start the chatbot once for each thing that is said, and show what it kept."""
+    """Start the chatbot once per line of WORDS, and show the turns that it saved."""
     if len(sys.argv) == 4:
         say_one_thing(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
         return
@@ -59,7 +59,7 @@ def main() -> None:
         with Conversation.open("resume", store=FileStore(folder), client=server.client()) as chat:
             if chat.turns[-1].role == "user":
                 chat.reply()
-            print("\nWhat is there after four kills:")
+            print("\nTurns after four kills:")
             for turn in chat.turns:
                 print(f"  {turn.role:9} {turn.text}")
 

@@ -1,9 +1,9 @@
 """Chat by typing or speaking: `python examples/terminal_chat.py [SESSION] [--voice …] [--model …]`.
 
-On OpenAI where OPENAI_API_KEY is set, else on the stand-in, a server of this library on your own
-machine. Words are shown and sound is played as they come; this needs a speaker and the package
-`sounddevice` (`pip install 'conversation[sound]'`). Else each answer's sound is written into the
-folder SESSION-sound. The session is kept, and resumed the next time. /help tells what else it can.
+With OPENAI_API_KEY it talks to OpenAI, else to the stand-in server on your machine. Words are shown
+and sound is played while they stream, if there is a speaker and the package `sounddevice` (`pip
+install 'conversation[sound]'`); otherwise each answer's sound is written into the folder
+SESSION-sound. The session is saved, and resumed the next time. /help lists the commands.
 """
 
 import argparse
@@ -31,14 +31,14 @@ from conversation import (
 from conversation.errors import ConversationError
 from conversation.testing import StandIn
 
-RATE = 24_000  # Hz, of what streams, and good enough for a microphone
+RATE = 24_000  # Hz, of streamed and recorded sound
 HELP = """\
 /say FILE          send a WAV or MP3 file as your speech
-/record [SECONDS]  send what the microphone hears (5 seconds; Ctrl-C when you are done)
-/undo              take the last exchange back
-/why               what the next request would send, and why
-/quit              end, as Ctrl-D does and Ctrl-C at the prompt
-An empty line asks again where an answer is missing; Ctrl-C breaks an answer off."""
+/record [SECONDS]  record from the microphone and send it (5 seconds; Ctrl-C ends it early)
+/undo              remove the last exchange
+/why               show what the next request would send, and why
+/quit              quit, like Ctrl-D, or Ctrl-C at the prompt
+An empty line retries a missing answer; Ctrl-C interrupts an answer."""
 
 sounddevice: Any = None
 with contextlib.suppress(ImportError, OSError):  # OSError: its PortAudio library is missing
@@ -47,7 +47,7 @@ with contextlib.suppress(ImportError, OSError):  # OSError: its PortAudio librar
 
 @contextlib.contextmanager
 def some_client() -> Iterator[OpenAI]:
-    """OpenAI's with a key; without one that of a stand-in."""
+    """Yield a client of OpenAI if there is a key, else one of a stand-in."""
     if os.environ.get("OPENAI_API_KEY"):
         with OpenAI() as client:
             yield client
@@ -58,7 +58,7 @@ def some_client() -> Iterator[OpenAI]:
 
 
 def speaker() -> Any:
-    """What plays 24 kHz mono s16le in a `with` block; None where there is nothing to play on."""
+    """Return a context manager that plays 24 kHz mono s16le, or yields None without a device."""
     if sounddevice is not None:
         with contextlib.suppress(sounddevice.PortAudioError):
             return sounddevice.RawOutputStream(samplerate=RATE, channels=1, dtype="int16")
@@ -66,12 +66,12 @@ def speaker() -> Any:
 
 
 def recorded(seconds: float) -> AudioInput:
-    """What the microphone hears."""
+    """Record from the microphone."""
     if sounddevice is None:
         raise OSError("recording needs PortAudio and pip install 'conversation[sound]'")
     samples = bytearray()
     with sounddevice.RawInputStream(samplerate=RATE, channels=1, dtype="int16") as microphone:
-        print(f"recording {seconds:g} seconds; press Ctrl-C when you are done")
+        print(f"recording {seconds:g} seconds; Ctrl-C ends it early")
         with contextlib.suppress(KeyboardInterrupt):
             while len(samples) < seconds * RATE * 2:
                 samples += microphone.read(RATE // 10)[0]
@@ -79,7 +79,7 @@ def recorded(seconds: float) -> AudioInput:
 
 
 def answer(chat: Conversation, folder: Path, *content: str | AudioInput) -> None:
-    """Get the answer, to what is already there if there is no content; show and play it."""
+    """Stream an answer to the content, else to the last turn; show and play it."""
     print("it> ", end="", flush=True)
     try:
         with speaker() as out, chat.stream(*content) as events:
@@ -96,15 +96,15 @@ def answer(chat: Conversation, folder: Path, *content: str | AudioInput) -> None
     except KeyboardInterrupt:
         match chat.turns[-1:]:
             case [AssistantTurn(interrupted=True)]:
-                print("\n(broken off; what had come is kept, as interrupted)", end="")
+                print("\n(interrupted; this part is kept)", end="")
             case [UserTurn()]:
-                print("\n(broken off before a word came; an empty line asks again)", end="")
+                print("\n(interrupted before the first word; an empty line retries)", end="")
     finally:
         print()
 
 
 def obey(chat: Conversation, folder: Path, line: str) -> None:
-    """Do what a line says."""
+    """Carry out one line of input."""
     command, _, argument = line.partition(" ")
     match command:
         case "":
@@ -126,30 +126,30 @@ def obey(chat: Conversation, folder: Path, line: str) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """An error, with what is noted about it."""
+    """Return an error and its notes as one line."""
     told = "; ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
     return f"! {' '.join(told.split())}"
 
 
 def main() -> None:
-    """Show what was said before, then talk until the end of input."""
+    """Show the last turns, then chat until the end of input."""
     parser = argparse.ArgumentParser(description=__doc__, argument_default=argparse.SUPPRESS)
     parser.add_argument("session", nargs="?", default="terminal")
     parser.add_argument("--model")
     parser.add_argument("--voice")
-    settings = vars(parser.parse_args())  # only those that were given: the others are resumed
+    settings = vars(parser.parse_args())  # only those given: a resumed session has the others
     session = settings.pop("session")
     folder = Path(f"{quote(session, safe='')}-sound")
     prompt = "you> " if sys.stdin and sys.stdin.isatty() else ""
     try:
         with some_client() as client, Conversation.open(session, client=client, **settings) as chat:
-            print(f"session {session!r} of {len(chat.turns)} turns; /help helps")
+            print(f"session {session!r} of {len(chat.turns)} turns; /help lists the commands")
             for turn in chat.turns[-6:]:
                 print(f"  {turn.role:9} {turn.text or '(sound)'}")
             while sys.stdin and (line := input(prompt).strip()) != "/quit":
                 try:
                     obey(chat, folder, line)
-                except Exception as error:  # noqa: BLE001  # whatever it is, the chat goes on
+                except Exception as error:  # noqa: BLE001  # must not end the chat
                     print(one_line(error))
     except (EOFError, KeyboardInterrupt):
         print(end="\n" if prompt else "")

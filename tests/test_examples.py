@@ -57,7 +57,7 @@ def test_resume_example_survives_four_kills(tmp_path: Path) -> None:
     """`resume.py` keeps every word although it is killed before and after answers."""
     out = run(str(ROOT / "examples" / "resume.py"), folder=tmp_path)
     assert out.count("it ended with status -9") == 4
-    kept = out.split("What is there after four kills:\n")[1].splitlines()
+    kept = out.split("Turns after four kills:\n")[1].splitlines()
     assert [line.split()[0] for line in kept] == ["user", "assistant"] * 4
     for question, answer in zip(kept[::2], kept[1::2], strict=True):
         assert question.split(maxsplit=1)[1] in answer
