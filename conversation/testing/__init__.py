@@ -1,6 +1,7 @@
-"""A server on this machine that keeps the contract of the real one, to test and try things on.
+"""A local server that reproduces OpenAI's audio API, for tests and for trying things out.
 
-`python -m conversation.testing` serves it to any other client.
+`python -m conversation.testing` serves it to any other client. `CONTRACT.md` describes what it
+reproduces.
 """
 
 from conversation.testing._api import Received

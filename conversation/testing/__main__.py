@@ -1,4 +1,4 @@
-"""`python -m conversation.testing`: the stand-in, for any client in any language."""
+"""Command `python -m conversation.testing`: serve the stand-in to clients in any language."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ def main() -> int:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(
         prog="python -m conversation.testing",
-        description="A server on this machine with the contract of OpenAI's audio models.",
+        description="Serve a local stand-in for OpenAI's audio API on 127.0.0.1.",
     )
-    parser.add_argument("--port", type=int, default=8765, help="on 127.0.0.1 (default: 8765)")
+    parser.add_argument(
+        "--port", type=int, default=8765, help="port on 127.0.0.1 (default: 8765; 0: any free port)"
+    )
     parser.add_argument(
         "--audio-lifetime",
         type=float,
         default=3600,
         metavar="SECONDS",
-        help="for how long audio ids are remembered (default: 3600)",
+        help="lifetime of audio ids (default: 3600)",
     )
     options = parser.parse_args()
     try:
@@ -31,7 +33,7 @@ def main() -> int:
     except (OSError, OverflowError) as error:
         print(f"cannot listen on port {options.port}: {error}", file=sys.stderr)
         return 1
-    # SIGINT too: what a script starts in the background inherits it ignored.
+    # SIGINT too: background jobs of a script inherit it as ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), server:

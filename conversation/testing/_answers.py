@@ -1,4 +1,4 @@
-"""What the stand-in answers: words that say what it was sent, their sound, and the bill."""
+"""Answers of the stand-in: text that describes the request, its sound, and the usage."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Answer:
     """A scripted answer.
 
     Attributes:
-        text: The words; None for what the stand-in says by itself.
-        spoken: False: it answers in text although sound was asked for.
+        text: Text; None for the default one.
+        spoken: False to answer in text although audio was requested.
         tool_calls: Pairs of a tool's name and its arguments.
-        refusal: It would not answer, and why.
-        finish_reason: None: what fits.
-        order: How it streams.
-        chunk_bytes: Bytes of sound in each chunk of a stream.
-        course: What becomes of it on its way.
+        refusal: Text of the refusal.
+        finish_reason: None for the one that fits.
+        order: Order of the parts of the stream.
+        chunk_bytes: Bytes of sound in each chunk of the stream.
+        interruptions: Events after which the answer is held, cut or failed.
     """
 
     text: str | None = None
@@ -36,17 +36,17 @@ class Answer:
     finish_reason: str | None = None
     order: _streams.Order = "recorded"
     chunk_bytes: int = _streams.CHUNK_BYTES
-    course: _streams.Course = _streams.STRAIGHT
+    interruptions: _streams.Interruptions = attrs.field(factory=_streams.Interruptions)
 
 
 @attrs.frozen
-class Spoken:
-    """A spoken answer that the server still remembers.
+class IssuedAudio:
+    """A spoken answer, as remembered under its audio id.
 
     Attributes:
-        transcript: Its words.
-        tokens: Its audio tokens, 20 a second.
-        expires_at: Unix time in seconds at which it is forgotten.
+        transcript: Transcript.
+        tokens: Audio tokens, 20 per second.
+        expires_at: Unix time in seconds.
     """
 
     transcript: str
@@ -54,20 +54,20 @@ class Spoken:
     expires_at: float
 
 
-def own_words(messages: Sequence[Mapping[str, Any]]) -> str:
-    """What the stand-in says by itself: what of its earlier answers it was sent, and how."""
+def default_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return text that describes the last message and how earlier answers were sent."""
     earlier = [message for message in messages if message["role"] == "assistant"]
     voices = sum(1 for message in earlier if message.get("audio"))
     transcripts = sum(
         1 for message in earlier if not message.get("audio") and message.get("content")
     )
     return (
-        f"{_heard(messages)} I recall {voices} of my earlier answers by voice and {transcripts} "
+        f"{_reaction(messages)} I recall {voices} of my earlier answers by voice and {transcripts} "
         "from transcripts."
     )
 
 
-def _heard(messages: Sequence[Mapping[str, Any]]) -> str:
+def _reaction(messages: Sequence[Mapping[str, Any]]) -> str:
     last = messages[-1]
     if last["role"] == "tool":
         return f"The tool says {_text(last.get('content'))}."
@@ -85,7 +85,7 @@ def _text(content: Any) -> str:
 
 
 def sound_seconds(messages: Sequence[Mapping[str, Any]]) -> list[float]:
-    """The lengths, in seconds, of all sound in the messages."""
+    """Return the durations in seconds of all sound in the messages."""
     sounds = [
         part["input_audio"]
         for message in messages
@@ -100,8 +100,8 @@ def sound_seconds(messages: Sequence[Mapping[str, Any]]) -> list[float]:
 
 def message_and_reason(
     answer: Answer, request: Mapping[str, Any], now: float, lifetime: float
-) -> tuple[dict[str, Any], str, Spoken | None]:
-    """The message of an answer, why it ended, and what the server remembers of it."""
+) -> tuple[dict[str, Any], str, IssuedAudio | None]:
+    """Return the message of an answer, its finish reason, and the audio it issues."""
     message: dict[str, Any] = {
         "role": "assistant",
         "content": None,
@@ -117,62 +117,62 @@ def message_and_reason(
             }
             for name, arguments in answer.tool_calls
         ]
-    memory = None
-    wordless = answer.text is None and (answer.tool_calls or answer.refusal is not None)
-    if not wordless:
-        text = own_words(request["messages"]) if answer.text is None else answer.text
+    issued = None
+    has_text = answer.text is not None or not (answer.tool_calls or answer.refusal is not None)
+    if has_text:
+        text = default_text(request["messages"]) if answer.text is None else answer.text
         if answer.spoken and "audio" in (request.get("modalities") or ()):
-            memory = Spoken(text, _voice.spoken_tokens(text), int(now) + lifetime)
+            issued = IssuedAudio(text, _voice.spoken_tokens(text), int(now) + lifetime)
             message["audio"] = {
-                # The first eight digits are the time, as in the real ids.
+                # The first eight digits are the Unix time (CONTRACT §1).
                 "id": f"audio_{int(now) & 0xFFFFFFFF:08x}{secrets.token_hex(12)}",
                 "data": base64.b64encode(_voice.spoken(text, request["audio"]["format"])).decode(),
-                "expires_at": int(memory.expires_at),
+                "expires_at": int(issued.expires_at),
                 "transcript": text,
             }
         else:
             message["content"] = text
     reason = answer.finish_reason or ("tool_calls" if answer.tool_calls else "stop")
-    return message, reason, memory
+    return message, reason, issued
 
 
 def usage(
     messages: Sequence[Mapping[str, Any]],
     answers: Sequence[Mapping[str, Any]],
-    remembered: Mapping[str, Spoken],
+    issued: Mapping[str, IssuedAudio],
 ) -> dict[str, Any]:
-    """What it costs: user sound 10 tokens a second, spoken answers 20 and their words."""
-    # Rounded first: an MP3's length is a sum of frames, and 8.4 s comes as 8.39999….
-    heard = sum(int(round(10 * seconds, 6)) for seconds in sound_seconds(messages))
-    read = sum(4 + _tokens(_text(message.get("content"))) for message in messages)
+    """Return the usage of a request and its answers (CONTRACT §4)."""
+    # Rounded first: the duration of an MP3 is a sum of frames, and 8.4 s comes as 8.39999….
+    prompt_audio = sum(int(round(10 * seconds, 6)) for seconds in sound_seconds(messages))
+    prompt_text = sum(4 + _tokens(_text(message.get("content"))) for message in messages)
     for message in messages:
         if message.get("audio"):
-            earlier = remembered[message["audio"]["id"]]
-            heard += earlier.tokens
-            read += _tokens(earlier.transcript)
-    said = sum(_voice.spoken_tokens(a["audio"]["transcript"]) for a in answers if a.get("audio"))
-    wrote = sum(_tokens(_words(answer)) for answer in answers)
+            earlier = issued[message["audio"]["id"]]
+            prompt_audio += earlier.tokens
+            prompt_text += _tokens(earlier.transcript)
+    audio = sum(_voice.spoken_tokens(a["audio"]["transcript"]) for a in answers if a.get("audio"))
+    text = sum(_tokens(_text_of_answer(answer)) for answer in answers)
     return {
-        "prompt_tokens": heard + read,
-        "completion_tokens": said + wrote,
-        "total_tokens": heard + read + said + wrote,
+        "prompt_tokens": prompt_audio + prompt_text,
+        "completion_tokens": audio + text,
+        "total_tokens": prompt_audio + prompt_text + audio + text,
         "prompt_tokens_details": {
             "cached_tokens": 0,
-            "audio_tokens": heard,
-            "text_tokens": read,
+            "audio_tokens": prompt_audio,
+            "text_tokens": prompt_text,
             "image_tokens": 0,
         },
         "completion_tokens_details": {
             "reasoning_tokens": 0,
-            "audio_tokens": said,
-            "text_tokens": wrote,
+            "audio_tokens": audio,
+            "text_tokens": text,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
         },
     }
 
 
-def _words(message: Mapping[str, Any]) -> str:
+def _text_of_answer(message: Mapping[str, Any]) -> str:
     spoken = (message.get("audio") or {}).get("transcript", "")
     calls = orjson.dumps(message.get("tool_calls") or "").decode()
     return f"{message['content'] or ''}{spoken}{calls}"

@@ -1,4 +1,4 @@
-"""What chat completions refuse, in the order in which it looks, with its own words."""
+"""Checks of chat completion requests, in the API's order and words (CONTRACT §3)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from conversation.testing import _models, _voice
 from conversation.testing._refusals import (
     Refused,
     empty_array,
-    missing,
+    invalid_type,
+    invalid_value,
+    missing_model,
+    missing_parameter,
     model_not_found,
-    no_model,
-    not_by_the_stand_in,
-    not_in,
-    unknown,
-    unreadable,
-    wrong_type,
+    unknown_parameter,
+    unreadable_body,
+    unsupported_here,
 )
 
 WINDOW = 128_000
-"""Tokens that an audio model can take, by OpenAI's model pages."""
+"""Context window of the audio models, in tokens (CONTRACT §4)."""
 
 _PARAMETER_NAMES = """
 audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens
@@ -53,27 +53,27 @@ _PARTS: dict[str, frozenset[str]] = {
 
 
 def check(body: Any, knows_audio: Callable[[str], bool]) -> None:
-    """Refuse what the API would refuse.
+    """Raise the error with which the API would refuse a request.
 
     Args:
         body: The request's JSON.
-        knows_audio: Whether an audio id is still known.
+        knows_audio: Returns True if an audio id is known and not expired.
 
     Raises:
-        Refused: with the API's own message, `param` and `code`.
+        Refused: with the API's message, `param` and `code`.
     """
     if not isinstance(body, dict):
-        raise unreadable()
+        raise unreadable_body()
     if "model" not in body:
-        raise no_model()
+        raise missing_model()
     model = body["model"]
     if not isinstance(model, str):
-        raise unreadable()
+        raise unreadable_body()
     if "messages" not in body:
-        raise missing("messages")
+        raise missing_parameter("messages")
     for name in body:
         if name not in _PARAMETERS:
-            raise unknown(name)
+            raise unknown_parameter(name)
     messages = body["messages"]
     _check_messages(messages)
     _check_fields(body)
@@ -90,21 +90,21 @@ def check(body: Any, knows_audio: Callable[[str], bool]) -> None:
 
 def _check_messages(messages: Any) -> None:
     if not isinstance(messages, list):
-        raise wrong_type("messages", "an array of objects", messages)
+        raise invalid_type("messages", "an array of objects", messages)
     if not messages:
         raise empty_array("messages")
     for position, message in enumerate(messages):
         path = f"messages[{position}]"
         if not isinstance(message, dict):
-            raise wrong_type(path, "an object", message)
+            raise invalid_type(path, "an object", message)
         if "role" not in message:
-            raise missing(f"{path}.role")
+            raise missing_parameter(f"{path}.role")
         role = message["role"]
         if not isinstance(role, str) or role not in _ROLES:
-            raise not_in(role, _ROLES, f"{path}.role")
+            raise invalid_value(role, _ROLES, f"{path}.role")
         for name in message:
             if name not in _ROLES[role]:
-                raise unknown(f"{path}.{name}")
+                raise unknown_parameter(f"{path}.{name}")
         _check_parts(message.get("content"), f"{path}.content")
         if role == "assistant":
             _check_assistant(message, path)
@@ -116,26 +116,26 @@ def _check_assistant(message: dict[str, Any], path: str) -> None:
     audio = message.get("audio")
     if audio is not None:
         if not isinstance(audio, dict):
-            raise wrong_type(f"{path}.audio", "an object", audio)
+            raise invalid_type(f"{path}.audio", "an object", audio)
         for name in audio:
             if name != "id":
-                raise unknown(f"{path}.audio.{name}")
+                raise unknown_parameter(f"{path}.audio.{name}")
         _check_string(audio, "id", f"{path}.audio")
     calls = message.get("tool_calls")
     if calls is None:
         return
     if not isinstance(calls, list):
-        raise wrong_type(f"{path}.tool_calls", "an array of objects", calls)
+        raise invalid_type(f"{path}.tool_calls", "an array of objects", calls)
     if not calls:
         raise empty_array(f"{path}.tool_calls")
     for index, call in enumerate(calls):
         place = f"{path}.tool_calls[{index}]"
         if not isinstance(call, dict):
-            raise wrong_type(place, "an object", call)
+            raise invalid_type(place, "an object", call)
         for name in ("id", "type"):
             _check_string(call, name, place)
         if call["type"] not in ("function", "custom"):
-            raise not_in(call["type"], ("function", "custom"), f"{place}.type")
+            raise invalid_value(call["type"], ("function", "custom"), f"{place}.type")
         body = call.get(call["type"])
         for name in ("name", "arguments" if call["type"] == "function" else "input"):
             _check_string(body if isinstance(body, dict) else {}, name, f"{place}.{call['type']}")
@@ -145,39 +145,39 @@ def _check_parts(content: Any, path: str) -> None:
     if content is None or isinstance(content, str):
         return
     if not isinstance(content, list):
-        raise wrong_type(path, "one of a string or array of objects", content)
+        raise invalid_type(path, "one of a string or array of objects", content)
     for index, part in enumerate(content):
         place = f"{path}[{index}]"
         if not isinstance(part, dict):
-            raise wrong_type(place, "an object", part)
+            raise invalid_type(place, "an object", part)
         kind = part.get("type")
         if not isinstance(kind, str) or kind not in _PARTS:
-            raise not_in(kind, ("text", "image_url", "input_audio", "file"), f"{place}.type")
+            raise invalid_value(kind, ("text", "image_url", "input_audio", "file"), f"{place}.type")
         body = part if kind in ("text", "refusal") else part.get(kind)
         if not isinstance(body, dict):
-            raise missing(f"{place}.{kind}")
+            raise missing_parameter(f"{place}.{kind}")
         for name in part:
             if name not in ("type", kind):
-                raise unknown(f"{place}.{name}")
+                raise unknown_parameter(f"{place}.{name}")
         if body is part:
             if not isinstance(part.get(kind), str):
-                raise wrong_type(f"{place}.{kind}", "a string", part.get(kind))
+                raise invalid_type(f"{place}.{kind}", "a string", part.get(kind))
             continue
         for name in body:
             if name not in _PARTS[kind]:
-                raise unknown(f"{place}.{kind}.{name}")
+                raise unknown_parameter(f"{place}.{kind}.{name}")
         if kind == "input_audio":
             for name in ("data", "format"):
                 if name not in body:
-                    raise missing(f"{place}.input_audio.{name}")
+                    raise missing_parameter(f"{place}.input_audio.{name}")
             if body["format"] not in ("wav", "mp3"):
-                raise not_in(body["format"], ("wav", "mp3"), f"{place}.input_audio.format")
+                raise invalid_value(body["format"], ("wav", "mp3"), f"{place}.input_audio.format")
 
 
 def _check_fields(body: Mapping[str, Any]) -> None:
     for name, expected, kind in (("n", "an integer", int), ("stream_options", "an object", dict)):
         if body.get(name) is not None and not isinstance(body[name], kind):
-            raise wrong_type(name, expected, body[name])
+            raise invalid_type(name, expected, body[name])
     n = body.get("n")
     if n is not None and n < 1:
         message = (
@@ -188,10 +188,10 @@ def _check_fields(body: Mapping[str, Any]) -> None:
     if modalities is None:
         return
     if not isinstance(modalities, list):
-        raise wrong_type("modalities", "an array of strings", modalities)
+        raise invalid_type("modalities", "an array of strings", modalities)
     for index, modality in enumerate(modalities):
         if modality not in ("text", "audio"):
-            raise not_in(modality, ("text", "audio"), f"modalities[{index}]")
+            raise invalid_value(modality, ("text", "audio"), f"modalities[{index}]")
     if "text" not in modalities:
         message = (
             f"Invalid value: {modalities}. Supported values are: ['text'] and ['text', 'audio']."
@@ -200,7 +200,7 @@ def _check_fields(body: Mapping[str, Any]) -> None:
 
 
 def _check_model(model: str, body: Mapping[str, Any]) -> None:
-    if not _models.chats(model):
+    if not _models.is_chat_model(model):
         raise model_not_found(model)
     messages = body["messages"]
     hears = [i for i, message in enumerate(messages) if _has_sound(message)]
@@ -208,7 +208,7 @@ def _check_model(model: str, body: Mapping[str, Any]) -> None:
     if not _models.is_one_of(model, _models.AUDIO):
         for name in ("audio", "modalities"):
             if body.get(name) is not None and (name == "audio" or speaks):
-                raise unknown(name)
+                raise unknown_parameter(name)
         if hears:
             message = (
                 f"Invalid 'messages[{hears[0]}]'. Content blocks are expected to be either text or "
@@ -219,7 +219,7 @@ def _check_model(model: str, body: Mapping[str, Any]) -> None:
     if body.get("audio") is not None:
         _check_audio_parameter(body["audio"])
     if speaks:
-        _check_sound_can_be_made(body)
+        _check_audio_output(body)
     elif not hears:
         message = "This model requires that either input content or output modality contain audio."
         raise Refused(message, "model", "invalid_value")
@@ -234,17 +234,17 @@ def _check_model(model: str, body: Mapping[str, Any]) -> None:
 
 def _check_audio_parameter(audio: Any) -> None:
     if not isinstance(audio, dict):
-        raise wrong_type("audio", "an object", audio)
+        raise invalid_type("audio", "an object", audio)
     for name in ("voice", "format"):
         if name not in audio:
-            raise missing(f"audio.{name}")
+            raise missing_parameter(f"audio.{name}")
     if audio["format"] not in FORMATS:
-        raise not_in(audio["format"], FORMATS, "audio.format")
+        raise invalid_value(audio["format"], FORMATS, "audio.format")
 
 
-def _check_sound_can_be_made(body: Mapping[str, Any]) -> None:
+def _check_audio_output(body: Mapping[str, Any]) -> None:
     if body.get("audio") is None:
-        raise missing("audio")
+        raise missing_parameter("audio")
     audio_format = body["audio"]["format"]
     if body.get("stream") and audio_format != "pcm16":
         message = (
@@ -253,7 +253,7 @@ def _check_sound_can_be_made(body: Mapping[str, Any]) -> None:
         )
         raise Refused(message, "audio.format", "unsupported_value")
     if audio_format not in _voice.FORMATS:
-        raise not_by_the_stand_in(f"'{audio_format}'", "audio.format")
+        raise unsupported_here(f"'{audio_format}'", "audio.format")
 
 
 def _check_sound(message: Mapping[str, Any]) -> None:
@@ -312,6 +312,6 @@ def _has_sound(message: Mapping[str, Any]) -> bool:
 
 def _check_string(values: Mapping[str, Any], name: str, path: str) -> None:
     if name not in values:
-        raise missing(f"{path}.{name}")
+        raise missing_parameter(f"{path}.{name}")
     if not isinstance(values[name], str):
-        raise wrong_type(f"{path}.{name}", "a string", values[name])
+        raise invalid_type(f"{path}.{name}", "a string", values[name])

@@ -1,4 +1,4 @@
-"""The fields of a `multipart/form-data` body."""
+"""Parser for `multipart/form-data` bodies."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ class Upload:
     """A file in a form.
 
     Attributes:
-        filename: Its name, as the client gave it.
-        data: Its bytes.
+        filename: File name as sent by the client.
+        data: Content.
     """
 
     filename: str
     data: bytes
 
 
-def fields_of(content_type: str, data: bytes) -> dict[str, str | list[str] | Upload]:
-    """Each field by its name; a name that ends in `[]` has a list. Empty where it is no form."""
-    kind = email.message.Message()
-    kind["content-type"] = content_type
-    boundary = kind.get_boundary()
+def parse_form(content_type: str, data: bytes) -> dict[str, str | list[str] | Upload]:
+    """Return the fields by name, as a list where the name ends in `[]`; empty if not a form."""
+    header = email.message.Message()
+    header["content-type"] = content_type
+    boundary = header.get_boundary()
     if boundary is None:
         return {}
     fields: dict[str, Any] = {}
-    # The first piece stands before the form, and the last is the two hyphens that end it.
+    # The first piece precedes the form, the last is the closing "--".
     for part in (b"\r\n" + data).split(b"\r\n--" + boundary.encode())[1:-1]:
         head, _, value = part.partition(b"\r\n\r\n")
         text = head.decode(errors="replace").strip()

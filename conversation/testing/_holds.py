@@ -1,4 +1,4 @@
-"""Streams that wait until a test lets them go on."""
+"""Streams that are held until a test lets them go on."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Callable
 
 
 class Holds:
-    """The streams that wait, each known by a function that tells whether its client is gone."""
+    """The held streams, oldest first, each identified by its function `is_disconnected`."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._held: list[Callable[[], bool]] = []
 
-    def hold(self, is_gone: Callable[[], bool]) -> bool:
-        """Wait for `go_on`; False as soon as nobody waits for the rest of the stream."""
+    def hold(self, is_disconnected: Callable[[], bool]) -> bool:
+        """Block until `go_on` releases the stream; return False if its client disconnects."""
         with self._changed:
-            self._held.append(is_gone)
+            self._held.append(is_disconnected)
             self._changed.notify_all()
-            while is_gone in self._held:
-                if is_gone():
-                    self._held.remove(is_gone)
+            while is_disconnected in self._held:
+                if is_disconnected():
+                    self._held.remove(is_disconnected)
                     return False
-                self._changed.wait(0.02)  # a client that hangs up notifies nobody
+                self._changed.wait(0.02)  # polls: a client that disconnects notifies nobody
         return True
 
     def first(self, timeout: float) -> Callable[[], bool]:
-        """The stream that waits longest for a client that is there.
+        """Wait for a held stream with a connected client and return the oldest.
 
         Raises:
-            TimeoutError: if none waits within so many seconds.
+            TimeoutError: if there is none within `timeout` seconds.
         """
         with self._changed:
             held = self._changed.wait_for(
-                lambda: [is_gone for is_gone in self._held if not is_gone()], timeout
+                lambda: [stream for stream in self._held if not stream()], timeout
             )
         if not held:
             msg = f"no stream was held within {timeout:g} s; script one with hold_after=…"
@@ -41,7 +41,7 @@ class Holds:
         return held[0]
 
     def go_on(self, timeout: float) -> None:
-        """Let go the stream that waits longest; errors as `first`."""
+        """Release the oldest held stream; raises the same errors as `first`."""
         with self._changed:
             self._held.remove(self.first(timeout))
             self._changed.notify_all()

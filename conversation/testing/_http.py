@@ -1,4 +1,4 @@
-"""HTTP on 127.0.0.1: requests are read, answers are sent, cut or held."""
+"""HTTP server on 127.0.0.1 that can hold or cut its answers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 import attrs
 import orjson
 
-from conversation.testing._streams import Mark
+from conversation.testing._streams import Control
 
 
 @attrs.frozen
 class Request:
-    """A request that arrived.
+    """A received request.
 
     Attributes:
         method: `"POST"` or `"GET"`.
-        path: Where it was sent to, without a query.
-        headers: By lower-case name.
-        data: The body.
+        path: Path without the query.
+        headers: Headers by lower-case name.
+        data: Body.
     """
 
     method: str
@@ -36,39 +36,39 @@ class Reply:
     """An answer.
 
     Attributes:
-        pieces: The body, and what is done between its pieces.
-        length: Bytes of the body; None: it is sent in chunks, one a piece.
-        content_type: What the body is.
-        status: The HTTP status.
+        pieces: The body in pieces, with controls between them.
+        length: Length of the body in bytes; None for chunked encoding, one chunk for each piece.
+        content_type: Content type of the body.
+        status: HTTP status.
     """
 
-    pieces: Iterable[bytes | Mark]
+    pieces: Iterable[bytes | Control]
     length: int | None
     content_type: str = "application/json"
     status: int = 200
 
 
-def whole(body: bytes, content_type: str = "application/json") -> Reply:
-    """An answer whose bytes are known."""
+def bytes_reply(body: bytes, content_type: str = "application/json") -> Reply:
+    """Return an answer with this body."""
     return Reply([body], len(body), content_type)
 
 
-def in_json(value: Mapping[str, Any], status: int = 200) -> Reply:
-    """An answer in JSON."""
-    return attrs.evolve(whole(orjson.dumps(value)), status=status)
+def json_reply(value: Mapping[str, Any], status: int = 200) -> Reply:
+    """Return an answer with this JSON body."""
+    return attrs.evolve(bytes_reply(orjson.dumps(value)), status=status)
 
 
 class Server(ThreadingHTTPServer):
-    """A server on 127.0.0.1, with a thread for each connection.
+    """Server on 127.0.0.1 with a thread for each connection.
 
     Args:
-        port: The port; 0 for any that is free.
-        answer: Gives the answer to a request.
-        hold: Keeps a stream waiting; False where nobody waits for the rest of it.
+        port: Port; 0 for any free one.
+        answer: Returns the answer to a request.
+        hold: Blocks while a stream is held; returns False if the client disconnects.
     """
 
     daemon_threads = True
-    request_queue_size = 128  # the default of 5 resets connections when many come at once
+    request_queue_size = 128  # the default, 5, resets connections when many arrive at once
 
     def __init__(
         self,
@@ -90,12 +90,12 @@ class Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no fault; anything else is shown."""
+        """Print the traceback, unless the client disconnected."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
     def close_connections(self) -> None:
-        """End those that clients keep open, so that no thread waits for them."""
+        """Close the connections that clients keep alive, so that their threads end."""
         for connection in list(self._connections):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: a test's output is its own."""
+        """Log nothing."""
 
     def _answer(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
             if isinstance(piece, bytes):
                 framed = b"%x\r\n%b\r\n" % (len(piece), piece) if reply.length is None else piece
                 self.wfile.write(framed)
-            elif piece is Mark.CUT or not self.server.hold(self._is_gone):
+            elif piece is Control.CUT or not self.server.hold(self._is_disconnected):
                 self.close_connection = True
                 return
         if reply.length is None:
@@ -149,8 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
             continue
         return b"".join(pieces)
 
-    def _is_gone(self) -> bool:
-        """Whether the client hung up."""
+    def _is_disconnected(self) -> bool:
         try:
             self.connection.setblocking(False)
             try:

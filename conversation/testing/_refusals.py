@@ -1,4 +1,4 @@
-"""Errors as the API words them."""
+"""Errors in the API's own words (CONTRACT §3)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 
-class Refused(Exception):  # it is an answer of the server, not a fault of ours
+class Refused(Exception):  # an answer of the server, not one of the package's errors
     """An error that the server answers with."""
 
     def __init__(
@@ -20,41 +20,41 @@ class Refused(Exception):  # it is an answer of the server, not a fault of ours
 
     @property
     def body(self) -> dict[str, Any]:
-        """As the API writes it."""
-        ours = self.status >= 500 or self.status == 413
-        kind = "server_error" if ours else "invalid_request_error"
+        """JSON body of the answer."""
+        is_server_error = self.status >= 500 or self.status == 413
+        kind = "server_error" if is_server_error else "invalid_request_error"
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         return {"error": error}
 
 
-def missing(path: str) -> Refused:
-    """A parameter that is not there."""
+def missing_parameter(path: str) -> Refused:
+    """Return the error for an absent parameter."""
     return Refused(f"Missing required parameter: '{path}'.", path, "missing_required_parameter")
 
 
-def no_model() -> Refused:
-    """The one parameter that every endpoint misses in the same words."""
+def missing_model() -> Refused:
+    """Return the error for an absent model, the same on every endpoint."""
     return Refused("you must provide a model parameter")
 
 
-def unreadable() -> Refused:
-    """A body that is no JSON object, or whose model is no text."""
+def unreadable_body() -> Refused:
+    """Return the error for a body that is not a JSON object, or a model that is not a string."""
     return Refused("We could not parse the JSON body of your request.")
 
 
 def model_not_found(model: str) -> Refused:
-    """A model that was shut down, or never was."""
+    """Return the error for an unknown or retired model."""
     message = f"The model `{model}` does not exist or you do not have access to it."
     return Refused(message, None, "model_not_found", 404)
 
 
-def unknown(path: str) -> Refused:
-    """A parameter that nobody knows."""
+def unknown_parameter(path: str) -> Refused:
+    """Return the error for an unknown parameter."""
     return Refused(f"Unknown parameter: '{path}'.", path, "unknown_parameter")
 
 
 def empty_array(path: str) -> Refused:
-    """An array that has to hold something."""
+    """Return the error for an array that must not be empty."""
     message = (
         f"Invalid '{path}': empty array. Expected an array with minimum length 1, but got an "
         "empty array instead."
@@ -62,8 +62,8 @@ def empty_array(path: str) -> Refused:
     return Refused(message, path, "empty_array")
 
 
-def not_in(value: Any, values: Collection[str], path: str) -> Refused:
-    """A value that is none of the supported ones."""
+def invalid_value(value: Any, values: Collection[str], path: str) -> Refused:
+    """Return the error for a value that is not one of the supported ones."""
     *most, last = [f"'{value}'" for value in values]
     listed = f"{', '.join(most)}{',' if len(most) > 1 else ''} and {last}"
     return Refused(
@@ -71,8 +71,8 @@ def not_in(value: Any, values: Collection[str], path: str) -> Refused:
     )
 
 
-def wrong_type(path: str, expected: str, value: Any) -> Refused:
-    """A value of another type."""
+def invalid_type(path: str, expected: str, value: Any) -> Refused:
+    """Return the error for a value of the wrong type."""
     names = {
         type(None): "null",
         str: "a string",
@@ -87,12 +87,12 @@ def wrong_type(path: str, expected: str, value: Any) -> Refused:
     return Refused(message, path, "invalid_type")
 
 
-def not_by_the_stand_in(what: str, param: str, does: str = "make") -> Refused:
-    """What the real API does and the stand-in does not, named."""
-    message = f"This is a stand-in: it does not {does} {what}, which the real API does."
+def unsupported_here(what: str, param: str, verb: str = "make") -> Refused:
+    """Return the error for a feature of the API that the stand-in lacks."""
+    message = f"This is a stand-in: it does not {verb} {what}; the real API does."
     return Refused(message, param, "not_made_by_the_stand_in")
 
 
 def server_error() -> Refused:
-    """A fault of the server's own."""
+    """Return the API's internal error."""
     return Refused("The server had an error while processing your request.", status=500)

@@ -1,4 +1,4 @@
-"""The stand-in: real HTTP on 127.0.0.1, in a thread, with the contract of the real server."""
+"""The stand-in server."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 class StandIn:
-    """A strict server with the contract of the real one.
+    """A strict local server that reproduces OpenAI's audio API, in a thread on 127.0.0.1.
 
-    It issues audio ids, forgets them when their time is over, refuses what the API refuses with
-    the same errors, and makes real sound. What it says tells what of its earlier answers it was
-    sent as voice and what as transcript. Speech, transcriptions and the list of models are served
-    too; a transcription of what the stand-in said itself has the very words::
+    It issues audio ids that expire, refuses requests with the errors of the API, and answers with
+    real sound. By default, an answer says how many earlier answers the request contained by voice
+    and how many as transcripts. Speech, transcriptions and the list of models are served too; sound
+    that the stand-in made is transcribed to its exact words. `CONTRACT.md` has the details::
 
         with StandIn() as server:
             chat = Conversation(client=server.client())
             print(chat.say("Good morning").text)
 
     Args:
-        audio_lifetime: Seconds for which an audio id is remembered.
-        clock: Gives Unix time in seconds; a test can move it.
-        port: The port on 127.0.0.1; 0 for any that is free.
+        audio_lifetime: Lifetime of audio ids in seconds.
+        clock: Returns Unix time in seconds.
+        port: Port on 127.0.0.1; 0 for any free one.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class StandIn:
 
     @property
     def url(self) -> str:
-        """The base URL for a client; it ends in `/v1`."""
+        """Base URL for clients, ending in `/v1`."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def client(self, **options: Any) -> OpenAI:
@@ -108,7 +108,7 @@ class StandIn:
 
         async def close() -> None:
             for client in self._async_clients:
-                # One with an open stream belongs to a loop that may be over.
+                # A client with an open stream may belong to a loop that is closed.
                 with contextlib.suppress(RuntimeError):
                     await client.close()
 
@@ -121,14 +121,14 @@ class StandIn:
 
     @property
     def requests(self) -> list[_api.Received]:
-        """The bodies of all requests that arrived, oldest first; refused ones too."""
+        """The received requests, refused ones included, oldest first."""
         return self._api.requests
 
     def forget(self, audio_id: str) -> None:
-        """Forget an audio id now, as the real server does when it wants to.
+        """Forget an audio id before it expires.
 
         Raises:
-            KeyError: if the server never issued it, or has forgotten it.
+            KeyError: if the id is unknown or expired.
         """
         self._api.forget(audio_id)
 
@@ -146,59 +146,60 @@ class StandIn:
         cut_after: int | None = None,
         fail_after: int | None = None,
     ) -> None:
-        """Script the next answer to a chat; several calls queue up.
+        """Script the next chat answer; several calls queue up.
 
-        The orders in which a stream can tell the same, all met in the wild:
+        Orders of a stream (CONTRACT §2, §6):
 
-        - `"recorded"`: the words ahead of the sound, whose first piece repeats id and role;
-          `expires_at` alone; `finish_reason` last.
-        - `"mixed"`: words and sound side by side in one delta.
+        - `"recorded"`: the transcript before the sound, whose first piece repeats id and role; then
+          `expires_at` alone, and `finish_reason` last.
+        - `"mixed"`: transcript and sound in the same deltas.
         - `"finish first"`: `finish_reason` before `expires_at`.
-        - `"no finish"`: no `finish_reason` at all.
-        - `"no expiry"`: no `expires_at` at all.
+        - `"no finish"`: no `finish_reason`.
+        - `"no expiry"`: no `expires_at`.
 
         Args:
-            text: Its words. None: what it says by itself, or none beside tool calls or a refusal.
-            spoken: False: text, although sound was asked for.
+            text: Text of the answer. None for the default text, or for none if there are tool calls
+                or a refusal.
+            spoken: False to answer in text although audio was requested.
             tool_calls: Pairs of a tool's name and its arguments.
-            refusal: It would not answer, and why.
-            finish_reason: Instead of the one that fits, such as `"length"`.
-            order: How it streams.
-            chunk_bytes: Bytes of sound in each chunk of a stream; odd ones cut samples in two.
-            hold_after: Events after which the stream waits for `go_on`; 0: only headers went out.
-            cut_after: Events after which the connection is cut. What is not streamed is one event.
-            fail_after: Events after which the stream ends with an error; what is not streamed
+            refusal: Text of the refusal.
+            finish_reason: A reason other than the one that fits, such as `"length"`.
+            order: Order of the parts of the stream.
+            chunk_bytes: Bytes of sound in each chunk of the stream; odd numbers split samples.
+            hold_after: Events before the stream is held until `go_on`; 0 sends the headers only.
+            cut_after: Events before the connection is cut. An answer that is not streamed counts
+                as one event.
+            fail_after: Events before the stream ends with an error. An answer that is not streamed
                 fails with 500.
 
         Raises:
-            ValueError: if the order is unknown, a tool call no pair, or `chunk_bytes` less than 1.
+            ValueError: if `order` is unknown, a tool call is not a pair, or `chunk_bytes` < 1.
         """
         if order not in get_args(Order):
-            msg = f"expected an order of {', '.join(map(repr, get_args(Order)))}, got {order!r}"
+            msg = f"order must be one of {', '.join(map(repr, get_args(Order)))}, got {order!r}"
             raise ValueError(msg)
         if chunk_bytes < 1:
-            msg = f"expected at least 1 byte in a chunk, got {chunk_bytes}"
+            msg = f"chunk_bytes must be >= 1, got {chunk_bytes}"
             raise ValueError(msg)
         for call in tool_calls:
             if not (isinstance(call, tuple | list) and len(call) == 2):
-                msg = f"a tool call is a pair such as ('weather', {{'city': 'Oslo'}}), not {call!r}"
+                msg = f"a tool call must be a pair ('name', {{arguments}}), got {call!r}"
                 raise ValueError(msg)
-        course = _streams.Course(hold_after, cut_after, fail_after)
         self._api.script.append(
             _answers.Answer(
-                text,
-                spoken,
-                tuple(tool_calls),
-                refusal,
-                finish_reason,
-                order,
-                chunk_bytes,
-                course,
+                text=text,
+                spoken=spoken,
+                tool_calls=tuple(tool_calls),
+                refusal=refusal,
+                finish_reason=finish_reason,
+                order=order,
+                chunk_bytes=chunk_bytes,
+                interruptions=_streams.Interruptions(hold_after, cut_after, fail_after),
             )
         )
 
     def will_transcribe(self, text: str) -> None:
-        """Script the words of the next transcription; several calls queue up."""
+        """Script the text of the next transcription; several calls queue up."""
         self._api.transcripts.append(text)
 
     def will_fail(
@@ -209,13 +210,13 @@ class StandIn:
         code: str | None = None,
         param: str | None = None,
     ) -> None:
-        """Script an error as the next answer, whatever is asked; several calls queue up."""
+        """Script an error as the answer to the next request of any kind; several calls queue up."""
         self._api.script.append(Refused(message, param, code, status))
 
     def will_send(self, body: Mapping[str, Any] | bytes) -> None:
-        """Script the next answer's very body, as another server might send it."""
+        """Script the body of the next answer, verbatim if it is bytes."""
         self._api.script.append(
-            _http.whole(body if isinstance(body, bytes) else orjson.dumps(body))
+            _http.bytes_reply(body if isinstance(body, bytes) else orjson.dumps(body))
         )
 
     def will_stream(
@@ -225,29 +226,29 @@ class StandIn:
         hold_after: int | None = None,
         cut_after: int | None = None,
     ) -> None:
-        """Script the next answer as a stream of these very chunks, and `[DONE]`.
+        """Script the next answer as a stream of these chunks and `[DONE]`.
 
         Args:
-            chunks: The JSON of each event; `{"error": …}` is an error in the middle.
+            chunks: JSON of each event; `{"error": …}` is an error within the stream.
             hold_after: As in `will_answer`.
             cut_after: As in `will_answer`.
         """
         events = [*map(_streams.event_of, chunks), _streams.DONE]
-        course = _streams.Course(hold_after, cut_after)
-        self._api.script.append(_http.Reply(course.of(events), None, "text/event-stream"))
+        pieces = _streams.Interruptions(hold_after, cut_after).apply(events)
+        self._api.script.append(_http.Reply(pieces, None, "text/event-stream"))
 
     def wait_until_held(self, timeout: float = 10) -> None:
-        """Return as soon as a stream waits for `go_on`.
+        """Wait until a stream is held.
 
         Raises:
-            TimeoutError: if none does within so many seconds.
+            TimeoutError: if none is within `timeout` seconds.
         """
         self._holds.first(timeout)
 
     def go_on(self, timeout: float = 10) -> None:
-        """Wait until a stream is held, and let the one that is held longest go on.
+        """Wait until a stream is held, and release the one that has been held longest.
 
         Raises:
-            TimeoutError: if none is held within so many seconds.
+            TimeoutError: if none is held within `timeout` seconds.
         """
         self._holds.go_on(timeout)

@@ -1,4 +1,4 @@
-"""A completion as the chunks of a stream, in several orders, and what becomes of a stream."""
+"""Completions as server-sent events, in several orders, optionally interrupted (CONTRACT §2)."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ import orjson
 from conversation.testing._refusals import server_error
 
 Order = Literal["recorded", "mixed", "finish first", "no finish", "no expiry"]
-"""How a stream tells what it has to tell; `StandIn.will_answer` describes each."""
+"""Order of the parts of a stream; `StandIn.will_answer` describes each."""
 
 CHUNK_BYTES = 19_200
-"""Bytes of PCM in a chunk, as recorded: 0.4 seconds."""
+"""Bytes of PCM in a chunk: 0.4 seconds."""
 
 DONE = b"data: [DONE]\n\n"
 
 
-class Mark(enum.Enum):
-    """What is done between two pieces of a body."""
+class Control(enum.Enum):
+    """An action between two pieces of a body."""
 
     HOLD = enum.auto()
     CUT = enum.auto()
 
 
 @attrs.frozen
-class Course:
-    """What becomes of a stream.
+class Interruptions:
+    """Numbers of events after which a stream is interrupted; None for never.
 
     Attributes:
-        hold_after: Events after which it waits.
-        cut_after: Events after which the connection is cut.
-        fail_after: Events after which it ends with an error.
+        hold_after: Events before the stream is held.
+        cut_after: Events before the connection is cut.
+        fail_after: Events before the stream ends with an error.
     """
 
     hold_after: int | None = None
     cut_after: int | None = None
     fail_after: int | None = None
 
-    def of(self, events: Iterable[bytes]) -> Iterator[bytes | Mark]:
-        """The events, and what is done between them."""
+    def apply(self, events: Iterable[bytes]) -> Iterator[bytes | Control]:
+        """Yield the events with the controls between them."""
         for sent, event in enumerate(itertools.chain(events, (b"",))):
             if sent == self.hold_after:
-                yield Mark.HOLD
+                yield Control.HOLD
             if sent == self.cut_after:
-                yield Mark.CUT
+                yield Control.CUT
                 return
             if sent == self.fail_after:
                 yield event_of(server_error().body)
@@ -59,45 +59,41 @@ class Course:
                 yield event
 
 
-STRAIGHT = Course()
-"""To the end, without a stop."""
-
-
 def event_of(chunk: Mapping[str, Any]) -> bytes:
-    """The server-sent event of a chunk."""
+    """Return the server-sent event of a chunk."""
     return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 
 def events(
     completion: Mapping[str, Any], order: Order, chunk_bytes: int, *, with_usage: bool
 ) -> Iterator[bytes]:
-    """The server-sent events that stream the completion, `[DONE]` included."""
+    """Yield the server-sent events of a completion, `[DONE]` included."""
     head = {key: completion[key] for key in ("id", "created", "model", "system_fingerprint")}
     head["object"] = "chat.completion.chunk"
     if with_usage:
         head["usage"] = None
     for choice in completion["choices"]:
-        for delta, finish_reason in _steps(choice, order, chunk_bytes):
-            step = {"delta": delta, "logprobs": None, "finish_reason": finish_reason}
-            yield event_of({**head, "choices": [{"index": choice["index"], **step}]})
+        for delta, finish_reason in _deltas(choice, order, chunk_bytes):
+            fields = {"delta": delta, "logprobs": None, "finish_reason": finish_reason}
+            yield event_of({**head, "choices": [{"index": choice["index"], **fields}]})
     if with_usage:
         yield event_of({**head, "choices": [], "usage": completion["usage"]})
     yield DONE
 
 
-def _steps(
+def _deltas(
     choice: Mapping[str, Any], order: Order, chunk_bytes: int
 ) -> Iterator[tuple[dict[str, Any], str | None]]:
-    """The deltas of a choice, each with its `finish_reason`."""
+    """Yield the deltas of a choice, each with its `finish_reason`."""
     message = choice["message"]
     audio = message.get("audio")
-    deltas = _deltas(message)
+    deltas = _text_deltas(message)
     if audio:
         sound = base64.b64decode(audio["data"])
         pieces = [sound[at : at + chunk_bytes] for at in range(0, len(sound), chunk_bytes)]
         data = [{"data": base64.b64encode(piece).decode()} for piece in pieces]
-        told = _mixed(audio, data) if order == "mixed" else _recorded(audio, data)
-        deltas = itertools.chain(deltas, told)
+        audio_deltas = _mixed_deltas if order == "mixed" else _recorded_deltas
+        deltas = itertools.chain(deltas, audio_deltas(audio, data))
     for delta in deltas:
         yield delta, None
     expiry = {"audio": {"expires_at": audio["expires_at"]}} if audio else None
@@ -109,7 +105,7 @@ def _steps(
         yield expiry, None
 
 
-def _deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _text_deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"role": "assistant", "refusal": None}
     for piece in _words(message["content"] or ""):
         yield {"content": piece}
@@ -124,25 +120,26 @@ def _deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"tool_calls": [{"index": index, "function": function}]}
 
 
-def _recorded(audio: Mapping[str, Any], data: Iterable[dict[str, str]]) -> Iterator[dict[str, Any]]:
-    """The words run ahead, and the first sound repeats the id and the role."""
+def _recorded_deltas(
+    audio: Mapping[str, Any], data: Iterable[dict[str, str]]
+) -> Iterator[dict[str, Any]]:
     first, *more = _words(audio["transcript"]) or [""]
     yield {"content": None, "audio": {"id": audio["id"], "transcript": first}}
     for word in more:
         yield {"audio": {"transcript": word}}
-    again = {"role": "assistant", "content": None, "refusal": None}
+    head = {"role": "assistant", "content": None, "refusal": None}
     for position, piece in enumerate(data):
-        yield {"audio": piece} if position else {**again, "audio": {"id": audio["id"], **piece}}
+        yield {"audio": piece} if position else {**head, "audio": {"id": audio["id"], **piece}}
 
 
-def _mixed(audio: Mapping[str, Any], data: Iterable[dict[str, str]]) -> Iterator[dict[str, Any]]:
-    """Words and sound side by side, in one delta."""
+def _mixed_deltas(
+    audio: Mapping[str, Any], data: Iterable[dict[str, str]]
+) -> Iterator[dict[str, Any]]:
+    ids = [{"id": audio["id"]}]
     words = ({"transcript": word} for word in _words(audio["transcript"]))
-    told = {"id": audio["id"]}
-    nothing: dict[str, str] = {}
-    for word, piece in itertools.zip_longest(words, data, fillvalue=nothing):
-        yield {"audio": {**told, **word, **piece}}
-        told = nothing
+    empty: dict[str, str] = {}
+    for audio_id, word, piece in itertools.zip_longest(ids, words, data, fillvalue=empty):
+        yield {"audio": {**audio_id, **word, **piece}}
 
 
 def _words(text: str) -> list[str]:

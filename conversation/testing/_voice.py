@@ -1,4 +1,4 @@
-"""Sound for the stand-in's answers: a hum for each word, of the length the API would count."""
+"""Sound of the stand-in's answers: a hum for each word, as long as its tokens (CONTRACT §4)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import zlib
 from conversation._values.sound import PCM_RATE, wav_from_pcm
 
 FORMATS = ("wav", "mp3", "pcm16")
-"""What the stand-in can make; the API makes flac, opus and aac too."""
+"""Formats the stand-in can make; the API makes FLAC, Opus and AAC too."""
 
 TOKENS_PER_SECOND = 20
-"""Audio tokens a second of a spoken answer, as OpenAI counts and bills them."""
+"""Audio tokens per second of a spoken answer."""
 
 _TOKENS_PER_WORD = 8
 _RATE = PCM_RATE
@@ -27,16 +27,16 @@ _MP3_FRAME_SECONDS = 0.024
 
 
 def spoken_tokens(text: str) -> int:
-    """Audio tokens it takes to say the text: 50 ms each."""
+    """Return the number of audio tokens of the spoken text."""
     return _TOKENS_PER_WORD * max(1, len(text.split()))
 
 
 def spoken(text: str, audio_format: str) -> bytes:
-    """The sound of the text, `spoken_tokens(text) / 20` seconds long.
+    """Return the sound of the text, `spoken_tokens(text) / 20` seconds long.
 
     Args:
-        text: What is said.
-        audio_format: `"wav"`, `"pcm16"` or `"mp3"` (silence: there is no encoder here).
+        text: Text to speak.
+        audio_format: `"wav"`, `"pcm16"`, or `"mp3"`, which is silent for want of an encoder.
     """
     pcm = b"".join(_hum(word) for word in text.split() or [""])
     if audio_format == "pcm16":
@@ -47,7 +47,7 @@ def spoken(text: str, audio_format: str) -> bytes:
 
 
 def _wav(pcm: bytes) -> bytes:
-    # With a LIST chunk before the data, as the real server's files have it.
+    # With the LIST chunk of the files of early 2025 (CONTRACT §1).
     plain = wav_from_pcm(pcm)
     comment = b"LIST" + (26).to_bytes(4, "little") + b"INFOISFT" + (14).to_bytes(4, "little")
     comment += b"Lavf58.76.100\0"

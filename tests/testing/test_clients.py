@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote talk to the stand-in: curl, and the official Node package."""
+"""Other clients of the stand-in: curl and the official Node package."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ Json = dict[str, Any]
 CURL = shutil.which("curl")
 NODE = shutil.which("node")
 NODE_MODULES = os.environ.get("CONVERSATION_NODE_MODULES")
-CUT_SHORT = 18  # curl's status for a body that has no end
+CUT_SHORT = 18  # curl's exit status for an incomplete body
 
-needs_curl = pytest.mark.skipif(CURL is None, reason="curl is not there")
+needs_curl = pytest.mark.skipif(CURL is None, reason="needs curl")
 needs_node = pytest.mark.skipif(
     NODE is None or not NODE_MODULES or not Path(NODE_MODULES, "openai").is_dir(),
-    reason="needs node, and CONVERSATION_NODE_MODULES with the package `openai` in it",
+    reason="needs node, and the package `openai` in CONVERSATION_NODE_MODULES",
 )
 
 
 def curl(server: StandIn, path: str, *options: str) -> subprocess.CompletedProcess[bytes]:
-    """What curl says of an address."""
+    """Run curl on a path of the server."""
     key = "Authorization: Bearer any"
     command = [str(CURL), "--silent", "--noproxy", "*", "--max-time", "20", "--header", key]
     return subprocess.run([*command, *options, server.url + path], capture_output=True, check=False)
 
 
 def as_json(**body: Any) -> list[str]:
-    """The options that send a body."""
+    """Return the options that send a JSON body."""
     return ["--header", "Content-Type: application/json", "--data", json.dumps(body)]
 
 
 def question(**changes: Any) -> list[str]:
-    """The options that ask for a spoken answer."""
+    """Return the options that request a spoken answer."""
     body = {
         "model": "gpt-audio-1.5",
         "messages": [{"role": "user", "content": "Hello"}],
@@ -54,7 +54,7 @@ def question(**changes: Any) -> list[str]:
 
 @needs_curl
 def test_curl_gets_a_spoken_answer(server: StandIn) -> None:
-    """A completion in JSON."""
+    """Curl receives a completion with the scripted transcript."""
     server.will_answer("Good morning.")
     completion = json.loads(curl(server, "/chat/completions", *question()).stdout)
     assert completion["choices"][0]["message"]["audio"]["transcript"] == "Good morning."
@@ -62,7 +62,7 @@ def test_curl_gets_a_spoken_answer(server: StandIn) -> None:
 
 @needs_curl
 def test_curl_gets_a_stream(server: StandIn) -> None:
-    """Event by event, to `[DONE]`; and it notices when one is cut."""
+    """Curl receives all events up to `[DONE]`, and reports a stream that is cut."""
     server.will_answer("Good morning.")
     done = curl(server, "/chat/completions", "--no-buffer", *question(stream=True))
     *events, last, rest = done.stdout.decode().split("\n\n")
@@ -76,8 +76,8 @@ def test_curl_gets_a_stream(server: StandIn) -> None:
 
 
 @needs_curl
-def test_curl_saves_speech_and_has_it_written_down(server: StandIn, tmp_path: Path) -> None:
-    """The file plays, and what is uploaded from it are the words that were spoken."""
+def test_curl_saves_speech_and_transcribes_it(server: StandIn, tmp_path: Path) -> None:
+    """Speech that curl saves as a WAV file and uploads is transcribed to its text."""
     saved = tmp_path / "said.wav"
     body = {"model": "gpt-4o-mini-tts", "voice": "alloy", "input": "It is raining."}
     curl(server, "/audio/speech", *as_json(**body, response_format="wav"), "-o", str(saved))
@@ -95,7 +95,7 @@ def test_curl_saves_speech_and_has_it_written_down(server: StandIn, tmp_path: Pa
 
 @needs_curl
 def test_curl_uploads_more_than_a_mebibyte(server: StandIn, tmp_path: Path) -> None:
-    """It asks first whether it may (`Expect: 100-continue`), and may."""
+    """Curl sends `Expect: 100-continue` before a large upload and is answered."""
     big = tmp_path / "big.wav"
     big.write_bytes(SOUND + bytes(2_000_000))
     form = ["--form", f"file=@{big}", "--form", "model=whisper-1"]
@@ -106,7 +106,7 @@ def test_curl_uploads_more_than_a_mebibyte(server: StandIn, tmp_path: Path) -> N
 
 @needs_curl
 def test_curl_lists_the_models(server: StandIn) -> None:
-    """A query is passed over."""
+    """Curl lists the models with a query in the URL."""
     models = json.loads(curl(server, "/models?limit=3").stdout)
     assert models["object"] == "list"
     assert "gpt-audio-1.5" in [model["id"] for model in models["data"]]
@@ -114,18 +114,18 @@ def test_curl_lists_the_models(server: StandIn) -> None:
 
 @needs_node
 def test_the_official_node_package_is_served(server: StandIn) -> None:
-    """Plain and streamed answers, errors, speech, transcriptions and models are understood."""
+    """The Node client reads answers, streams, errors, speech, transcriptions and models."""
     script = Path(__file__).parent / "clients" / "node_client.mjs"
     done = subprocess.run(
         [str(NODE), str(script), server.url], capture_output=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr.decode()
-    heard: Json = json.loads(done.stdout)
+    results: Json = json.loads(done.stdout)
     first = "You wrote: Hello I recall 0 of my earlier answers by voice and 0 from transcripts."
     second = "You wrote: And now? I recall 1 of my earlier answers by voice and 0 from transcripts."
     tokens = 8 * len(second.split())
-    assert heard.pop("models")[0] == "gpt-audio-1.5"
-    assert heard == {
+    assert results.pop("models")[0] == "gpt-audio-1.5"
+    assert results == {
         "transcript": first,
         "streamed": {
             "transcript": second,

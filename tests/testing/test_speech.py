@@ -1,4 +1,4 @@
-"""The stand-in reads aloud, writes down what it hears, and tells which models there are."""
+"""The stand-in's endpoints for speech, transcriptions and models (CONTRACT §5, §7)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ READ: Json = {"model": "gpt-4o-mini-tts", "voice": "alloy", "input": "Good morni
 
 
 def speak(client: OpenAI, **changes: Any) -> bytes:
-    """The sound of a text."""
-    # As extra fields, for old versions of the client do not know all of them.
+    """Return the sound of speech."""
+    # As extra fields, because old versions of the client lack some of them.
     create: Any = client.audio.speech.create
     sound = create(**READ, extra_body=changes).content
     assert isinstance(sound, bytes)
@@ -36,14 +36,14 @@ def speak(client: OpenAI, **changes: Any) -> bytes:
 def transcribe(
     client: OpenAI, data: bytes, name: str = "said.wav", model: str = "gpt-transcribe"
 ) -> str:
-    """The words that are heard in a sound."""
+    """Return the transcript of a sound."""
     return client.audio.transcriptions.create(file=(name, data), model=model).text
 
 
 def posted(
     server: StandIn, path: str, body: bytes, content_type: str = "application/json"
 ) -> tuple[int, Any]:
-    """Status and JSON of the answer to bytes."""
+    """Return the status and JSON of the answer to a body."""
     parts = urlsplit(server.url)
     with closing(http.client.HTTPConnection(parts.netloc, timeout=10)) as connection:
         headers = {"Authorization": "Bearer any", "Content-Type": content_type}
@@ -53,7 +53,7 @@ def posted(
 
 
 def form(**fields: str | tuple[str, bytes]) -> tuple[bytes, str]:
-    """A form's body and content type; a pair is a file."""
+    """Return the body and content type of a form; pairs are files."""
     parts = b""
     for name, value in fields.items():
         filename = f'; filename="{value[0]}"' if isinstance(value, tuple) else ""
@@ -64,7 +64,7 @@ def form(**fields: str | tuple[str, bytes]) -> tuple[bytes, str]:
 
 
 def refusal(message: str, param: str | None = None, code: str | None = None) -> Json:
-    """The body of an error."""
+    """Return the body of an error."""
     kind = "invalid_request_error"
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
@@ -73,10 +73,10 @@ def refusal(message: str, param: str | None = None, code: str | None = None) -> 
     ("chosen", "content_type"),
     [(None, "audio/mpeg"), ("mp3", "audio/mpeg"), ("wav", "audio/wav"), ("pcm", "audio/pcm")],
 )
-def test_a_text_is_read_aloud(
+def test_speech_has_the_requested_format(
     server: StandIn, client: OpenAI, chosen: str | None, content_type: str
 ) -> None:
-    """The bytes are the sound, as long as that of a spoken answer, MP3 unless another is asked."""
+    """Speech is MP3 by default and lasts 0.4 s for each word in every format."""
     options = {"instructions": "Cheerfully.", "speed": 1.5}
     if chosen:
         options["response_format"] = chosen
@@ -95,8 +95,8 @@ def test_a_text_is_read_aloud(
     assert server.requests[0].path == "/v1/audio/speech"
 
 
-def test_speech_can_be_read_as_a_stream(client: OpenAI) -> None:
-    """The client's streaming call gets the same bytes."""
+def test_streamed_speech_equals_plain_speech(client: OpenAI) -> None:
+    """The streaming call of the official client gets the same bytes as the plain one."""
     with client.audio.speech.with_streaming_response.create(
         model="tts-1", voice="alloy", input=READ["input"], response_format="pcm"
     ) as response:
@@ -104,7 +104,7 @@ def test_speech_can_be_read_as_a_stream(client: OpenAI) -> None:
 
 
 def listed(kind: str, name: str, message: str, **more: Any) -> str:
-    """The list of the API's validator with one fault in it."""
+    """Return the message of the API's validator with one error."""
     return str([{"type": kind, "loc": ("body", name), "msg": message, **more}])
 
 
@@ -143,12 +143,13 @@ NEITHER = str(
         ({"input": ""}, SHORT),
         ({"input": "é" * 4097}, LONG),
         ({"response_format": "ogg"}, NO_FORMAT),
+        ({"response_format": ["mp3"]}, NO_FORMAT),
     ],
 )
-def test_faulty_speech_is_refused_in_the_words_of_the_api(
+def test_invalid_speech_requests_get_the_list_of_the_validator(
     server: StandIn, changes: Json, message: str
 ) -> None:
-    """Its validator lists the faults, and names neither param nor code."""
+    """Refusals of speech list the errors in the message, without param and code."""
     body = {name: value for name, value in {**READ, **changes}.items() if value is not None}
     answer = posted(server, "/audio/speech", json.dumps(body).encode())
     assert answer == (400, refusal(message))
@@ -156,8 +157,10 @@ def test_faulty_speech_is_refused_in_the_words_of_the_api(
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{'", b"\xff"])
-def test_speech_of_no_json_object_is_refused(server: StandIn, body: bytes) -> None:
-    """Whatever the bytes are, the answer is an error in JSON."""
+def test_speech_with_a_body_that_is_not_a_json_object_is_refused(
+    server: StandIn, body: bytes
+) -> None:
+    """Malformed bodies of speech requests get the error of the API in JSON."""
     message = "We could not parse the JSON body of your request."
     assert posted(server, "/audio/speech", body) == (400, refusal(message))
 
@@ -166,8 +169,8 @@ def test_speech_of_no_json_object_is_refused(server: StandIn, body: bytes) -> No
     "changes",
     [{"input": "é" * 4096}, {"voice": {"id": "voice_1"}}, {"model": "tts-1-hd"}, {"surprise": 1}],
 )
-def test_what_the_api_reads_aloud_is_read(client: OpenAI, changes: Json) -> None:
-    """Strictness goes no further: unknown fields are passed over, as they were when recorded."""
+def test_speech_requests_that_the_api_accepts_are_answered(client: OpenAI, changes: Json) -> None:
+    """Long input, custom voices and unknown fields of speech requests are accepted."""
     assert speak(client, response_format="pcm", **changes)
 
 
@@ -180,26 +183,26 @@ def test_what_the_api_reads_aloud_is_read(client: OpenAI, changes: Json) -> None
         ({"stream_format": "sse"}, "stream_format"),
     ],
 )
-def test_what_only_the_api_makes_is_refused_by_name(
+def test_speech_that_only_the_api_can_make_is_refused(
     client: OpenAI, changes: Json, param: str
 ) -> None:
-    """The error says that it is the stand-in that cannot."""
+    """Formats of speech that the stand-in lacks have an error that says so."""
     with pytest.raises(openai.BadRequestError, match="This is a stand-in: ") as caught:
         speak(client, **changes)
     assert (caught.value.param, caught.value.code) == (param, "not_made_by_the_stand_in")
 
 
 @pytest.mark.parametrize("model", ["gpt-audio-1.5", "whisper-1", "tts-9", "gpt-4o-mini-ttss"])
-def test_a_model_that_does_not_speak_is_not_found(client: OpenAI, model: str) -> None:
-    """Only speech models are known there."""
+def test_speech_with_a_model_of_another_kind_is_not_found(client: OpenAI, model: str) -> None:
+    """The speech endpoint answers 404 to models without speech."""
     with pytest.raises(openai.NotFoundError, match=f"`{model}` does not exist") as caught:
         speak(client, model=model)
     assert caught.value.code == "model_not_found"
 
 
 @pytest.mark.parametrize("chosen", ["wav", "pcm"])
-def test_what_it_said_itself_is_heard_word_by_word(client: OpenAI, chosen: str) -> None:
-    """Speech is written down again, also when raw PCM was made a WAV file in between."""
+def test_its_own_speech_is_transcribed_exactly(client: OpenAI, chosen: str) -> None:
+    """Speech of the stand-in is transcribed to its text, raw PCM in a WAV file included."""
     sound = speak(client, response_format=chosen, input="Is  it raining?")
     if chosen == "pcm":
         file = io.BytesIO()
@@ -213,15 +216,15 @@ def test_what_it_said_itself_is_heard_word_by_word(client: OpenAI, chosen: str) 
     assert transcribe(client, sound) == "Is  it raining?"
 
 
-def test_single_words_are_told_apart(client: OpenAI) -> None:
-    """No two of many words hum alike."""
+def test_speech_of_different_words_is_transcribed_differently(client: OpenAI) -> None:
+    """No two of forty words have the same sound."""
     words = [f"word{number}" for number in range(40)]
     sounds = [speak(client, response_format="wav", input=word) for word in words]
     assert [transcribe(client, sound) for sound in sounds] == words
 
 
-def test_the_sound_of_an_answer_is_heard_word_by_word(server: StandIn, client: OpenAI) -> None:
-    """What a chat model said can be written down too."""
+def test_the_sound_of_a_chat_answer_is_transcribed_exactly(server: StandIn, client: OpenAI) -> None:
+    """A spoken chat answer is transcribed to its text, and a cut one by its length only."""
     server.will_answer("The sun is out.")
     create: Any = client.chat.completions.create
     completion = create(
@@ -245,15 +248,15 @@ def test_the_sound_of_an_answer_is_heard_word_by_word(server: StandIn, client: O
         (SOUND[:20] + b"\3\0" + SOUND[22:], "float.wav", "0.1 seconds of sound."),
     ],
 )
-def test_other_sound_is_heard_by_its_length(
+def test_foreign_sound_is_transcribed_by_its_length(
     client: OpenAI, data: bytes, name: str, words: str
 ) -> None:
-    """What it did not say itself it can only measure."""
+    """The transcript of sound that the stand-in did not make states its duration."""
     assert transcribe(client, data, name) == words
 
 
 def test_scripted_transcripts_come_in_order(server: StandIn, client: OpenAI) -> None:
-    """They wait for sound that is accepted, and answers of a chat wait for a chat."""
+    """Scripted transcripts survive refused uploads and do not mix with chat answers."""
     server.will_answer("For the chat.")
     server.will_transcribe("One.")
     server.will_transcribe("Two.")
@@ -271,8 +274,8 @@ def test_scripted_transcripts_come_in_order(server: StandIn, client: OpenAI) -> 
     assert completion.choices[0].message.audio.transcript == "For the chat."
 
 
-def test_a_transcription_comes_in_the_form_that_is_asked_for(client: OpenAI) -> None:
-    """JSON, plain text, or, from the model that can, with the length."""
+def test_transcriptions_have_the_requested_format(client: OpenAI) -> None:
+    """Transcriptions come as plain text or as JSON with the duration."""
     create: Any = client.audio.transcriptions.create
     text = create(file=("a.wav", SOUND), model="gpt-4o-transcribe", response_format="text")
     assert text == "0.1 seconds of sound.\n"
@@ -327,12 +330,12 @@ NOT_A_FORMAT = (
         ({"response_format": "xml"}, (NOT_A_FORMAT, "response_format", "invalid_value")),
     ],
 )
-def test_faulty_transcriptions_are_refused_in_the_words_of_the_api(
+def test_invalid_transcription_requests_get_the_errors_of_the_api(
     server: StandIn,
     fields: dict[str, str | tuple[str, bytes] | None],
     error: tuple[str, str | None, str | None],
 ) -> None:
-    """The file's name counts as well as its bytes."""
+    """Missing fields, bad files and bad formats are refused as in CONTRACT §7."""
     whole = {"model": "gpt-transcribe", "file": ("a.wav", SOUND), **fields}
     body, content_type = form(**{name: value for name, value in whole.items() if value})
     answer = posted(server, "/audio/transcriptions", body, content_type)
@@ -346,13 +349,13 @@ def test_faulty_transcriptions_are_refused_in_the_words_of_the_api(
         ({"file": ("a.wav", b"fLaC" + bytes(50))}, "file", "'flac'"),
         ({"file": ("a.webm", b"\x1aE\xdf\xa3")}, "file", "'webm'"),
         ({"model": "whisper-1", "response_format": "srt"}, "response_format", "'srt'"),
-        ({"stream": "true"}, "stream", "a stream of a transcription"),
+        ({"stream": "true"}, "stream", "streamed transcriptions"),
     ],
 )
-def test_what_only_the_api_hears_is_refused_by_name(
+def test_transcriptions_that_only_the_api_can_make_are_refused(
     server: StandIn, fields: dict[str, str | tuple[str, bytes]], param: str, named: str
 ) -> None:
-    """The error says that it is the stand-in that cannot."""
+    """Uploads and formats that the stand-in lacks have an error that says so."""
     body, content_type = form(**{"model": "gpt-transcribe", "file": ("a.wav", SOUND), **fields})
     status, answer = posted(server, "/audio/transcriptions", body, content_type)
     error = answer["error"]
@@ -361,8 +364,8 @@ def test_what_only_the_api_hears_is_refused_by_name(
     assert named in error["message"]
 
 
-def test_a_body_of_more_than_25_mib_is_too_large(server: StandIn) -> None:
-    """The whole form counts, and one byte decides."""
+def test_an_upload_of_more_than_25_mib_is_too_large(server: StandIn) -> None:
+    """The limit of an upload counts the whole form, to the byte."""
     empty, content_type = form(model="gpt-transcribe", file=("a.wav", b""))
     most = 26_214_400 - len(empty)
     sound = SOUND + bytes(most - len(SOUND))
@@ -375,8 +378,10 @@ def test_a_body_of_more_than_25_mib_is_too_large(server: StandIn) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data", ""])
-def test_a_transcription_without_a_form_has_no_model(server: StandIn, content_type: str) -> None:
-    """What is no form holds nothing."""
+def test_a_transcription_request_without_a_form_has_no_model(
+    server: StandIn, content_type: str
+) -> None:
+    """A transcription body that is not a form is refused for its missing model."""
     answer = posted(server, "/audio/transcriptions", form(model="whisper-1")[0], content_type)
     assert answer == (400, refusal("you must provide a model parameter"))
 
@@ -384,20 +389,20 @@ def test_a_transcription_without_a_form_has_no_model(server: StandIn, content_ty
 @pytest.mark.parametrize(
     "data", [b"RIFF\r\n--XX\r\n--\r\n\r\n", bytes(range(256)) * 3, b"\r\n", b"", b"--XX--"]
 )
-def test_a_file_in_a_form_arrives_as_it_is(data: bytes) -> None:
-    """Line ends, hyphens and what looks like a boundary are its own affair."""
-    from conversation.testing._forms import Upload, fields_of
+def test_a_file_in_a_form_is_parsed_unchanged(data: bytes) -> None:
+    """Line ends, hyphens and lookalikes of the boundary in a file stay as they are."""
+    from conversation.testing._forms import Upload, parse_form
 
     head = (
         b'--Xy\r\nContent-Disposition: form-data; name="file"; filename="\xc3\xa9 \\"a\\".wav"\r\n'
     )
     body = head + b"Content-Type: audio/wav\r\n\r\n" + data + b"\r\n--Xy--\r\n"
-    fields = fields_of('multipart/form-data; boundary="Xy"', body)
+    fields = parse_form('multipart/form-data; boundary="Xy"', body)
     assert fields == {"file": Upload('é "a".wav', data)}
 
 
-def test_requests_with_files_are_kept_without_their_bytes(server: StandIn, client: OpenAI) -> None:
-    """The fields of the form stand there as the client sent them, the file by name and size."""
+def test_uploads_are_recorded_by_name_and_size(server: StandIn, client: OpenAI) -> None:
+    """A recorded form has all its fields, with file names and sizes instead of data."""
     client.audio.transcriptions.create(
         file=("said.wav", SOUND),
         model="whisper-1",
@@ -421,8 +426,8 @@ def test_requests_with_files_are_kept_without_their_bytes(server: StandIn, clien
     assert received.headers["content-type"].startswith("multipart/form-data")
 
 
-def test_a_scripted_failure_meets_every_endpoint(server: StandIn, client: OpenAI) -> None:
-    """Each is failed once, and then answers."""
+def test_a_scripted_failure_answers_every_endpoint_once(server: StandIn, client: OpenAI) -> None:
+    """Speech, transcriptions and models fail once as scripted and then answer."""
     for call in (
         lambda: speak(client),
         lambda: transcribe(client, SOUND),
@@ -436,16 +441,16 @@ def test_a_scripted_failure_meets_every_endpoint(server: StandIn, client: OpenAI
 
 
 @pytest.mark.parametrize("path", ["/audio/speech", "/audio/transcriptions", "/models"])
-def test_every_endpoint_wants_a_key(server: StandIn, path: str) -> None:
-    """Any key will do, but there has to be one."""
+def test_every_endpoint_requires_an_api_key(server: StandIn, path: str) -> None:
+    """Speech, transcriptions and models answer 401 without a key and record nothing."""
     client = server.client(default_headers={"Authorization": ""})
     with pytest.raises(openai.AuthenticationError):
         client.get(path, cast_to=object) if path == "/models" else client.post(path, cast_to=object)
     assert server.requests == []
 
 
-def test_the_models_are_listed_with_the_day_they_end(client: OpenAI) -> None:
-    """Those that hear, speak or write down, and each can be asked for by itself."""
+def test_models_are_listed_with_their_shutdown_dates(client: OpenAI) -> None:
+    """Each listed model has its shutdown date and can be retrieved by its id."""
     models = list(client.models.list())
     ends = {model.id: getattr(model, "shutdown_date", None) for model in models}
     assert list(ends)[:3] == ["gpt-audio-1.5", "gpt-audio", "gpt-audio-mini"]
@@ -457,21 +462,21 @@ def test_the_models_are_listed_with_the_day_they_end(client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize("model", ["gpt-audio-mini-2025-12-15", "gpt-5", "gpt-4o-mini-tts"])
-def test_a_model_that_is_answered_is_known(client: OpenAI, model: str) -> None:
-    """Dated versions and text models too, though the list has only the others."""
+def test_models_that_are_accepted_can_be_retrieved(client: OpenAI, model: str) -> None:
+    """Dated versions and text models can be retrieved although they are not listed."""
     assert client.models.retrieve(model).id == model
 
 
 @pytest.mark.parametrize("model", ["gpt-audio-9", "gpt-4o-audio-preview", "tts/9"])
-def test_a_model_that_is_not_there_is_not_found(client: OpenAI, model: str) -> None:
-    """Retired ones neither."""
+def test_unknown_and_retired_models_cannot_be_retrieved(client: OpenAI, model: str) -> None:
+    """Retrieving an unknown or retired model answers 404."""
     with pytest.raises(openai.NotFoundError, match=f"`{model}` does not exist") as caught:
         client.models.retrieve(model)
     assert caught.value.code == "model_not_found"
 
 
-def test_a_body_that_comes_in_chunks_is_read(server: StandIn) -> None:
-    """A client that does not know the length beforehand is understood, and its connection kept."""
+def test_a_chunked_request_body_is_read(server: StandIn) -> None:
+    """Uploads with chunked encoding are answered, two on the same connection."""
     body, content_type = form(model="whisper-1", file=("a.wav", SOUND))
     parts = urlsplit(server.url)
     headers = {"Authorization": "Bearer any", "Content-Type": content_type}

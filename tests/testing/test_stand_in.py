@@ -1,4 +1,4 @@
-"""The stand-in keeps the contract of the real server, over real HTTP and as a command."""
+"""The stand-in's chat endpoint and client, and the command that serves it."""
 
 from __future__ import annotations
 
@@ -39,38 +39,38 @@ NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def sound(data: bytes | str = SOUND, audio_format: str = "wav") -> Json:
-    """A content part that is heard."""
+    """Return a content part with sound."""
     encoded = base64.b64encode(data).decode() if isinstance(data, bytes) else data
     return {"type": "input_audio", "input_audio": {"data": encoded, "format": audio_format}}
 
 
 def user(*parts: Json) -> Json:
-    """A user message of parts."""
+    """Return a user message."""
     return {"role": "user", "content": list(parts)}
 
 
 def assistant(**fields: Any) -> Json:
-    """An assistant message."""
+    """Return an assistant message."""
     return {"role": "assistant", **fields}
 
 
 def recall(audio_id: str) -> Json:
-    """An assistant message by its audio id alone."""
+    """Return an assistant message of nothing but an audio id."""
     return assistant(audio={"id": audio_id})
 
 
 def calls(*ids: str) -> Json:
-    """An assistant message with a tool call for each id."""
+    """Return an assistant message with a tool call for each id."""
     return assistant(tool_calls=[tool_call(call_id) for call_id in ids])
 
 
 def result(call_id: str) -> Json:
-    """A tool message."""
+    """Return a tool message."""
     return {"role": "tool", "tool_call_id": call_id, "content": "12 degrees"}
 
 
 def asking(*messages: Json, **changes: Any) -> Json:
-    """A request for a spoken answer; a change to None leaves the key out."""
+    """Return a request for a spoken answer; changes to None remove the key."""
     body = {
         "model": "gpt-audio-1.5",
         "messages": list(messages or (HELLO,)),
@@ -82,14 +82,14 @@ def asking(*messages: Json, **changes: Any) -> Json:
 
 
 def writing(*messages: Json, **changes: Any) -> Json:
-    """A request to a text model."""
+    """Return a request to a text model."""
     return asking(*messages, **{"model": "gpt-5", "modalities": None, "audio": None, **changes})
 
 
 def sent(
     url: str, body: Json | bytes | None, headers: Json | None = None
 ) -> tuple[int, str, bytes]:
-    """Status, content type and bytes of what comes back; GET if there is no body."""
+    """Send a request, GET without a body; return status, content type and body of the answer."""
     data = json.dumps(body).encode() if isinstance(body, dict) else body
     headers = {"Authorization": "Bearer any"} if headers is None else headers
     request = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers})
@@ -102,13 +102,13 @@ def sent(
 
 
 def ask(server: StandIn, body: Json | bytes) -> tuple[int, Any]:
-    """Status and JSON of the answer to a request."""
+    """Return the status and JSON of the answer to a chat request."""
     status, _, data = sent(f"{server.url}/chat/completions", body)
     return status, json.loads(data)
 
 
 def answered(server: StandIn, body: Json) -> Json:
-    """The completion that answers a request."""
+    """Return the completion that answers a chat request."""
     status, completion = ask(server, body)
     assert status == 200, completion
     assert isinstance(completion, dict)
@@ -116,42 +116,42 @@ def answered(server: StandIn, body: Json) -> Json:
 
 
 def message_of(completion: Json) -> Json:
-    """The message of its only choice."""
+    """Return the message of the only choice."""
     [choice] = completion["choices"]
     assert isinstance(choice["message"], dict)
     return choice["message"]
 
 
 def refusal(message: str, param: str | None, code: str | None) -> Json:
-    """The body of an error."""
+    """Return the body of an error."""
     kind = "invalid_request_error"
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def missing(name: str) -> tuple[str, str, str]:
-    """Message, param and code for a missing parameter."""
+    """Return message, param and code for a missing parameter."""
     return f"Missing required parameter: '{name}'.", name, "missing_required_parameter"
 
 
 def unknown(name: str) -> tuple[str, str, str]:
-    """Message, param and code for an unknown parameter."""
+    """Return message, param and code for an unknown parameter."""
     return f"Unknown parameter: '{name}'.", name, "unknown_parameter"
 
 
 def empty(name: str) -> tuple[str, str, str]:
-    """Message, param and code for an empty array."""
+    """Return message, param and code for an empty array."""
     text = "empty array. Expected an array with minimum length 1, but got an empty array instead."
     return f"Invalid '{name}': {text}", name, "empty_array"
 
 
 def wrong_type(name: str, expected: str, found: str) -> tuple[str, str, str]:
-    """Message, param and code for a value of the wrong type."""
+    """Return message, param and code for a value of the wrong type."""
     message = f"Invalid type for '{name}': expected {expected}, but got {found} instead."
     return message, name, "invalid_type"
 
 
 def unanswered(*ids: str) -> tuple[str, str, None]:
-    """Message, param and code for tool calls without results."""
+    """Return message, param and code for tool calls without results."""
     message = (
         "An assistant message with 'tool_calls' must be followed by tool messages responding to "
         "each 'tool_call_id'. The following tool_call_ids did not have response messages: "
@@ -160,7 +160,7 @@ def unanswered(*ids: str) -> tuple[str, str, None]:
 
 
 def unheard(audio_id: str, position: int) -> tuple[str, str, str]:
-    """Message, param and code for an audio id that is not known."""
+    """Return message, param and code for an audio id that is not known."""
     param = f"content.messages[{position}].audio.id"
     return f"Assistant audio {audio_id} not found.", param, "audio_not_found"
 
@@ -292,10 +292,10 @@ REFUSED: dict[str, tuple[Json, tuple[str, str | None, str | None]]] = {
 
 
 @pytest.mark.parametrize(("body", "error"), REFUSED.values(), ids=REFUSED)
-def test_a_faulty_request_is_refused_in_the_words_of_the_api(
+def test_a_refusal_has_the_status_message_param_and_code_of_the_api(
     server: StandIn, body: Json, error: tuple[str, str | None, str | None]
 ) -> None:
-    """Status, message, param and code are those of the contract."""
+    """Invalid chat requests are refused with the errors of CONTRACT §3."""
     assert ask(server, body) == (400, refusal(*error))
 
 
@@ -308,8 +308,8 @@ def test_a_faulty_request_is_refused_in_the_words_of_the_api(
         "gpt-audio-9",
     ],
 )
-def test_a_retired_model_is_not_found(server: StandIn, model: str) -> None:
-    """Models that were shut down, or never were, answer 404."""
+def test_chat_with_a_retired_or_unknown_model_is_not_found(server: StandIn, model: str) -> None:
+    """Models that were shut down or never existed answer 404."""
     message = f"The model `{model}` does not exist or you do not have access to it."
     expected = 404, refusal(message, None, "model_not_found")
     assert ask(server, asking(model=model)) == expected
@@ -328,13 +328,13 @@ def test_a_retired_model_is_not_found(server: StandIn, model: str) -> None:
         writing(modalities=["text"]),
     ],
 )
-def test_what_the_api_accepts_is_answered(server: StandIn, body: Json) -> None:
-    """Strictness goes no further than the contract."""
+def test_requests_that_the_api_accepts_are_answered(server: StandIn, body: Json) -> None:
+    """Valid but unusual chat requests are answered."""
     assert message_of(answered(server, body))["role"] == "assistant"
 
 
-def test_faults_are_reported_in_the_order_in_which_the_api_looks(server: StandIn) -> None:
-    """Mended one by one, the faults of one request come up in the contract's order."""
+def test_checks_run_in_the_order_of_the_api(server: StandIn) -> None:
+    """A request with many errors is refused for each of them in the order of CONTRACT §3."""
     webm = [user(sound(audio_format="webm")), assistant(), recall(UNKNOWN_ID)]
     wav = [user(sound()), *webm[1:]]
     body: Json = {"surprise": 1, "n": 0, "audio": {}}
@@ -357,13 +357,13 @@ def test_faults_are_reported_in_the_order_in_which_the_api_looks(server: StandIn
     assert ask(server, {**body, "messages": wav[:1]})[0] == 200
 
 
-def test_an_input_format_is_looked_at_before_the_model(server: StandIn) -> None:
-    """A text model that could not hear at all still names the format first."""
+def test_the_input_format_is_checked_before_the_abilities_of_the_model(server: StandIn) -> None:
+    """A text model refuses WebM input for its format, not for being sound."""
     assert ask(server, writing(user(sound(audio_format="webm")))) == (400, refusal(*WEBM))
 
 
-def test_the_window_is_128000_tokens(server: StandIn) -> None:
-    """A prompt that fills it is answered; one token more is refused, and counted in the error."""
+def test_a_prompt_may_have_128000_tokens(server: StandIn) -> None:
+    """A prompt that fills the window is answered; one token more is refused."""
     full = {"role": "user", "content": "x" * 4 * 127_996}
     assert answered(server, writing(full))["usage"]["prompt_tokens"] == 128_000
     message = (
@@ -376,14 +376,16 @@ def test_the_window_is_128000_tokens(server: StandIn) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{'model': 1}", b"\xff\xfe", b"[]", b'"text"'])
-def test_a_body_that_is_no_json_object_is_refused(server: StandIn, body: bytes) -> None:
-    """Whatever the bytes are, the answer is an error in JSON."""
+def test_chat_with_a_body_that_is_not_a_json_object_is_refused(
+    server: StandIn, body: bytes
+) -> None:
+    """Bodies that are empty, malformed or not an object get the error of the API in JSON."""
     assert ask(server, body) == (400, refusal(UNREADABLE, None, None))
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer "}])
-def test_a_request_without_a_key_is_not_authorised(server: StandIn, headers: Json) -> None:
-    """Any key will do, but there has to be one."""
+def test_chat_without_an_api_key_is_unauthorized(server: StandIn, headers: Json) -> None:
+    """Requests without a key, or with an empty one, answer 401."""
     status, kind, data = sent(f"{server.url}/chat/completions", asking(), headers)
     assert (status, kind) == (401, "application/json")
     assert json.loads(data)["error"]["code"] == "invalid_api_key"
@@ -398,17 +400,17 @@ def test_a_request_without_a_key_is_not_authorised(server: StandIn, headers: Jso
         ("/chat/completions", None, "GET /v1/chat/completions"),
     ],
 )
-def test_a_wrong_path_is_not_found(
+def test_an_unknown_path_is_not_found(
     server: StandIn, path: str, body: Json | None, called: str
 ) -> None:
-    """An error names the address that was tried."""
+    """Unknown paths and methods answer 404 and name the method and the path."""
     status, _, data = sent(server.url + path, body)
     expected = 404, refusal(f"Invalid URL ({called})", None, None)
     assert (status, json.loads(data)) == expected
 
 
 def test_a_spoken_answer_has_the_shape_of_the_recorded_one(server: StandIn) -> None:
-    """The keys are those of the contract, the words are in the transcript alone."""
+    """A spoken answer has the keys of CONTRACT §1, and its text in the transcript only."""
     completion = answered(server, asking())
     assert re.fullmatch(r"chatcmpl-\w+", completion.pop("id"))
     usage, [choice] = completion.pop("usage"), completion.pop("choices")
@@ -437,8 +439,8 @@ def test_a_spoken_answer_has_the_shape_of_the_recorded_one(server: StandIn) -> N
 
 
 @pytest.mark.parametrize("lifetime", [3600, 60])
-def test_an_id_tells_when_it_was_issued(clock: Clock, lifetime: int) -> None:
-    """Its first eight digits are a Unix time, and it expires one lifetime later."""
+def test_an_audio_id_contains_its_time_of_issue(clock: Clock, lifetime: int) -> None:
+    """The first eight digits of an audio id are its Unix time; it expires one lifetime later."""
     clock.now += 0.75
     with StandIn(lifetime, clock) as server:
         audio = message_of(answered(server, asking()))["audio"]
@@ -448,8 +450,8 @@ def test_an_id_tells_when_it_was_issued(clock: Clock, lifetime: int) -> None:
 
 
 @pytest.mark.parametrize("modalities", [None, ["text"]])
-def test_an_answer_in_text_has_no_audio_key(server: StandIn, modalities: list[str] | None) -> None:
-    """Sound that is heard is answered in content when no sound was asked for."""
+def test_a_text_answer_has_no_audio_key(server: StandIn, modalities: list[str] | None) -> None:
+    """Without audio output, the answer is in `content` and the key `audio` is absent."""
     body = asking(user(sound()), modalities=modalities, audio=None)
     message = message_of(answered(server, body))
     assert "audio" not in message
@@ -459,8 +461,10 @@ def test_an_answer_in_text_has_no_audio_key(server: StandIn, modalities: list[st
 @pytest.mark.parametrize(
     ("text", "tokens"), [("", 8), ("Hi", 8), ("Good morning to you.", 32), ("la " * 50, 400)]
 )
-def test_sound_is_as_long_as_its_tokens_say(server: StandIn, text: str, tokens: int) -> None:
-    """Twenty tokens are a second of WAV, PCM and MP3 alike, and are what is billed."""
+def test_spoken_answers_last_a_second_for_every_twenty_tokens(
+    server: StandIn, text: str, tokens: int
+) -> None:
+    """WAV, PCM and MP3 answers all last as long as their billed audio tokens."""
     sounds: dict[str, bytes] = {}
     for audio_format in ("wav", "pcm16", "mp3"):
         server.will_answer(text)
@@ -477,8 +481,8 @@ def test_sound_is_as_long_as_its_tokens_say(server: StandIn, text: str, tokens: 
     assert len(frames) * 0.024 == pytest.approx(tokens / 20, abs=0.012)
 
 
-def test_a_wav_file_has_the_list_chunk_of_the_real_ones(server: StandIn) -> None:
-    """Its samples begin at byte 78, and its sizes are true."""
+def test_wav_answers_have_a_list_chunk_and_correct_sizes(server: StandIn) -> None:
+    """WAV answers have the 78-byte header of early 2025 (CONTRACT §1)."""
     data = base64.b64decode(message_of(answered(server, asking()))["audio"]["data"])
     assert (data[:4], data[36:40], data[70:74]) == (b"RIFF", b"LIST", b"data")
     assert int.from_bytes(data[4:8], "little") == len(data) - 8
@@ -486,8 +490,10 @@ def test_a_wav_file_has_the_list_chunk_of_the_real_ones(server: StandIn) -> None
 
 
 @pytest.mark.parametrize("audio_format", ["flac", "opus", "aac", "ogg"])
-def test_sound_that_cannot_be_made_is_refused(server: StandIn, audio_format: str) -> None:
-    """Formats that the API makes and the stand-in does not are told from those nobody makes."""
+def test_output_formats_that_the_stand_in_cannot_make_are_refused(
+    server: StandIn, audio_format: str
+) -> None:
+    """Formats that only the API can make have another error code than unknown ones."""
     body = asking(audio={"voice": "alloy", "format": audio_format})
     status, answer = ask(server, body)
     code = "invalid_value" if audio_format == "ogg" else "not_made_by_the_stand_in"
@@ -506,16 +512,16 @@ def test_sound_that_cannot_be_made_is_refused(server: StandIn, audio_format: str
         ([sound(), sound(MP3, "mp3")], 13),
     ],
 )
-def test_a_users_sound_costs_ten_tokens_a_second(
+def test_user_sound_costs_ten_tokens_a_second(
     server: StandIn, parts: list[Json], tokens: int
 ) -> None:
-    """Seconds count in full tenths."""
+    """Prompt audio tokens are the tenths of a second of all user sound, rounded down."""
     usage = answered(server, asking(user(*parts)))["usage"]
     assert usage["prompt_tokens_details"]["audio_tokens"] == tokens
 
 
-def test_an_answer_sent_back_by_id_costs_its_tokens_again(server: StandIn) -> None:
-    """Twenty tokens a second as prompt audio, and its words as prompt text."""
+def test_an_answer_sent_by_id_costs_its_tokens_as_prompt(server: StandIn) -> None:
+    """An answer sent by its id costs its audio tokens, and its transcript as text."""
     first = answered(server, asking())
     spoken = first["usage"]["completion_tokens_details"]["audio_tokens"]
     usage = answered(server, asking(HELLO, recall(message_of(first)["audio"]["id"])))["usage"]
@@ -528,8 +534,8 @@ def test_an_answer_sent_back_by_id_costs_its_tokens_again(server: StandIn) -> No
 
 
 @pytest.mark.parametrize("body", [asking(), asking(user(sound()), n=3), writing()])
-def test_the_bill_adds_up(server: StandIn, body: Json) -> None:
-    """Sound and text make up each side, and both sides the total."""
+def test_usage_details_add_up_to_the_totals(server: StandIn, body: Json) -> None:
+    """Audio and text tokens add up to each side, and both sides to the total."""
     usage = answered(server, body)["usage"]
     for side in ("prompt", "completion"):
         details = usage[f"{side}_tokens_details"]
@@ -538,8 +544,8 @@ def test_the_bill_adds_up(server: StandIn, body: Json) -> None:
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
-def test_each_choice_has_an_id_and_all_are_billed(server: StandIn) -> None:
-    """Three choices are three ids that can be recalled, and three times the tokens."""
+def test_every_choice_has_an_audio_id_and_is_billed(server: StandIn) -> None:
+    """With `n=3` there are three ids that can be sent back, and three times the tokens."""
     one = answered(server, asking())
     three = answered(server, asking(n=3))
     ids = [choice["message"]["audio"]["id"] for choice in three["choices"]]
@@ -550,10 +556,8 @@ def test_each_choice_has_an_id_and_all_are_billed(server: StandIn) -> None:
     assert "recall 3 of my earlier answers by voice" in words
 
 
-def test_an_id_is_forgotten_when_the_clock_reaches_its_expiry(
-    server: StandIn, clock: Clock
-) -> None:
-    """It is known up to the last moment, and then not found."""
+def test_an_audio_id_is_not_found_from_its_expiry_on(server: StandIn, clock: Clock) -> None:
+    """An audio id is accepted until just before `expires_at` and refused at that time."""
     audio = message_of(answered(server, asking()))["audio"]
     body = asking(HELLO, HELLO, recall(audio["id"]), HELLO)
     clock.now = audio["expires_at"] - 0.001
@@ -564,8 +568,8 @@ def test_an_id_is_forgotten_when_the_clock_reaches_its_expiry(
         server.forget(audio["id"])
 
 
-def test_an_id_can_be_forgotten_early(server: StandIn) -> None:
-    """What is forgotten is refused at once, the others are still known."""
+def test_forget_expires_one_audio_id(server: StandIn) -> None:
+    """A forgotten audio id is refused at once, while other ids are still accepted."""
     first, second = (message_of(answered(server, asking()))["audio"]["id"] for _ in range(2))
     server.forget(first)
     assert ask(server, asking(HELLO, recall(second), HELLO))[0] == 200
@@ -576,8 +580,8 @@ def test_an_id_can_be_forgotten_early(server: StandIn) -> None:
             server.forget(gone)
 
 
-def test_an_answer_tells_how_earlier_ones_were_sent(server: StandIn) -> None:
-    """Voices are those sent by id, with or without words; transcripts are words alone."""
+def test_the_default_answer_counts_earlier_answers_by_voice_and_transcript(server: StandIn) -> None:
+    """Messages with an audio id count as voice, those with text only as transcripts."""
     ids = [message_of(answered(server, asking()))["audio"]["id"] for _ in range(2)]
     by_voice = [recall(ids[0]), assistant(content="I said that.", audio={"id": ids[1]})]
     by_words = [assistant(content="One."), assistant(content=[{"type": "text", "text": "Two."}])]
@@ -604,14 +608,16 @@ def test_an_answer_tells_how_earlier_ones_were_sent(server: StandIn) -> None:
         ([{"role": "user", "content": ""}], "I have nothing to answer."),
     ],
 )
-def test_an_answer_tells_what_it_answers(server: StandIn, last: list[Json], words: str) -> None:
-    """The last message is heard, read or reported."""
+def test_the_default_answer_describes_the_last_message(
+    server: StandIn, last: list[Json], words: str
+) -> None:
+    """The default answer reports sound, text or tool result of the last message."""
     message = message_of(answered(server, asking(*last)))
     assert message["audio"]["transcript"].startswith(f"{words} I recall 0 of my")
 
 
-def test_scripted_answers_come_in_order_and_then_its_own(server: StandIn) -> None:
-    """Each is given once, in sound or in text as it was scripted."""
+def test_scripted_answers_come_in_order_before_the_default_answer(server: StandIn) -> None:
+    """Each scripted answer is given once, spoken or in text as scripted."""
     server.will_answer("One.")
     server.will_answer("Two.", spoken=False)
     server.will_answer("Three.", finish_reason="length")
@@ -628,8 +634,8 @@ def test_scripted_answers_come_in_order_and_then_its_own(server: StandIn) -> Non
 @pytest.mark.parametrize(
     ("text", "has_audio"), [(None, False), ("One moment.", True)], ids=["silent", "spoken"]
 )
-def test_scripted_tool_calls_are_made(server: StandIn, text: str | None, has_audio: bool) -> None:
-    """They have ids of their own, arguments in JSON, and words only if they were scripted."""
+def test_scripted_tool_calls_are_sent(server: StandIn, text: str | None, has_audio: bool) -> None:
+    """Scripted tool calls have unique ids and JSON arguments, and text only if scripted."""
     server.will_answer(text, tool_calls=[("weather", {"city": "Köln"}), ("time", {})])
     [choice] = answered(server, asking())["choices"]
     message = choice["message"]
@@ -645,8 +651,8 @@ def test_scripted_tool_calls_are_made(server: StandIn, text: str | None, has_aud
     assert ("audio" in message, message["content"]) == (has_audio, None)
 
 
-def test_a_scripted_refusal_has_no_words_of_its_own(server: StandIn) -> None:
-    """The refusal is given, and nothing is said."""
+def test_a_scripted_refusal_has_neither_content_nor_audio(server: StandIn) -> None:
+    """A scripted refusal is in `refusal` only."""
     server.will_answer(refusal="I would rather not.")
     message = message_of(answered(server, asking()))
     assert (message["refusal"], message["content"]) == ("I would rather not.", None)
@@ -656,8 +662,10 @@ def test_a_scripted_refusal_has_no_words_of_its_own(server: StandIn) -> None:
 @pytest.mark.parametrize(
     ("status", "kind"), [(429, "invalid_request_error"), (500, "server_error")]
 )
-def test_a_scripted_failure_meets_any_request(server: StandIn, status: int, kind: str) -> None:
-    """It comes once, with the message, code and param given, and what was asked is recorded."""
+def test_a_scripted_failure_answers_any_request_once(
+    server: StandIn, status: int, kind: str
+) -> None:
+    """`will_fail` fails the next request, valid or not, and the request is recorded."""
     server.will_fail(status, "Not now.", code="some_code", param="model")
     error = {"message": "Not now.", "type": kind, "param": "model", "code": "some_code"}
     assert ask(server, {"nothing": "right"}) == (status, {"error": error})
@@ -669,10 +677,10 @@ def test_a_scripted_failure_meets_any_request(server: StandIn, status: int, kind
     ("body", "data"),
     [({"choices": [], "x": "é"}, '{"choices":[],"x":"é"}'.encode()), (b"\xff{not json", None)],
 )
-def test_a_scripted_body_is_sent_as_it_is(
+def test_a_scripted_body_is_sent_verbatim(
     server: StandIn, body: Json | bytes, data: bytes | None
 ) -> None:
-    """Bytes go out unread, values as JSON, whatever was asked."""
+    """`will_send` sends bytes unchanged and mappings as JSON, even to an invalid request."""
     server.will_send(body)
     assert sent(f"{server.url}/chat/completions", {}) == (200, "application/json", data or body)
 
@@ -680,8 +688,8 @@ def test_a_scripted_body_is_sent_as_it_is(
 @pytest.mark.parametrize(
     "faulty", [asking(n=0), asking({"role": "user", "content": "x" * 600_000})]
 )
-def test_a_refused_request_does_not_use_up_the_script(server: StandIn, faulty: Json) -> None:
-    """The request that is mended gets the answer, and the one after it the next."""
+def test_a_refused_request_leaves_scripted_answers_in_place(server: StandIn, faulty: Json) -> None:
+    """The corrected request gets the scripted answer, and the one after it the next."""
     server.will_answer()
     server.will_answer("Scripted.")
     assert ask(server, faulty)[0] == 400
@@ -690,8 +698,8 @@ def test_a_refused_request_does_not_use_up_the_script(server: StandIn, faulty: J
     assert words[1] == "Scripted."
 
 
-def test_requests_are_kept_as_they_arrived(server: StandIn) -> None:
-    """Bodies, refused ones too, with path and headers, and in a list of the caller's own."""
+def test_requests_are_recorded_with_path_and_headers(server: StandIn) -> None:
+    """`requests` is a new list of all received bodies, refused ones included."""
     bodies = [asking(), asking(n=0), writing()]
     for body in bodies:
         ask(server, body)
@@ -704,7 +712,7 @@ def test_requests_are_kept_as_they_arrived(server: StandIn) -> None:
 
 
 def streamed(server: StandIn, **changes: Any) -> list[Json]:
-    """The chunks of a stream of pcm16."""
+    """Return the chunks of a streamed answer."""
     audio = {"voice": "alloy", "format": "pcm16"}
     body = asking(**{"audio": audio, "stream": True, **changes})
     status, kind, data = sent(f"{server.url}/chat/completions", body)
@@ -715,8 +723,8 @@ def streamed(server: StandIn, **changes: Any) -> list[Json]:
     return [json.loads(event.removeprefix("data: ")) for event in events]
 
 
-def test_a_stream_has_the_order_that_was_recorded(server: StandIn) -> None:
-    """Head, transcript, data whose first repeats id and role, then the expiry alone."""
+def test_a_stream_has_the_recorded_order_of_deltas(server: StandIn) -> None:
+    """A stream brings head, transcript, sound and expiry as in CONTRACT §2."""
     server.will_answer("Hi there !")
     chunks = streamed(server)
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
@@ -752,8 +760,8 @@ def test_a_stream_has_the_order_that_was_recorded(server: StandIn) -> None:
     assert len({chunk["id"] for chunk in chunks}) == 1
 
 
-def test_a_stream_says_what_a_whole_answer_says(server: StandIn) -> None:
-    """Joined, the chunks are the same words and sound, under an id that is remembered."""
+def test_a_stream_equals_the_answer_that_is_not_streamed(server: StandIn) -> None:
+    """The joined chunks have the same transcript and sound, and an id that can be sent back."""
     whole = message_of(answered(server, asking(audio={"voice": "alloy", "format": "pcm16"})))
     chunks = streamed(server)
     parts = [chunk["choices"][0]["delta"].get("audio", {}) for chunk in chunks]
@@ -764,8 +772,8 @@ def test_a_stream_says_what_a_whole_answer_says(server: StandIn) -> None:
     assert ask(server, asking(HELLO, recall(audio_id), HELLO))[0] == 200
 
 
-def test_usage_is_streamed_only_where_it_is_asked_for(server: StandIn) -> None:
-    """It is then the last chunk, without choices, and null in all others."""
+def test_usage_is_streamed_on_request_only(server: StandIn) -> None:
+    """With `include_usage`, the last chunk has the usage and all others have null."""
     whole = answered(server, asking())["usage"]
     for options in (None, {}, {"include_usage": False}):
         assert all("usage" not in chunk for chunk in streamed(server, stream_options=options))
@@ -774,8 +782,8 @@ def test_usage_is_streamed_only_where_it_is_asked_for(server: StandIn) -> None:
     assert all(chunk["choices"] and chunk["usage"] is None for chunk in chunks)
 
 
-def test_text_tool_calls_and_refusals_are_streamed_in_pieces(server: StandIn) -> None:
-    """Joined, they are what was scripted, and no audio is among them."""
+def test_text_refusal_and_tool_calls_are_streamed_in_pieces(server: StandIn) -> None:
+    """The joined pieces are the scripted text, refusal and arguments, without audio."""
     arguments = {"city": "Reykjavík", "days": 3}
     server.will_answer(
         "On it, now.", spoken=False, tool_calls=[("weather", arguments)], refusal="Not twice."
@@ -792,8 +800,8 @@ def test_text_tool_calls_and_refusals_are_streamed_in_pieces(server: StandIn) ->
     assert json.loads("".join(call["function"]["arguments"] for call in more)) == arguments
 
 
-def test_the_choices_of_a_stream_keep_apart(server: StandIn) -> None:
-    """Each choice has its index, its id and its end."""
+def test_streamed_choices_are_told_apart_by_their_index(server: StandIn) -> None:
+    """With `n=2`, each streamed choice has its own index, audio id and finish reason."""
     choices = [choice for chunk in streamed(server, n=2) for choice in chunk["choices"]]
     ids = {(c["index"], c["delta"]["audio"]["id"]) for c in choices if "id" in audio_of(c)}
     assert len({audio_id for _, audio_id in ids}) == len(ids) == 2
@@ -801,14 +809,14 @@ def test_the_choices_of_a_stream_keep_apart(server: StandIn) -> None:
 
 
 def audio_of(choice: Json) -> Json:
-    """The audio of a choice in a chunk, if there is any."""
+    """Return the audio of a choice in a chunk, empty if there is none."""
     audio = choice["delta"].get("audio", {})
     assert isinstance(audio, dict)
     return audio
 
 
 def test_the_openai_client_reads_answers_and_streams(server: StandIn) -> None:
-    """The real client finds words, sound, expiry and usage where it looks for them."""
+    """The official client finds transcript, expiry and usage in answers and streams."""
     client = server.client()
     server.will_answer("Good morning.")
     completion = client.chat.completions.create(
@@ -846,10 +854,10 @@ def test_the_openai_client_reads_answers_and_streams(server: StandIn) -> None:
         (503, openai.InternalServerError),
     ],
 )
-def test_the_openai_client_raises_its_own_errors_once(
+def test_the_client_does_not_retry(
     server: StandIn, status: int, error: type[openai.APIStatusError]
 ) -> None:
-    """A client of the stand-in does not retry, and finds the code in the body."""
+    """A scripted status raises the error of the official client after a single request."""
     server.will_fail(status, code="some_code")
     with pytest.raises(error) as caught:
         server.client().chat.completions.create(
@@ -859,8 +867,8 @@ def test_the_openai_client_raises_its_own_errors_once(
     assert len(server.requests) == 1
 
 
-def test_a_client_takes_options_and_ends_with_the_server() -> None:
-    """Options go through to the client, and nobody needs to close it."""
+def test_a_client_takes_options_and_is_closed_with_the_server() -> None:
+    """Options reach the official client, which is closed when the server stops."""
     with StandIn() as server:
         client = server.client(api_key="mine")
         with pytest.raises(openai.BadRequestError, match="requires that either input content"):
@@ -873,14 +881,14 @@ def test_a_client_takes_options_and_ends_with_the_server() -> None:
 
 
 def open_connection(url: str) -> http.client.HTTPConnection:
-    """A connection that can be kept."""
+    """Return a connection to the server."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     return http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
 
 
-def test_twenty_requests_at_once_are_each_answered() -> None:
-    """All wait when it begins to serve; each gets its own answer, and no id is issued twice."""
+def test_twenty_concurrent_requests_get_their_own_answers() -> None:
+    """Requests that wait for the server to start are all answered, with unique audio ids."""
     server = StandIn()
     with ExitStack() as stack:
         connections = [stack.enter_context(closing(open_connection(server.url))) for _ in range(20)]
@@ -897,8 +905,8 @@ def test_twenty_requests_at_once_are_each_answered() -> None:
     assert len(server.requests) == 20
 
 
-def test_a_connection_is_kept_through_answers_refusals_and_streams(server: StandIn) -> None:
-    """One socket carries them all."""
+def test_a_connection_is_kept_alive(server: StandIn) -> None:
+    """One connection carries answers, refusals and streams."""
     pcm = {"voice": "alloy", "format": "pcm16"}
     bodies = [asking(), asking(n=0), asking(stream=True, audio=pcm), asking()]
     statuses = []
@@ -915,8 +923,8 @@ def test_a_connection_is_kept_through_answers_refusals_and_streams(server: Stand
     assert statuses == [401, 200, 400, 200, 200]
 
 
-def test_a_kept_connection_does_not_hold_up_the_end() -> None:
-    """Leaving the block hangs up."""
+def test_an_open_connection_does_not_block_the_shutdown() -> None:
+    """Leaving the block closes connections that a client keeps alive."""
     with StandIn() as server, closing(open_connection(server.url)) as connection:
         connection.request("GET", "/v1/models")
         assert connection.getresponse().read()
@@ -926,7 +934,7 @@ def test_a_kept_connection_does_not_hold_up_the_end() -> None:
 
 
 def command(*options: str) -> subprocess.Popen[str]:
-    """`python -m conversation.testing`, with the package that is under test."""
+    """Start `python -m conversation.testing` with the package under test."""
     root = str(Path(conversation.__file__).parents[1])
     return subprocess.Popen(
         [sys.executable, "-m", "conversation.testing", *options],
@@ -939,7 +947,7 @@ def command(*options: str) -> subprocess.Popen[str]:
 
 @contextmanager
 def served(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command and the URL that it says it serves."""
+    """Start the command; yield the process and the URL that it prints."""
     with command(*options) as process:
         try:
             assert process.stdout is not None
@@ -955,7 +963,7 @@ def served(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals end a process at once there")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_it_is_interrupted(number: signal.Signals) -> None:
-    """It answers with the lifetime asked for, and ends without a word and with status 0."""
+    """SIGINT and SIGTERM end the command silently with status 0."""
     with served("--port", "0", "--audio-lifetime", "60") as (process, url):
         status, _, data = sent(f"{url}/chat/completions", asking())
         assert status == 200
@@ -968,7 +976,7 @@ def test_the_command_serves_until_it_is_interrupted(number: signal.Signals) -> N
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals end a process at once there")
 def test_the_command_ends_while_a_connection_is_open() -> None:
-    """A client that stays connected does not keep it from ending."""
+    """SIGTERM ends the command with status 0 although a client stays connected."""
     with served("--port", "0") as (process, url), closing(open_connection(url)) as connection:
         connection.request("GET", "/v1/models")
         assert connection.getresponse().status == 401
@@ -976,8 +984,8 @@ def test_the_command_ends_while_a_connection_is_open() -> None:
         assert process.wait(10) == 0
 
 
-def test_the_command_says_that_a_port_is_taken() -> None:
-    """Status 1, and a line with the port instead of a traceback."""
+def test_the_command_reports_a_port_in_use() -> None:
+    """A port in use gives status 1 and one line on stderr instead of a traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with command("--port", str(port)) as process:

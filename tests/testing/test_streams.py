@@ -1,4 +1,4 @@
-"""Scripted streams of the stand-in: their orders, and how they are held, cut and broken."""
+"""Streams of the stand-in: orders, holding, cutting and failing; and its async client."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SERVER_ERROR: Json = {
 
 
 def ask(client: OpenAI, **changes: Any) -> openai.Stream[ChatCompletionChunk]:
-    """The stream that answers."""
+    """Return the streamed answer to QUESTION."""
     create: Any = client.chat.completions.create
     stream = create(**QUESTION, stream=True, **changes)
     assert isinstance(stream, openai.Stream)
@@ -50,7 +50,7 @@ def ask(client: OpenAI, **changes: Any) -> openai.Stream[ChatCompletionChunk]:
 
 
 def answer(client: OpenAI) -> ChatCompletionAudio:
-    """The sound of an answer that is not streamed."""
+    """Return the audio of the answer to QUESTION, not streamed."""
     create: Any = client.chat.completions.create
     audio = create(**QUESTION).choices[0].message.audio
     assert isinstance(audio, ChatCompletionAudio)
@@ -58,25 +58,25 @@ def answer(client: OpenAI) -> ChatCompletionAudio:
 
 
 def deltas(chunks: Iterable[ChatCompletionChunk]) -> list[Json]:
-    """What the choices of the chunks say, as it was sent."""
+    """Return the deltas of all choices, with the fields that were sent."""
     choices = [choice for chunk in chunks for choice in chunk.choices]
     return [choice.delta.model_dump(exclude_unset=True) for choice in choices]
 
 
-def told(parts: Iterable[Json]) -> list[str]:
-    """The names of what each delta tells of the audio, joined."""
+def audio_fields(parts: Iterable[Json]) -> list[str]:
+    """Return the names of the audio fields of each delta, joined; "-" without audio."""
     return ["+".join(sorted(part["audio"])) if "audio" in part else "-" for part in parts]
 
 
 def sound(parts: Iterable[Json]) -> list[bytes]:
-    """The pieces of sound in the deltas."""
+    """Return the pieces of sound in the deltas."""
     audio = [part.get("audio", {}) for part in parts]
     return [base64.b64decode(part["data"], validate=True) for part in audio if "data" in part]
 
 
 @contextmanager
 def raw(server: StandIn) -> Iterator[socket.socket]:
-    """A socket on which a stream was asked for."""
+    """Request a stream and yield its socket."""
     parts = urlsplit(server.url)
     with closing(http.client.HTTPConnection(parts.netloc, timeout=10)) as connection:
         body = json.dumps({**QUESTION, "stream": True})
@@ -85,7 +85,7 @@ def raw(server: StandIn) -> Iterator[socket.socket]:
 
 
 def read_until(connection: socket.socket, end: bytes, times: int = 1) -> bytes:
-    """What comes until `end` has come so often; b"" as end: until the server hangs up."""
+    """Read until `end` has come `times` times; with b"" until the server disconnects."""
     data = b""
     while not end or data.count(end) < times:
         piece = connection.recv(65_536)
@@ -96,7 +96,7 @@ def read_until(connection: socket.socket, end: bytes, times: int = 1) -> bytes:
 
 
 def serving_threads() -> set[threading.Thread]:
-    """The threads that answer requests."""
+    """Return the threads that answer requests."""
     return {thread for thread in threading.enumerate() if "process_request" in thread.name}
 
 
@@ -114,13 +114,13 @@ HEARD = ["data+id", "data", "data"]
         ("no expiry", ["-", *WORDS, *HEARD, "stop"]),
     ],
 )
-def test_a_stream_tells_in_the_order_that_is_scripted(
+def test_a_stream_has_the_scripted_order(
     server: StandIn, client: OpenAI, order: Order, expected: list[str]
 ) -> None:
-    """Each order says what it says where its name promises it."""
+    """Each scripted order has its deltas in the order that `will_answer` documents."""
     server.will_answer("Hi there !", order=order)
     steps = [
-        choice.finish_reason or told([choice.delta.model_dump(exclude_unset=True)])[0]
+        choice.finish_reason or audio_fields([choice.delta.model_dump(exclude_unset=True)])[0]
         for chunk in ask(client)
         for choice in chunk.choices
     ]
@@ -129,10 +129,10 @@ def test_a_stream_tells_in_the_order_that_is_scripted(
 
 @pytest.mark.parametrize("chunk_bytes", [1001, 19_200, 10**6])
 @pytest.mark.parametrize("order", ORDERS)
-def test_every_order_tells_the_same(
+def test_every_order_joins_to_the_same_answer(
     server: StandIn, client: OpenAI, order: Order, chunk_bytes: int
 ) -> None:
-    """Joined, words, sound, id and expiry are those of an answer in one piece."""
+    """The joined chunks of every order have the same transcript, sound, id and expiry."""
     words = "The same, said in many ways."
     server.will_answer(words)
     whole = answer(client)
@@ -146,8 +146,8 @@ def test_every_order_tells_the_same(
     assert expiry == ([] if order == "no expiry" else [int(START) + 3600])
 
 
-def test_odd_chunks_are_padded_each_by_itself(server: StandIn, client: OpenAI) -> None:
-    """A chunk may end in the middle of a sample, and its base64 stands alone."""
+def test_chunks_of_odd_size_are_padded_base64(server: StandIn, client: OpenAI) -> None:
+    """Chunks that end within a sample decode by themselves."""
     server.will_answer("Hi", chunk_bytes=1001)
     parts = deltas(ask(client))
     pieces = [part["audio"]["data"] for part in parts if "data" in part.get("audio", {})]
@@ -155,8 +155,10 @@ def test_odd_chunks_are_padded_each_by_itself(server: StandIn, client: OpenAI) -
     assert [len(piece) for piece in sound(parts)] == [1001] * 19 + [181]
 
 
-def test_tool_calls_are_streamed_in_pieces(server: StandIn, client: OpenAI) -> None:
-    """Each has its index, its arguments come cut, and the reason is given at the end."""
+def test_streamed_tool_calls_have_an_index_and_split_arguments(
+    server: StandIn, client: OpenAI
+) -> None:
+    """The pieces of two streamed tool calls join by index to their arguments."""
     server.will_answer(tool_calls=[("weather", {"city": "Reykjavík"}), ("time", {"zone": "UTC"})])
     choices = [choice for chunk in ask(client) for choice in chunk.choices]
     assert [choice.finish_reason for choice in choices if choice.finish_reason] == ["tool_calls"]
@@ -174,8 +176,8 @@ def test_tool_calls_are_streamed_in_pieces(server: StandIn, client: OpenAI) -> N
 
 
 @pytest.mark.parametrize("cut_after", [0, 1, 4, 10])
-def test_a_stream_is_cut_after_so_many_events(server: StandIn, cut_after: int) -> None:
-    """So many of the ten arrive whole, nothing after them, and the body has no end."""
+def test_cut_after_ends_a_stream_after_that_many_events(server: StandIn, cut_after: int) -> None:
+    """A cut stream has exactly `cut_after` complete events and no terminating chunk."""
     server.will_answer("Hi there !", cut_after=cut_after)
     with raw(server) as connection:
         head, _, body = read_until(connection, b"").partition(b"\r\n\r\n")
@@ -185,20 +187,22 @@ def test_a_stream_is_cut_after_so_many_events(server: StandIn, cut_after: int) -
     assert b"0\r\n\r\n" not in body
 
 
-def test_a_cut_stream_leaves_the_next_one_whole(server: StandIn, client: OpenAI) -> None:
-    """The client raises, the script is used up, and the server serves on."""
+def test_the_stream_after_a_cut_one_is_complete(server: StandIn, client: OpenAI) -> None:
+    """The client raises on a cut stream, and the next stream is complete."""
     server.will_answer("Hi there !", cut_after=2)
-    # Which error it is depends on the version of the client.
+    # The type of the error depends on the version of the client.
     with (
         ask(client) as stream,
         pytest.raises(Exception, match=r"Connection error|incomplete chunked read"),
     ):
         list(stream)
-    assert told(deltas(ask(client)))[-2:] == ["expires_at", "-"]
+    assert audio_fields(deltas(ask(client)))[-2:] == ["expires_at", "-"]
 
 
-def test_what_is_not_streamed_is_one_event(server: StandIn, client: OpenAI) -> None:
-    """Cut before it, there is no body; cut after it, it is whole."""
+def test_cut_after_counts_an_answer_that_is_not_streamed_as_one_event(
+    server: StandIn, client: OpenAI
+) -> None:
+    """A plain answer is missing with `cut_after=0` and complete with `cut_after=1`."""
     server.will_answer("One.", cut_after=0)
     with pytest.raises(openai.APIConnectionError):
         answer(client)
@@ -206,8 +210,8 @@ def test_what_is_not_streamed_is_one_event(server: StandIn, client: OpenAI) -> N
     assert answer(client).transcript == "Two."
 
 
-def test_a_held_stream_sends_nothing_until_it_may_go_on(server: StandIn) -> None:
-    """So many events arrive, and the rest only after `go_on`."""
+def test_hold_after_holds_a_stream_until_go_on(server: StandIn) -> None:
+    """A held stream sends `hold_after` events, and the rest after `go_on`."""
     server.will_answer("Hi there !", hold_after=3)
     with raw(server) as connection:
         assert read_until(connection, b"data: ", 3).count(b"data: ") == 3
@@ -220,8 +224,8 @@ def test_a_held_stream_sends_nothing_until_it_may_go_on(server: StandIn) -> None
         assert b"data: [DONE]" in read_until(connection, b"\r\n0\r\n\r\n")
 
 
-def test_what_is_not_streamed_is_held_too(server: StandIn, client: OpenAI) -> None:
-    """The call returns only after `go_on`."""
+def test_hold_after_holds_an_answer_that_is_not_streamed(server: StandIn, client: OpenAI) -> None:
+    """A call without streaming returns only after `go_on`."""
     server.will_answer("At last.", hold_after=0)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(answer, client)
@@ -231,16 +235,16 @@ def test_what_is_not_streamed_is_held_too(server: StandIn, client: OpenAI) -> No
         assert asked.result(10).transcript == "At last."
 
 
-def test_a_held_stream_can_be_cut(server: StandIn) -> None:
-    """It waits first, and goes on only to its end."""
+def test_a_stream_can_be_held_and_then_cut(server: StandIn) -> None:
+    """With equal `hold_after` and `cut_after`, the stream is cut once it goes on."""
     server.will_answer("Hi there !", hold_after=2, cut_after=2)
     with raw(server) as connection:
         server.go_on()
         assert read_until(connection, b"").count(b"data: ") == 2
 
 
-def test_streams_go_on_in_the_order_in_which_they_were_held(server: StandIn) -> None:
-    """One `go_on` is for one stream."""
+def test_go_on_releases_the_stream_held_longest(server: StandIn) -> None:
+    """Each call of `go_on` releases one stream, in the order in which they were held."""
     for words in ("First.", "Second."):
         server.will_answer(words, hold_after=1)
     with raw(server) as first:
@@ -253,8 +257,8 @@ def test_streams_go_on_in_the_order_in_which_they_were_held(server: StandIn) -> 
             assert b"Second." in read_until(second, b"\r\n0\r\n\r\n")
 
 
-def test_a_client_that_went_away_is_not_waited_for(server: StandIn) -> None:
-    """`go_on` is for a stream that somebody reads, and the thread of the other ends."""
+def test_go_on_skips_streams_of_disconnected_clients(server: StandIn) -> None:
+    """A held stream ends when its client disconnects, and `go_on` releases the next."""
     before = serving_threads()
     for words in ("Lost.", "Found."):
         server.will_answer(words, hold_after=1)
@@ -269,8 +273,8 @@ def test_a_client_that_went_away_is_not_waited_for(server: StandIn) -> None:
     assert not waiting.is_alive()
 
 
-def test_leaving_ends_a_stream_that_is_held() -> None:
-    """Neither the client nor the thread that holds it is left waiting."""
+def test_leaving_the_server_ends_held_streams() -> None:
+    """Stopping the server ends the connection and the thread of a held stream."""
     before = serving_threads()
     with StandIn() as server:
         server.will_answer("Never heard.", hold_after=2)
@@ -284,15 +288,15 @@ def test_leaving_ends_a_stream_that_is_held() -> None:
     assert not waiting.is_alive()
 
 
-def test_nothing_held_is_an_error_and_no_wait(server: StandIn) -> None:
-    """Both say how to hold a stream."""
+def test_go_on_without_a_held_stream_times_out(server: StandIn) -> None:
+    """`go_on` and `wait_until_held` raise TimeoutError and name `hold_after`."""
     for wait in (server.go_on, server.wait_until_held):
         with pytest.raises(TimeoutError, match=r"within 0 s; script one with hold_after"):
             wait(timeout=0)
 
 
-def test_a_stream_can_end_with_an_error(server: StandIn, client: OpenAI) -> None:
-    """So many events, then the error, and nothing after it; what is not streamed fails with 500."""
+def test_fail_after_ends_a_stream_with_an_error(server: StandIn, client: OpenAI) -> None:
+    """A failed stream ends with an error event; an answer without streaming fails with 500."""
     server.will_answer("Hi there !", fail_after=2)
     with raw(server) as connection:
         events = read_until(connection, b"\r\n0\r\n\r\n").split(b"data: ")[1:]
@@ -309,17 +313,19 @@ def test_a_stream_can_end_with_an_error(server: StandIn, client: OpenAI) -> None
     assert caught.value.body == SERVER_ERROR
 
 
-def test_a_failure_answers_a_stream_in_json(server: StandIn, client: OpenAI) -> None:
-    """A request for a stream meets a scripted error as any other does."""
+def test_a_scripted_failure_answers_a_stream_request_in_json(
+    server: StandIn, client: OpenAI
+) -> None:
+    """`will_fail` answers a request for a stream with its status and a JSON error."""
     server.will_fail(429, "Not now.", code="rate_limit_exceeded")
     with pytest.raises(openai.RateLimitError, match="Not now") as caught:
         ask(client)
     assert caught.value.response.headers["content-type"] == "application/json"
-    assert told(deltas(ask(client)))[1] == "id+transcript"
+    assert audio_fields(deltas(ask(client)))[1] == "id+transcript"
 
 
-def test_chunks_are_streamed_as_they_are_scripted(server: StandIn) -> None:
-    """Whatever another server might send goes out unread, and `[DONE]` after it."""
+def test_scripted_chunks_are_streamed_verbatim(server: StandIn) -> None:
+    """`will_stream` sends its chunks unchanged, followed by `[DONE]`."""
     chunks: list[Json] = [{"choices": [], "x": "é"}, {"error": {"message": "Overloaded."}}, {}]
     server.will_stream(chunk for chunk in chunks)
     with raw(server) as connection:
@@ -329,8 +335,8 @@ def test_chunks_are_streamed_as_they_are_scripted(server: StandIn) -> None:
     assert events[-1] == b"[DONE]"
 
 
-def test_scripted_chunks_are_held_and_cut(server: StandIn) -> None:
-    """As ordinary answers are."""
+def test_scripted_chunks_can_be_held_and_cut(server: StandIn) -> None:
+    """`will_stream` takes `hold_after` and `cut_after` as `will_answer` does."""
     server.will_stream([{"n": 0}, {"n": 1}, {"n": 2}], hold_after=1, cut_after=2)
     with raw(server) as connection:
         assert b'{"n":0}' in read_until(connection, b"}")
@@ -338,18 +344,23 @@ def test_scripted_chunks_are_held_and_cut(server: StandIn) -> None:
         assert read_until(connection, b"").count(b"data: ") == 1
 
 
-def test_what_cannot_be_streamed_is_refused_at_once(server: StandIn, client: OpenAI) -> None:
-    """An unknown order names those there are; nothing is scripted."""
+def test_invalid_scripts_are_refused(server: StandIn, client: OpenAI) -> None:
+    """`will_answer` raises ValueError for bad arguments and scripts nothing."""
     unknown: Any = "backwards"
     with pytest.raises(ValueError, match=r"'recorded', 'mixed', .*, got 'backwards'"):
         server.will_answer(order=unknown)
-    with pytest.raises(ValueError, match="at least 1 byte in a chunk, got 0"):
+    with pytest.raises(ValueError, match="chunk_bytes must be >= 1, got 0"):
         server.will_answer("Hi", chunk_bytes=0)
+    no_pair: Any = "weather"
+    with pytest.raises(
+        ValueError, match=r"must be a pair \('name', \{arguments\}\), got 'weather'"
+    ):
+        server.will_answer(tool_calls=[no_pair])
     assert answer(client).transcript.startswith("You wrote")
 
 
 async def ask_both_ways(client: AsyncOpenAI) -> tuple[str, int]:
-    """The words of an answer, and the number of chunks of another."""
+    """Return the transcript of one answer and the number of chunks of another."""
     create: Any = client.chat.completions.create
     completion = await create(**QUESTION)
     async with await create(**QUESTION, stream=True) as stream:
@@ -357,8 +368,8 @@ async def ask_both_ways(client: AsyncOpenAI) -> tuple[str, int]:
     return completion.choices[0].message.audio.transcript, len(chunks)
 
 
-def test_an_async_client_ends_with_the_server() -> None:
-    """It outlives its event loop without leaving a connection open."""
+def test_an_async_client_is_closed_with_the_server() -> None:
+    """An async client outlives its event loop and leaves no connection open."""
     with StandIn() as server:
         client = server.async_client(api_key="mine", default_headers={"X-Test": "1"})
         words, chunks = asyncio.run(ask_both_ways(client))
@@ -369,11 +380,11 @@ def test_an_async_client_ends_with_the_server() -> None:
         assert not client.is_closed()
     assert client.is_closed()
     del client
-    gc.collect()  # a connection left open would warn here, and warnings are errors
+    gc.collect()  # an open connection would warn here, and warnings are errors
 
 
-def test_an_async_client_ends_with_a_server_inside_a_loop() -> None:
-    """Where a loop runs, the loop closes it."""
+def test_an_async_client_is_closed_with_a_server_inside_a_loop() -> None:
+    """A server that stops within a running event loop closes its async clients there."""
 
     async def main() -> AsyncOpenAI:
         with StandIn() as server:
@@ -386,8 +397,8 @@ def test_an_async_client_ends_with_a_server_inside_a_loop() -> None:
     gc.collect()
 
 
-def test_an_async_stream_that_was_left_open_does_not_keep_the_server_from_ending() -> None:
-    """Its connection belongs to a loop that is over; the client is closed all the same."""
+def test_an_open_async_stream_does_not_block_the_shutdown() -> None:
+    """The server stops although an async stream of a closed event loop is open."""
 
     async def leave_open(client: AsyncOpenAI) -> Any:
         create: Any = client.chat.completions.create
@@ -398,13 +409,13 @@ def test_an_async_stream_that_was_left_open_does_not_keep_the_server_from_ending
         client = server.async_client()
         stream = asyncio.run(leave_open(client))
     assert client.is_closed()
-    with pytest.warns(ResourceWarning, match="unclosed"):  # noqa: PT031  # whichever lets go
+    with pytest.warns(ResourceWarning, match="unclosed"):  # noqa: PT031  # either statement may warn
         del stream, client, server
         gc.collect()
 
 
 def test_an_async_client_does_not_retry(server: StandIn) -> None:
-    """A failure is seen once, as it was scripted."""
+    """A scripted status raises in the async client after a single request."""
     server.will_fail(503)
     with pytest.raises(openai.InternalServerError):
         asyncio.run(ask_both_ways(server.async_client()))

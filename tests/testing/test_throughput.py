@@ -1,4 +1,4 @@
-"""Hundreds of conversations at once in one process: none is lost, and none is mixed up."""
+"""Hundreds of concurrent conversations in one process, none lost or mixed up."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ TURNS = 4
 
 
 def echo(messages: Sequence[Mapping[str, Any]]) -> str:
-    """A short answer that tells who asked, and how many earlier answers came along by voice."""
+    """Return an answer of the question and the number of earlier answers sent by voice."""
     voices = sum(1 for message in messages if message.get("audio"))
     return f"{messages[-1]['content']} recalls-{voices}"
 
 
 def questions(name: str) -> list[str]:
-    """What a conversation says; one word each, which nobody else says."""
+    """Return the questions of a conversation, each a unique word."""
     return [f"{name}-{number}" for number in range(TURNS)]
 
 
 def answers(name: str) -> list[str]:
-    """What it hears: all its earlier answers go along by voice."""
+    """Return the expected answers, with all earlier ones sent by voice."""
     return [f"{question} recalls-{number}" for number, question in enumerate(questions(name))]
 
 
 def check(turns: Sequence[Any], name: str) -> None:
-    """All turns are this conversation's own, in order, and each sound is that of its words."""
+    """Assert that the turns belong to this conversation and the sound to its transcript."""
     said = [turn.text for turn in turns]
     assert said[::2] == questions(name)
     assert said[1::2] == answers(name)
@@ -60,7 +60,7 @@ def check(turns: Sequence[Any], name: str) -> None:
 
 
 async def hear(events: AsyncIterable[Any], answer: str) -> None:
-    """What a stream brings is the answer, its sound, and the turn."""
+    """Assert that the stream brings the answer, its sound and the turn."""
     words, sound, finished = "", b"", []
     async for event in events:
         match event:
@@ -77,8 +77,8 @@ async def hear(events: AsyncIterable[Any], answer: str) -> None:
 def test_two_hundred_conversations_stream_at_once(
     server: StandIn, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each hears its own answers, in memory and on the disk; nothing is left open or over."""
-    monkeypatch.setattr("conversation.testing._answers.own_words", echo)
+    """Each of 200 concurrent conversations gets and saves its own answers."""
+    monkeypatch.setattr("conversation.testing._answers.default_text", echo)
     client = server.async_client(timeout=600)
     store = FileStore(tmp_path, fsync=False)
     names = [f"chat{number}" for number in range(CHATS)]

@@ -1,5 +1,5 @@
-// The official Node package talks to the stand-in, and prints as JSON what it heard.
-// CONVERSATION_NODE_MODULES is the folder with the package: `import` knows no NODE_PATH.
+// Calls the stand-in with the official Node package and prints the results as JSON.
+// CONVERSATION_NODE_MODULES is the folder of the package, because `import` ignores NODE_PATH.
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
@@ -17,9 +17,9 @@ const question = (format, ...messages) => ({
 const completion = await client.chat.completions.create(question("wav"));
 const { id, data, transcript } = completion.choices[0].message.audio;
 
-const again = [{ role: "assistant", audio: { id } }, { role: "user", content: "And now?" }];
+const followUp = [{ role: "assistant", audio: { id } }, { role: "user", content: "And now?" }];
 const stream = await client.chat.completions.create({
-  ...question("pcm16", ...again),
+  ...question("pcm16", ...followUp),
   stream: true,
   stream_options: { include_usage: true },
 });
@@ -50,7 +50,7 @@ const speech = await client.audio.speech.create({
   response_format: "pcm",
 });
 
-const heard = {
+const results = {
   transcript,
   streamed,
   refused,
@@ -58,4 +58,4 @@ const heard = {
   speechBytes: (await speech.arrayBuffer()).byteLength,
   models: (await client.models.list()).data.map((model) => model.id),
 };
-console.log(JSON.stringify(heard));
+console.log(JSON.stringify(results));
