@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -73,35 +74,40 @@ class StandIn:
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def client(self, **options: Any) -> OpenAI:
-        """A client that talks to this server and does not retry; closed with the server.
+        """Return a client of this server that does not retry and is closed with the server.
 
         Args:
-            options: Go through to `openai.OpenAI`.
+            options: Options of `openai.OpenAI`.
         """
         import openai
 
-        # Plain HTTP needs no certificates, and loading them takes some 28 ms.
-        given = {"http_client": openai.DefaultHttpxClient(verify=False), **options}
-        client = openai.OpenAI(**self._settings(given))
+        client = openai.OpenAI(**self._client_options(options, openai.DefaultHttpxClient))
         self._clients.append(client)
         return client
 
     def async_client(self, **options: Any) -> AsyncOpenAI:
-        """Same as `client`, to be awaited. It keeps no connection from one request to the next.
+        """Same as `client`, for asyncio.
 
-        So nothing is left open when the event loop ends before the server does.
+        It closes its connection after each request, so that none outlives its event loop.
         """
         import openai
 
-        settings = self._settings(options)
-        headers = {"Connection": "close", **(settings.get("default_headers") or {})}
-        settings = {"http_client": openai.DefaultAsyncHttpxClient(verify=False), **settings}
-        client = openai.AsyncOpenAI(**{**settings, "default_headers": headers})
+        headers = {"Connection": "close", **(options.get("default_headers") or {})}
+        options = {**options, "default_headers": headers}
+        client = openai.AsyncOpenAI(**self._client_options(options, openai.DefaultAsyncHttpxClient))
         self._async_clients.append(client)
         return client
 
-    def _settings(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        return {"base_url": self.url, "api_key": "stand-in", "max_retries": 0, **options}
+    def _client_options(
+        self, options: Mapping[str, Any], http_client: Callable[..., Any]
+    ) -> dict[str, Any]:
+        options = {"base_url": self.url, "api_key": "stand-in", "max_retries": 0, **options}
+        if options.get("http_client") is None:
+            # An empty trust store: loading the default one takes longer than most tests.
+            # Without proxies of the environment: they cannot reach this server.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            options["http_client"] = http_client(verify=context, trust_env=False)
+        return options
 
     def _close_async_clients(self) -> None:
         import asyncio

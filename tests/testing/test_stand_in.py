@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import urllib.error
@@ -878,6 +879,26 @@ def test_a_client_takes_options_and_is_closed_with_the_server() -> None:
         assert server.requests[0].headers["authorization"] == "Bearer mine"
         assert not client.is_closed()
     assert client.is_closed()
+
+
+@pytest.mark.parametrize("kind", ["client", "async_client"])
+def test_a_client_loads_no_certificates(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Neither client reads the trust store, which takes longer than most tests."""
+    loaded: list[object] = []
+    for name in ("load_verify_locations", "load_default_certs"):
+        monkeypatch.setattr(ssl.SSLContext, name, lambda *args, **_: loaded.append(args))
+    getattr(server, kind)()
+    assert loaded == []
+
+
+def test_a_client_ignores_proxies(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies of the environment are not asked for a server on this machine."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert list(server.client().models.list())
 
 
 def open_connection(url: str) -> http.client.HTTPConnection:
