@@ -29,7 +29,7 @@ from tests.terminals import (
     turns_of,
 )
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 CHAT = str(ROOT / "examples" / "terminal_chat.py")
 BOT = str(ROOT / "examples" / "async_bot.py")
 
