@@ -1,4 +1,4 @@
-"""Programs as their users meet them: in a real terminal, or with their output read as it comes."""
+"""Programs in a pseudo-terminal, or with their output read as it comes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from conversation import (
 )
 from conversation.testing import StandIn
 
-pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
+pty = pytest.importorskip("pty", reason="needs pseudo-terminals")
 
 PYTHON = (sys.executable, "-W", "error")
 CTRL_C, CTRL_D = "\x03", "\x04"
 DEADLINE = 60.0
 
-# What a terminal emulator does before it runs a shell: only then Ctrl-C is a signal, and one that
-# is not ignored, as it is by what scripts start in the background.
+# As a terminal emulator does before it runs a shell: without a controlling terminal Ctrl-C sends no
+# signal, and programs that a script starts in the background inherit that SIGINT is ignored.
 IN_TERMINAL = """
 import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -40,8 +40,8 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execv(sys.argv[1], sys.argv[1:])
 """
 
-# What the examples use of the real one. The microphone hears silence, until Ctrl-C in the third
-# second; where the folder has no `devices`, there is neither.
+# A fake of the package `sounddevice`. The microphone hears silence and presses Ctrl-C after three
+# seconds; if the folder has no subfolder `devices`, there is no sound card.
 SOUNDDEVICE = """
 import sys
 from pathlib import Path
@@ -79,7 +79,7 @@ class RawInputStream(Stream):
 
 
 def environment(server: StandIn | None, folder: Path) -> dict[str, str]:
-    """What a program is started with; it finds modules in its folder."""
+    """Return the environment of a program that imports modules from its folder."""
     modules = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
     found = {**os.environ, "PYTHONPATH": modules}
     if server is not None:
@@ -88,7 +88,7 @@ def environment(server: StandIn | None, folder: Path) -> dict[str, str]:
 
 
 class Running:
-    """A program whose output is read as it comes."""
+    """A process whose output is read as it comes."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: int) -> None:
         self.process = process
@@ -96,17 +96,17 @@ class Running:
         self._new = b""
 
     def until(self, words: str) -> str:
-        """What it prints until it has printed these words, these included."""
+        """Return the output up to these words, including them."""
         deadline = time.monotonic() + DEADLINE
         while words.encode() not in self._new:
             left = deadline - time.monotonic()
-            assert left > 0, f"no {words!r} in time in {self._new.decode()!r}"
-            assert self._read(left), f"it ended without {words!r}: {self._new.decode()}"
+            assert left > 0, f"timed out waiting for {words!r}: {self._new.decode()!r}"
+            assert self._read(left), f"it ended before {words!r}: {self._new.decode()}"
         shown, found, self._new = self._new.partition(words.encode())
         return (shown + found).decode().replace("\r\n", "\n")
 
     def end(self, status: int = 0) -> str:
-        """What else it prints before it ends, well unless another exit status is expected."""
+        """Return the rest of the output, and check the exit status."""
         deadline = time.monotonic() + DEADLINE
         while self._read(deadline - time.monotonic()):
             assert time.monotonic() < deadline, f"it does not end: {self._new.decode()!r}"
@@ -115,11 +115,11 @@ class Running:
         return shown
 
     def _read(self, timeout: float) -> bool:
-        """Take in what there is; False at the end."""
+        """Read what is available; return False at the end."""
         if not select.select([self._output], [], [], max(0.0, timeout))[0]:
             return True
         piece = b""
-        with contextlib.suppress(OSError):  # how Linux tells the end of a terminal
+        with contextlib.suppress(OSError):  # on Linux, the end of a terminal
             piece = os.read(self._output, 65_536)
         self._new += piece
         return bool(piece)
@@ -144,27 +144,27 @@ class Terminal(Running):
         super().__init__(process, self._keyboard)
 
     def press(self, keys: str) -> None:
-        """Press keys."""
+        """Type the keys."""
         os.write(self._keyboard, keys.encode())
 
     def say(self, line: str) -> str:
-        """Type a line at the prompt, and give what is shown until the next prompt."""
+        """Type a line at the prompt, and return the output until the next prompt."""
         self.press(f"{line}\n")
         return self.until("\nyou> ").removeprefix(f"{line}\n").removesuffix("\nyou> ")
 
     def leave(self, key: str) -> str:
-        """Press a key at the prompt that ends it, and give what is shown after it."""
+        """Press a key that ends the program, and return the output after it."""
         self._press_until(key, "\n")
         return self.end()
 
-    def break_off(self) -> str:
-        """Press Ctrl-C in an answer, and give what is shown until the next prompt."""
+    def interrupt(self) -> str:
+        """Press Ctrl-C during an answer, and return the output until the next prompt."""
         self._press_until(CTRL_C, "\nyou> ")
         return self.until("\nyou> ")
 
     def _press_until(self, key: str, words: str) -> None:
-        # Python does not see a Ctrl-C that comes right before a call that waits, until that
-        # returns: as a user would, press it again where nothing has happened.
+        # A Ctrl-C right before a blocking call takes effect only when that call returns: press it
+        # again if nothing happens, as a user would.
         for _ in range(12):
             self.press(key)
             deadline = time.monotonic() + DEADLINE / 12
@@ -186,7 +186,7 @@ class Terminal(Running):
 def turns_of(
     session: str = "terminal",
 ) -> tuple[SystemTurn | UserTurn | AssistantTurn | ToolTurn, ...]:
-    """The turns of a session, whose file is whole, and whose sound is there and can be played."""
+    """Return a session's turns, and check that its document and its audio files are intact."""
     store = FileStore()
     json.loads((store.root / f"{session}.json").read_bytes())
     with Conversation.open(session, store=store, read_only=True) as chat:

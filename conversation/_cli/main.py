@@ -1,4 +1,8 @@
-"""The entry point: parses arguments, runs a command, maps errors to exit codes."""
+"""The entry point: parses arguments, runs a command, and turns errors into an exit status.
+
+Exit status: 0 on success, 1 if something is wrong, 2 if the command was used wrongly, and 130 after
+Ctrl-C, as in shells.
+"""
 
 from __future__ import annotations
 
@@ -11,63 +15,51 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from conversation._cli.commands import (
-    _begin_chat,
-    _delete,
-    _export_sessions,
-    _import,
-    _list,
-    _repair,
-    _show,
-    _verify,
-)
-from conversation._cli.terminal import (
-    Log,
-    complain,
-    one_line,
-    show_progress,
-)
-from conversation._export.formats import ENDINGS
+from conversation._cli import commands
+from conversation._cli.chat import chat
+from conversation._cli.terminal import LogHandler, one_line, report, show_progress
+from conversation._cli.verification import verify
+from conversation._export.formats import FORMATS
 from conversation.errors import InvalidSetting
 from conversation.stores.files import FileStore
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says, and return the exit status."""
+    """Run a command line and return its exit status."""
     with contextlib.ExitStack() as stack:
         for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-            if getattr(sys, name) is None:  # it was closed
+            if getattr(sys, name) is None:  # closed, as cron and the like may do
                 stream = stack.enter_context(Path(os.devnull).open(mode, encoding="utf-8"))
                 setattr(sys, name, stream)
                 stack.callback(setattr, sys, name, None)
-        return _main(arguments)
+        return _run(arguments)
 
 
-def _main(arguments: Sequence[str] | None) -> int:
+def _run(arguments: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
     log = logging.getLogger("conversation")
-    handler, level = Log(), log.level
+    handler, level = LogHandler(), log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
         status: int = options.command(options, FileStore(options.store))
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who read it has enough; Python would complain about that once more at its end.
+        # Python flushes stdout once more when it exits, and would report the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         show_progress("")
         return 130
     except InvalidSetting as error:
-        complain(one_line(error))
+        report(one_line(error))
         return 2
     except Exception as error:  # noqa: BLE001  # the SDK's, the system's, or one of ours
         show_progress("")
-        complain(one_line(error))
+        report(one_line(error))
         return 1
     finally:
         log.removeHandler(handler)
@@ -78,60 +70,67 @@ def _main(arguments: Sequence[str] | None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="conversation",
-        description="Conversations with OpenAI's voice models: talk, and look after what is saved.",
+        description="Talk with OpenAI's voice models, and manage saved sessions.",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Callable[..., int], about: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=about, description=about)
+    def add(
+        name: str, command: Callable[[argparse.Namespace, FileStore], int], about: str
+    ) -> argparse.ArgumentParser:
+        added = subparsers.add_parser(name, help=about, description=about)
         added.set_defaults(command=command)
         added.add_argument(
             "--store",
             metavar="FOLDER",
-            help="where sessions live (default: $CONVERSATION_HOME, else the user's data folder)",
+            help="where sessions are saved (default: $CONVERSATION_HOME, else the user's data "
+            "folder)",
         )
         return added
 
-    chat = add("chat", _begin_chat, "Talk; a session that was saved before is resumed.")
-    chat.add_argument("id", nargs="?", default="chat", help="the session (default: chat)")
-    chat.add_argument("--audio", metavar="FILE", help="begin with speech from a WAV or MP3 file")
-    chat.add_argument("--play", action="store_true", help="play the answers (the extra `sound`)")
-    for name in ("model", "voice", "instructions"):
-        chat.add_argument(f"--{name}", help=f"as in Conversation({name}=…); it is saved")
-
-    listing = add("list", _list, "All sessions, last written first.")
-    listing.add_argument("--json", action="store_true", help="as JSON")
-
-    show = add("show", _show, "The turns of a session, what would be sent of them now, and why.")
-    show.add_argument("id")
-    show.add_argument("--json", action="store_true", help="as JSON")
-
-    export = add("export", _export_sessions, "Write sessions in another form.")
-    export.add_argument("id", nargs="*")
-    export.add_argument("--all", action="store_true", help="all sessions")
-    export.add_argument("--format", choices=ENDINGS, help="default: html")
-    export.add_argument(
-        "--output", "-o", metavar="PATH", help="a file, or a folder for several; - is stdout"
+    talk = add("chat", chat, "Talk; a session that exists is resumed.")
+    talk.add_argument("id", nargs="?", default="chat", help="the session (default: chat)")
+    talk.add_argument("--audio", metavar="FILE", help="begin with speech from a WAV or MP3 file")
+    talk.add_argument(
+        "--play", action="store_true", help="play the answers (needs the extra `sound`)"
     )
-    export.add_argument("--force", action="store_true", help="write over files that exist")
+    for name in ("model", "voice", "instructions"):
+        talk.add_argument(f"--{name}", help=f"as in Conversation({name}=…); saved in the session")
+
+    listing = add("list", commands.list_sessions, "List all sessions, the latest first.")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+
+    show = add("show", commands.show, "Show a session's turns, and how each would be sent now.")
+    show.add_argument("id")
+    show.add_argument("--json", action="store_true", help="print JSON")
+
+    export = add("export", commands.export, "Write sessions in another format.")
+    export.add_argument("id", nargs="*")
+    export.add_argument("--all", action="store_true", help="export all sessions")
+    export.add_argument(
+        "--format", choices=FORMATS, help="default: from the ending of PATH, else html"
+    )
+    export.add_argument(
+        "--output", "-o", metavar="PATH", help="a file, a folder for several, or - for stdout"
+    )
+    export.add_argument("--force", action="store_true", help="overwrite existing files")
     export.add_argument(
         "--transcribe",
         action="store_true",
-        help="first find the words of user sound that has none; costs money",
+        help="first transcribe user audio that has no transcript; costs money",
     )
 
-    importing = add("import", _import, "Make a session of an exported file or of API messages.")
-    importing.add_argument("file", help="of `export --format json` or `messages`, or a JSON list")
-    importing.add_argument("--id", help="the new session (default: what the file or its name says)")
+    importing = add("import", commands.import_file, "Import an exported file or API messages.")
+    importing.add_argument("file", help="a file of the format json, messages or jsonl")
+    importing.add_argument("--id", help="the new session (default: from the file, else its name)")
 
-    delete = add("delete", _delete, "Delete sessions and their sound, for good.")
+    delete = add("delete", commands.delete, "Delete sessions and their audio permanently.")
     delete.add_argument("id", nargs="+")
-    delete.add_argument("--yes", action="store_true", help="do not ask")
+    delete.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
-    verify = add("verify", _verify, "Check sessions and their sound; changes nothing.")
-    verify.add_argument("id", nargs="*", help="default: all")
-    verify.add_argument("--json", action="store_true", help="as JSON")
+    verifying = add("verify", verify, "Check sessions and their audio; changes nothing.")
+    verifying.add_argument("id", nargs="*", help="default: all sessions")
+    verifying.add_argument("--json", action="store_true", help="print JSON")
 
-    repair = add("repair", _repair, "Save what can be read of a damaged session; keeps the file.")
+    repair = add("repair", commands.repair, "Recover a damaged session; keeps the damaged file.")
     repair.add_argument("id")
     return parser

@@ -1,4 +1,4 @@
-"""What the command line prints: colours on terminals only, and no control characters of others."""
+"""Terminal output: colours, progress, and text without control characters."""
 
 from __future__ import annotations
 
@@ -7,33 +7,36 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
+
+import orjson
 
 _T = TypeVar("_T")
 
-# They would move the cursor, colour what follows, or turn its direction round.
+# They move the cursor, colour the text that follows, or reverse its direction.
 _CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-_NOT_ESCAPED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_UNESCAPED_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 
 
 def plain(text: str) -> str:
-    """Text that a terminal shows and does not obey."""
+    """Return the text with control characters replaced, so that a terminal obeys none."""
     return _CONTROLS.sub("\ufffd", text)
 
 
 def plain_line(text: str) -> str:
-    """The same in one line, as ids and titles are shown."""
+    """Return the text in one line and without control characters."""
     return plain(" ".join(text.split()))
 
 
-def escaped(json: str) -> str:
-    """JSON whose strings hold the same, and that a terminal does not obey either."""
-    return _NOT_ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", json)
+def print_json(value: Any) -> None:
+    """Print JSON with all control characters escaped."""
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode()
+    print(_UNESCAPED_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def coloured(text: str, colour: str, *, on: TextIO | None = None) -> str:
-    """The text as it is shown on a terminal; as it is, where there is none."""
+    """Return the text in a colour, or unchanged if the stream (default: stdout) shows none."""
     on = sys.stdout if on is None else on
     if not on.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
@@ -41,46 +44,46 @@ def coloured(text: str, colour: str, *, on: TextIO | None = None) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error with what is noted about it, in one line."""
-    told = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
-    return plain_line("; ".join(told))
+    """Return the error's message and notes in one line."""
+    texts = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
+    return plain_line("; ".join(texts))
 
 
-def complain(message: str) -> None:
-    """Say on standard error what is wrong."""
+def report(message: str) -> None:
+    """Print an error, a warning or a note on stderr."""
     print(f"{coloured('!', 'red', on=sys.stderr)} {message}", file=sys.stderr, flush=True)
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The rows as lines whose columns stand below one another."""
+    """Yield the rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield "  ".join(cells).rstrip()
 
 
-def progress(what: str, things: Sequence[_T]) -> Iterator[_T]:
-    """The things, one by one; a terminal shows how far it is."""
-    for number, thing in enumerate(things, 1):
-        show_progress(f"{what} {number} of {len(things)}" if len(things) > 1 else "")
-        yield thing
+def progress(label: str, items: Sequence[_T]) -> Iterator[_T]:
+    """Yield the items, showing progress on a terminal if there are several."""
+    for number, item in enumerate(items, 1):
+        show_progress(f"{label} {number} of {len(items)}" if len(items) > 1 else "")
+        yield item
     show_progress("")
 
 
 def show_progress(line: str) -> None:
-    """Show a line in the place of the last, on a terminal."""
+    """Show a line in place of the last one, on a terminal."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{plain(line)}", end="", file=sys.stderr, flush=True)
 
 
-class Log(logging.Handler):
-    """The library's warnings as complaints, and what it tells of long work as progress."""
+class LogHandler(logging.Handler):
+    """Prints the library's warnings, and shows its other log lines as progress."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show one."""
+        """Print or show a record."""
         line = " ".join(record.getMessage().split())
         if record.levelno >= logging.WARNING:
             show_progress("")
-            complain(plain(line))
+            report(plain(line))
         else:
             show_progress(line)

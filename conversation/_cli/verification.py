@@ -1,7 +1,9 @@
-"""Whether saved sessions and their sound are whole. Changes nothing."""
+"""`conversation verify`: checks that saved sessions and their audio are intact; changes nothing."""
 
 from __future__ import annotations
 
+import argparse
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from conversation._cli.terminal import coloured, plain_line, print_json, progress
 from conversation._conversation import Conversation
 from conversation._values.data import Stored
 from conversation._values.parts import AudioInput, FileInput, ImageInput
@@ -20,19 +23,19 @@ from conversation.stores._disk import open_regular, read_all
 from conversation.stores.files import FileStore, file_name
 
 _TOLERANCE = 0.1
-"""Seconds by which sound may be shorter or longer than its turn says."""
+"""Seconds by which a sound's length may differ from its turn's."""
 
 
 @attrs.frozen
-class Checked:
-    """What was found of one session.
+class _Result:
+    """The result of checking one session.
 
     Attributes:
         path: Its document.
-        id: What it is opened by; None if that cannot be read.
-        turns: How many.
-        files: How many files with sound, pictures and the like they name.
-        problems: What is wrong, each in a sentence; empty if nothing is.
+        id: Its id; None if that cannot be read.
+        turns: Number of turns.
+        files: Number of files with audio, images and the like that the turns name.
+        problems: Descriptions of what is wrong.
     """
 
     path: Path
@@ -42,46 +45,64 @@ class Checked:
     problems: tuple[str, ...] = ()
 
 
-def documents(store: FileStore) -> list[Path]:
-    """The documents of all sessions, damaged ones too.
+def verify(options: argparse.Namespace, store: FileStore) -> int:
+    """Check the given sessions, or all, and return the exit status: 1 if one is damaged."""
+    paths = [store.session(session_id).place for session_id in options.id]
+    for session_id, path in zip(options.id, paths, strict=True):
+        if not path.exists():
+            raise store.session(session_id).not_found()
+    logging.getLogger("conversation").setLevel(logging.CRITICAL)  # the problems are printed below
+    results = [_check(store, path) for path in progress("verifying", paths or _documents(store))]
+    damaged = sum(bool(result.problems) for result in results)
+    if options.json:
+        keys = ("id", "turns", "files", "problems")
+        print_json([{"path": str(r.path), **{k: getattr(r, k) for k in keys}} for r in results])
+    else:
+        for result in results:
+            for problem in result.problems:
+                line = plain_line(f"{result.id or result.path.name}: {problem}")
+                print(f"{coloured('damaged', 'red')} {line}")
+        turns, files = sum(r.turns for r in results), sum(r.files for r in results)
+        print(f"{len(results)} sessions, {turns} turns, {files} files; {damaged} damaged")
+    return 1 if damaged else 0
 
-    Raises:
-        OSError: if the folder cannot be read.
-    """
+
+def _documents(store: FileStore) -> list[Path]:
+    """Return the documents of all sessions, even damaged ones, which `store.list` skips."""
     found = store.root.iterdir() if store.root.exists() else ()
     return sorted(path for path in found if path.suffix == ".json" and path.name[0] != ".")
 
 
-def check(store: FileStore, path: Path) -> Checked:
-    """Look at a session and all that it names."""
+def _check(store: FileStore, path: Path) -> _Result:
+    """Check a session and all files that it names."""
     session_id = None
     try:
         session_id = _id_in(path)
         chat = Conversation.open(session_id, store=store, read_only=True)
         turns = chat.turns
     except (SessionError, OSError) as error:
-        return Checked(path, session_id, problems=(str(error),))
+        return _Result(path, session_id, problems=(str(error),))
     problems, files = [], 0
     if chat.recovered:
         at = chat.recovered.line
-        problems.append(f"its last write was cut off at line {at}; the next change mends that")
+        problems.append(f"the last write was cut off at line {at}; the next change repairs it")
     for number, turn in enumerate(turns, 1):
         for part in _parts(turn):
             if isinstance(part.data, Stored) and part.data.name:
                 files += 1
                 problems += [f"turn {number}: {problem}" for problem in _problems(part, part.data)]
-    return Checked(path, session_id, len(turns), files, tuple(problems))
+    return _Result(path, session_id, len(turns), files, tuple(problems))
 
 
 def _id_in(path: Path) -> str:
-    """The id of the session, whose file it has to be.
+    """Return the id in a document, which has to belong to the document's name.
 
     Raises:
-        SessionCorrupt, SessionTooNew: if it is none.
+        SessionCorrupt, SessionTooNew: if it does not, or cannot be read.
     """
-    descriptor = open_regular(path)  # a FIFO hangs nobody
+    descriptor = open_regular(path)  # a plain open would block on a FIFO
     if descriptor is None:
-        raise corrupt(path, "it is gone")
+        raise corrupt(path, "it does not exist any more")
     try:
         session_id: Any = _format.parse(read_all(descriptor), path).header.get("id")
     finally:
@@ -91,8 +112,7 @@ def _id_in(path: Path) -> str:
     except InvalidSetting as error:
         raise corrupt(path, str(error)) from error
     if f"{name}.json" != path.name:
-        reason = f"it is the session {session_id!r} (a copied or renamed file?)"
-        raise corrupt(path, reason)
+        raise corrupt(path, f"it holds the session {session_id!r} (copied or renamed?)")
     return str(session_id)
 
 
@@ -117,7 +137,7 @@ def _problems(
     elif isinstance(part, AssistantAudio | AudioInput):
         found, seconds = format_of(data), duration_of(data, part.format)
         if part.format not in ("pcm16", found):
-            yield f"the file {stored.name} holds {found or 'no sound'} instead of {part.format}"
+            yield f"the file {stored.name} holds {found or 'no audio'}, expected {part.format}"
         elif seconds and part.duration and abs(seconds - part.duration) > _TOLERANCE:
-            told = f"{seconds:.1f} s of sound instead of {part.duration:.1f} s"
-            yield f"the file {stored.name} holds {told}"
+            lengths = f"{seconds:.1f} s of audio, expected {part.duration:.1f} s"
+            yield f"the file {stored.name} holds {lengths}"

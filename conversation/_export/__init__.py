@@ -1,1 +1,1 @@
-"""A conversation in other forms, one module a form."""
+"""Conversations in other formats, one module for each; `formats` lists them."""

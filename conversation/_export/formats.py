@@ -1,54 +1,80 @@
-"""The formats of an export: their names, file endings and writers."""
+"""The export formats: name, file ending and writer of each.
+
+To add one, write a module that turns an `Exported` into text or bytes, and list it in `FORMATS`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from conversation._export.markdown import _markdown
-from conversation._export.messages import _fine_tuning, _messages
+from conversation._export.fine_tuning import fine_tuning_line
+from conversation._export.markdown import markdown_document
+from conversation._export.messages import message_list
 from conversation._export.outline import Exported
 from conversation.errors import InvalidSetting
 
-ENDINGS = {
-    "html": ".html",
-    "json": ".json",
-    "jsonl": ".jsonl",
-    "markdown": ".md",
-    "messages": ".messages.json",
+
+class Format(NamedTuple):
+    """An export format.
+
+    Attributes:
+        ending: Ending of its files' names.
+        write: Yields the file piece by piece, as text or UTF-8, with one sound in memory at a time.
+            None for `json`: only the conversation itself can write everything about it.
+    """
+
+    ending: str
+    write: Callable[[Exported], Iterable[str | bytes]] | None
+
+
+def _html_page(exported: Exported) -> Iterable[str]:
+    from conversation._export.html import html_page  # keeps `import conversation` cheap
+
+    return html_page(exported)
+
+
+FORMATS: Mapping[str, Format] = {
+    "html": Format(".html", _html_page),
+    "json": Format(".json", None),
+    "jsonl": Format(".jsonl", fine_tuning_line),
+    "markdown": Format(".md", markdown_document),
+    "messages": Format(".messages.json", message_list),
 }
-"""The forms there are, and how the names of their files end."""
 
 
-def form_of(path: Path, given: str | None) -> str:
-    """The form that is asked for, or that a file's name tells.
+def format_for(path: Path, given: str | None, *, option: str = "format=") -> str:
+    """Return the name of the given format, or else of the one that the file's name ends in.
+
+    Args:
+        path: The file.
+        given: A format's name.
+        option: How the caller can give one; named in the error.
 
     Raises:
-        InvalidSetting: if there is no such form.
+        InvalidSetting: if there is no such format.
     """
-    forms = ", ".join(map(repr, ENDINGS))
+    names = ", ".join(map(repr, FORMATS))
     if given is not None:
-        if given not in ENDINGS:
-            raise InvalidSetting(f"format is one of {forms}, not {given!r}")
+        if given not in FORMATS:
+            raise InvalidSetting(f"format must be one of {names}, got {given!r}")
         return given
-    name = path.name.lower()
-    told = [form for form, ending in ENDINGS.items() if name.endswith(ending)]
-    if not told:
-        msg = f"the name {path.name!r} tells no form; pass format=…, one of {forms}"
-        raise InvalidSetting(msg)
-    return told[-1]  # the most precise
+    file_name = path.name.lower()
+    fitting = [name for name in FORMATS if file_name.endswith(FORMATS[name].ending)]
+    if not fitting:
+        msg = f"cannot tell the format from the name {path.name!r}"
+        raise InvalidSetting(f"{msg}; pass {option}, one of {names}")
+    return max(fitting, key=lambda name: len(FORMATS[name].ending))
 
 
-def pieces(exported: Exported, form: str) -> Iterator[bytes]:
-    """The file's content, in any form but `json`, which `save` writes."""
-    match form:
-        case "messages":
-            yield from _messages(exported)
-        case "jsonl":
-            yield from _fine_tuning(exported)
-        case "markdown":
-            yield from map(str.encode, _markdown(exported))
-        case _:
-            from conversation._export.html import page
+form_of = format_for  # its name in `_base`
 
-            yield from map(str.encode, page(exported))
+
+def pieces(exported: Exported, name: str) -> Iterator[bytes]:
+    """Yield the file in the named format, which is not `json`."""
+    write = FORMATS[name].write
+    if write is None:
+        raise NotImplementedError(f"the conversation itself writes the format {name!r}")
+    for piece in write(exported):
+        yield piece.encode() if isinstance(piece, str) else piece

@@ -1,22 +1,28 @@
-"""A conversation as Markdown."""
+"""The format `markdown`: the words, to be read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from conversation._export.outline import Exported, counts, notes, texts_of, without_controls
+from conversation._export.outline import (
+    Exported,
+    counts,
+    text_of,
+    time_and_notes,
+    without_controls,
+)
 from conversation._values.turns import AssistantTurn, Usage
 
-# --- Markdown -------------------------------------------------------------------------------------
 
-
-def _markdown(exported: Exported) -> Iterator[str]:
+def markdown_document(exported: Exported) -> Iterator[str]:
+    """Yield the document. Each turn is a block quote, whatever its text holds."""
     yield f"# {_line(exported.title)}\n\n{_line(' · '.join(exported.about))}\n"
     if exported.instructions:
         yield f"\n**Instructions**\n\n{_quoted(exported.instructions)}"
     for turn in exported.turns:
-        yield f"\n**{turn.role.capitalize()}**{''.join(f' · {_line(n)}' for n in notes(turn))}\n"
-        for text in texts_of(turn):
+        heading = [f"**{turn.role.capitalize()}**", *map(_line, time_and_notes(turn))]
+        yield f"\n{' · '.join(heading)}\n"
+        if text := text_of(turn):
             yield f"\n{_quoted(text)}"
         for call in turn.tool_calls if isinstance(turn, AssistantTurn) else ():
             yield f"\n> calls `{_code(call.name)}` with `{_code(call.arguments)}`\n"
@@ -30,7 +36,6 @@ def _line(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Words as they are, which may be Markdown; but no HTML, and nothing gets out of the quote."""
     lines = _without_html(text).splitlines()
     return "".join(f"> {line}".rstrip() + "\n" for line in lines)
 

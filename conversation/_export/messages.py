@@ -1,87 +1,38 @@
-"""A conversation as API messages, and as a line for fine-tuning."""
+"""The format `messages`: a list for `chat.completions.create` that stays valid.
+
+Answers are sent as transcripts, because audio ids expire.
+"""
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import orjson
 
 from conversation._export.outline import Exported
-from conversation._rendering.forms import Form, Moment, Prepared
-from conversation._rendering.messages import message_at
-from conversation._tools import Tool
-from conversation._values.parts import AudioInput
-from conversation._values.turns import AssistantTurn, UserTurn
+from conversation._rendering.forms import Form, Moment, Prepared, prepare
+from conversation._rendering.messages import arranged, message_at
 from conversation._wire.messages import Message
 
-log = logging.getLogger("conversation")
+_ALL_EXPIRED = Moment(math.inf, 0.0)
 
 
-_FORGOTTEN = Moment(math.inf, 0.0)
-"""When no audio id is of use any more."""
+def message_list(exported: Exported) -> Iterator[bytes]:
+    """Yield the JSON list, message by message."""
+    separator = b"[\n"
+    for item in sendable(exported):
+        yield separator + orjson.dumps(lasting_message(item))
+        separator = b",\n"
+    yield b"[]\n" if separator == b"[\n" else b"\n]\n"
 
 
-def _messages(exported: Exported) -> Iterator[bytes]:
-    """A list for `chat.completions.create`, answers as their words: ids are of no use tomorrow."""
-    between = b"[\n"
-    for item in exported.arranged:
-        yield between + orjson.dumps(message_at(item, _FORGOTTEN))
-        between = b",\n"
-    yield b"[]\n" if between == b"[\n" else b"\n]\n"
+def sendable(exported: Exported) -> list[Prepared]:
+    """Return instructions and turns in the order in which they would be sent, without a limit."""
+    items = arranged([prepare(turn) for turn in exported.turns], exported.instructions)
+    return [item for item in items if item.form is not Form.LEFT_OUT]
 
 
-# --- fine-tuning ----------------------------------------------------------------------------------
-
-
-def _fine_tuning(exported: Exported) -> Iterator[bytes]:
-    """One line of text, as OpenAI's fine-tuning takes it; nothing where nothing can be learnt."""
-    messages: list[Message] = []
-    untold = 0
-    for exchange in _exchanges(exported.arranged):
-        told = [_text_message(item) for item in exchange]
-        if None in told:
-            untold += 1
-            told = [message for item, message in zip(exchange, told, strict=True) if item.stays]
-        messages += filter(None, told)
-    while messages and (messages[-1]["role"] != "assistant" or "tool_calls" in messages[-1]):
-        messages.pop()  # what was never answered
-    if untold:
-        log.warning(
-            "%d exchange(s) are left out, whose words are not all known; transcribe() finds those "
-            "of user sound",
-            untold,
-        )
-    if not messages:
-        log.warning("there is no answer that could be learnt from; nothing is exported")
-        return
-    tools = [tool.description if isinstance(tool, Tool) else tool for tool in exported.tools]
-    line = {"messages": messages, **({"tools": tools} if tools else {})}
-    yield orjson.dumps(line) + b"\n"
-
-
-def _exchanges(items: Sequence[Prepared]) -> Iterator[list[Prepared]]:
-    """What comes before the first user turn; then each user turn with what follows it."""
-    exchange: list[Prepared] = []
-    for item in items:
-        if isinstance(item.turn, UserTurn) and exchange:
-            yield exchange
-            exchange = []
-        exchange.append(item)
-    yield exchange
-
-
-def _text_message(item: Prepared) -> Message | None:
-    """The message in words alone; None where they are not known."""
-    turn = item.turn
-    if isinstance(turn, UserTurn):
-        sounds = [part for part in turn.content if isinstance(part, AudioInput)]
-        is_told = turn.text and all(sound.transcript for sound in sounds)
-        return {"role": "user", "content": turn.text} if is_told else None
-    if item.form is Form.PLACEHOLDER:
-        return None
-    message = message_at(item, _FORGOTTEN)
-    if isinstance(turn, AssistantTurn) and turn.interrupted:
-        message["weight"] = 0  # nobody is to learn to break off
-    return message
+def lasting_message(item: Prepared) -> Message:
+    """Return the message that holds no audio id."""
+    return message_at(item, _ALL_EXPIRED)

@@ -1,11 +1,7 @@
-"""A conversation in other forms: API messages, Markdown, lines for fine-tuning, a page to look at.
-
-Each comes piece by piece, with one sound in memory at a time.
-"""
+"""The input of all export formats, and the short descriptions of turns that people read."""
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,28 +9,25 @@ from typing import Any
 
 import attrs
 
-from conversation._rendering import messages
-from conversation._rendering.forms import Form, Prepared, prepare
+from conversation._rendering.forms import Form
 from conversation._tools import Tool
 from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
-from conversation._values.turns import AssistantTurn, ToolTurn, Turn, Usage, UserTurn
-
-log = logging.getLogger("conversation")
+from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, Usage, UserTurn
 
 _CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @attrs.frozen(kw_only=True)
 class Exported:
-    """What there is to be shown.
+    """A conversation as the export formats see it.
 
     Attributes:
-        title: What it is called.
-        about: Facts about all of it, such as its model.
+        title: Its title, else its id.
+        about: Facts about the whole conversation, such as its model.
         turns: All turns.
-        instructions: What the model is told first.
-        tools: What the model is told of.
-        reasons: What would be sent now for a turn, by its `id()`: its form, and why.
+        instructions: The model's instructions.
+        tools: The tools that the model may call.
+        reasons: Form and reason with which a turn would be sent now, by the turn's `id()`.
         usage: Tokens of all answers together.
     """
 
@@ -46,60 +39,66 @@ class Exported:
     reasons: Mapping[int, tuple[Form, str]]
     usage: Usage
 
-    @property
-    def arranged(self) -> list[Prepared]:
-        """The turns in the order in which they would be sent, however long they are."""
-        prepared = [prepare(turn) for turn in self.turns]
-        items = messages.arranged(prepared, self.instructions)
-        return [item for item in items if item.form is not Form.LEFT_OUT]
-
-
-# --- what a person is told of a turn --------------------------------------------------------------
-
 
 def without_controls(text: str) -> str:
-    """The text without control characters, which mean something to terminals and to nobody else."""
+    """Return the text with control characters replaced: terminals obey them, even in a file."""
     return _CONTROLS.sub("\ufffd", text)
 
 
 def time_of(at: datetime) -> str:
-    """A time as people read it."""
+    """Return a time in the format that people read."""
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
+def text_of(turn: Turn) -> str:
+    """Return the turn's text, or a note in its place if it should have one."""
+    only_calls = isinstance(turn, AssistantTurn) and turn.tool_calls
+    if turn.text or only_calls or isinstance(turn, SystemTurn | ToolTurn):
+        return turn.text
+    return "(no text)"
+
+
 def notes(turn: Turn) -> list[str]:
-    """What is to be known of a turn beside its words."""
-    told = [time_of(turn.at)] if turn.at else []
+    """Return short facts about the turn besides its time and text."""
     if isinstance(turn, UserTurn):
-        told += [note for part in turn.content if (note := _note(part))]
-    elif isinstance(turn, ToolTurn):
-        told.append(f"answer to {turn.tool_call_id}")
-    elif isinstance(turn, AssistantTurn):
-        if turn.audio:
-            told.append(_length("spoken", turn.audio.duration))
-        if turn.voice_dropped:
-            told.append("the model did not speak")
-        if turn.interrupted:
-            told.append("interrupted")
-        if turn.finish_reason in ("length", "content_filter"):
-            told.append(f"cut off: {turn.finish_reason}")
-    return told
+        return [note for part in turn.content if (note := _note(part))]
+    if isinstance(turn, ToolTurn):
+        return [f"result of {turn.tool_call_id}"]
+    if not isinstance(turn, AssistantTurn):
+        return []
+    found = [_spoken(turn.audio.duration)] if turn.audio else []
+    if turn.voice_dropped:
+        found.append("the model did not speak")
+    if turn.interrupted:
+        found.append("interrupted")
+    if turn.finish_reason in ("length", "content_filter"):
+        found.append(f"cut off: {turn.finish_reason}")
+    return found
 
 
-def texts_of(turn: Turn) -> list[str]:
-    """A turn's words."""
-    text = turn.text
-    if isinstance(turn, AssistantTurn) and not text and not turn.tool_calls:
-        return ["(its words are not known)"]
-    if isinstance(turn, UserTurn) and not text:
-        return ["(no words are known)"]
-    return [text] if text else []
+def time_and_notes(turn: Turn) -> list[str]:
+    """Return the turn's time, if it is known, and its notes."""
+    return [*([time_of(turn.at)] if turn.at else []), *notes(turn)]
+
+
+def counts(usage: Usage) -> list[tuple[str, int]]:
+    """Return the token counts that are not zero, with their names."""
+    named = (
+        ("prompt", usage.prompt_tokens),
+        ("prompt text", usage.prompt_text_tokens),
+        ("prompt audio", usage.prompt_audio_tokens),
+        ("prompt cached", usage.cached_tokens),
+        ("completion", usage.completion_tokens),
+        ("completion text", usage.completion_text_tokens),
+        ("completion audio", usage.completion_audio_tokens),
+    )
+    return [(name, count) for name, count in named if count]
 
 
 def _note(part: Part) -> str:
     match part:
         case AudioInput():
-            return _length("spoken", part.duration)
+            return _spoken(part.duration)
         case ImageInput():
             return f"picture {part.data[:200]}" if isinstance(part.data, str) else "picture"
         case FileInput():
@@ -107,19 +106,5 @@ def _note(part: Part) -> str:
     return ""
 
 
-def _length(what: str, seconds: float | None) -> str:
-    return what if seconds is None else f"{what}, {seconds:.1f} s"
-
-
-def counts(usage: Usage) -> list[tuple[str, int]]:
-    """Tokens by name, those that were counted."""
-    named = (
-        ("sent", usage.prompt_tokens),
-        ("sent as text", usage.prompt_text_tokens),
-        ("sent as sound", usage.prompt_audio_tokens),
-        ("sent and cached", usage.cached_tokens),
-        ("answered", usage.completion_tokens),
-        ("answered in text", usage.completion_text_tokens),
-        ("answered in sound", usage.completion_audio_tokens),
-    )
-    return [(name, count) for name, count in named if count]
+def _spoken(seconds: float | None) -> str:
+    return "spoken" if seconds is None else f"spoken, {seconds:.1f} s"

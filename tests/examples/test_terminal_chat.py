@@ -1,20 +1,14 @@
-"""The two chatbots among the examples, as their users meet them: one in a real terminal."""
+"""The example `terminal_chat.py`, in a terminal and on pipes."""
 
 from __future__ import annotations
 
 import subprocess
 import wave
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from conversation import (
-    AssistantTurn,
-    AudioInput,
-    FileStore,
-    UserTurn,
-)
+from conversation import AssistantTurn, AudioInput, FileStore, UserTurn
 from conversation.testing import StandIn
 from tests.samples import MP3, SOUND
 from tests.terminals import (
@@ -23,26 +17,16 @@ from tests.terminals import (
     DEADLINE,
     PYTHON,
     SOUNDDEVICE,
-    Running,
     Terminal,
     environment,
     turns_of,
 )
 
-ROOT = Path(__file__).parent.parent.parent
-CHAT = str(ROOT / "examples" / "terminal_chat.py")
-BOT = str(ROOT / "examples" / "async_bot.py")
-
-
-@pytest.fixture
-def server() -> Iterator[StandIn]:
-    """A stand-in with the clock that other processes have."""
-    with StandIn() as server:
-        yield server
+CHAT = str(Path(__file__).parent.parent.parent / "examples" / "terminal_chat.py")
 
 
 def piped(folder: Path, server: StandIn | None, lines: str, *arguments: str) -> list[str]:
-    """The lines that the chat prints where it is no terminal."""
+    """Run the chat on pipes and return the lines that it prints."""
     done = subprocess.run(
         [*PYTHON, CHAT, *arguments],
         input=lines,
@@ -58,7 +42,7 @@ def piped(folder: Path, server: StandIn | None, lines: str, *arguments: str) -> 
 
 
 def texts_of(session: str = "terminal") -> list[str]:
-    """The words of its turns."""
+    """Return the texts of a session."""
     return [turn.text for turn in turns_of(session)]
 
 
@@ -66,7 +50,7 @@ def texts_of(session: str = "terminal") -> list[str]:
 
 
 def test_a_chat_in_a_terminal_is_resumed(server: StandIn, tmp_path: Path) -> None:
-    """Two turns, and later a third that knows both by voice; all words are shown again."""
+    """All texts are shown again, and the next answer recalls the earlier ones by voice."""
     with Terminal(tmp_path, server, CHAT, "dogs", "--voice", "ash") as terminal:
         assert "session 'dogs' of 0 turns" in terminal.until("you> ")
         first = terminal.say("Is a dog a good friend?")
@@ -92,8 +76,10 @@ def test_a_chat_in_a_terminal_is_resumed(server: StandIn, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("key", [CTRL_D, CTRL_C])
-def test_a_key_at_the_prompt_ends_it(key: str, server: StandIn, tmp_path: Path) -> None:
-    """Without a word, and nothing that was said is lost."""
+def test_ctrl_c_or_ctrl_d_at_the_prompt_ends_the_chat(
+    key: str, server: StandIn, tmp_path: Path
+) -> None:
+    """It ends without a message, and the turns are saved."""
     with Terminal(tmp_path, server, CHAT) as terminal:
         terminal.until("you> ")
         terminal.say("Good morning")
@@ -102,16 +88,16 @@ def test_a_key_at_the_prompt_ends_it(key: str, server: StandIn, tmp_path: Path) 
     assert len(turns_of()) == 2
 
 
-def test_ctrl_c_breaks_an_answer_off(server: StandIn, tmp_path: Path) -> None:
-    """What had come is kept as interrupted, is sent as its words, and the chat goes on."""
+def test_ctrl_c_interrupts_an_answer(server: StandIn, tmp_path: Path) -> None:
+    """The part that arrived is kept, it is sent as its transcript, and the chat goes on."""
     server.will_answer("One two three four five.", hold_after=4)
     with Terminal(tmp_path, server, CHAT) as terminal:
         terminal.until("you> ")
         terminal.press("Count\n")
         terminal.until("it> One two three")
         server.wait_until_held()
-        shown = terminal.break_off()
-        assert "interrupted; this part is kept" in shown
+        shown = terminal.interrupt()
+        assert "broken off; what had come is kept, as interrupted" in shown
         assert "Traceback" not in shown
         assert "assistant: transcript, interrupted" in terminal.say("/why")
         assert "0 of my earlier answers by voice and 1 from" in terminal.say("Go on")
@@ -124,8 +110,8 @@ def test_ctrl_c_breaks_an_answer_off(server: StandIn, tmp_path: Path) -> None:
     assert len(turns_of()) == 4
 
 
-def test_ctrl_c_in_the_sound_keeps_the_sound(server: StandIn, tmp_path: Path) -> None:
-    """All words have come, and a part of their sound."""
+def test_ctrl_c_while_audio_plays_keeps_the_audio(server: StandIn, tmp_path: Path) -> None:
+    """The interrupted turn has the whole transcript and the audio that arrived."""
     (tmp_path / "sounddevice.py").write_text(SOUNDDEVICE)
     (tmp_path / "devices").mkdir()
     server.will_answer("One two three.", hold_after=6)
@@ -133,7 +119,7 @@ def test_ctrl_c_in_the_sound_keeps_the_sound(server: StandIn, tmp_path: Path) ->
         terminal.until("you> ")
         terminal.press("Count\n")
         terminal.until("it> One two three.**")
-        assert "this part is kept" in terminal.break_off()
+        assert "as interrupted" in terminal.interrupt()
         terminal.press(CTRL_D)
         terminal.end()
     broken = turns_of()[1]
@@ -143,14 +129,14 @@ def test_ctrl_c_in_the_sound_keeps_the_sound(server: StandIn, tmp_path: Path) ->
     assert broken.audio.duration == pytest.approx(0.8)
 
 
-def test_ctrl_c_before_a_word_leaves_the_question(server: StandIn, tmp_path: Path) -> None:
-    """An empty line asks it again; where nothing is open, an empty line does nothing."""
+def test_ctrl_c_before_the_answer_keeps_the_question(server: StandIn, tmp_path: Path) -> None:
+    """An empty line asks it again; without an open question an empty line does nothing."""
     server.will_answer("Never heard.", hold_after=0)
     with Terminal(tmp_path, server, CHAT) as terminal:
         terminal.until("you> ")
         terminal.press("Hello?\n")
         server.wait_until_held()
-        assert "interrupted before the first word" in terminal.break_off()
+        assert "broken off before a word came" in terminal.interrupt()
         assert len(turns_of()) == 1
         terminal.press("\n")
         assert "it> You wrote: Hello?" in terminal.until("\nyou> ")
@@ -164,8 +150,8 @@ def test_ctrl_c_before_a_word_leaves_the_question(server: StandIn, tmp_path: Pat
 # --- without a terminal ---------------------------------------------------------------------------
 
 
-def test_it_can_be_piped_and_needs_no_key(tmp_path: Path) -> None:
-    """There is no prompt then, and the stand-in answers."""
+def test_the_chat_works_on_pipes_and_without_a_key(tmp_path: Path) -> None:
+    """There is no prompt, and a stand-in answers; a new stand-in resumes from transcripts."""
     first, *shown = piped(tmp_path, None, "Good morning\n/why\n/nonsense\nBye")
     assert "stand-in on this machine" in first
     assert shown[0].startswith("session 'terminal' of 0 turns")
@@ -175,23 +161,23 @@ def test_it_can_be_piped_and_needs_no_key(tmp_path: Path) -> None:
     assert shown[5].startswith("/say FILE")
     assert shown[-2].startswith("it> You wrote: Bye I recall 1 of my earlier answers by voice")
     assert len(turns_of()) == 4
-    # The new stand-in has never heard of it, and nobody sees an error.
+    # The next stand-in does not know the audio ids.
     _, *shown = piped(tmp_path, None, "Back again\n/quit\nnever said\n")
     assert shown[0].startswith("session 'terminal' of 4 turns")
     assert "0 of my earlier answers by voice and 2 from transcripts" in shown[5]
     assert len(turns_of()) == 6
 
 
-def test_nothing_to_read_ends_it(tmp_path: Path) -> None:
-    """An empty input, and none at all; no session is made of it."""
+def test_empty_or_closed_input_creates_no_session(tmp_path: Path) -> None:
+    """The chat ends without an error."""
     assert len(piped(tmp_path, None, "")) == 2
     closed = ["sh", "-c", 'exec "$@" <&-', "sh", *PYTHON, CHAT]
     subprocess.run(closed, cwd=tmp_path, env=environment(None, tmp_path), check=True)
     assert not FileStore().list()
 
 
-def test_undo_takes_the_last_exchange_back(server: StandIn, tmp_path: Path) -> None:
-    """Its sound is written over by that of the next answer."""
+def test_undo_removes_the_last_exchange(server: StandIn, tmp_path: Path) -> None:
+    """The next answer overwrites the audio file of the one that was removed."""
     shown = piped(tmp_path, server, "One\n/undo\n/undo\nTwo\n")
     assert shown[3:5] == ["took back 2 turns", "there is nothing to take back"]
     assert texts_of()[0] == "Two"
@@ -199,8 +185,8 @@ def test_undo_takes_the_last_exchange_back(server: StandIn, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("sound", [SOUND, MP3])
-def test_a_file_is_said(sound: bytes, server: StandIn, tmp_path: Path) -> None:
-    """WAV and MP3, whatever its name; it is kept with the session."""
+def test_say_sends_a_file(sound: bytes, server: StandIn, tmp_path: Path) -> None:
+    """WAV and MP3 are recognized whatever the name is, and kept with the session."""
     (tmp_path / "my voice").write_bytes(sound)
     duration = AudioInput(sound).duration
     shown = piped(tmp_path, server, "/say my voice\n")
@@ -213,8 +199,8 @@ def test_a_file_is_said(sound: bytes, server: StandIn, tmp_path: Path) -> None:
     assert shown[1] == "  user      (sound)"
 
 
-def test_faults_are_one_line_and_the_chat_goes_on(server: StandIn, tmp_path: Path) -> None:
-    """Bad files, bad commands, no microphone; nothing of it is in the session."""
+def test_invalid_commands_and_files_are_one_line(server: StandIn, tmp_path: Path) -> None:
+    """Bad files or arguments and a missing microphone neither end nor change the session."""
     (tmp_path / "words.wav").write_text("no sound")
     (tmp_path / "sound.flac").write_bytes(b"fLaC" + bytes(34))
     (tmp_path / "empty.wav").touch()
@@ -228,8 +214,8 @@ def test_faults_are_one_line_and_the_chat_goes_on(server: StandIn, tmp_path: Pat
     assert len(turns_of()) == 2
 
 
-def test_a_server_that_fails_is_one_line(server: StandIn, tmp_path: Path) -> None:
-    """Its refusal, and a connection that breaks in the middle; an empty line asks again."""
+def test_failed_requests_are_one_line(server: StandIn, tmp_path: Path) -> None:
+    """A refusal, or a connection that breaks in mid-answer; an empty line asks again."""
     server.will_fail(401, "Incorrect API key provided.", code="invalid_api_key")
     server.will_answer("One two three.", cut_after=3)
     shown = piped(tmp_path, server, "Hello\n\nGo on\n")
@@ -246,8 +232,10 @@ def test_a_server_that_fails_is_one_line(server: StandIn, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("session", "words"), [("broken", "broken.json"), ("x" * 129, "1 to 128 UTF-8 bytes")]
 )
-def test_what_cannot_be_opened_is_one_line(session: str, words: str, tmp_path: Path) -> None:
-    """A damaged session, and a name that is none."""
+def test_a_session_that_cannot_be_opened_is_one_line(
+    session: str, words: str, tmp_path: Path
+) -> None:
+    """A damaged session or an invalid id ends the chat with exit status 1."""
     store = FileStore()
     store.root.mkdir(parents=True)
     (store.root / "broken.json").write_text('{"conversation":1,\n')
@@ -269,8 +257,8 @@ def test_what_cannot_be_opened_is_one_line(session: str, words: str, tmp_path: P
 # --- with a sound card ----------------------------------------------------------------------------
 
 
-def test_sound_is_played_where_it_can_be(server: StandIn, tmp_path: Path) -> None:
-    """All of it, as it came; no file is written then. And the microphone is heard."""
+def test_a_sound_card_is_used(server: StandIn, tmp_path: Path) -> None:
+    """Answers are played instead of written to files, and /record hears the microphone."""
     (tmp_path / "sounddevice.py").write_text(SOUNDDEVICE)
     (tmp_path / "devices").mkdir()
     shown = piped(tmp_path, server, "Hello\n/record 1.5\n/record 60\n")
@@ -284,89 +272,10 @@ def test_sound_is_played_where_it_can_be(server: StandIn, tmp_path: Path) -> Non
     assert len(answers) == 3
 
 
-def test_without_a_sound_card_there_are_files(server: StandIn, tmp_path: Path) -> None:
-    """The package is there, and no device."""
+def test_without_a_sound_card_answers_are_files(server: StandIn, tmp_path: Path) -> None:
+    """The package `sounddevice` is installed, but there is no device."""
     (tmp_path / "sounddevice.py").write_text(SOUNDDEVICE)
     shown = piped(tmp_path, server, "/record\nHello\n")
     assert shown[1] == "! Error querying device -1"
     assert shown[3] == "    terminal-sound/answer-1.wav"
     assert (tmp_path / "terminal-sound" / "answer-1.wav").exists()
-
-
-# --- several users in one process -----------------------------------------------------------------
-
-
-def bot(folder: Path, server: StandIn | None, *names: str) -> subprocess.Popen[bytes]:
-    """The other example, started."""
-    return subprocess.Popen(
-        [*PYTHON, "-u", BOT, *names],
-        cwd=folder,
-        env=environment(server, folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def output_of(process: subprocess.Popen[bytes]) -> str:
-    """What it prints."""
-    with process:
-        out, _ = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, out.decode()
-    return out.decode()
-
-
-def test_the_bot_serves_several_and_resumes_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each has a session and a city of their own, and the tool is used for each."""
-    monkeypatch.setenv("CONVERSATION_HOME", str(tmp_path / "async-bot"))
-    names = {"ann": "Oslo", "bob": "Lima", "cid": "Turin"}
-    for run in (1, 2):
-        out = output_of(bot(tmp_path, None, *names))
-        assert "Traceback" not in out
-        for name, city in names.items():
-            own = [line for line in out.splitlines() if line.startswith(f"{name}: ")]
-            assert own[0] == f"{name}: {6 * (run - 1)} turns so far"
-            call = f'{name}: weather({{"city":"{city}"}}) gave \'light rain in {city}\''
-            assert call in own
-            assert f"{name}: hears 0.4 s of sound" in own
-            told = [line for line in own if "has the answer" in line]
-            assert "a tool call" in told[0]
-            assert f"The tool says light rain in {city}" in told[1]
-            assert f"and {2 * (run - 1)} from transcripts" in told[2]
-            turns = turns_of(name)
-            roles = ["user", "assistant", "tool", "assistant", "user", "assistant"]
-            assert [turn.role for turn in turns] == roles * run
-
-
-def test_one_user_of_the_bot_does_not_wait_for_another(
-    server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One stands still in the middle of an answer; the other one's are complete."""
-    monkeypatch.setenv("CONVERSATION_HOME", str(tmp_path / "async-bot"))
-    server.will_answer("Wait for it.", hold_after=3)
-    with bot(tmp_path, server) as process:
-        assert process.stdout is not None
-        running = Running(process, process.stdout.fileno())
-        running.until("has the answer: You wrote: Do I need an umbrella?")
-        server.go_on()
-        rest = running.end()
-    assert "has the answer: Wait for it." in rest
-    assert [len(turns_of(name)) for name in ("ann", "bob")] == [4, 4]
-
-
-def test_what_fails_for_one_user_is_one_line(server: StandIn, tmp_path: Path) -> None:
-    """The other one is served."""
-    server.will_fail(400, "No.")
-    out = output_of(bot(tmp_path, server))
-    assert "Traceback" not in out
-    assert out.count(": BadRequestError: ") == 1
-    assert out.count("has the answer: You wrote: Do I need an umbrella?") == 1
-
-
-def test_a_broken_answer_for_one_user_is_one_line(server: StandIn, tmp_path: Path) -> None:
-    """Also one that the SDK cannot read; the other one is served."""
-    server.will_send(b"data: {oops\n\n")
-    out = output_of(bot(tmp_path, server))
-    assert "Traceback" not in out
-    assert out.count("has the answer: You wrote: Do I need an umbrella?") >= 1

@@ -1,7 +1,7 @@
-"""The page that a conversation is exported as, in a real browser without a window.
+"""The exported page in a real browser, headless.
 
-Needs Chromium and its driver (Debian: chromium, chromium-driver) and the extra `browser`. Where
-CONVERSATION_BROWSER is set they must be there; and the folder it names gets pictures of the page.
+Needs Chromium and its driver (Debian: chromium, chromium-driver) and the extra `browser`; without
+them the tests are skipped, unless CONVERSATION_BROWSER names a folder for screenshots.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from selenium import webdriver  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
-# A dot of a picture.
+# A PNG of one pixel.
 DOT = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63606060"
     "6000000005000 1a5f645400000000049454e44ae426082".replace(" ", "")
@@ -48,13 +48,13 @@ HOSTILE = (
 
 
 def tool(city: str) -> str:
-    """What it is like there."""
+    """Describe a city."""
     return f"Rain in {city}"
 
 
 @pytest.fixture
 def page(server: StandIn, clock: Clock, tmp_path: Path) -> Path:
-    """A conversation with some of everything, exported: old answers, new ones, hostile words."""
+    """An exported page with some of everything: old and new answers, tools, hostile text."""
     chat = Conversation(client=server.client(), clock=clock, tools=[tool], instructions="Be kind.")
     hostile = HOSTILE.format(url=server.url)
     chat.set_title(f"Dogs {hostile}")
@@ -80,7 +80,7 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """What starts a browser, with some arguments of the command line."""
+    """A function that starts a browser with the given command line arguments."""
     running = []
 
     def started(*arguments: str) -> Any:
@@ -104,8 +104,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         browser.quit()
 
 
-def seen(browser: Any, name: str) -> None:
-    """Take a picture of the window, where one is wanted."""
+def screenshot(browser: Any, name: str) -> None:
+    """Save a screenshot, if CONVERSATION_BROWSER is set."""
     if PICTURES:
         folder = Path(PICTURES)
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def seen(browser: Any, name: str) -> None:
 
 
 def fetched(browser: Any) -> list[str]:
-    """The addresses of all that was asked for since the last look."""
+    """Return the URLs of all requests since the last call."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     return [
         event["params"]["request"]["url"].partition(",")[0]
@@ -124,12 +124,12 @@ def fetched(browser: Any) -> list[str]:
 
 
 def until(browser: Any, look: Callable[[], Any], is_right: Callable[[Any], Any]) -> None:
-    """Wait until the browser has come so far."""
+    """Wait until the value that `look` returns is right."""
     WebDriverWait(browser, 60).until(lambda _: is_right(look()))
 
 
-def test_the_dialogue_is_there(page: Path, start: Start) -> None:
-    """Each turn in its place, with its words; tool calls are folded and unfold."""
+def test_the_page_shows_the_dialogue(page: Path, start: Start) -> None:
+    """All turns are shown in order with their texts; a click unfolds a tool call."""
     browser = start("window-size=900,1400")
     browser.get(page.as_uri())
     roles = [a.get_attribute("class") for a in browser.find_elements(By.TAG_NAME, "article")]
@@ -145,12 +145,12 @@ def test_the_dialogue_is_there(page: Path, start: Start) -> None:
     browser.find_element(By.TAG_NAME, "summary").click()
     assert result.is_displayed()
     assert result.text == "Rain in Oslo"
-    assert browser.find_element(By.TAG_NAME, "td").text == "sent"
-    seen(browser, "light")
+    assert browser.find_element(By.TAG_NAME, "td").text == "prompt"
+    screenshot(browser, "light")
 
 
 def test_players_play_and_waveforms_are_drawn(page: Path, start: Start) -> None:
-    """Each has its sound's length, moves on when played, and a picture of it; MP3 too."""
+    """Each sound has a player and a waveform of 120 bars, MP3 too; one plays at a time."""
     browser = start("window-size=900,1400")
     browser.get(page.as_uri())
     figures = browser.find_elements(By.TAG_NAME, "figure")
@@ -164,12 +164,12 @@ def test_players_play_and_waveforms_are_drawn(page: Path, start: Start) -> None:
         browser.execute_script("arguments[0].play()", audio)
         until(browser, partial(audio.get_property, "currentTime"), lambda s: s > 0.05)
     players = browser.find_elements(By.TAG_NAME, "audio")
-    assert all(audio.get_property("paused") for audio in players[:-1])  # one at a time
+    assert all(audio.get_property("paused") for audio in players[:-1])
     assert not browser.get_log("browser")
 
 
 def test_a_click_on_the_waveform_plays_from_there(page: Path, start: Start) -> None:
-    """In its middle: the second half."""
+    """A click in the middle starts the second half, and the play head follows."""
     browser = start("window-size=900,1400")
     browser.get(page.as_uri())
     wave = browser.find_element(By.CSS_SELECTOR, "figure svg")
@@ -182,8 +182,8 @@ def test_a_click_on_the_waveform_plays_from_there(page: Path, start: Start) -> N
     until(browser, partial(head.get_attribute, "x1"), lambda x: float(x or 0) >= 60)
 
 
-def test_hostile_words_do_nothing(page: Path, server: StandIn, start: Start) -> None:
-    """They are shown as they are; nothing runs, and nothing of the page is drawn into them."""
+def test_hostile_text_is_only_shown(page: Path, server: StandIn, start: Start) -> None:
+    """Markup and scripts in a title or a text appear verbatim and have no effect."""
     browser = start("window-size=900,1400")
     browser.get(page.as_uri())
     shown = HOSTILE.format(url=server.url).replace("\x00", "\ufffd")
@@ -193,14 +193,14 @@ def test_hostile_words_do_nothing(page: Path, server: StandIn, start: Start) -> 
     assert "hacked" not in str(browser.title).partition("<script>")[0]
     for tag, count in (("script", 1), ("iframe", 0), ("style", 1), ("img", 1), ("main", 1)):
         assert len(browser.find_elements(By.TAG_NAME, tag)) == count, tag
-    # Marks that turn the direction round reach no further than the words that have them.
+    # Marks that reverse the direction of text affect only the text that holds them.
     for paragraph in words:
         style = "return getComputedStyle(arguments[0]).unicodeBidi"
         assert browser.execute_script(style, paragraph) == "isolate"
 
 
-def test_no_request_leaves_the_page(page: Path, server: StandIn, start: Start) -> None:
-    """Looked at, listened to and unfolded: only the file itself, and what is inside of it."""
+def test_the_page_sends_no_requests(page: Path, server: StandIn, start: Start) -> None:
+    """Reading, playing and unfolding load nothing but the file; its policy refuses the rest."""
     browser = start("window-size=900,1400")
     browser.get(page.as_uri())
     for summary in browser.find_elements(By.TAG_NAME, "summary"):
@@ -211,7 +211,6 @@ def test_no_request_leaves_the_page(page: Path, server: StandIn, start: Start) -
     asked = fetched(browser)
     assert asked.count(page.as_uri()) == 1
     assert all(url == page.as_uri() or url.startswith("data:") for url in asked), asked
-    # And what a script would ask for is refused by the page's own policy.
     browser.execute_script(
         "document.addEventListener('securitypolicyviolation', () => { window.refused = true });"
         "const image = new Image(); image.src = arguments[0]; document.body.append(image)",
@@ -221,8 +220,8 @@ def test_no_request_leaves_the_page(page: Path, server: StandIn, start: Start) -
 
 
 @pytest.mark.parametrize("name", ["dark", "phone"])
-def test_it_is_readable_in_the_dark_and_on_a_phone(name: str, page: Path, start: Start) -> None:
-    """Dark colours where the reader wants them; nothing is wider than a small screen."""
+def test_the_page_adapts_to_dark_mode_and_phones(name: str, page: Path, start: Start) -> None:
+    """In dark mode the background is dark; at 360 pixels nothing is wider than the screen."""
     browser = start("window-size=390,1200")
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
@@ -239,4 +238,4 @@ def test_it_is_readable_in_the_dark_and_on_a_phone(name: str, page: Path, start:
         "return getComputedStyle(document.querySelector('.words')).fontSize"
     )
     assert size == "16px"
-    seen(browser, name)
+    screenshot(browser, name)

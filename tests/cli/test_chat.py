@@ -1,0 +1,204 @@
+"""`conversation chat`, in a terminal and through pipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conversation import AssistantAudio, AssistantTurn, Conversation, FileStore
+from conversation.testing import StandIn
+from tests.cli.conftest import PROGRAM, run
+from tests.samples import SOUND
+from tests.terminals import CTRL_D, SOUNDDEVICE, Terminal, turns_of
+
+
+@pytest.fixture
+def server() -> Iterator[StandIn]:
+    """A stand-in with the real clock, as other processes have it."""
+    with StandIn() as server:
+        yield server
+
+
+def test_chat_through_pipes_prints_only_answers(server: StandIn, tmp_path: Path) -> None:
+    """Each line of input gives a line of output, and the session is resumed the next time."""
+    done = run("chat", "x", "--voice", "ash", folder=tmp_path, server=server, lines="One\nTwo\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = done.stdout.splitlines()
+    assert first.startswith("You wrote: One I recall 0")
+    assert second.startswith("You wrote: Two I recall 1 of my earlier answers by voice")
+    done = run("chat", "x", folder=tmp_path, server=server, lines="Three")
+    assert "I recall 2 of my earlier answers by voice" in done.stdout
+    assert [request["audio"]["voice"] for request in server.requests] == ["ash"] * 3
+    assert len(turns_of("x")) == 6
+
+
+def test_chat_begins_with_an_audio_file(server: StandIn, tmp_path: Path) -> None:
+    """`--audio` is sent before the input; a file that is not audio is refused, nothing saved."""
+    (tmp_path / "voice").write_bytes(SOUND)
+    done = run("chat", "--audio", "voice", folder=tmp_path, server=server, lines="And?\n")
+    first, second = done.stdout.splitlines()
+    assert first.startswith("I heard 0.1 seconds of sound.")
+    assert second.startswith("You wrote: And?")
+    (tmp_path / "words").write_text("no sound")
+    done = run("chat", "y", "--audio", "words", folder=tmp_path, server=server)
+    assert done.returncode == 1
+    assert "takes WAV or MP3" in done.stderr
+    assert [info.id for info in FileStore().list()] == ["chat"]
+
+
+def test_chat_without_a_key_uses_a_stand_in(tmp_path: Path) -> None:
+    """It says so, saves the session, and refuses a session with other turns."""
+    done = run("chat", "mine", folder=tmp_path, lines="Hello\n")
+    assert done.returncode == 0
+    assert "OPENAI_API_KEY is not set: a stand-in" in done.stderr
+    assert done.stdout.startswith("You wrote: Hello")
+    done = run("chat", "mine", folder=tmp_path, lines="Again\n")
+    assert "0 of my earlier answers by voice and 1 from transcripts" in done.stdout
+    assert run("chat", "silent", folder=tmp_path).returncode == 0
+    assert [info.id for info in FileStore().list()] == ["mine"]
+    with Conversation.open("real") as chat:
+        chat.add_user("Hello")
+        chat.add(AssistantTurn(audio=AssistantAudio("audio_" + "6" * 32, 9e9, "Hi")))
+    before = (FileStore().root / "real.json").read_bytes()
+    done = run("chat", "real", folder=tmp_path, lines="Hello\n")
+    assert done.returncode == 2
+    assert "has turns that are not from a stand-in" in done.stderr
+    assert (FileStore().root / "real.json").read_bytes() == before
+
+
+def test_a_session_with_a_stand_in_can_continue_with_a_real_model(
+    server: StandIn, tmp_path: Path
+) -> None:
+    """With a key the session is resumed; from then on a stand-in may not answer in it."""
+    assert run("chat", "x", folder=tmp_path, lines="Hello\n").returncode == 0
+    assert run("chat", "x", folder=tmp_path, server=server, lines="Again\n").returncode == 0
+    done = run("chat", "x", folder=tmp_path, lines="And again\n")
+    assert done.returncode == 2
+    assert len(turns_of("x")) == 4
+
+
+def test_an_error_ends_a_chat_through_pipes(server: StandIn, tmp_path: Path) -> None:
+    """The error is one line, the exit status 1, and the question is kept."""
+    server.will_fail(401, "Incorrect API key provided.", code="invalid_api_key")
+    done = run("chat", "x", folder=tmp_path, server=server, lines="Hello\nnever asked\n")
+    assert done.returncode == 1
+    assert "OPENAI_API_KEY" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [turn.text for turn in turns_of("x")] == ["Hello"]
+
+
+def test_play_needs_the_extra_and_a_loudspeaker(server: StandIn, tmp_path: Path) -> None:
+    """`--play` plays all of the audio; without `sounddevice` or a device the error says which."""
+    done = run("chat", "--play", folder=tmp_path, server=server, lines="Hello\n")
+    if done.returncode:  # where the extra is not installed
+        assert done.returncode == 2
+        assert "pip install '.[sound]'" in done.stderr
+    (tmp_path / "sounddevice.py").write_text(SOUNDDEVICE)
+    done = run("chat", "none", "--play", folder=tmp_path, server=server, lines="Hello\n")
+    assert done.returncode == 1
+    assert "no loudspeaker" in done.stderr
+    (tmp_path / "devices").mkdir()
+    done = run("chat", "heard", "--play", folder=tmp_path, server=server, lines="Hello\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    turn = turns_of("heard")[1]
+    assert isinstance(turn, AssistantTurn)
+    assert turn.audio
+    assert (tmp_path / "devices" / "speaker").read_bytes() == turn.audio.read()[44:]
+
+
+def test_chat_in_a_terminal(server: StandIn, tmp_path: Path) -> None:
+    """Answers are coloured, /quit leaves the session whole, and resuming shows its turns again."""
+    program = (*PROGRAM, "chat", "dogs")
+    with Terminal(tmp_path, server, *program) as terminal:
+        assert "session dogs, 0 turns" in terminal.until("you> ")
+        first = terminal.say("Is a dog a friend?")
+        assert "You wrote: Is a dog a friend? I recall 0" in first
+        assert "\x1b[" in first
+        assert ".wav" in first
+        assert "I recall 1 of my earlier answers by voice" in terminal.say("Why?")
+        terminal.press("/quit\n")
+        terminal.end()
+    words = [turn.text for turn in turns_of("dogs")]
+    assert words[::2] == ["Is a dog a friend?", "Why?"]
+    with Terminal(tmp_path, server, *program) as terminal:
+        again = terminal.until("you> ")
+        assert "session dogs, 4 turns" in again
+        assert all(word in again for word in words)
+        assert "I recall 2 of my earlier answers by voice" in terminal.say("And cats?")
+        terminal.leave(CTRL_D)
+    assert len(turns_of("dogs")) == 6
+
+
+def test_ctrl_c_interrupts_an_answer(server: StandIn, tmp_path: Path) -> None:
+    """The part that arrived is kept as an interrupted turn, and the chat goes on."""
+    server.will_answer("One two three four five.", hold_after=4)
+    with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
+        terminal.until("you> ")
+        terminal.press("Count\n")
+        terminal.until("One two three")
+        server.wait_until_held()
+        shown = terminal.interrupt()
+        assert "this part is kept" in shown
+        assert "Traceback" not in shown
+        assert "assistant: transcript, interrupted" in terminal.say("/why")
+        assert "0 of my earlier answers by voice and 1 from" in terminal.say("Go on")
+        assert "removed 2 turns" in terminal.say("/undo")
+        terminal.leave(CTRL_D)
+    broken = turns_of("chat")[1]
+    assert isinstance(broken, AssistantTurn)
+    assert (broken.text, broken.interrupted) == ("One two three", True)
+    assert len(turns_of("chat")) == 2
+
+
+def test_an_empty_line_asks_again(server: StandIn, tmp_path: Path) -> None:
+    """After an interrupted or a failed request, an empty line repeats it; errors are one line."""
+    server.will_answer("Never heard.", hold_after=0)
+    server.will_fail(401, "No.")
+    with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
+        terminal.until("you> ")
+        terminal.press("Hello?\n")
+        server.wait_until_held()
+        assert "an empty line asks again" in terminal.interrupt()
+        assert len(turns_of("chat")) == 1
+        assert "Error code: 401" in terminal.say("")
+        assert "You wrote: Hello?" in terminal.say("")
+        assert "/audio FILE" in terminal.say("/help")
+        assert "nothere.wav" in terminal.say("/audio nothere.wav")
+        terminal.leave(CTRL_D)
+    assert [turn.role for turn in turns_of("chat")] == ["user", "assistant"]
+
+
+def test_ctrl_c_while_waiting_for_the_lock(server: StandIn, tmp_path: Path) -> None:
+    """It says that nothing was sent, and does not show the audio file of an earlier answer."""
+    program = (*PROGRAM, "chat", "shared")
+    with (
+        Terminal(tmp_path, server, *program) as mine,
+        Terminal(tmp_path, server, *program) as theirs,
+    ):
+        for terminal in (mine, theirs):
+            terminal.until("you> ")
+        theirs.say("First")
+        server.will_answer("Wait for it.", hold_after=0)
+        theirs.press("Second\n")
+        server.wait_until_held()
+        mine.press("Blocked\n")
+        mine.until("it> ")
+        shown = mine.interrupt()
+        assert "nothing was sent" in shown
+        assert ".wav" not in shown
+        server.go_on()
+        theirs.until("\nyou> ")
+        assert "You wrote: Third" in mine.say("Third")
+    assert [turn.text for turn in turns_of("shared")][::2] == ["First", "Second", "Third"]
+
+
+def test_an_error_does_not_end_a_chat_in_a_terminal(server: StandIn, tmp_path: Path) -> None:
+    """If `--audio` fails, the error is printed and an empty line asks again."""
+    (tmp_path / "voice").write_bytes(SOUND)
+    server.will_fail(401, "No.")
+    with Terminal(tmp_path, server, *PROGRAM, "chat", "--audio", "voice") as terminal:
+        assert "Error code: 401" in terminal.until("\nyou> ")
+        assert "I heard 0.1 seconds" in terminal.say("")
+        terminal.leave(CTRL_D)

@@ -1,0 +1,76 @@
+"""Exit status, errors and standard streams of the command line."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conversation import Conversation
+from tests.cli.conftest import run
+from tests.terminals import DEADLINE, PYTHON, environment
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("nothing",), ("show",), ("show", "x" * 129), ("export", "x", "--format", "x")],
+)
+def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """The error says what is wrong, without a traceback."""
+    done = run(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.search(r"(error:|!) .+\n$", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_errors_are_one_line_on_stderr(tmp_path: Path) -> None:
+    """An unknown session or a broken store exits with 1 and without a traceback."""
+    done = run("show", "nobody", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("! there is no session 'nobody'")
+    assert done.stderr.count("\n") == 1
+    (tmp_path / "file").touch()
+    done = run("chat", "--store", "file/sub", folder=tmp_path, lines="Hello\n")
+    assert done.returncode == 1
+    assert "Not a directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["chat", "list", "show nobody", "delete nobody", "verify"])
+def test_closed_standard_streams_are_no_error(closed: str, command: str, tmp_path: Path) -> None:
+    """Commands work with stdin, stdout or stderr closed, as cron and the like may start them."""
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" -m conversation {command} {closed}', "sh", *PYTHON],
+        cwd=tmp_path,
+        env=environment(None, tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    assert done.returncode in (0, 1, 2)
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "Exception ignored" not in done.stderr
+    assert "Warning" not in done.stderr
+    assert done.returncode == {"show nobody": 1, "delete nobody": 2}.get(command, 0)
+
+
+def test_a_closed_pipe_is_no_error(session: str, tmp_path: Path) -> None:
+    """`conversation show … | head -1` prints nothing on stderr."""
+    with Conversation.open(session) as chat:
+        for _ in range(300):
+            chat.add_user("word " * 100)
+    shell = f'"$@" -m conversation show {session} | head -1'
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", *PYTHON],
+        cwd=tmp_path,
+        env=environment(None, tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    assert (done.stdout, done.stderr) == ("Dogs\n", "")

@@ -1,0 +1,119 @@
+"""`conversation verify`: what counts as damage."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conversation import AssistantAudio, AssistantTurn, AudioInput, Conversation, FileStore
+from tests.cli.conftest import Run
+from tests.samples import MP3
+
+
+def test_verify_of_intact_sessions(cli: Run, session: str) -> None:
+    """One session or all: the summary counts them, and the exit status is 0."""
+    assert cli("verify") == (0, "1 sessions, 5 turns, 2 files; 0 damaged\n", "")
+    assert cli("verify", session)[0] == 0
+    (found,) = json.loads(cli("verify", "--json")[1])
+    assert (found["id"], found["files"], found["problems"]) == (session, 2, [])
+    assert cli("verify", "nobody")[0] == 1
+
+
+def torn(root: Path) -> str:
+    """Cut off the end of the document."""
+    path = root / "x.json"
+    path.write_bytes(path.read_bytes()[:-20])
+    return "the last write was cut off at line 3"
+
+
+def not_json(root: Path) -> str:
+    """Replace the document with something that is not JSON."""
+    (root / "x.json").write_text("{")
+    return "is not a saved conversation"
+
+
+def copied(root: Path) -> str:
+    """Copy the document to the name of another session."""
+    (root / "y.json").write_bytes((root / "x.json").read_bytes())
+    return "it holds the session 'x'"
+
+
+def missing(root: Path) -> str:
+    """Delete the audio file."""
+    next((root / "x.audio").iterdir()).unlink()
+    return "is gone"
+
+
+def empty(root: Path) -> str:
+    """Truncate the audio file to nothing."""
+    next((root / "x.audio").iterdir()).write_bytes(b"")
+    return "is empty"
+
+
+def shortened(root: Path) -> str:
+    """Cut the audio."""
+    path = next((root / "x.audio").iterdir())
+    path.write_bytes(path.read_bytes()[:20_000])
+    return "s of audio, expected 1.0 s"
+
+
+def other_format(root: Path) -> str:
+    """Replace the WAV audio with MP3."""
+    next((root / "x.audio").iterdir()).write_bytes(MP3)
+    return "holds mp3, expected wav"
+
+
+def unknown_role(root: Path, name: str = "x") -> str:
+    """Give a turn an unknown role."""
+    path = root / f"{name}.json"
+    path.write_bytes(path.read_bytes().replace(b'"role":"user"', b'"role":"alien"'))
+    return "turn 1"
+
+
+@pytest.mark.parametrize(
+    "damage", [torn, not_json, copied, missing, empty, shortened, other_format, unknown_role]
+)
+def test_verify_reports_damage_and_changes_nothing(damage: Callable[[Path], str], cli: Run) -> None:
+    """Each damage is one line and the exit status 1; no file is changed."""
+    root = FileStore().root
+    with Conversation.open("x") as chat:
+        chat.add_user("Say something")
+        sound = AudioInput.from_pcm(bytes(48_000), 24_000).read()
+        chat.add(AssistantTurn(audio=AssistantAudio(data=sound, transcript="Something")))
+    words = damage(root)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    status, out, err = cli("verify")
+    assert (status, err) == (1, "")
+    assert words in out
+    assert "1 damaged" in out
+    assert out.count("\n") == 2
+    status, out, _ = cli("verify", "--json")
+    assert status == 1
+    assert words in str(json.loads(out))
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_verify_of_a_store_that_is_not_a_folder(cli: Run, tmp_path: Path) -> None:
+    """A file in the place of the store is an error, not an empty store."""
+    (tmp_path / "file").touch()
+    status, out, err = cli("verify", "--store", str(tmp_path / "file"))
+    assert (status, out) == (1, "")
+    assert "Not a directory" in err
+
+
+def test_verify_reports_documents_that_are_not_files(cli: Run) -> None:
+    """A FIFO does not block it; folders, broken links and binary files are damaged as well."""
+    root = FileStore().root
+    root.mkdir(parents=True)
+    os.mkfifo(root / "fifo.json")
+    (root / "folder.json").mkdir()
+    (root / "link.json").symlink_to(root / "nowhere")
+    (root / "binary.json").write_bytes(bytes(range(256)))
+    status, out, err = cli("verify")
+    assert (status, err) == (1, "")
+    assert out.count("damaged ") == 4
+    assert out.endswith("; 4 damaged\n")

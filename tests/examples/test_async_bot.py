@@ -1,0 +1,89 @@
+"""The example `async_bot.py`: several users in one process."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conversation.testing import StandIn
+from tests.terminals import DEADLINE, PYTHON, Running, environment, turns_of
+
+BOT = str(Path(__file__).parent.parent.parent / "examples" / "async_bot.py")
+
+
+def bot(folder: Path, server: StandIn | None, *names: str) -> subprocess.Popen[bytes]:
+    """Start the example."""
+    return subprocess.Popen(
+        [*PYTHON, "-u", BOT, *names],
+        cwd=folder,
+        env=environment(server, folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def output_of(process: subprocess.Popen[bytes]) -> str:
+    """Return all output of a process that succeeds."""
+    with process:
+        out, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, out.decode()
+    return out.decode()
+
+
+def test_the_bot_serves_several_users_and_resumes_their_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each user has a session, and a tool call with a city of their own."""
+    monkeypatch.setenv("CONVERSATION_HOME", str(tmp_path / "async-bot"))
+    names = {"ann": "Oslo", "bob": "Lima", "cid": "Turin"}
+    for run in (1, 2):
+        out = output_of(bot(tmp_path, None, *names))
+        assert "Traceback" not in out
+        for name, city in names.items():
+            own = [line for line in out.splitlines() if line.startswith(f"{name}: ")]
+            assert own[0] == f"{name}: {6 * (run - 1)} turns are there"
+            call = f'{name}: weather({{"city":"{city}"}}) gave \'light rain in {city}\''
+            assert call in own
+            assert f"{name}: hears 0.4 s of sound" in own
+            told = [line for line in own if "has the answer" in line]
+            assert "a call of a tool" in told[0]
+            assert f"The tool says light rain in {city}" in told[1]
+            assert f"and {2 * (run - 1)} from transcripts" in told[2]
+            turns = turns_of(name)
+            roles = ["user", "assistant", "tool", "assistant", "user", "assistant"]
+            assert [turn.role for turn in turns] == roles * run
+
+
+def test_one_user_does_not_wait_for_another(
+    server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the answer to one user hangs, the answers to the other are completed."""
+    monkeypatch.setenv("CONVERSATION_HOME", str(tmp_path / "async-bot"))
+    server.will_answer("Wait for it.", hold_after=3)
+    with bot(tmp_path, server) as process:
+        assert process.stdout is not None
+        running = Running(process, process.stdout.fileno())
+        running.until("has the answer: You wrote: Do I need an umbrella?")
+        server.go_on()
+        rest = running.end()
+    assert "has the answer: Wait for it." in rest
+    assert [len(turns_of(name)) for name in ("ann", "bob")] == [4, 4]
+
+
+def test_an_error_for_one_user_is_one_line(server: StandIn, tmp_path: Path) -> None:
+    """A refused request is reported, and the other user is served."""
+    server.will_fail(400, "No.")
+    out = output_of(bot(tmp_path, server))
+    assert "Traceback" not in out
+    assert out.count(": BadRequestError: ") == 1
+    assert out.count("has the answer: You wrote: Do I need an umbrella?") == 1
+
+
+def test_a_broken_stream_for_one_user_is_not_a_traceback(server: StandIn, tmp_path: Path) -> None:
+    """Even one that the SDK cannot parse; the other user is served."""
+    server.will_send(b"data: {oops\n\n")
+    out = output_of(bot(tmp_path, server))
+    assert "Traceback" not in out
+    assert out.count("has the answer: You wrote: Do I need an umbrella?") >= 1
