@@ -37,8 +37,8 @@ _HELP = """\
 /audio FILE   send a WAV or MP3 file as your speech
 /undo         remove the last exchange
 /why          show what the next request would send, and why
-/quit         leave, as does Ctrl-D
-Ctrl-C interrupts an answer. An empty line asks again if the answer is missing."""
+/quit         quit, like Ctrl-D
+An empty line retries a missing answer; Ctrl-C interrupts an answer."""
 
 
 def chat(options: argparse.Namespace, store: FileStore) -> int:
@@ -203,7 +203,7 @@ class _Chat:
                 case [AssistantTurn(interrupted=True)]:
                     print(coloured(" (interrupted; this part is kept)", "dim"), end="")
                 case [UserTurn()]:
-                    print(coloured("(interrupted; an empty line asks again)", "dim"), end="")
+                    print(coloured("(interrupted; an empty line retries)", "dim"), end="")
         finally:
             print()
         if conversation.turns[-1:] != before:

@@ -152,7 +152,7 @@ def test_ctrl_c_interrupts_an_answer(server: StandIn, tmp_path: Path) -> None:
     assert len(turns_of("chat")) == 2
 
 
-def test_an_empty_line_asks_again(server: StandIn, tmp_path: Path) -> None:
+def test_an_empty_line_retries(server: StandIn, tmp_path: Path) -> None:
     """After an interrupted or a failed request, an empty line repeats it; errors are one line."""
     server.will_answer("Never heard.", hold_after=0)
     server.will_fail(401, "No.")
@@ -160,7 +160,7 @@ def test_an_empty_line_asks_again(server: StandIn, tmp_path: Path) -> None:
         terminal.until("you> ")
         terminal.press("Hello?\n")
         server.wait_until_held()
-        assert "an empty line asks again" in terminal.interrupt()
+        assert "an empty line retries" in terminal.interrupt()
         assert len(turns_of("chat")) == 1
         assert "Error code: 401" in terminal.say("")
         assert "You wrote: Hello?" in terminal.say("")
@@ -195,7 +195,7 @@ def test_ctrl_c_while_waiting_for_the_lock(server: StandIn, tmp_path: Path) -> N
 
 
 def test_an_error_does_not_end_a_chat_in_a_terminal(server: StandIn, tmp_path: Path) -> None:
-    """If `--audio` fails, the error is printed and an empty line asks again."""
+    """If `--audio` fails, the error is printed and an empty line retries."""
     (tmp_path / "voice").write_bytes(SOUND)
     server.will_fail(401, "No.")
     with Terminal(tmp_path, server, *PROGRAM, "chat", "--audio", "voice") as terminal:

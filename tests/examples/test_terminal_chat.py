@@ -130,7 +130,7 @@ def test_ctrl_c_while_audio_plays_keeps_the_audio(server: StandIn, tmp_path: Pat
 
 
 def test_ctrl_c_before_the_answer_keeps_the_question(server: StandIn, tmp_path: Path) -> None:
-    """An empty line asks it again; without an open question an empty line does nothing."""
+    """An empty line retries it; without an open question an empty line does nothing."""
     server.will_answer("Never heard.", hold_after=0)
     with Terminal(tmp_path, server, CHAT) as terminal:
         terminal.until("you> ")
@@ -215,7 +215,7 @@ def test_invalid_commands_and_files_are_one_line(server: StandIn, tmp_path: Path
 
 
 def test_failed_requests_are_one_line(server: StandIn, tmp_path: Path) -> None:
-    """A refusal, or a connection that breaks in mid-answer; an empty line asks again."""
+    """A refusal, or a connection that breaks in mid-answer; an empty line retries."""
     server.will_fail(401, "Incorrect API key provided.", code="invalid_api_key")
     server.will_answer("One two three.", cut_after=3)
     shown = piped(tmp_path, server, "Hello\n\nGo on\n")
