@@ -1,4 +1,4 @@
-"""What the command line prints on terminals, pipes and other encodings."""
+"""Output of the command line on terminals, pipes and in other encodings."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_a_line_holds_text_calls_and_tools(full: Conversation, tmp_path: Path) -
 def test_exchanges_without_transcripts_are_skipped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where a sound of the user or the model has no transcript; the log counts the exchanges."""
+    """A sound of the user or the model without a transcript; the log counts the exchanges."""
     chat = Conversation()
     chat.set_title("Dogs")
     chat.add_user(AudioInput(SOUND))
