@@ -18,7 +18,7 @@ from conversation._exchange.exchange import asking, changing, holding
 from conversation._exchange.requests import Requests
 from conversation._exchange.speech import Transcripts
 from conversation._exchange.steps import Over, Steps, Work
-from conversation._export.formats import form_of, pieces
+from conversation._export.formats import format_for, pieces
 from conversation._export.outline import Exported, time_of
 from conversation._history.history import INHERITED_TURNS, UNDONE_USAGE, History
 from conversation._history.journal import Journal
@@ -284,7 +284,7 @@ class BaseConversation(Generic[_ClientT]):
 
     def _save(self, path: str | Path, form: str | None = "json") -> Path:
         path = Path(path)
-        form = form_of(path, form)
+        form = format_for(path, form)
         self._refuse_own_file(path)
         replace_file(path, self._pieces(form))
         return path

@@ -25,6 +25,7 @@ from conversation._cli.terminal import (
     show_progress,
     table,
 )
+from conversation._client import run
 from conversation._conversation import Conversation
 from conversation._export.formats import FORMATS, format_for
 from conversation._export.outline import Exported, counts, text_of, time_and_notes
@@ -77,7 +78,7 @@ def _show_json(chat: Conversation, exported: Exported) -> None:
         sent = {"form": form and form.value, "why": why}
         turns.append({**orjson.loads(line_from_turn(turn)), "sent": sent})
     header = {"id": chat.id, "title": chat.title, "metadata": chat.metadata}
-    settings = chat._talk.history.header.get("settings")
+    settings = chat._history.header.get("settings")
     usage = usage_entry(exported.usage)
     print_json({**header, "settings": settings, "usage": usage, "turns": turns})
 
@@ -184,7 +185,7 @@ def import_file(options: argparse.Namespace, store: FileStore) -> int:
         chat = Conversation._loaded(path, **given, data=data)
     name = path.name.removesuffix(".json").removesuffix(".jsonl").removesuffix(".messages")
     session_id = options.id or chat.id or name
-    with chat._moved(store, session_id) as moved:
+    with run(chat._moving(store, session_id)) as moved:
         print(f"imported session {moved.id!r}, {len(moved.turns)} turns")
     return 0
 

@@ -47,7 +47,7 @@ class _Result:
 
 def verify(options: argparse.Namespace, store: FileStore) -> int:
     """Check the given sessions, or all, and return the exit status: 1 if one is damaged."""
-    paths = [store.session(session_id).place for session_id in options.id]
+    paths = [store.session(session_id).file for session_id in options.id]
     for session_id, path in zip(options.id, paths, strict=True):
         if not path.exists():
             raise store.session(session_id).not_found()

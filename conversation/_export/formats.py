@@ -68,9 +68,6 @@ def format_for(path: Path, given: str | None, *, option: str = "format=") -> str
     return max(fitting, key=lambda name: len(FORMATS[name].ending))
 
 
-form_of = format_for  # its name in `_base`
-
-
 def pieces(exported: Exported, name: str) -> Iterator[bytes]:
     """Yield the file in the named format, which is not `json`."""
     write = FORMATS[name].write

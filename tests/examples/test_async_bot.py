@@ -43,12 +43,12 @@ def test_the_bot_serves_several_users_and_resumes_their_sessions(
         assert "Traceback" not in out
         for name, city in names.items():
             own = [line for line in out.splitlines() if line.startswith(f"{name}: ")]
-            assert own[0] == f"{name}: {6 * (run - 1)} turns are there"
+            assert own[0] == f"{name}: {6 * (run - 1)} turns so far"
             call = f'{name}: weather({{"city":"{city}"}}) gave \'light rain in {city}\''
             assert call in own
             assert f"{name}: hears 0.4 s of sound" in own
             told = [line for line in own if "has the answer" in line]
-            assert "a call of a tool" in told[0]
+            assert "a tool call" in told[0]
             assert f"The tool says light rain in {city}" in told[1]
             assert f"and {2 * (run - 1)} from transcripts" in told[2]
             turns = turns_of(name)

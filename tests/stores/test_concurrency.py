@@ -512,7 +512,7 @@ def test_hard_linked_backup_is_not_changed(store: FileStore, tmp_path: Path) -> 
 
 
 def test_forked_child_goes_on_with_its_parents_session(store: FileStore) -> None:
-    """Turns of a forked child follow its parent's, also after the parent has changed the session."""
+    """A forked child adds turns behind those that its parent added since the fork."""
     for parent_does in ("nothing", "add_user", "set_title"):
         chat = Conversation.open(parent_does, store=store)
         chat.add_user("Parent")
