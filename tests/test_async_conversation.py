@@ -409,8 +409,8 @@ async def test_waiting_task_can_be_cancelled_at_once(
 
 
 @awaited
-async def test_cancellation_while_reading_changes_releases_the_lock(opened: Opened) -> None:
-    """A task cancelled while it reads the changes of others releases the lock."""
+async def test_cancelled_change_runs_to_its_end_and_releases_the_lock(opened: Opened) -> None:
+    """A change that is cancelled while it reads the changes of others is finished first."""
     chat, other = await opened(), await opened()
     await other.add_user("News")
     reads, goes_on = threading.Event(), threading.Event()
@@ -424,7 +424,7 @@ async def test_cancellation_while_reading_changes_releases_the_lock(opened: Open
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(history, "_take_in", slowly)
-        adding = asyncio.create_task(chat.add_user("Never"))
+        adding = asyncio.create_task(chat.add_user("Finished"))
         assert await asyncio.to_thread(reads.wait, PATIENCE)
         adding.cancel()
         await a_while()
@@ -434,7 +434,7 @@ async def test_cancellation_while_reading_changes_releases_the_lock(opened: Open
             await adding
     await other.add_user("More")
     await chat.add_user("Now")
-    assert texts(chat) == ["News", "More", "Now"]
+    assert texts(chat) == ["News", "Finished", "More", "Now"]
 
 
 @awaited

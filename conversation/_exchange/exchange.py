@@ -31,7 +31,7 @@ from conversation._exchange.steps import (
 )
 from conversation._history.edits import check
 from conversation._history.history import History
-from conversation._locking import Ticket
+from conversation._locking import Lock, Polling, Ticket
 from conversation._tools import Tool, by_name, call_arguments, fault_text, result_text
 from conversation._values.events import AudioDelta, ToolCalled, TurnFinished
 from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, Turn, UserTurn
@@ -90,9 +90,7 @@ def holding(
     """
     lock, ticket, polling = history.lock, Ticket(), history.polling()
     try:
-        lock.enqueue(ticket)
-        while not lock.try_acquire(ticket):
-            yield Wait(polling.pause())
+        yield from _queued(lock, ticket, polling)
         if not history.is_saved:
             return (yield from steps())
         try:
@@ -116,8 +114,29 @@ def holding(
 
 
 def changing(history: History, job: Callable[[], _T], turn: Turn | None = None) -> Steps[_T]:
-    """Make one change."""
-    return holding(history, lambda: _work(history, job), turn)
+    """Make one change: same as `holding`, in a single step."""
+    lock, ticket, polling = history.lock, Ticket(), history.polling()
+    try:
+        yield from _queued(lock, ticket, polling)
+        if not history.is_saved:
+            return job()
+        done: tuple[_T] | None = None
+        while done is None:
+            done = yield Work(partial(history.change, job))
+            if done is None:
+                yield Wait(polling.pause())
+        return done[0]  # as above
+    except (SaveFailed, SessionChanged) as error:
+        error.turn = error.turn or turn
+        raise
+    finally:
+        lock.release(ticket)
+
+
+def _queued(lock: Lock, ticket: Ticket, polling: Polling) -> Steps[None]:
+    lock.enqueue(ticket)
+    while not lock.try_acquire(ticket):
+        yield Wait(polling.pause())
 
 
 def adding(history: History, turn: _TurnT) -> Steps[_TurnT]:

@@ -21,6 +21,7 @@ from conversation.errors import InvalidTurn, SessionCorrupt, corrupt
 from conversation.stores import News, Recovery, State
 
 _T = TypeVar("_T", bound=Turn)
+_R = TypeVar("_R")
 
 UNDONE_USAGE = "undone_usage"
 """Label: the usage of turns that were taken back."""
@@ -178,6 +179,15 @@ class History(Sequence[Turn]):
             raise
         self._journal.take_in()
         return True
+
+    def change(self, job: Callable[[], _R]) -> tuple[_R] | None:
+        """Make a change while the session is locked; None if another one holds its lock."""
+        if not self.acquire():
+            return None
+        try:
+            return (job(),)
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Unlock the session; idempotent."""

@@ -31,8 +31,7 @@ def test_the_limit_holds() -> None:
     opened: list[int] = []
     try:
         with pytest.raises(OSError, match="Too many open files"):
-            while len(opened) < OPEN:
-                opened.append(os.open(os.devnull, os.O_RDONLY))
+            opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(OPEN))
     finally:
         for descriptor in opened:
             os.close(descriptor)
