@@ -1,4 +1,4 @@
-"""Why each turn is sent in the form in which it is sent, for people who look at a request."""
+"""Reasons for the form of each turn, for people who look at a request."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from conversation._wire.messages import Message, ReadData
 
 @attrs.frozen
 class RenderedMessage:
-    """One message of a request, and where it comes from.
+    """One message of a request, with its turn and the reason for its form.
 
     Attributes:
-        message: What is sent; None for a turn that is left out.
-        turn: The turn it stands for; None for the instructions, and for the answer to a call
-            that has none.
-        form: The form it took.
+        message: The message; None for a turn that is left out.
+        turn: The turn; None for the instructions, and for the result of a call without one.
+        form: The form of the turn.
         why: The form and its reason, such as `"transcript, expired 3 min ago"`.
     """
 
@@ -33,16 +32,16 @@ class RenderedMessage:
 
     @property
     def role(self) -> str:
-        """Whose message it is, such as `"assistant"`."""
+        """The role of the message, such as `"assistant"`."""
         return str(self.message["role"]) if self.message else getattr(self.turn, "role", "")
 
 
 @attrs.frozen
 class Rendering:
-    """What the next request would send, message by message.
+    """The next request, message by message.
 
     Attributes:
-        items: One `RenderedMessage` for each message and for each turn that is left out.
+        items: A `RenderedMessage` for each message and for each turn that is left out.
     """
 
     items: tuple[RenderedMessage, ...]
@@ -57,7 +56,7 @@ class Rendering:
 
 
 def reasons(items: Sequence[Prepared], at: Moment) -> Iterator[tuple[Prepared, Form, str]]:
-    """All that is sent, and each turn that is not, with its form and why it takes that."""
+    """Yield all that is sent, and each turn that is not, with its form and the reason for it."""
     for item in items:
         form = form_at(item, at)
         if form is not Form.LEFT_OUT or item.turn is not None:

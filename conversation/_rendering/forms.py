@@ -1,6 +1,6 @@
-"""From turns to the messages of the next request, and why each took its form.
+"""The rule of substitution: the form in which each turn is sent.
 
-Pure: `now` is read once by the caller, and there is no clock in here.
+Pure: the caller reads the clock once for a request, as a `Moment`.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ log = logging.getLogger("conversation")
 PLACEHOLDER = "[spoken answer, its words are not known]"
 NO_VOICE = -math.inf
 ID_LIFETIME = 3600
-"""Seconds from the time inside an id to its end (undocumented, but so in all recordings)."""
+"""Seconds from the time inside an id to its expiry (undocumented, but so in all recordings)."""
 
 USER_TOKENS_PER_SECOND = 10
 ASSISTANT_TOKENS_PER_SECOND = 20
-"""Of sound, as OpenAI counts it."""
+"""Tokens of sound, as OpenAI counts them."""
 
 MEDIA_TOKENS = 1000
-"""Of a picture or a file: a guess, until the next answer's bill corrects it."""
+"""Tokens of a picture or a file: a guess, until the next answer's usage corrects it."""
 
 _TIMED_ID = re.compile(r"audio_([0-9a-f]{8})[0-9a-f]{24}")
 
 
 class Form(Enum):
-    """In which form a turn is sent."""
+    """The form in which a turn is sent."""
 
     PLAIN = "as it is"
     VOICE = "voice"
@@ -65,11 +65,11 @@ class Form(Enum):
 
 @attrs.frozen
 class Moment:
-    """When a request is rendered, as far as audio ids are concerned.
+    """The moment of a request, for deciding which audio ids are still used.
 
     Attributes:
         now: Unix time in seconds by the server's clock.
-        margin: Seconds before its end from which an id is not used any more.
+        margin: Seconds before its expiry from which on an id is no longer used.
     """
 
     now: float
@@ -77,7 +77,7 @@ class Moment:
 
     @property
     def limit(self) -> float:
-        """Ids that end at this time or before are not used any more."""
+        """Time at or before which an id that expires is no longer used."""
         return self.now + self.margin
 
 
@@ -85,21 +85,22 @@ NEVER = Moment(0.0, 0.0)
 
 
 class Prepared(NamedTuple):
-    """A turn as it can be sent, as far as that does not depend on the time.
+    """A turn prepared for sending, as far as that does not depend on the time.
 
     Attributes:
-        turn: None for what no turn stands for: instructions, results that never came.
-        voice_end: Unix time (s) by which the server forgets the voice; minus infinity: it has none.
+        turn: None for instructions and for results that nobody gave.
+        voice_end: Unix time in seconds at which the server forgets the voice; minus infinity: no
+            voice.
         form: The form without voice.
-        message: The message in that form; None where it holds more than text, and is made anew.
-        voice_id: The audio id, where the message in voice form is no more than that.
-        in_tools: Whether it calls tools, or answers a call.
-        tokens: What it costs in the form without voice, by the estimate.
-        voice_tokens: What it costs as voice.
+        message: The message in that form; None if it holds more than text and is made anew.
+        voice_id: The audio id, if the message in voice form holds nothing else.
+        in_tools: True for tool calls and their results.
+        tokens: Estimated tokens in the form without voice.
+        voice_tokens: Estimated tokens as voice.
         upload: Bytes of base64 in it.
-        words: A user turn with words in the place of sound; None if some are not known.
-        stays: Whether it is sent however long the history is: instructions and system turns.
-        reason: Why it is left out, or goes without its sound whatever the time.
+        words: A user turn with words in place of its sound; None if some words are not known.
+        stays: True if it is always sent: instructions and system turns.
+        reason: The reason why it is left out, or sent without its sound, whatever the time.
     """
 
     turn: Turn | None
@@ -116,14 +117,14 @@ class Prepared(NamedTuple):
     reason: str = ""
 
     def left_out(self, reason: str) -> Prepared:
-        """The same, not to be sent."""
+        """Return the same, marked as not sent."""
         return self._replace(
             form=Form.LEFT_OUT, message=None, voice_end=NO_VOICE, upload=0, reason=reason
         )
 
 
 def prepare(turn: Turn) -> Prepared:
-    """The rule of substitution, first half: what an answer can be sent as, and until when."""
+    """Prepare a turn; for an answer the first half of the rule: its forms, and until when."""
     if isinstance(turn, AssistantTurn):
         form = form_without_voice(turn)
         end = voice_end(turn)
@@ -189,17 +190,17 @@ def _spoken_tokens(audio: AssistantAudio) -> int:
 
 
 def text_tokens(text: str) -> int:
-    """Tokens of a text, by the estimate: its bytes / 4."""
+    """Return the estimated tokens of a text: its bytes / 4."""
     return (len(text) if text.isascii() else len(text.encode())) + 3 >> 2
 
 
 def form_at(prepared: Prepared, at: Moment) -> Form:
-    """The rule of substitution, second half: when the id turns into the transcript."""
+    """The second half of the rule: the moment at which the id turns into the transcript."""
     return Form.VOICE if at.limit < prepared.voice_end else prepared.form
 
 
 def voice_end(turn: AssistantTurn) -> float:
-    """Unix time at which the server forgets the answer's voice; minus infinity if it is of no use.
+    """Return the Unix time at which an answer's id expires; minus infinity if it is never used.
 
     An id without `expires_at` is used only if it carries its time.
     """
@@ -213,7 +214,7 @@ def voice_end(turn: AssistantTurn) -> float:
 
 
 def form_without_voice(turn: AssistantTurn) -> Form:
-    """The first that there is: transcript, text, tool calls alone, refusal, placeholder."""
+    """Return the first that exists: transcript, text, tool calls alone, refusal, placeholder."""
     if turn.audio is not None and (turn.audio.transcript or "").strip():
         return Form.TRANSCRIPT
     if (turn.content or "").strip():
@@ -226,7 +227,7 @@ def form_without_voice(turn: AssistantTurn) -> Form:
 
 
 def assistant_message(turn: AssistantTurn, form: Form) -> Message:
-    """What is sent for an answer in that form. Never more of `audio` than its id."""
+    """Return the message of an answer in that form. Of `audio` it never holds more than the id."""
     message: Message = {"role": "assistant"}
     if form is Form.VOICE and turn.audio is not None:
         message["audio"] = {"id": turn.audio.id}

@@ -1,4 +1,4 @@
-"""How the model is asked: the settings of a conversation, checked, and the request they make."""
+"""The settings of a conversation, checked, and the request that they make."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ class SettingsGiven(TypedDict, total=False):
 
 def _model(model: str) -> str:
     if not isinstance(model, str) or not model.strip():
-        msg = f"model is a model's name, such as 'gpt-audio-1.5', not {model!r}"
+        msg = f"model must be a model's name such as 'gpt-audio-1.5', got {model!r}"
         raise InvalidSetting(msg)
     return clean_text(model)
 
 
 def _voice(voice: str | Mapping[str, Any]) -> Any:
     if not voice or not isinstance(voice, str | Mapping):
-        msg = f"voice is a voice's name, such as 'alloy', not {voice!r}"
+        msg = f"voice must be a voice's name such as 'alloy', got {voice!r}"
         raise InvalidSetting(msg)
     return orjson.loads(json_bytes(voice, "voice"))
 
 
 def _audio_format(audio_format: str) -> str:
     if audio_format not in FORMATS:
-        msg = f"audio_format is one of {', '.join(FORMATS)}, not {audio_format!r}"
+        msg = f"audio_format must be one of {', '.join(FORMATS)}, got {audio_format!r}"
         raise InvalidSetting(msg)
     return audio_format
 
@@ -63,8 +63,8 @@ def _modalities(modalities: Iterable[str]) -> tuple[str, ...]:
         given = ()
     if "text" not in given or not set(given) <= {"text", "audio"}:
         msg = (
-            f'modalities is ("text", "audio") or ("text",), not {modalities!r}: the API answers '
-            "in text, or in sound with its transcript"
+            f'modalities must be ("text", "audio") or ("text",), got {modalities!r}: the API '
+            "answers in text, or in sound with its transcript"
         )
         raise InvalidSetting(msg)
     return given
@@ -72,7 +72,7 @@ def _modalities(modalities: Iterable[str]) -> tuple[str, ...]:
 
 def _instructions(instructions: str | None) -> str | None:
     if instructions is not None and not isinstance(instructions, str):
-        msg = f"instructions is text or None, not {type(instructions).__name__}"
+        msg = f"instructions must be text or None, got {type(instructions).__name__}"
         raise InvalidSetting(msg)
     return None if instructions is None else clean_text(instructions)
 
@@ -81,7 +81,7 @@ ToolGiven: TypeAlias = Mapping[str, Any] | Tool
 
 
 def tools(given: Iterable[Mapping[str, Any] | Callable[..., Any]]) -> tuple[ToolGiven, ...]:
-    """Tools as they are given, callables with their descriptions.
+    """Return tools as they were given, callables with their descriptions.
 
     Raises:
         InvalidSetting: naming the one that cannot be a tool.
@@ -91,7 +91,7 @@ def tools(given: Iterable[Mapping[str, Any] | Callable[..., Any]]) -> tuple[Tool
     except TypeError:
         found = None
     if found is None:
-        msg = f"tools is a sequence of functions and dicts, not {type(given).__name__}"
+        msg = f"tools must be a sequence of functions and dicts, got {type(given).__name__}"
         raise InvalidSetting(msg)
     made = tuple(_tool(tool) for tool in found)
     by_name(tool for tool in made if isinstance(tool, Tool))
@@ -107,7 +107,7 @@ def _tool(tool: object) -> ToolGiven:
     if callable(tool):
         return tool_from(tool)
     msg = (
-        "a tool is a function, or a dict as chat.completions.create takes it, not "
+        "a tool must be a function, or a dict as chat.completions.create takes it, got "
         f"{type(tool).__name__}"
     )
     raise InvalidSetting(msg)
@@ -115,7 +115,7 @@ def _tool(tool: object) -> ToolGiven:
 
 def _rounds(rounds: int) -> int:
     if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 0:
-        msg = f"max_tool_rounds is a number, 0 or more, not {rounds!r}"
+        msg = f"max_tool_rounds must be >= 0, got {rounds!r}"
         raise InvalidSetting(msg)
     return rounds
 
@@ -126,14 +126,14 @@ def _model_or_flag(model: str | bool | None) -> str | bool | None:
 
 def _margin(margin: float) -> float:
     if not isinstance(margin, int | float) or not 0 <= margin <= 1e9:
-        msg = f"expiry_margin is a number of seconds, 0 or more, not {margin!r}"
+        msg = f"expiry_margin must be a number of seconds >= 0, got {margin!r}"
         raise InvalidSetting(msg)
     return margin
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """Everything about a conversation that is no turn; `Conversation` says what each means."""
+    """The settings of a conversation; `Conversation` documents each."""
 
     model: str = attrs.field(default="gpt-audio-1.5", converter=_model)
     voice: str | Mapping[str, Any] = attrs.field(default="alloy", converter=_voice)
@@ -147,7 +147,7 @@ class Settings:
     expiry_margin: float = attrs.field(default=30.0, converter=_margin)
 
     def saved(self, given: Collection[str] = (), *, only: bool = False) -> dict[str, Any]:
-        """Those that were given, and, if not `only` those, what differs from the defaults."""
+        """Return the given ones and, unless `only`, the ones that differ from the defaults."""
         values = attrs.asdict(self, recurse=False)
         # Functions cannot be saved.
         values["tools"] = tuple(tool for tool in self.tools if not isinstance(tool, Tool))
@@ -159,10 +159,10 @@ class Settings:
         return dict(orjson.loads(orjson.dumps(wanted)))
 
     def request(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The keyword arguments of `chat.completions.create`, without the messages.
+        """Return the keyword arguments of `chat.completions.create`, without the messages.
 
         Args:
-            options: Arguments of the caller's own, which win.
+            options: Arguments of the caller, which override the settings.
 
         Raises:
             InvalidSetting: if an option cannot work here.
@@ -185,14 +185,16 @@ class Settings:
 
     def _checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         if "messages" in options:
-            msg = "the messages are the conversation's own; add turns to it instead"
+            msg = "messages are the conversation's own and cannot be passed; add turns instead"
             raise InvalidSetting(msg)
         n = options.get("n")
         if isinstance(n, int | float | str) and n != 1:
-            msg = f"n={n!r}, but a conversation has one answer for each turn; leave n out"
+            msg = (
+                f"n must be 1, got {n!r}: a conversation has one answer for each turn; leave n out"
+            )
             raise InvalidSetting(msg)
         if not isinstance(options.get("audio", {}), Mapping):
-            msg = f"audio is a mapping such as {{'voice': 'echo'}}, not {options['audio']!r}"
+            msg = f"audio must be a mapping such as {{'voice': 'echo'}}, got {options['audio']!r}"
             raise InvalidSetting(msg)
         if isinstance(options.get("modalities"), str | tuple | list):
             options = {**options, "modalities": list(_modalities(options["modalities"]))}
@@ -227,7 +229,7 @@ def read_settings(saved: object, place: Path | str) -> tuple[Settings, dict[str,
 
 
 def asks_for_sound(request: Mapping[str, Any]) -> bool:
-    """Whether a request's modalities name audio."""
+    """Return True if a request's modalities name audio."""
     modalities = request.get("modalities")
     return isinstance(modalities, list | tuple) and "audio" in modalities
 

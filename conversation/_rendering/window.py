@@ -109,11 +109,11 @@ class Limits:
 
 
 class Window(NamedTuple):
-    """What is sent.
+    """The turns that are sent.
 
     Attributes:
         first: Position of the first turn from which on all turns are sent.
-        items: Everything that is sent, in order.
+        items: All prepared items that are sent, in order.
         wordless: Positions of turns whose old sound is sent for want of words.
     """
 

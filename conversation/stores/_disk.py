@@ -1,7 +1,6 @@
-"""The system calls that put bytes on a disk and keep them there, on each platform.
+"""System calls that write durably, on each platform.
 
-Everything that can fail for want of room or health of a disk goes through a `Disk`, so that a test
-can let it fail.
+Calls that a full or failing disk can refuse go through a `Disk`, so that tests can inject faults.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pathlib import Path
 from conversation.errors import SaveFailed
 
 _OPEN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-# A link is not followed, and opening a FIFO hangs nobody.
+# Links are not followed, and opening a FIFO does not block.
 _CAREFUL = _OPEN | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -42,7 +41,7 @@ if sys.platform == "darwin":
 
 
 class Disk:
-    """Writes that last.
+    """Durable writes.
 
     Args:
         fsync: False leaves power cuts to the operating system.
@@ -52,7 +51,7 @@ class Disk:
         self.fsync = fsync
 
     def write(self, descriptor: int, data: bytes, at: int) -> None:
-        """All of `data` at that offset."""
+        """Write all of `data` at that offset."""
         done = _write_at(descriptor, data, at)
         while done < len(data):
             done += _write_at(descriptor, data[done:], at + done)
@@ -62,12 +61,12 @@ class Disk:
         os.ftruncate(descriptor, size)
 
     def sync(self, descriptor: int) -> None:
-        """Wait until the file's bytes are on the disk itself."""
+        """Flush the file's bytes to the disk itself."""
         if self.fsync:
             _sync(descriptor)
 
     def sync_folder(self, folder: Path) -> None:
-        """Wait until the folder's names are on the disk itself."""
+        """Flush the folder's names to the disk itself."""
         if not self.fsync or os.name == "nt":
             return
         descriptor = os.open(folder, os.O_RDONLY | _OPEN)
@@ -77,15 +76,15 @@ class Disk:
             os.close(descriptor)
 
     def replace(self, source: Path, target: Path) -> None:
-        """Give a file the name of another, which is gone then."""
+        """Rename a file over another one."""
         source.replace(target)
 
     def create(self, path: Path, mode: int | None) -> int:
-        """A new, empty file; what had that name before is removed.
+        """Create a new, empty file and return its descriptor; a file of that name is removed.
 
         Args:
             path: Its name.
-            mode: Who may read and write it; None: the usual.
+            mode: Its permissions; None: the default ones.
         """
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
@@ -98,7 +97,7 @@ class Disk:
     def write_new(
         self, path: Path, pieces: Iterable[bytes], *, temporary: Path, mode: int | None = 0o600
     ) -> int:
-        """A file with this content, there whole and for good, or not at all.
+        """Create a file with this content atomically and durably.
 
         Returns:
             Its descriptor, open for reading and writing.
@@ -110,7 +109,7 @@ class Disk:
                 at += len(piece)
             self.sync(descriptor)
             if os.name == "nt":
-                # There an open file cannot be renamed.
+                # An open file cannot be renamed on Windows.
                 os.close(descriptor)
                 self.replace(temporary, path)
                 return os.open(path, os.O_RDWR | _OPEN)
@@ -125,7 +124,7 @@ class Disk:
 
 
 def open_regular(path: Path, *, writable: bool = False) -> int | None:
-    """A descriptor of a regular file; None if there is no file.
+    """Return a descriptor of a regular file; None if there is no file.
 
     Raises:
         OSError: if it is a link, a folder, a FIFO or the like, or cannot be opened.
@@ -141,7 +140,7 @@ def open_regular(path: Path, *, writable: bool = False) -> int | None:
 
 
 def read_all(descriptor: int) -> bytes:
-    """Everything in the file, from its beginning."""
+    """Return the whole content of the file."""
     pieces, at = [], 0
     while piece := read_at(descriptor, 1 << 20, at):
         pieces.append(piece)
@@ -150,7 +149,7 @@ def read_all(descriptor: int) -> bytes:
 
 
 def read_at(descriptor: int, size: int, at: int) -> bytes:
-    """Up to `size` bytes from that offset."""
+    """Return up to `size` bytes from that offset."""
     if hasattr(os, "pread"):
         return os.pread(descriptor, size, at)
     os.lseek(descriptor, at, os.SEEK_SET)
@@ -158,12 +157,10 @@ def read_at(descriptor: int, size: int, at: int) -> bytes:
 
 
 def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
-    """Put the pieces in the place of any file, durably: there is always the old or the new.
-
-    What is no file, such as a terminal or a pipe, is written into.
+    """Replace a file atomically and durably; a terminal, a pipe or the like is written into.
 
     Raises:
-        SaveFailed: if the disk refuses; the old file is as it was.
+        SaveFailed: if it cannot be written; the old file is as it was.
     """
     disk = Disk()
     try:

@@ -7,7 +7,7 @@
     {"role":"assistant",…}
     ]}
 
-It knows no kinds of turns: an entry is the bytes of one JSON object.
+Kinds of turns are unknown here: an entry is the bytes of one JSON object.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ END = b"\n]}\n"
 
 @attrs.frozen
 class Torn:
-    """The end of a document whose writing was cut off.
+    """The end of a document whose last write was cut off.
 
     Attributes:
         line: The line (from 1) at which it stops being whole.
@@ -44,12 +44,12 @@ class Torn:
 
 @attrs.frozen
 class Snapshot:
-    """What a document says.
+    """The content of a document.
 
     Attributes:
         header: Its keys but `conversation` and `turns`.
         entries: The turns, as JSON values.
-        torn: What is wrong with its end; None if it is whole.
+        torn: The fault at its end; None if it is whole.
     """
 
     header: dict[str, Any]
@@ -58,7 +58,7 @@ class Snapshot:
 
 
 def pieces(header: Mapping[str, Any], lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The whole document, piece by piece. The header's keys stand before the turns."""
+    """Yield the whole document, piece by piece. The header's keys stand before the turns."""
     yield orjson.dumps({"conversation": VERSION, **header})[:-1] + b"," + TURNS
     between = b"\n"
     for line in lines:
@@ -68,16 +68,16 @@ def pieces(header: Mapping[str, Any], lines: Iterable[bytes]) -> Iterator[bytes]
 
 
 def dump(header: Mapping[str, Any], lines: Iterable[bytes]) -> bytes:
-    """The whole document."""
+    """Return the whole document."""
     return b"".join(pieces(header, lines))
 
 
 def parse(data: bytes, path: Path) -> Snapshot:
-    """What a document says, whole or torn.
+    """Return the content of a document, whole or torn.
 
     Args:
         data: The document.
-        path: Where it came from, for the error.
+        path: Its file, for errors.
 
     Raises:
         SessionCorrupt: if it is no saved conversation, or a damaged one.
@@ -91,7 +91,7 @@ def parse(data: bytes, path: Path) -> Snapshot:
 
 
 def parse_header(line: bytes, path: Path) -> dict[str, Any]:
-    """The header in a document's first line.
+    """Return the header in a document's first line.
 
     Raises:
         SessionCorrupt, SessionTooNew: as `parse`.
@@ -104,7 +104,7 @@ def parse_header(line: bytes, path: Path) -> dict[str, Any]:
 
 
 def is_laid_out(data: bytes, snapshot: Snapshot) -> bool:
-    """Whether the document has a turn a line, so that line `i + 2` is entry `i`, and no more."""
+    """Return True if the document has one turn a line: line `i + 2` is entry `i`, and no more."""
     end = data.find(b"\n")
     first, lines = data[:end], data[end + 1 : -len(END)].split(b"\n")
     if not data.endswith(END) or not first.endswith(TURNS):
@@ -178,7 +178,7 @@ def _parse_torn(data: bytes, path: Path, error: orjson.JSONDecodeError) -> Snaps
 def _torn_header(
     line: bytes, path: Path, error: orjson.JSONDecodeError
 ) -> tuple[dict[str, Any], int]:
-    """The header in a first line that may have run into something, and where it ends."""
+    """Return the header in a first line that may run into something else, and its end."""
     end = line.find(TURNS)
     while end >= 0:
         end += len(TURNS)
@@ -189,7 +189,7 @@ def _torn_header(
 
 
 def _entry_in(line: bytes) -> tuple[bytes, dict[str, Any]] | None:
-    """The one object in a line, however the pieces of old and new ends ran together with it."""
+    """Return the one object in a line, however old and new ends ran together with it."""
     line = line.strip(b"\0\r ")
     for before in (b"", b"]", b"]}"):
         for after in (b"", b",", b",]}", b",]", b"]}", b"]"):

@@ -1,4 +1,4 @@
-"""What can still be read of a damaged session, in a new document; the damaged one is kept."""
+"""Repair of a damaged session: its readable turns in a new document; the damaged one is kept."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from conversation.stores._format import TURNS, parse_header
 
 
 def salvage(path: Path, session_id: str, is_turn: Callable[[Any], bool], disk: Disk) -> Salvage:
-    """Put what can be read of a document in its place, and the document itself beside it.
+    """Put the readable turns of a document in its place, and the document itself beside it.
 
-    Whoever calls this holds the session's lock.
+    The caller holds the session's lock.
 
     Args:
         path: The damaged document.
         session_id: Its session, for a header that cannot be read.
-        is_turn: Whether a JSON object is a turn.
-        disk: How to write.
+        is_turn: Returns True if a JSON object is a turn.
+        disk: The system calls to write with.
 
     Raises:
         OSError: if it cannot be read, or the disk refuses; the document is unchanged.
@@ -60,7 +60,7 @@ def salvage(path: Path, session_id: str, is_turn: Callable[[Any], bool], disk: D
 
 
 def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int]:
-    """What of the header can be read, and where the turns begin."""
+    """Return the readable part of the header, and the offset of the turns."""
     end = data.find(TURNS)
     while end >= 0:
         end += len(TURNS)
@@ -75,7 +75,7 @@ def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int]:
 
 
 def _pieces(data: bytes) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
-    """The objects in the bytes, and what stands between them."""
+    """Yield the objects in the bytes, and the pieces between them."""
     text = data.decode("utf-8", "surrogateescape")
     decoder = json.JSONDecoder(strict=False)
     at = between = 0
