@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import inspect
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 _T = TypeVar("_T")
+
+# What `signal` wraps: without its conversions to enums, which take as long as a small write.
+_signal: Any = importlib.import_module("_signal")
 
 
 def client_or_default(client: OpenAI | None) -> OpenAI:
@@ -85,10 +89,7 @@ def _perform(step: Step | Event, client: Any) -> Any:  # noqa: C901  # a case a 
         case Receive(stream):
             return next(stream, END)
         case Work(job, writes):
-            if not writes:
-                return job()
-            with _uninterrupted():
-                return job()
+            return _uninterrupted(job) if writes else job()
         case Wait(seconds):
             time.sleep(seconds)
         case Send(request):
@@ -113,19 +114,17 @@ def _perform(step: Step | Event, client: Any) -> Any:  # noqa: C901  # a case a 
     return None
 
 
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Defer Ctrl-C to the end of the block, as far as Python handles it."""
-    handler = signal.getsignal(signal.SIGINT)
+def _uninterrupted(job: Callable[[], Any]) -> Any:
+    """Call a function, and defer Ctrl-C to its end, as far as Python handles it."""
+    handler = _signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
+        return job()
     waiting: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda *caught: waiting.append(caught))
+    _signal.signal(signal.SIGINT, lambda *caught: waiting.append(caught))
     try:
-        yield
+        return job()
     finally:
-        signal.signal(signal.SIGINT, handler)
+        _signal.signal(signal.SIGINT, handler)
         if waiting:
             handler(*waiting[0])
 

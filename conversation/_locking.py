@@ -84,7 +84,7 @@ class Polling:
     """Growing pauses between attempts, up to a deadline.
 
     Args:
-        timeout: Seconds until the deadline; None: no deadline.
+        timeout: Seconds from the first failed attempt to the deadline; None: no deadline.
         pauses: The first and the longest pause, in seconds.
         place: The session, as errors name it.
         file: The session's file, where it has one.
@@ -98,7 +98,7 @@ class Polling:
         file: Path | None = None,
     ) -> None:
         self._timeout = timeout
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline: float | None = None
         self._pause, self._longest = pauses
         self._place, self._file = place, file
 
@@ -108,7 +108,7 @@ class Polling:
         Raises:
             SessionLocked: if the deadline has passed.
         """
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        if self._timeout is not None and self._is_over(self._timeout):
             msg = (
                 f"{self._place} is in use by another process, thread or object (waited "
                 f"{self._timeout:g} s); finish there first, or pass read_only=True"
@@ -117,3 +117,9 @@ class Polling:
         pause = self._pause
         self._pause = min(2 * pause, self._longest)
         return pause
+
+    def _is_over(self, timeout: float) -> bool:
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + timeout
+        return now >= self._deadline

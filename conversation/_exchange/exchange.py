@@ -31,7 +31,7 @@ from conversation._exchange.steps import (
 )
 from conversation._history.edits import check
 from conversation._history.history import History
-from conversation._locking import Lock, Polling, Ticket
+from conversation._locking import Ticket
 from conversation._tools import Tool, by_name, call_arguments, fault_text, result_text
 from conversation._values.events import AudioDelta, ToolCalled, TurnFinished
 from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, Turn, UserTurn
@@ -88,11 +88,14 @@ def holding(
         SessionLocked: if another one held the lock for too long.
         SessionReadOnly, SessionChanged, SessionCorrupt, SaveFailed: if it cannot be changed.
     """
-    lock, ticket, polling = history.lock, Ticket(), history.polling()
+    lock, ticket = history.lock, Ticket()
     try:
-        yield from _queued(lock, ticket, polling)
+        lock.enqueue(ticket)
+        if not lock.try_acquire(ticket):
+            yield from _waiting(history, ticket)
         if not history.is_saved:
             return (yield from steps())
+        polling = history.polling()
         try:
             try:
                 while not (yield Work(history.acquire)):
@@ -115,17 +118,21 @@ def holding(
 
 def changing(history: History, job: Callable[[], _T], turn: Turn | None = None) -> Steps[_T]:
     """Make one change: same as `holding`, in a single step."""
-    lock, ticket, polling = history.lock, Ticket(), history.polling()
+    lock, ticket = history.lock, Ticket()
     try:
-        yield from _queued(lock, ticket, polling)
+        lock.enqueue(ticket)
+        if not lock.try_acquire(ticket):
+            yield from _waiting(history, ticket)
         if not history.is_saved:
             return job()
-        done: tuple[_T] | None = None
-        while done is None:
-            done = yield Work(partial(history.change, job))
-            if done is None:
+        step = Work(partial(history.change, job))
+        done: tuple[_T] | None = yield step
+        if done is None:
+            polling = history.polling()
+            while done is None:
                 yield Wait(polling.pause())
-        return done[0]  # as above
+                done = yield step
+        return done[0]
     except (SaveFailed, SessionChanged) as error:
         error.turn = error.turn or turn
         raise
@@ -133,9 +140,9 @@ def changing(history: History, job: Callable[[], _T], turn: Turn | None = None) 
         lock.release(ticket)
 
 
-def _queued(lock: Lock, ticket: Ticket, polling: Polling) -> Steps[None]:
-    lock.enqueue(ticket)
-    while not lock.try_acquire(ticket):
+def _waiting(history: History, ticket: Ticket) -> Steps[None]:
+    polling = history.polling()
+    while not history.lock.try_acquire(ticket):
         yield Wait(polling.pause())
 
 

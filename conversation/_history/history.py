@@ -202,7 +202,8 @@ class History(Sequence[Turn]):
     def _take_in(self, news: News) -> None:
         state = news.state
         if state is None:
-            self._extend(news.added)
+            if news.added:
+                self._extend(news.added)
             return
         roles = self._systems_in(state.entries, 0)
         self.header = self._header_of(state)

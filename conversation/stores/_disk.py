@@ -129,14 +129,21 @@ def open_regular(path: Path, *, writable: bool = False) -> int | None:
     Raises:
         OSError: if it is a link, a folder, a FIFO or the like, or cannot be opened.
     """
+    opened = open_with_status(path, writable=writable)
+    return None if opened is None else opened[0]
+
+
+def open_with_status(path: Path, *, writable: bool) -> tuple[int, os.stat_result] | None:
+    """Same as `open_regular`, with the status of the file."""
     try:
         descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | _CAREFUL)
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise OSError(f"{path} is no regular file")
-    return descriptor
+    return descriptor, status
 
 
 def read_all(descriptor: int) -> bytes:

@@ -10,15 +10,15 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import orjson
 
 from conversation.errors import SessionChanged, SessionCorrupt, corrupt
 from conversation.stores import News
-from conversation.stores._disk import Disk, open_regular, read_all, read_at
+from conversation.stores._disk import Disk, open_regular, open_with_status, read_all, read_at
 from conversation.stores._format import END, Snapshot, dump, is_laid_out, parse
 
 _PAGE = 4096
@@ -28,20 +28,17 @@ _RETRIES = 40
 """Number of times that a read is repeated that is not whole."""
 
 
-class _Status(NamedTuple):
-    """A file, as it was last seen. While it is locked, others leave all of these alone."""
-
-    device: int
-    inode: int
-    size: int
-    modified: int
-    changed: int
-    """Status change time: also links and permissions change it."""
+_Status: TypeAlias = tuple[int, int, int, int, int]
+"""A file as it was last seen: device, inode, size, and the times of its last changes."""
 
 
 def _status(status: os.stat_result) -> _Status:
-    return _Status(
-        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,  # links and permissions change it too
     )
 
 
@@ -93,7 +90,7 @@ class Document:
             status = _status(os.fstat(descriptor))
         finally:
             os.close(descriptor)
-        self._status = status._replace(size=len(data))
+        self._status = (*status[:2], len(data), *status[3:])
         self._header, self._count = snapshot.header, len(snapshot.entries)
         self._is_laid_out = snapshot.torn is None and is_laid_out(data, snapshot)
         self.is_unsure = False
@@ -151,13 +148,13 @@ class Document:
             return None
         try:
             status = _status(os.fstat(descriptor))
-            if status[:2] != seen[:2] or status.size <= seen.size:
+            if status[:2] != seen[:2] or status[2] <= seen[2]:
                 return None
-            start = seen.size - len(END)
-            tail = read_at(descriptor, status.size - start, start)
+            start = seen[2] - len(END)
+            tail = read_at(descriptor, status[2] - start, start)
         finally:
             os.close(descriptor)
-        if len(tail) != status.size - start or not tail.endswith(END):
+        if len(tail) != status[2] - start or not tail.endswith(END):
             return None
         body = tail[: -len(END)]
         if self._count:
@@ -179,17 +176,19 @@ class Document:
             SessionChanged: if the file is not as it was; nothing was written.
             OSError: if the disk refuses; the file is as it was.
         """
-        with self._open() as descriptor:
-            can_grow = self._is_laid_out and not self.is_unsure and len(lines) == 1
-            if can_grow and os.fstat(descriptor).st_nlink == 1:
+        descriptor, links = self._open()
+        try:
+            # A backup by a hard link must not grow along.
+            if self._is_laid_out and not self.is_unsure and len(lines) == links == 1:
                 self._append(descriptor, lines[0])
                 return
-        # A backup by a hard link must not grow along.
+        finally:
+            os.close(descriptor)
         added = dict(enumerate(lines, self._count))
         self.rewrite(self._header, added, self._count + len(added))
 
     def _append(self, descriptor: int, line: bytes) -> None:
-        end = self._status.size if self._status else 0
+        end = self._status[2] if self._status else 0
         data = (b",\n" if self._count else b"\n") + line + END
         start = end - len(END)
         try:
@@ -300,29 +299,33 @@ class Document:
     def _note(self, descriptor: int) -> None:
         self._status = _status(os.fstat(descriptor))
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[int]:
-        """Open the file to write into it, and check that it is as it was."""
-        descriptor = open_regular(self._path, writable=True)
-        if descriptor is None:
+    def _open(self) -> tuple[int, int]:
+        """Open the file to write into it, check that it is as it was, and count its links."""
+        opened = open_with_status(self._path, writable=True)
+        if opened is None:
             raise self._changed("it was deleted")
+        descriptor, status = opened
         try:
-            self._check(descriptor)
-            if not self._was_cleaned:
-                with contextlib.suppress(OSError):
-                    self._temporary.unlink()  # of a writer that was killed
-                self._was_cleaned = True
-            yield descriptor
-        finally:
+            self._check(_status(status))
+        except BaseException:
             os.close(descriptor)
+            raise
+        if not self._was_cleaned:
+            with contextlib.suppress(OSError):
+                self._temporary.unlink()  # of a writer that was killed
+            self._was_cleaned = True
+        return descriptor, status.st_nlink
 
     def _read_checked(self) -> bytes | None:
         if self._status is None:
             if os.path.lexists(self._name):
                 raise self._changed("another program made it")
             return None
-        with self._open() as descriptor:
+        descriptor, _ = self._open()
+        try:
             return read_all(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _read_any(self) -> bytes | None:
         with contextlib.suppress(OSError):
@@ -334,17 +337,16 @@ class Document:
                     os.close(descriptor)
         return None
 
-    def _check(self, descriptor: int) -> None:
+    def _check(self, now: _Status) -> None:
         """Refuse to write to a file that is not as it was."""
-        now, seen = _status(os.fstat(descriptor)), self._status
+        seen = self._status
         if seen is None or now[:2] != seen[:2]:
             raise self._changed("another file is in its place")
         if self.is_unsure:
             return
-        if now.size != seen.size:
-            raise self._changed(f"it has {now.size} bytes instead of {seen.size}")
-        is_ended = read_at(descriptor, len(END), seen.size - len(END)) == END
-        if now.modified != seen.modified or (self._is_laid_out and not is_ended):
+        if now[2] != seen[2]:
+            raise self._changed(f"it has {now[2]} bytes instead of {seen[2]}")
+        if now[3] != seen[3]:
             raise self._changed("it was written to")
 
     def _changed(self, what: str) -> SessionChanged:

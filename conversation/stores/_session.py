@@ -262,8 +262,12 @@ class FileSession:
 
     def append(self, entries: Sequence[bytes]) -> None:
         """Add turns, durably, or change nothing."""
-        with self._writing():
+        try:
             self._document.append(entries)
+        except SessionError:
+            raise
+        except OSError as error:
+            raise self._failed(self.file, error) from error
 
     def rewrite(self, header: Mapping[str, Any], changed: Mapping[int, bytes], length: int) -> None:
         """Replace the content, durably, or change nothing."""
