@@ -12,9 +12,6 @@ from conversation._wire.chunks import assembled, json_object
 from conversation._wire.reading import assistant_turn
 from conversation.errors import InvalidCompletion, InvalidTurn
 
-TOKENS_PER_SECOND = 20
-"""Audio tokens of a spoken answer, as the API counts them."""
-
 
 @attrs.frozen
 class Asked:
@@ -64,17 +61,10 @@ def turn_from_completion(completion: Mapping[str, Any], asked: Asked) -> Assista
         entry["interrupted"] = True
     entry |= {key: completion[key] for key in ("model", "usage") if completion.get(key)}
     try:
-        turn = assistant_turn(entry, sound_format=asked.audio_format)
+        return assistant_turn(entry, sound_format=asked.audio_format, asked_to_speak=asked.speaks)
     except InvalidTurn as error:
         msg = f"the completion's message is not one that can be kept: {error}"
         raise InvalidCompletion(msg) from error
-    audio, usage = turn.audio, turn.usage
-    if audio and audio.data and audio.duration is None and usage and usage.completion_audio_tokens:
-        # Only a decoder knows the length of the bytes; the bill does too.
-        seconds = usage.completion_audio_tokens / TOKENS_PER_SECOND
-        turn = attrs.evolve(turn, audio=attrs.evolve(audio, duration=seconds))
-    dropped = asked.speaks and turn.audio is None and bool(turn.content)
-    return attrs.evolve(turn, voice_dropped=dropped and not turn.tool_calls)
 
 
 def skew_of(completion: Mapping[str, Any], asked: Asked) -> float | None:

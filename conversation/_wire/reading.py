@@ -1,8 +1,8 @@
-"""Turns to and from the entries of a saved conversation.
+"""Turns from the entries of a saved conversation, and from the API's messages.
 
-A saved entry is what the server sent (or would be sent) for the turn, whole, with `model`,
-`finish_reason`, `usage`, `at` and the like beside it. So the same functions read a completion's
-message. What has no field in a turn stays in its `extra`.
+A saved entry is the message that the server sent (or would be sent), whole, with `model`,
+`finish_reason`, `usage`, `at` and the like beside it; so the same functions read both. Known fields
+are taken out of a copy of the entry as they are read; what remains is the turn's `extra`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import attrs
 
 from conversation._values.data import Data, NotKept, Stored
 from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
 from conversation._values.sound import FORMATS
-from conversation._values.text import shown
+from conversation._values.text import clean_text, shown
 from conversation._values.turns import (
     AssistantAudio,
     AssistantTurn,
@@ -28,70 +28,67 @@ from conversation._values.turns import (
     Usage,
     UserTurn,
 )
-from conversation._wire.messages import (
-    bytes_from_base64,
-)
-from conversation._wire.strict_json import json_text, leftover
-from conversation._wire.writing import _known_entry, _nothing
+from conversation._values.unchecked import unchecked
+from conversation._wire.messages import bytes_from_base64
+from conversation._wire.strict_json import json_text
 from conversation.errors import InvalidTurn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 log = logging.getLogger("conversation")
 
-_T = TypeVar("_T", bound=Turn)
+TOKENS_PER_SECOND = 20
+"""Audio tokens of a spoken answer, as the API counts them."""
 
 Fetch = Callable[[str], Stored]
-"""From the name in an entry to what is kept under it."""
+"""Maps the name in an entry to the data that is kept under it."""
+
+_OBJECT = (dict, Mapping)  # `dict` is tried first: checking an abstract class takes far longer
+
+_user_turn = unchecked(UserTurn)
+_assistant_turn = unchecked(AssistantTurn)
+_assistant_audio = unchecked(AssistantAudio)
+_usage = unchecked(Usage)
 
 
 def turn_from_entry(
     entry: object, *, sound_format: str | None = None, fetch: Fetch | None = None
 ) -> Turn:
-    """The turn that a saved entry, or a message as the API sends it, stands for.
+    """Return the turn in a saved entry, or in a message as the API sends it.
 
     Fields of an unexpected type count as not given, and are kept in `extra`.
 
     Args:
         entry: The JSON object.
-        sound_format: What spoken answers are in if their bytes do not tell (raw PCM does not).
-        fetch: Where what an entry names is kept.
+        sound_format: The format of a spoken answer whose bytes do not tell it (raw PCM).
+        fetch: Finds the data that an entry names. Without it, names are dropped.
 
     Raises:
-        InvalidTurn: if it is not a message of a kind that this version knows.
+        InvalidTurn: if it is not a message of a known kind.
     """
     role = role_of(entry)
-    assert isinstance(entry, Mapping)  # noqa: S101  # `role_of` says so
-    if fetch is None:
-        entry = _without_file(entry)
-    turn: Turn
+    assert isinstance(entry, _OBJECT)  # noqa: S101  # `role_of` raises otherwise
+    if role == "assistant":
+        return assistant_turn(entry, sound_format=sound_format, fetch=fetch)
+    rest = dict(entry)
+    del rest["role"]
+    at = _take_time(rest)
     if role == "user":
-        turn = UserTurn(tuple(_user_parts(entry.get("content"), fetch)))
-    elif role == "assistant":
-        turn = _assistant_turn(entry, sound_format, fetch)
-    elif role == "tool":
-        turn = ToolTurn(_required_text(entry, "tool_call_id"), _joined(entry.get("content")) or "")
-    else:
-        turn = SystemTurn(_joined(entry.get("content")) or "", role)
-    return _with_rest(turn, entry)
-
-
-def _without_file(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An answer without the name of a file that is not here: elsewhere it means another one."""
-    audio = entry.get("audio")
-    if not isinstance(audio, Mapping) or "file" not in audio:
-        return entry
-    return {**entry, "audio": {key: audio[key] for key in audio if key != "file"}}
+        text = _take_text(rest, "content")
+        content = _take_parts(rest, fetch) if text is None else (text,)
+        return _user_turn(content=content, at=at, extra=_extra(rest))
+    text = _joined(rest.pop("content", None)) or ""
+    if role == "tool":
+        call_id = _take_required(rest, "tool_call_id")
+        return ToolTurn(call_id, text, at=at, extra=_extra(rest))
+    return SystemTurn(text, role, at=at, extra=_extra(rest))
 
 
 def role_of(entry: object) -> str:
-    """The role that an entry names.
+    """Return the role that an entry names.
 
     Raises:
-        InvalidTurn: if it is none, or the entry no object.
+        InvalidTurn: if it is not a known role, or the entry is not an object.
     """
-    if not isinstance(entry, Mapping):
+    if not isinstance(entry, _OBJECT):
         msg = f"a turn is a JSON object, not {type(entry).__name__}"
         raise InvalidTurn(msg)
     role = entry.get("role")
@@ -101,103 +98,225 @@ def role_of(entry: object) -> str:
     return str(role)
 
 
-def assistant_turn(entry: Mapping[str, Any], *, sound_format: str | None) -> AssistantTurn:
-    """Same as `turn_from_entry`, for an entry that is known to be the assistant's."""
-    return _with_rest(_assistant_turn(entry, sound_format, None), entry)
+def assistant_turn(
+    entry: Mapping[str, Any],
+    *,
+    sound_format: str | None = None,
+    fetch: Fetch | None = None,
+    asked_to_speak: bool | None = None,
+) -> AssistantTurn:
+    """Same as `turn_from_entry`, for an entry that is known to be the assistant's.
+
+    Args:
+        entry: The JSON object.
+        sound_format: The format of an answer whose bytes do not tell it.
+        fetch: Finds the data that the entry names.
+        asked_to_speak: For a new answer, True if sound was asked for. `voice_dropped`, and a
+            duration that only a decoder could measure, are then derived from the answer.
+    """
+    rest = dict(entry)
+    rest.pop("role", None)
+    given = rest.pop("content", None)
+    content = _joined(given)
+    if content is None and given is not None:
+        rest["content"] = given
+    usage = _take_usage(rest)
+    is_new = asked_to_speak is not None
+    seconds = usage.completion_audio_tokens / TOKENS_PER_SECOND if usage and is_new else 0
+    audio = _take_audio(rest, sound_format, fetch, seconds)
+    calls = _take_calls(rest)
+    voice_dropped = _take_true(rest, "voice_dropped")
+    if is_new:
+        voice_dropped = bool(asked_to_speak and content) and audio is None and not calls
+    return _assistant_turn(
+        content=content,
+        audio=audio,
+        tool_calls=calls,
+        refusal=_take_text(rest, "refusal"),
+        usage=usage,
+        model=_take_text(rest, "model"),
+        finish_reason=_take_text(rest, "finish_reason"),
+        interrupted=_take_true(rest, "interrupted"),
+        voice_dropped=voice_dropped,
+        at=_take_time(rest),
+        extra=_extra(rest),
+    )
 
 
-def _with_rest(turn: _T, entry: Mapping[str, Any]) -> _T:
-    turn = attrs.evolve(turn, at=time_from(entry.get("at")))
-    left = leftover(entry, _known_entry(turn, inline=_nothing))
-    return attrs.evolve(turn, extra=json_text(left)) if left else turn
+# --- taking fields out -------------------------------------------------------------------------
 
 
-# --- what is read ------------------------------------------------------------------------------
+def _take_text(rest: dict[str, Any], key: str) -> str | None:
+    value = rest.get(key)
+    if not isinstance(value, str):
+        return None
+    del rest[key]
+    return value if value.isascii() else clean_text(value)
 
 
-def _user_parts(content: object, fetch: Fetch | None) -> Iterator[Part]:
-    if isinstance(content, str):
-        yield content
-        return
+def _take_required(rest: dict[str, Any], key: str) -> str:
+    text = _take_text(rest, key)
+    if text is None:
+        msg = f"expected text under {key!r}, got {type(rest.get(key)).__name__}"
+        raise InvalidTurn(msg)
+    return text
+
+
+def _take_number(rest: dict[str, Any], key: str) -> float | None:
+    value: Any = rest.get(key)
+    if type(value) not in (int, float) or not abs(value) < 1e15:
+        return None
+    number: float = rest.pop(key)
+    return number
+
+
+def _take_true(rest: dict[str, Any], key: str) -> bool:
+    return rest.get(key) is True and rest.pop(key)
+
+
+def _take_time(rest: dict[str, Any]) -> datetime | None:
+    time = time_from(rest.get("at"))
+    if time is not None:
+        del rest["at"]
+    return time
+
+
+def _take_stored(rest: dict[str, Any], fetch: Fetch | None) -> Stored | None:
+    name = rest.get("file")
+    if fetch is None:
+        # The name of a file that is not here: elsewhere it means another one.
+        rest.pop("file", None)
+    elif isinstance(name, str):
+        del rest["file"]
+        return fetch(name)
+    return None
+
+
+def _leave(rest: dict[str, Any], key: str, left: object) -> None:
+    """Replace the value under `key` by what is left of it."""
+    if left:
+        rest[key] = left
+    else:
+        del rest[key]
+
+
+def _copied(value: object) -> dict[str, Any]:
+    return dict(value) if isinstance(value, _OBJECT) else {}
+
+
+def _extra(rest: dict[str, Any]) -> str:
+    return json_text(rest) if rest else "{}"
+
+
+# --- user content ------------------------------------------------------------------------------
+
+
+def _take_parts(rest: dict[str, Any], fetch: Fetch | None) -> tuple[Part, ...]:
+    content = rest.pop("content", None)
     if not isinstance(content, list | tuple):
         msg = f"a user turn's content is text or a list of parts, not {type(content).__name__}"
         raise InvalidTurn(msg)
-    for part in content:
-        yield _user_part(part, fetch)
+    left = [_copied(part) for part in content]
+    parts = tuple(_take_part(part, fetch) for part in left)
+    # Text alone is written as a string, which has no place for more.
+    if any(left) and not (len(parts) == 1 and isinstance(parts[0], str)):
+        rest["content"] = left
+    return parts
 
 
-def _user_part(part: object, fetch: Fetch | None) -> Part:
-    kind = part.get("type") if isinstance(part, Mapping) else None
+def _take_part(rest: dict[str, Any], fetch: Fetch | None) -> Part:
+    kind = rest.pop("type", None)
     if kind == "text":
-        return _required_text(part, "text")
+        return _take_required(rest, "text")
+    if kind not in ("input_audio", "image_url", "file"):
+        msg = f"a content part is text, input_audio, image_url or file, not {shown(kind)}"
+        raise InvalidTurn(msg)
+    body = _required_object(rest, kind)
+    part: Part
     if kind == "input_audio":
-        body = _required_object(part, kind)
-        data: Data | None = _fetched(body, fetch)
-        if data is None and "data" not in body and body.get("format") in ("wav", "mp3"):
-            data = NotKept()
-        if data is None:
-            data = _decoded(_without_url(_required_text(body, "data")))
-        return AudioInput(
-            data,
-            str(body.get("format")) if isinstance(data, Stored) else None,
-            _text(body.get("transcript")),
-            duration=_number(body.get("duration")),
-        )
-    if kind == "image_url":
-        body = _required_object(part, kind)
-        url = _fetched(body, fetch) or _required_text(body, "url")
-        return ImageInput(url, _text(body.get("detail")))
-    if kind == "file":
-        body = _required_object(part, kind)
-        if "file_id" in body:
-            file_id = _required_text(body, "file_id")
-            return FileInput(filename=_text(body.get("filename")), file_id=file_id)
-        data = _fetched(body, fetch)
-        if data is None:
-            data = _decoded(_without_url(_required_text(body, "file_data")))
-        return FileInput(data, _text(body.get("filename")) or "file")
-    msg = f"a content part is text, input_audio, image_url or file, not {shown(kind)}"
-    raise InvalidTurn(msg)
+        part = _audio_input(body, fetch)
+    elif kind == "image_url":
+        url = _take_stored(body, fetch) or _take_required(body, "url")
+        part = ImageInput(url, _take_text(body, "detail"))
+    else:
+        part = _file_input(body, fetch)
+    _leave(rest, kind, body)
+    return part
 
 
-def _fetched(body: Mapping[str, Any], fetch: Fetch | None) -> Stored | None:
-    name = body.get("file")
-    if fetch is None or not isinstance(name, str):
+def _audio_input(body: dict[str, Any], fetch: Fetch | None) -> AudioInput:
+    audio_format = body.pop("format", None)
+    data: Data | None = _take_stored(body, fetch)
+    if data is None and "data" not in body and audio_format in ("wav", "mp3"):
+        data = NotKept()
+    audio = AudioInput(
+        data or _decoded(_without_url(_take_required(body, "data"))),
+        str(audio_format) if data else None,
+        _take_text(body, "transcript"),
+        duration=_take_number(body, "duration"),
+    )
+    if audio.duration is not None:
+        body.pop("duration", None)
+    return audio
+
+
+def _file_input(body: dict[str, Any], fetch: Fetch | None) -> FileInput:
+    filename = _take_text(body, "filename") or None
+    if "file_id" in body:
+        return FileInput(filename=filename, file_id=_take_required(body, "file_id"))
+    body.pop("filename", None)
+    data = _take_stored(body, fetch) or _decoded(_without_url(_take_required(body, "file_data")))
+    return FileInput(data, filename or "file")
+
+
+def _required_object(rest: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = rest.get(key)
+    if not isinstance(value, _OBJECT):
+        msg = f"expected an object under {key!r}, got {type(value).__name__}"
+        raise InvalidTurn(msg)
+    return dict(value)
+
+
+# --- answers -----------------------------------------------------------------------------------
+
+
+def _take_audio(
+    rest: dict[str, Any], sound_format: str | None, fetch: Fetch | None, seconds: float
+) -> AssistantAudio | None:
+    """Take the audio out; it lasts `seconds` (if not 0) where its bytes do not tell."""
+    given = rest.get("audio")
+    if not isinstance(given, _OBJECT):
         return None
-    return fetch(name)
-
-
-def _assistant_turn(
-    entry: Mapping[str, Any], sound_format: str | None, fetch: Fetch | None
-) -> AssistantTurn:
-    usage, audio = entry.get("usage"), entry.get("audio")
-    return AssistantTurn(
-        content=_joined(entry.get("content")),
-        audio=_audio(audio, sound_format, fetch) if isinstance(audio, Mapping) else None,
-        tool_calls=tuple(_tool_calls(entry.get("tool_calls"))),
-        refusal=_text(entry.get("refusal")),
-        usage=usage_from_entry(usage) if isinstance(usage, Mapping) else None,
-        model=_text(entry.get("model")),
-        finish_reason=_text(entry.get("finish_reason")),
-        interrupted=entry.get("interrupted") is True,
-        voice_dropped=entry.get("voice_dropped") is True,
-    )
-
-
-def _audio(
-    audio: Mapping[str, Any], sound_format: str | None, fetch: Fetch | None
-) -> AssistantAudio:
-    data: Data | None = _fetched(audio, fetch) or _sound_bytes(audio.get("data"))
-    named = audio.get("format") or sound_format
-    return AssistantAudio(
-        id=_text(audio.get("id")),
-        expires_at=_number(audio.get("expires_at")) or None,
-        transcript=_text(audio.get("transcript")),
+    body = dict(given)
+    data = _take_stored(body, fetch) or _sound_bytes(body.get("data"))
+    audio_format = body.get("format") or sound_format
+    if audio_format in FORMATS:
+        body.pop("format", None)
+    else:
+        audio_format = None
+    construct = AssistantAudio if isinstance(data, bytes) else _assistant_audio
+    audio = construct(
+        id=_take_text(body, "id"),
+        expires_at=_take_number(body, "expires_at") if body.get("expires_at") else None,
+        transcript=_take_text(body, "transcript"),
         data=data,
-        format=named if named in FORMATS else None,
-        duration=_number(audio.get("duration")),
-        lost=audio.get("lost") is True,
+        format=audio_format,
+        duration=_take_number(body, "duration"),
+        lost=_take_true(body, "lost"),
     )
+    if isinstance(data, bytes):
+        if seconds and audio.duration is None:
+            audio = attrs.evolve(audio, duration=seconds)
+        del body["data"]
+    if body:
+        for key in ("format", "duration"):  # perhaps told by the bytes
+            if getattr(audio, key) is not None:
+                body.pop(key, None)
+        for key in ("id", "expires_at", "transcript"):  # written as null anyway
+            if body.get(key, key) is None:
+                del body[key]
+    _leave(rest, "audio", body)
+    return audio
 
 
 def _sound_bytes(data: object) -> bytes | None:
@@ -206,95 +325,95 @@ def _sound_bytes(data: object) -> bytes | None:
     if not isinstance(data, str) or not data:
         return None
     try:
-        return _decoded(data)
+        return _decoded(data) or None
     except InvalidTurn:
         log.warning("an answer's sound is not base64; its words and the text itself are kept")
         return None
 
 
-def _tool_calls(calls: object) -> Iterator[ToolCall]:
-    taken: set[str] = set()
-    for position, call in enumerate(calls if isinstance(calls, list | tuple) else ()):
-        is_custom = isinstance(call, Mapping) and call.get("type") == "custom"
-        body = _required_object(call, "custom" if is_custom else "function")
-        arguments = body.get("input" if is_custom else "arguments")
+def _take_calls(rest: dict[str, Any]) -> tuple[ToolCall, ...]:
+    given = rest.get("tool_calls")
+    if not given or not isinstance(given, list | tuple):
+        return ()
+    calls: dict[str, ToolCall] = {}
+    left = [_copied(call) for call in given]
+    for position, call in enumerate(left):
+        is_custom = call.pop("type", None) == "custom"
+        kind, key = ("custom", "input") if is_custom else ("function", "arguments")
+        body = _required_object(call, kind)
+        arguments = body.pop(key, None)
         if not isinstance(arguments, str):
             arguments = "{}" if arguments is None else json_text(arguments)
         # Answers find their calls by id, so each has one of its own, whatever the server sent.
-        call_id = _text(call.get("id")) or f"call_{position}"
-        while call_id in taken:
+        call_id = _take_text(call, "id") or f"call_{position}"
+        while call_id in calls:
             call_id += "_"
-        taken.add(call_id)
-        kind = "custom" if is_custom else "function"
-        yield ToolCall(call_id, _required_text(body, "name"), arguments, kind)
+        calls[call_id] = ToolCall(call_id, _take_required(body, "name"), arguments, kind)
+        call.pop("id", None)
+        _leave(call, kind, body)
+    _leave(rest, "tool_calls", left if any(left) else None)
+    return tuple(calls.values())
 
 
 def usage_from_entry(usage: object) -> Usage:
-    """Tokens as the API writes them; what is no number counts as none."""
-    if not isinstance(usage, Mapping):
-        return Usage()
-    prompt = _object(usage.get("prompt_tokens_details"))
-    completion = _object(usage.get("completion_tokens_details"))
-    return Usage(
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        prompt_text_tokens=_count(prompt.get("text_tokens")),
-        prompt_audio_tokens=_count(prompt.get("audio_tokens")),
-        cached_tokens=_count(prompt.get("cached_tokens")),
-        completion_text_tokens=_count(completion.get("text_tokens")),
-        completion_audio_tokens=_count(completion.get("audio_tokens")),
+    """Return tokens as the API writes them; what is not a number counts as 0."""
+    return _take_usage({"usage": usage}) or Usage()
+
+
+def _take_usage(rest: dict[str, Any]) -> Usage | None:
+    given = rest.get("usage")
+    if not isinstance(given, _OBJECT):
+        return None
+    body = dict(given)
+    prompt = _copied(body.get("prompt_tokens_details"))
+    completion = _copied(body.get("completion_tokens_details"))
+    body.pop("total_tokens", None)
+    usage = _usage(
+        prompt_tokens=_count(body.pop("prompt_tokens", 0)),
+        completion_tokens=_count(body.pop("completion_tokens", 0)),
+        prompt_text_tokens=_count(prompt.pop("text_tokens", 0)),
+        prompt_audio_tokens=_count(prompt.pop("audio_tokens", 0)),
+        cached_tokens=_count(prompt.pop("cached_tokens", 0)),
+        completion_text_tokens=_count(completion.pop("text_tokens", 0)),
+        completion_audio_tokens=_count(completion.pop("audio_tokens", 0)),
     )
+    # Details that are all 0 are not written, so they are left whole.
+    if usage.prompt_text_tokens or usage.prompt_audio_tokens or usage.cached_tokens:
+        _leave(body, "prompt_tokens_details", prompt)
+    if usage.completion_text_tokens or usage.completion_audio_tokens:
+        _leave(body, "completion_tokens_details", completion)
+    _leave(rest, "usage", body)
+    return usage
+
+
+# --- single values -----------------------------------------------------------------------------
 
 
 def _joined(content: object) -> str | None:
-    """Text content: a string, or a list of text parts, which some servers answer with."""
+    """Return text content: a string, or a list of text parts, which some servers answer with."""
     if isinstance(content, list | tuple):
-        texts = [part.get("text") for part in content if isinstance(part, Mapping)]
-        return "".join(text for text in texts if isinstance(text, str)) or None
-    return _text(content)
+        texts = (part.get("text") for part in content if isinstance(part, _OBJECT))
+        content = "".join(text for text in texts if isinstance(text, str)) or None
+    return clean_text(content) if isinstance(content, str) else None
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _number(value: object) -> float | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
-    return value if good else None  # type: ignore[return-value]  # `good` says so
-
-
-def _count(value: object) -> int:
-    number = _number(value)
-    return int(number) if number is not None and number > 0 else 0
+def _count(value: Any) -> int:
+    if type(value) is int and 0 <= value < 2**53:
+        return value
+    return int(value) if type(value) is float and 0 <= value < 2**53 else 0
 
 
 def time_from(value: object) -> datetime | None:
-    """A saved time; None if it is none."""
+    """Return a saved time in UTC; None if it is not a time with a zone."""
+    if not isinstance(value, str):
+        return None
     try:
-        time = datetime.fromisoformat(value) if isinstance(value, str) else None
-        return time.astimezone(UTC) if time and time.tzinfo else None
+        time = datetime.fromisoformat(value)
+        if time.tzinfo is UTC:  # as we write it
+            return time
+        return time.astimezone(UTC) if time.tzinfo else None
     except (ValueError, OverflowError):
         return None
-
-
-def _required_text(body: object, key: str) -> str:
-    value = body.get(key) if isinstance(body, Mapping) else None
-    if not isinstance(value, str):
-        msg = f"expected text under {key!r}, got {type(value).__name__}"
-        raise InvalidTurn(msg)
-    return value
-
-
-def _required_object(body: object, key: str) -> Mapping[str, Any]:
-    value = body.get(key) if isinstance(body, Mapping) else None
-    if not isinstance(value, Mapping):
-        msg = f"expected an object under {key!r}, got {type(value).__name__}"
-        raise InvalidTurn(msg)
-    return value
-
-
-def _object(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _without_url(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -11,27 +12,12 @@ import orjson
 from conversation._values.text import clean_text
 from conversation.errors import InvalidSetting
 
-
-def leftover(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """What of `given` stands nowhere in `known`, in the same places."""
-    left: dict[str, Any] = {}
-    for key, value in given.items():
-        mine = known.get(key)
-        if isinstance(value, Mapping) and isinstance(mine, Mapping):
-            if inner := leftover(value, mine):
-                left[key] = inner
-        elif isinstance(value, list | tuple) and isinstance(mine, list):
-            if len(value) == len(mine) and all(isinstance(item, Mapping) for item in value):
-                inners = [leftover(*pair) for pair in zip(value, mine, strict=True)]
-                if any(inners):
-                    left[key] = inners
-        elif mine is None and (value is not None or key not in known):
-            left[key] = value
-    return left
+_LEVELS = 50
+"""Deeper nesting becomes text."""
 
 
 def merged(known: dict[str, Any], left: Mapping[str, Any]) -> dict[str, Any]:
-    """`known` with what `leftover` took aside put back in its places."""
+    """Put what no field was found for back into its places in `known`."""
     for key, value in left.items():
         mine = known.get(key)
         if isinstance(value, dict) and isinstance(mine, dict):
@@ -45,11 +31,15 @@ def merged(known: dict[str, Any], left: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def json_text(value: object) -> str:
-    """JSON of what a server sent; what strict JSON cannot hold becomes text inside it.
+    """Return JSON of what a server sent; what strict JSON cannot hold becomes text inside it.
 
     Keys are sorted, so that equal objects are equal texts.
     """
-    return orjson.dumps(_holdable(value, 50), option=orjson.OPT_SORT_KEYS).decode()
+    with contextlib.suppress(orjson.JSONEncodeError, orjson.JSONDecodeError):
+        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        if text.count(b"{") + text.count(b"[") < _LEVELS and orjson.loads(text) == value:
+            return text.decode()
+    return orjson.dumps(_holdable(value, _LEVELS), option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _holdable(value: object, levels: int) -> object:
