@@ -54,15 +54,17 @@ class StoredFile(Stored):
     """A turn's bytes in a session's folder.
 
     Attributes:
-        path: The file.
+        folder: The folder.
+        name: The file's bare name.
     """
 
-    path: Path
+    folder: Path
+    name: str
 
     @property
-    def name(self) -> str:
-        """The file's bare name."""
-        return self.path.name
+    def path(self) -> Path:
+        """The file."""
+        return self.folder / self.name
 
     def read(self) -> bytes:
         """Return the file's bytes.
@@ -72,7 +74,7 @@ class StoredFile(Stored):
         """
         descriptor = None
         with contextlib.suppress(OSError):
-            if not self.path.parent.is_symlink():
+            if not self.folder.is_symlink():
                 descriptor = open_regular(self.path)
         if descriptor is None:
             msg = f"the file {self.path} is gone; the turn's words are still there"
@@ -286,23 +288,23 @@ class FileSession:
         Raises:
             SaveFailed: if the disk refuses.
         """
-        if isinstance(data, StoredFile) and data.path.parent == self._folder:
+        if isinstance(data, StoredFile) and data.folder == self._folder:
             return data
         if kind in _NOT_KEPT[self._keep_sound]:
             return Unsaved(read_data(data))
-        path = self._folder / f"{position + 1:04}-{os.urandom(4).hex()}.{suffix}"
+        kept = StoredFile(self._folder, f"{position + 1:04}-{os.urandom(4).hex()}.{suffix}")
         with self._writing():
             if self._folder.is_symlink():
                 raise OSError(f"{self._folder} is a link")
             self._make_folder(self._folder)
-            if not (isinstance(data, StoredFile) and self._link(data, path)):
-                os.close(self._write(path, read_data(data)))
-        return StoredFile(path)
+            if not (isinstance(data, StoredFile) and self._link(data, kept.path)):
+                os.close(self._write(kept.path, read_data(data)))
+        return kept
 
     def _link(self, stored: StoredFile, path: Path) -> bool:
         """Give a file of another session a second name here; such files are never written to."""
         try:
-            if stored.path.parent.is_symlink() or not stat.S_ISREG(stored.path.lstat().st_mode):
+            if stored.folder.is_symlink() or not stat.S_ISREG(stored.path.lstat().st_mode):
                 return False
             os.link(stored.path, path, follow_symlinks=False)
         except (OSError, NotImplementedError):
@@ -324,7 +326,7 @@ class FileSession:
         if not _BARE_NAME.fullmatch(name):
             msg = f"file must be a bare name such as 0002-7f3a91c4.wav, got {name!r}"
             raise InvalidTurn(msg)
-        return StoredFile(self._folder / name)
+        return StoredFile(self._folder, name)
 
     def fetch_all(self, names: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of these files; missing ones are left out."""
