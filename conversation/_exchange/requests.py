@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import orjson
@@ -18,12 +18,13 @@ from conversation._rendering.forms import (
     Moment,
     Prepared,
     prepare,
+    prepare_entry,
     text_tokens,
 )
 from conversation._rendering.messages import arranged, messages, voices
 from conversation._rendering.settings import Settings, ToolGiven, asks_for_sound, given_options
 from conversation._rendering.settings import tools as checked_tools
-from conversation._rendering.window import Context, Limits, Window, marked, size_of, window
+from conversation._rendering.window import Context, Limits, Size, Window, marked, size_of, window
 from conversation._tools import Tool
 from conversation._values.data import Data, read_data
 from conversation._values.media import kept_data
@@ -95,6 +96,9 @@ class Requests:
         self._is_warned = False
         self._cache: list[Prepared | None] = []
         self._cached_revision = -1
+        # Positions that are not in the cache, and an upper bound of what all others cost.
+        self._missing, self._most = 0, Size()
+        self._decodes = context.ages
 
     def learn_from(self, other: Requests) -> None:
         """Take over what another one has learned of the same server and history."""
@@ -187,6 +191,8 @@ class Requests:
             self._measured,
         )
         count = self._refresh()
+        if not self._missing and not self.context.ages and limits.hold(*self._most):
+            return Window(0, arranged(self._cached, self.settings.instructions))
         found = window(
             self._prepared,
             count,
@@ -206,6 +212,8 @@ class Requests:
 
     def _marked(self) -> tuple[Sequence[Prepared], Moment]:
         at = self._moment()
+        for position in range(self._refresh()):
+            self._prepared(position, decoded=True)
         found = self._window(self._next, at)
         prepared = [self._prepared(position) for position in range(len(self._cache))]
         return marked(arranged(prepared, self.settings.instructions), found), at
@@ -215,15 +223,29 @@ class Requests:
         count = len(self.history)
         if self._cached_revision != self.history.revision:
             self._cached_revision = self.history.revision
-            self._cache = []
+            self._cache, self._missing = [], 0
+            self._most = Size(text_tokens(self.settings.instructions or ""))
+        self._missing += count - len(self._cache)
         self._cache += [None] * (count - len(self._cache))
         return count
 
-    def _prepared(self, position: int) -> Prepared:
-        prepared = self._cache[position]
-        if prepared is None:
-            prepared = self._cache[position] = prepare(self.history[position])
+    def _prepared(self, position: int, *, decoded: bool = False) -> Prepared:
+        cached = self._cache[position]
+        if cached is not None and not (decoded and cached.turn is None):
+            return cached
+        prepared = None
+        if not decoded and not self._decodes and (entry := self.history.entry(position)):
+            prepared = prepare_entry(entry)
+        prepared = prepared or prepare(self.history[position])
+        self._cache[position] = prepared
+        if cached is None:
+            self._missing -= 1
+            self._most = self._most.plus(prepared)
         return prepared
+
+    @property
+    def _cached(self) -> list[Prepared]:
+        return cast("list[Prepared]", self._cache)
 
     def _reader(self, items: Iterable[Prepared]) -> Callable[[Data], bytes]:
         """Return a function that gives the bytes of these items, all fetched at once."""

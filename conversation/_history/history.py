@@ -116,6 +116,11 @@ class History(Sequence[Turn]):
                 self._undecoded -= 1
             return turn
 
+    def entry(self, position: int) -> Mapping[str, Any] | None:
+        """Return a turn as it was read from the session; None once it is decoded."""
+        entry: Mapping[str, Any] | None = self._entries[position]
+        return entry
+
     @property
     def turns(self) -> tuple[Turn, ...]:
         """All turns, oldest first."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Mapping
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 
 from conversation._values.parts import AudioInput, Part
 from conversation._values.turns import (
-    AssistantAudio,
     AssistantTurn,
     SystemTurn,
     Turn,
@@ -88,7 +88,8 @@ class Prepared(NamedTuple):
     """A turn prepared for sending, as far as that does not depend on the time.
 
     Attributes:
-        turn: None for instructions and for results that nobody gave.
+        turn: None for instructions, for results that nobody gave, and for a stored entry that was
+            not decoded.
         voice_end: Unix time in seconds at which the server forgets the voice; minus infinity: no
             voice.
         form: The form without voice.
@@ -99,6 +100,7 @@ class Prepared(NamedTuple):
         voice_tokens: Estimated tokens as voice.
         upload: Bytes of base64 in it.
         words: A user turn with words in place of its sound; None if some words are not known.
+        begins: True if an exchange begins with it: user turns.
         stays: True if it is always sent: instructions and system turns.
         reason: The reason why it is left out, or sent without its sound, whatever the time.
     """
@@ -113,6 +115,7 @@ class Prepared(NamedTuple):
     voice_tokens: int = 0
     upload: int = 0
     words: Prepared | None = None
+    begins: bool = False
     stays: bool = False
     reason: str = ""
 
@@ -126,13 +129,16 @@ class Prepared(NamedTuple):
 def prepare(turn: Turn) -> Prepared:
     """Prepare a turn; for an answer the first half of the rule: its forms, and until when."""
     if isinstance(turn, AssistantTurn):
-        form = form_without_voice(turn)
-        end = voice_end(turn)
+        form, end, audio = form_without_voice(turn), voice_end(turn), turn.audio
+        if audio and form is Form.TRANSCRIPT and not turn.content and not turn.tool_calls:
+            return _speech(turn, audio.id, end, audio.transcript or "", audio.duration)
         calls = sum(
             text_tokens(call.name) + text_tokens(call.arguments) for call in turn.tool_calls
         )
         tokens = text_tokens(turn.text) + calls
-        spoken = tokens + _spoken_tokens(turn.audio) if turn.audio and end > NO_VOICE else tokens
+        spoken = tokens
+        if audio and end > NO_VOICE:
+            spoken += _spoken_tokens(audio.duration, audio.transcript or "")
         if turn.tool_calls:
             return Prepared(
                 turn, end, form, None, in_tools=True, tokens=tokens, voice_tokens=spoken
@@ -158,7 +164,7 @@ def prepare(turn: Turn) -> Prepared:
 def _prepared_user(turn: UserTurn) -> Prepared:
     if len(turn.content) == 1 and isinstance(turn.content[0], str):
         message, tokens = user_message(turn), text_tokens(turn.content[0])
-        return Prepared(turn, NO_VOICE, Form.PLAIN, message, tokens=tokens)
+        return Prepared(turn, NO_VOICE, Form.PLAIN, message, tokens=tokens, begins=True)
     tokens = 0
     words: list[Part] = []
     for part in turn.content:
@@ -178,14 +184,60 @@ def _prepared_user(turn: UserTurn) -> Prepared:
         tokens=tokens,
         upload=sum(map(upload_size, turn.content)),
         words=prepare(attrs.evolve(turn, content=tuple(words))) if changed else None,
+        begins=True,
     )
 
 
-def _spoken_tokens(audio: AssistantAudio) -> int:
+def prepare_entry(entry: Mapping[str, Any]) -> Prepared | None:
+    """Prepare the stored entry of a usual turn without decoding it; None for all others.
+
+    Same as `prepare` of the decoded turn, but for `turn`: text of the user, or words of the model,
+    spoken or written, and nothing else. It makes the first request after a resume cheap.
+    """
+    role, content = entry.get("role"), entry.get("content")
+    if role == "user" and type(content) is str and "name" not in entry:
+        message = {"role": "user", "content": content}
+        tokens = text_tokens(content)
+        return Prepared(None, NO_VOICE, Form.PLAIN, message, tokens=tokens, begins=True)
+    if role != "assistant" or entry.get("tool_calls"):
+        return None
+    audio = entry.get("audio")
+    if audio is None and type(content) is str and content.strip():
+        message = {"role": "assistant", "content": content}
+        tokens = text_tokens(content)
+        return Prepared(None, NO_VOICE, Form.TEXT, message, tokens=tokens, voice_tokens=tokens)
+    if content is not None or type(audio) is not dict or "data" in audio:
+        return None
+    audio_id, transcript = audio.get("id"), audio.get("transcript")
+    seconds, expires_at = audio.get("duration"), audio.get("expires_at")
+    if type(audio_id) is not str or type(transcript) is not str or not transcript.strip():
+        return None
+    if type(seconds) is not float or not isinstance(expires_at, int | float):
+        return None
+    if isinstance(expires_at, bool) or not (0 < seconds < 1e15 and 0 < expires_at < 1e15):
+        return None
+    unusable = audio.get("lost") is True or entry.get("interrupted") is True
+    end = NO_VOICE if unusable or not audio_id.startswith("audio_") else expires_at
+    return _speech(None, audio_id, end, transcript, seconds)
+
+
+def _speech(
+    turn: Turn | None, audio_id: str | None, end: float, transcript: str, seconds: float | None
+) -> Prepared:
+    """Prepare an answer that is nothing but spoken words."""
+    message = {"role": "assistant", "content": transcript}
+    tokens = spoken = text_tokens(transcript)
+    if end > NO_VOICE:
+        spoken += _spoken_tokens(seconds, transcript)
+    return Prepared(
+        turn, end, Form.TRANSCRIPT, message, audio_id, tokens=tokens, voice_tokens=spoken
+    )
+
+
+def _spoken_tokens(seconds: float | None, transcript: str) -> int:
     # Where only an id came, some eight tokens a word.
-    seconds = audio.duration
     if seconds is None:
-        return 8 * len((audio.transcript or "").split())
+        return 8 * len(transcript.split())
     return int(ASSISTANT_TOKENS_PER_SECOND * seconds)
 
 

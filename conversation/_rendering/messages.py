@@ -89,14 +89,15 @@ def arranged(prepared: Sequence[Prepared], instructions: str | None) -> list[Pre
 def voices(items: Sequence[Prepared], at: Moment) -> list[str | None]:
     """Return the audio id of each message; None where it has none."""
     return [
-        item.turn.audio.id
-        if form_at(item, at) is Form.VOICE
-        and isinstance(item.turn, AssistantTurn)
-        and item.turn.audio
-        else None
+        _audio_id(item) if form_at(item, at) is Form.VOICE else None
         for item in items
         if item.form is not Form.LEFT_OUT
     ]
+
+
+def _audio_id(item: Prepared) -> str | None:
+    turn = item.turn
+    return turn.audio.id if isinstance(turn, AssistantTurn) and turn.audio else item.voice_id
 
 
 def instructions_item(text: str) -> Prepared:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from conversation._rendering.forms import NO_VOICE, Form, Moment, Prepared
-from conversation._rendering.messages import instructions_item, no_result_item
+from conversation._rendering.forms import NO_VOICE, Form, Moment, Prepared, text_tokens
+from conversation._rendering.messages import NO_RESULT, instructions_item, no_result_item
 from conversation._values.parts import AudioInput
 from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, UserTurn
 from conversation.errors import ContextTooSmall, InvalidSetting
@@ -76,6 +76,13 @@ class Size(NamedTuple):
 
     tokens: int = 0
     upload: int = 0
+
+    def plus(self, item: Prepared) -> Size:
+        """Return the size with one more item, at most: in its larger form."""
+        tokens = max(item.tokens, item.voice_tokens)
+        if item.in_tools and isinstance(item.turn, AssistantTurn):
+            tokens += text_tokens(NO_RESULT) * len(item.turn.tool_calls)
+        return Size(self.tokens + tokens, self.upload + item.upload)
 
 
 @attrs.frozen
@@ -153,6 +160,7 @@ def window(
     staying = [*head, *map(prepared, systems)]
     tokens, upload = sum(item.tokens for item in staying), 0
     aging = _Aging(context)
+    ages, limit = context.ages, at.limit
     results: dict[str, list[Prepared]] = {}  # of calls that are still to come
     sent: list[Prepared] = []  # newest first
     exchange: list[Prepared] = []
@@ -167,13 +175,13 @@ def window(
                 answers = [_result(call, results) for call in reversed(turn.tool_calls)]
                 exchange += answers
                 tokens += sum(answer.tokens for answer in answers)
-            if context.ages:
+            if ages:
                 item = aging.aged(item, position)
             exchange.append(item)
             if not item.stays:
-                tokens += item.voice_tokens if at.limit < item.voice_end else item.tokens
+                tokens += item.voice_tokens if limit < item.voice_end else item.tokens
                 upload += item.upload
-        if isinstance(turn, UserTurn) or not position:
+        if item.begins or not position:
             if not limits.hold(tokens, upload):
                 if first == count:
                     raise _too_small(Size(tokens, upload), limits)

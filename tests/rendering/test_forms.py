@@ -7,7 +7,10 @@ import math
 from typing import Any
 
 import attrs
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conversation import (
     AssistantAudio,
@@ -22,11 +25,14 @@ from conversation import (
     UserTurn,
 )
 from conversation._rendering.explanation import explained
-from conversation._rendering.forms import PLACEHOLDER, Moment, prepare
+from conversation._rendering.forms import PLACEHOLDER, Moment, prepare, prepare_entry
 from conversation._rendering.messages import arranged, messages
 from conversation._values.turns import Turn
+from conversation._wire.reading import turn_from_entry
+from conversation._wire.writing import line_from_turn
 from tests.conftest import START, Clock
 from tests.samples import PNG, SOUND, spoken
+from tests.strategies import turns
 
 HOUR = 3600.0
 HEX = "0" * 24
@@ -206,3 +212,44 @@ def test_voice_end_without_a_usable_id_is_minus_infinity() -> None:
     assert prepare(UserTurn("x")).voice_end == -math.inf
     lost = attrs.evolve(audio(), lost=True)
     assert prepare(AssistantTurn(audio=lost)).voice_end == -math.inf
+
+
+# --- stored entries ----------------------------------------------------------------------------
+
+
+@given(turns)
+def test_stored_entry_is_prepared_as_its_turn(turn: Turn) -> None:
+    """A stored entry that is prepared without decoding gives what its decoded turn gives."""
+    entry = orjson.loads(line_from_turn(turn))
+    prepared = prepare_entry(entry)
+    if prepared is not None:
+        assert prepared == prepare(turn_from_entry(entry))._replace(turn=None)
+
+
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, False, 0, -1, 1, 1.5, 1e300, 10**20, "", " ", "text", [], {}]
+)
+
+
+@given(turns, st.data())
+def test_damaged_entry_is_prepared_as_its_turn(turn: Turn, data: st.DataObject) -> None:
+    """An entry with a field of another type gives what its decoded turn gives, or nothing."""
+    entry = orjson.loads(line_from_turn(turn))
+    inside = entry.get("audio") if isinstance(entry.get("audio"), dict) else entry
+    where = data.draw(st.sampled_from([entry, inside]))
+    where[data.draw(st.sampled_from([*where, "name", "lost", "interrupted"]))] = data.draw(ODD)
+    prepared = prepare_entry(entry)
+    if prepared is not None:
+        assert prepared == prepare(turn_from_entry(entry))._replace(turn=None)
+
+
+def test_usual_entries_need_no_decoding() -> None:
+    """Text of the user and words of the model, spoken or written, are prepared as they are."""
+    audio = AssistantAudio("audio_" + "6" * 32, START + 60, "Yes.", None, duration=1.5)
+    for usual in (
+        UserTurn("Hello"),
+        AssistantTurn(content="Yes."),
+        AssistantTurn(audio=audio),
+        AssistantTurn(audio=audio, interrupted=True),
+    ):
+        assert prepare_entry(orjson.loads(line_from_turn(usual))) is not None
