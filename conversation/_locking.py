@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+import weakref
 from collections import deque
+from collections.abc import Generator
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from conversation.errors import ConversationBusy, SessionLocked
 
@@ -17,11 +21,19 @@ class Ticket:
 
     Attributes:
         is_exchange: True while code of others runs under the lock: a tool, a stream's consumer.
+        steps: The generator that holds the ticket; when it has ended, so has its turn.
     """
 
     def __init__(self) -> None:
         self.process = os.getpid()
         self.is_exchange = False
+        self.steps: Generator[Any, Any, Any] | None = None
+
+    @property
+    def is_stale(self) -> bool:
+        """True if its holder has ended, or was left behind in a parent process."""
+        has_ended = getattr(self.steps, "gi_frame", self) is None
+        return has_ended or self.process != os.getpid()
 
 
 _around: ContextVar[tuple[Ticket, ...]] = ContextVar("conversation_exchanges", default=())
@@ -42,7 +54,8 @@ class Lock:
     def is_in_exchange(self) -> bool:
         """True if an exchange holds the lock."""
         with suppress(IndexError):
-            return self._queue[0].is_exchange
+            first = self._queue[0]
+            return first.is_exchange and not first.is_stale
         return False
 
     def enqueue(self, ticket: Ticket) -> None:
@@ -55,10 +68,11 @@ class Lock:
         Raises:
             ConversationBusy: if the calling code runs inside of the exchange that holds the lock.
         """
-        with suppress(IndexError):
-            while self._queue[0].process != ticket.process:
-                self._queue.popleft()  # of the parent process, before a fork
         first = self._queue[0]
+        while first.is_stale:
+            with suppress(ValueError):
+                self._queue.remove(first)
+            first = self._queue[0]
         if first is not ticket and first.is_exchange and first in _around.get():
             msg = (
                 "this code was called by an exchange of the conversation (as a tool, or while "
@@ -66,6 +80,12 @@ class Lock:
             )
             raise ConversationBusy(msg)
         return first is ticket
+
+    def is_held_by(self, ticket: Ticket) -> bool:
+        """Return True if the ticket is the first in the queue; raises nothing."""
+        with suppress(IndexError):
+            return self._queue[0] is ticket
+        return False
 
     def begin_exchange(self) -> None:
         """Note that whoever holds the lock is about to call code of others."""
@@ -78,6 +98,36 @@ class Lock:
         ticket.is_exchange = False
         with suppress(ValueError):
             self._queue.remove(ticket)
+
+
+_read_locks: weakref.WeakSet[ReadLock] = weakref.WeakSet()
+
+
+class ReadLock:
+    """A reentrant lock of threads, for short looks at a state; free in a forked child."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _read_locks.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Forget threads of the parent process."""
+        self._lock = threading.RLock()
+
+
+def _after_fork() -> None:
+    for lock in list(_read_locks):
+        lock.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Polling:

@@ -88,62 +88,73 @@ def holding(
         SessionLocked: if another one held the lock for too long.
         SessionReadOnly, SessionChanged, SessionCorrupt, SaveFailed: if it cannot be changed.
     """
-    lock, ticket = history.lock, Ticket()
-    try:
-        lock.enqueue(ticket)
-        if not lock.try_acquire(ticket):
-            yield from _waiting(history, ticket)
-        if not history.is_saved:
-            return (yield from steps())
-        polling = history.polling()
+    return _ticketed(history, lambda: _held(history, steps, turn))
+
+
+def _ticketed(history: History, steps: Callable[[], Steps[_T]]) -> Steps[_T]:
+    """Run steps when it is their turn in this process."""
+    ticket = Ticket()
+
+    def ticketed() -> Steps[_T]:
         try:
-            try:
-                while not (yield Work(history.acquire)):
+            history.lock.enqueue(ticket)
+            if not history.lock.try_acquire(ticket):
+                polling = history.polling()
+                while not history.lock.try_acquire(ticket):
                     yield Wait(polling.pause())
-            except (SaveFailed, SessionChanged) as error:
-                error.turn = turn
-                raise
-            result = yield from steps()
-        except GeneratorExit:  # nobody performs steps any more
-            history.release()
+            return (yield from steps())
+        finally:
+            try:
+                if history.lock.is_held_by(ticket):
+                    history.release()  # again, if it was interrupted, or waited in a queue
+            finally:
+                history.lock.release(ticket)
+
+    ticket.steps = taken = ticketed()
+    return taken
+
+
+def _held(history: History, steps: Callable[[], Steps[_T]], turn: Turn | None) -> Steps[_T]:
+    if not history.is_saved:
+        return (yield from steps())
+    polling = history.polling()
+    try:
+        try:
+            while not (yield Work(history.acquire)):
+                yield Wait(polling.pause())
+        except (SaveFailed, SessionChanged) as error:
+            error.turn = turn
             raise
-        except BaseException:
-            yield Work(history.release)
-            raise
+        result = yield from steps()
+    except GeneratorExit:  # nobody performs steps any more
+        raise
+    except BaseException:
         yield Work(history.release)
-        return result
-    finally:
-        lock.release(ticket)
+        raise
+    yield Work(history.release)
+    return result
 
 
 def changing(history: History, job: Callable[[], _T], turn: Turn | None = None) -> Steps[_T]:
     """Make one change: same as `holding`, in a single step."""
-    lock, ticket = history.lock, Ticket()
+    return _ticketed(history, lambda: _changed(history, job, turn))
+
+
+def _changed(history: History, job: Callable[[], _T], turn: Turn | None) -> Steps[_T]:
+    if not history.is_saved:
+        return job()
+    step = Work(partial(history.change, job))
     try:
-        lock.enqueue(ticket)
-        if not lock.try_acquire(ticket):
-            yield from _waiting(history, ticket)
-        if not history.is_saved:
-            return job()
-        step = Work(partial(history.change, job))
         done: tuple[_T] | None = yield step
         if done is None:
             polling = history.polling()
             while done is None:
                 yield Wait(polling.pause())
                 done = yield step
-        return done[0]
     except (SaveFailed, SessionChanged) as error:
         error.turn = error.turn or turn
         raise
-    finally:
-        lock.release(ticket)
-
-
-def _waiting(history: History, ticket: Ticket) -> Steps[None]:
-    polling = history.polling()
-    while not history.lock.try_acquire(ticket):
-        yield Wait(polling.pause())
+    return done[0]
 
 
 def adding(history: History, turn: _TurnT) -> Steps[_TurnT]:

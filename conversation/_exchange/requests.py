@@ -95,6 +95,7 @@ class Requests:
         self._heals, self._healed_length = 0, 0
         self._is_warned = False
         self._cache: list[Prepared | None] = []
+        self._systems: list[int] = []
         self._cached_revision = -1
         # Positions that are not in the cache, and an upper bound of what all others cost.
         self._missing, self._most = 0, Size()
@@ -196,7 +197,7 @@ class Requests:
         found = window(
             self._prepared,
             count,
-            systems=self.history.systems,
+            systems=self._systems,
             instructions=self.settings.instructions,
             context=self.context,
             limits=limits,
@@ -223,10 +224,12 @@ class Requests:
         count = len(self.history)
         if self._cached_revision != self.history.revision:
             self._cached_revision = self.history.revision
-            self._cache, self._missing = [], 0
+            self._cache, self._systems, self._missing = [], [], 0
             self._most = Size(text_tokens(self.settings.instructions or ""))
-        self._missing += count - len(self._cache)
-        self._cache += [None] * (count - len(self._cache))
+        known = len(self._cache)
+        self._missing += count - known
+        self._systems += [i for i in range(known, count) if self.history.is_system(i)]
+        self._cache += [None] * (count - known)
         return count
 
     def _prepared(self, position: int, *, decoded: bool = False) -> Prepared:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ import attrs
 
 from conversation._history.edits import check, start_of_last_exchange, truncated, with_transcript
 from conversation._history.journal import Journal
-from conversation._locking import Lock, Polling
+from conversation._locking import Lock, Polling, ReadLock
 from conversation._values.media import inlined
 from conversation._values.turns import AssistantTurn, SystemTurn, Turn, Usage, UserTurn
 from conversation._wire.reading import Fetch, role_of, turn_from_entry, usage_from_entry
@@ -49,7 +48,6 @@ class History(Sequence[Turn]):
     Attributes:
         lock: Admits one change or exchange at a time.
         revision: Changes with every change that is no addition at the end.
-        systems: Positions of the system turns.
     """
 
     def __init__(
@@ -74,18 +72,15 @@ class History(Sequence[Turn]):
         self._place = place
         self._given = dict(given or {})
         # Turns can be looked at while an exchange goes on in another thread.
-        self._reading = threading.RLock()
-        # An entry and None, or None and the turn that it became.
-        self._entries: list[Any] = []
-        self._turns: list[Turn | None] = []
-        self._undecoded = 0
-        self.systems: list[int] = []
-        self._extend(entries)
+        self._reading = ReadLock()
+        # Turns, and entries that nobody has looked at yet.
+        self._slots: list[Any] = self._checked(entries, 0)
+        self._has_entries = True
 
     # --- looking -------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._turns)
+        return len(self._slots)
 
     @overload
     def __getitem__(self, position: int) -> Turn: ...
@@ -99,36 +94,43 @@ class History(Sequence[Turn]):
         """
         if isinstance(position, slice):
             with self._reading:
-                return tuple(self[i] for i in range(*position.indices(len(self._turns))))
-        turn = self._turns[position]
-        return self._decoded(position) if turn is None else turn
+                return tuple(self[i] for i in range(*position.indices(len(self._slots))))
+        slot: Turn | dict[str, Any] = self._slots[position]
+        return self._decoded(position) if isinstance(slot, dict) else slot
 
     def _decoded(self, position: int) -> Turn:
         with self._reading:
-            turn = self._turns[position]
-            if turn is None:
-                position %= len(self._turns)
+            slot: Turn | dict[str, Any] = self._slots[position]
+            if isinstance(slot, dict):
                 try:
-                    turn = turn_from_entry(self._entries[position], fetch=self._fetch)
+                    slot = turn_from_entry(slot, fetch=self._fetch)
                 except InvalidTurn as error:
-                    raise self._corrupt(position, error) from error
-                self._turns[position], self._entries[position] = turn, None
-                self._undecoded -= 1
-            return turn
+                    raise self._corrupt(position % len(self._slots), error) from error
+                self._slots[position] = slot
+            return slot
 
-    def entry(self, position: int) -> Mapping[str, Any] | None:
+    def entry(self, position: int) -> dict[str, Any] | None:
         """Return a turn as it was read from the session; None once it is decoded."""
-        entry: Mapping[str, Any] | None = self._entries[position]
-        return entry
+        slot = self._slots[position]
+        return slot if isinstance(slot, dict) else None
+
+    def is_system(self, position: int) -> bool:
+        """Return True for a system turn, without decoding it."""
+        slot = self._slots[position]
+        if isinstance(slot, dict):
+            return slot["role"] in ("system", "developer")
+        return isinstance(slot, SystemTurn)
 
     @property
     def turns(self) -> tuple[Turn, ...]:
         """All turns, oldest first."""
         # CPython may crash where a list is copied while another thread adds to it.
         with self._reading:
-            if self._undecoded:
-                return self[:]
-            return tuple(self._turns)  # type: ignore[arg-type]  # None stands for the undecoded
+            if self._has_entries:
+                turns = self[:]
+                self._has_entries = False
+                return turns
+            return tuple(self._slots)
 
     @property
     def usage(self) -> Usage:
@@ -179,10 +181,10 @@ class History(Sequence[Turn]):
                 return False
             self._take_in(news)
         except BaseException:
-            self._journal.forget()
+            self._journal.is_unsure = True
             self.release()
             raise
-        self._journal.take_in()
+        self._journal.is_unsure = False
         return True
 
     def change(self, job: Callable[[], _R]) -> tuple[_R] | None:
@@ -206,14 +208,16 @@ class History(Sequence[Turn]):
 
     def _take_in(self, news: News) -> None:
         state = news.state
-        if state is None:
-            if news.added:
-                self._extend(news.added)
-            return
-        roles = self._systems_in(state.entries, 0)
-        self.header = self._header_of(state)
-        self.recovered = state.recovered or self.recovered
-        self._set([None] * len(state.entries), state.entries, roles)
+        if state is not None:
+            entries = self._checked(state.entries, 0)
+            self.header = self._header_of(state)
+            self.recovered = state.recovered or self.recovered
+            self._set(entries)
+        elif news.added:
+            entries = self._checked(news.added, len(self._slots))
+            with self._reading:
+                self._has_entries = True
+                self._slots += entries
 
     def _header_of(self, state: State) -> dict[str, Any]:
         # Others' settings stay saved, but for those that were given to this object.
@@ -221,25 +225,14 @@ class History(Sequence[Turn]):
         settings = theirs if isinstance(theirs, dict) else {}
         return state.header | {"settings": settings | self._given}
 
-    def _set(
-        self, turns: Sequence[Turn | None], entries: Sequence[Any], systems: list[int]
-    ) -> None:
+    def _set(self, slots: Sequence[Any]) -> None:
         with self._reading:
-            self._turns, self._entries, self.systems = list(turns), list(entries), systems
-            self._undecoded = self._turns.count(None)
+            self._slots = list(slots)
+            self._has_entries = True
             self.revision += 1
 
-    def _extend(self, entries: Sequence[Any]) -> None:
-        systems = self._systems_in(entries, len(self._turns))
-        with self._reading:
-            self._entries += entries
-            self._turns += [None] * len(entries)
-            self._undecoded += len(entries)
-            self.systems += systems
-
-    def _systems_in(self, entries: Sequence[Any], start: int) -> list[int]:
-        """Return the positions of system turns, and refuse entries of unknown roles."""
-        systems = []
+    def _checked(self, entries: Sequence[Any], start: int) -> list[Any]:
+        """Return entries, and refuse those of unknown roles."""
         for position, entry in enumerate(entries, start):
             role = entry.get("role") if type(entry) is dict else None
             if role == "user" or role == "assistant" or role == "tool":  # noqa: PLR1714  # faster
@@ -248,8 +241,7 @@ class History(Sequence[Turn]):
                 role_of(entry)
             except InvalidTurn as error:
                 raise self._corrupt(position, error) from error
-            systems.append(position)
-        return systems
+        return list(entries)
 
     def _corrupt(self, position: int, error: InvalidTurn) -> SessionCorrupt:
         return corrupt(self._place, f"turn {position + 1}: {error}", position + 2)
@@ -268,11 +260,14 @@ class History(Sequence[Turn]):
         if self._journal is not None:
             turn = self._journal.add(turn, self, self.header)
         with self._reading:
-            if isinstance(turn, SystemTurn):
-                self.systems.append(len(self._turns))
-            self._entries.append(None)
-            self._turns.append(turn)
+            self._slots.append(turn)
+        self._written()
         return turn
+
+    def _written(self) -> None:
+        """Note that memory holds what was written."""
+        if self._journal is not None:
+            self._journal.is_unsure = False
 
     def fill(self, turns: Sequence[Turn]) -> None:
         """Begin with these turns.
@@ -285,8 +280,8 @@ class History(Sequence[Turn]):
             changed = dict(enumerate(turns))
             kept = self._journal.rewrite((), self.header, changed, len(turns))
             turns = [kept[position] for position in range(len(turns))]
-        systems = [i for i, turn in enumerate(turns) if isinstance(turn, SystemTurn)]
-        self._set(turns, [None] * len(turns), systems)
+        self._set(turns)
+        self._written()
 
     def replace(self, changed: Mapping[int, Turn], *, must_save: bool = True) -> None:
         """Put other turns in the places of some.
@@ -302,8 +297,9 @@ class History(Sequence[Turn]):
             )
         with self._reading:
             for position, turn in changed.items():
-                self._turns[position] = turn
+                self._slots[position] = turn
             self.revision += 1
+        self._written()
         if self._journal is not None:
             self._journal.discard(before)
 
@@ -335,8 +331,8 @@ class History(Sequence[Turn]):
         if self._journal is not None:
             self._journal.rewrite(self, header, {}, start)
         self.header = header
-        systems = [position for position in self.systems if position < start]
-        self._set(self._turns[:start], self._entries[:start], systems)
+        self._set(self._slots[:start])
+        self._written()
         if self._journal is not None:
             self._journal.discard(dropped)
         return whole
@@ -385,6 +381,7 @@ class History(Sequence[Turn]):
         if self._journal is not None:
             self._journal.rewrite(self, header, {}, len(self), must_save=must_save)
         self.header = header
+        self._written()
 
     def _with_spent(self, usage: Usage) -> dict[str, Any]:
         if usage == Usage():

@@ -38,6 +38,10 @@ class Journal:
         timeout: Seconds to wait for others who hold the session's lock.
         begun: True if it was written before.
         stale_header: True if the next write has to write the header too.
+
+    Attributes:
+        is_unsure: True from the beginning of a write until memory holds it, and after a read that
+            failed: then memory may differ from the session, and is read anew by `acquire`.
     """
 
     def __init__(
@@ -56,8 +60,7 @@ class Journal:
         self._stale_header = stale_header
         # A change in memory was not saved: the next write takes all turns from there.
         self._stale_turns = False
-        # Memory may differ from what the session was last seen to hold.
-        self._is_unsure = False
+        self.is_unsure = False
 
     @property
     def file(self) -> Path | None:
@@ -84,7 +87,7 @@ class Journal:
         news = self.session.acquire()
         if news is None:
             return None
-        if self._is_unsure:
+        if self.is_unsure:
             news = News(state=self.session.read())
             if self._begun and news.state is None:
                 raise self._changed("was deleted")
@@ -93,14 +96,6 @@ class Journal:
                 raise self._changed("was deleted and begun anew")
             self._begun, self._stale_turns = True, False
         return news
-
-    def forget(self) -> None:
-        """Read everything anew at the next `acquire`: memory may not hold what was read."""
-        self._is_unsure = True
-
-    def take_in(self) -> None:
-        """Note that memory holds what `acquire` returned."""
-        self._is_unsure = False
 
     def _changed(self, what: str) -> SessionChanged:
         msg = (
@@ -113,6 +108,7 @@ class Journal:
         """Write a turn behind those before, and return it as it is kept."""
         files: list[str] = []
         try:
+            self._begin_write()
             kept = self._kept(turn, len(before), files)
             line = line_from_turn(kept)
             if self._begun and not self._stale_header and not self._stale_turns:
@@ -123,6 +119,7 @@ class Journal:
         except BaseException as error:
             if isinstance(error, SaveFailed | SessionChanged):
                 error.turn = turn
+                self.is_unsure = False
             self.session.discard(files)
             raise
         return kept
@@ -151,11 +148,14 @@ class Journal:
         files: list[str] = []
         kept = dict(changed)
         try:
+            self._begin_write()
             kept = {i: self._kept(turn, i, files) for i, turn in changed.items()}
             lines = self._lines(before[:length] if length < len(before) else before)
             lines |= {position: line_from_turn(turn) for position, turn in kept.items()}
             self._rewrite(header, lines, length)
         except BaseException as error:
+            if isinstance(error, SaveFailed | SessionChanged):
+                self.is_unsure = False
             self.session.discard(files)
             if must_save or not isinstance(error, SaveFailed):
                 raise
@@ -173,6 +173,15 @@ class Journal:
         if self._begun:
             msg = f"there is a session at {self.session.place} already; choose another id"
             raise SessionExists(msg, path=self.file)
+
+    def _begin_write(self) -> None:
+        if self.is_unsure:
+            msg = (
+                f"{self.session.place}: an earlier change was interrupted, so nothing more is "
+                "written until the session is read anew; try again"
+            )
+            raise SaveFailed(msg, path=self.file)
+        self.is_unsure = True
 
     def _lines(self, turns: Sequence[Turn]) -> dict[int, bytes]:
         """Return the lines that the session cannot copy from itself."""

@@ -10,7 +10,7 @@ come from any thread. No member of one session is called by two threads at once,
 many, may have the same session open.
 
 **Order of calls.** `acquire` until it returns news, then any number of `append`, `rewrite`, `keep`
-and `discard`, then `release`. An exchange with the model may take minutes between the two. After
+and `discard`, then `release`; who gives up waiting calls `release` too. An exchange with the model may take minutes between the two. After
 `release` a session keeps nothing open: it is never closed.
 
 **Lost races are conflicts.** `append` and `rewrite` notice that the session is not as it was at the

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from conversation.errors import (
     AudioFileMissing,
     InvalidTurn,
     SaveFailed,
+    SessionChanged,
     SessionError,
     SessionNotFound,
     corrupt,
@@ -33,6 +33,8 @@ from conversation.stores import Kind, News, Recovery, Salvage, State
 from conversation.stores._disk import Disk, open_regular, read_all
 from conversation.stores._document import Document
 from conversation.stores._format import Snapshot, Torn
+from conversation.stores._lockfile import LockFile
+from conversation.stores._queue import Queue
 
 log = logging.getLogger("conversation")
 
@@ -40,13 +42,6 @@ _NOT_KEPT = {"all": (), "user": ("answer",), "none": ("answer", "speech")}
 """Kinds of bytes that stay in memory, by `keep_sound`."""
 
 _BARE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
-
-
-@functools.cache
-def _lock_functions() -> tuple[Callable[..., bool], Callable[[int], None]]:
-    import filelock
-
-    return filelock.lock_descriptor, filelock.unlock_descriptor
 
 
 @attrs.frozen
@@ -111,8 +106,8 @@ class FileSession:
         self._disk = disk
         self._keep_sound = keep_sound
         self._document = Document(file, disk, self._dump)
-        # The lock's descriptor while it is held, and the process that holds it.
-        self._held: tuple[int, int] | None = None
+        self._queue = Queue(self._folder.with_suffix(".queue"))
+        self._held: LockFile | None = None
 
     @property
     def place(self) -> str:
@@ -124,30 +119,33 @@ class FileSession:
     def acquire(self) -> News | None:
         """Lock the session and read what others changed; None if another one holds the lock.
 
+        Waiters are admitted in the order in which they came, across processes.
+
         Raises:
             SessionChanged: if the session was deleted.
             SessionCorrupt, SessionTooNew: if it is no sound session; it is not changed.
-            SaveFailed: if the lock or a repair cannot be written.
-            OSError: if it cannot be read.
+            SaveFailed: if the lock or a repair cannot be written, or the session cannot be read.
         """
-        if not self._try_lock():
-            return None
         try:
-            news = self._document.news()
-            return News(state=self._repaired(news)) if isinstance(news, Snapshot) else news
+            with self._writing():
+                if not self._try_lock():
+                    return None
+                news = self._document.news()
+                return News(state=self._repaired(news)) if isinstance(news, Snapshot) else news
         except BaseException:
             self.release()
             raise
 
     def release(self) -> None:
-        """Unlock the session; idempotent."""
-        held, self._held = self._held, None
-        if held is not None:
-            descriptor, process = held
-            # A forked child shares its parent's lock, and must not unlock it.
-            if process == os.getpid():
-                _lock_functions()[1](descriptor)
-            os.close(descriptor)
+        """Unlock the session and leave the queue; idempotent."""
+        try:
+            self._queue.leave()
+        finally:
+            held = self._held
+            if held is not None:
+                with contextlib.suppress(OSError):  # what was written is written
+                    held.close()
+                self._held = None
 
     @contextlib.contextmanager
     def locked(self, timeout: float) -> Iterator[None]:
@@ -158,54 +156,52 @@ class FileSession:
             SaveFailed: if the lock's file cannot be made.
         """
         polling = Polling(timeout, self.pauses, self.place, self.file)
-        while not self._try_lock():
-            time.sleep(polling.pause())
         try:
+            with self._writing():
+                while not self._try_lock():
+                    time.sleep(polling.pause())
             yield
         finally:
             self.release()
 
     def _try_lock(self) -> bool:
-        """Take the lock, if it is free.
+        """Take the lock, if it is free and nobody waits for it longer."""
+        if self._held is not None:
+            self.release()  # a release was interrupted
+        while self._queue.is_next():
+            self._held = held = self._open_lock()
+            if not held.try_lock():
+                held.close()
+                self._held = None
+                self._queue.enter()
+                return False
+            if held.is_current():
+                self._queue.leave()
+                return True
+            held.close()  # whoever deleted the session has removed this lock
+        return False
 
-        Raises:
-            SaveFailed: if its file cannot be made.
-        """
+    def _open_lock(self) -> LockFile:
         try:
-            while True:
-                descriptor = self._open_lock()
-                self._held = (descriptor, os.getpid())
-                if not _lock_functions()[0](descriptor, blocking=False):
-                    self._held = None
-                    os.close(descriptor)
-                    return False
-                status = os.fstat(descriptor)
-                if status.st_nlink:
-                    if stat.S_IMODE(status.st_mode) != 0o600 and hasattr(os, "fchmod"):
-                        os.fchmod(descriptor, 0o600)
-                    return True
-                self.release()  # whoever deleted the session has removed this lock
-        except OSError as error:
-            self.release()
-            raise self._failed(self._lock, error) from error
-
-    def _open_lock(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        try:
-            return os.open(self._lock, flags, 0o600)
+            return LockFile(self._lock)
         except FileNotFoundError:
             self._make_folder(self._lock.parent)
-            return os.open(self._lock, flags, 0o600)
+            return LockFile(self._lock)
+
+    def _check_lock(self) -> None:
+        """Refuse to write where the lock's file was removed: another one may hold a new one."""
+        if self._held is not None and not self._held.is_current():
+            msg = f"the lock {self._lock} was removed while it was held; nothing was written"
+            raise SessionChanged(msg, path=self.file)
 
     def _is_being_written(self) -> bool:
         """Return True if another one holds the lock; makes no lock file."""
         with contextlib.suppress(OSError):
-            descriptor = open_regular(self._lock, writable=True)
-            if descriptor is not None:
-                try:
-                    return not _lock_functions()[0](descriptor, blocking=False)
-                finally:
-                    os.close(descriptor)
+            lock = LockFile(self._lock, create=False)
+            try:
+                return not lock.try_lock()
+            finally:
+                lock.close()
         return False
 
     # --- the document --------------------------------------------------------------------------
@@ -265,6 +261,7 @@ class FileSession:
     def append(self, entries: Sequence[bytes]) -> None:
         """Add turns, durably, or change nothing."""
         try:
+            self._check_lock()
             self._document.append(entries)
         except SessionError:
             raise
@@ -274,6 +271,7 @@ class FileSession:
     def rewrite(self, header: Mapping[str, Any], changed: Mapping[int, bytes], length: int) -> None:
         """Replace the content, durably, or change nothing."""
         with self._writing():
+            self._check_lock()
             self._make_folder(self.file.parent)
             self._document.rewrite(header, changed, length)
 
@@ -384,6 +382,7 @@ class FileSession:
                 self._folder.unlink()
             elif self._folder.exists():
                 shutil.rmtree(self._folder)
+            shutil.rmtree(self._folder.with_suffix(".queue"), ignore_errors=True)
             for path in self._left_over():
                 path.unlink(missing_ok=True)
             self._disk.sync_folder(self.file.parent)

@@ -346,7 +346,9 @@ class StoreCases:
                 next(events)
                 with pytest.raises(SessionLocked):
                     other.add_user("Me too")
-                assert store.session("s").acquire() is None
+                waiting = store.session("s")
+                assert waiting.acquire() is None
+                waiting.release()
                 assert any(isinstance(event, TurnFinished) for event in events)
             other.add_user("Now")
             assert [turn.role for turn in other.turns] == ["user", "assistant", "user"]

@@ -1,0 +1,85 @@
+"""A queue of processes that wait for a session's lock: first come, first served.
+
+Each waiter holds a numbered file under a lock of its own; the lowest live number is next.
+The files of waiters that died are not locked; whoever comes next removes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from conversation.stores._lockfile import LockFile
+
+
+class Queue:
+    """The place of one waiter in the queue of a session.
+
+    Args:
+        folder: The folder with the files of all waiters; there is none while nobody waits.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._name = str(folder)
+        self._ticket: LockFile | None = None
+
+    def is_next(self) -> bool:
+        """Return True if nobody waits who came before; else wait in the queue from now on."""
+        if self._ticket is None:
+            if not os.path.lexists(self._name) or not self._has_live_waiter_before(None):
+                return True
+            self.enter()
+        return not self._has_live_waiter_before(self._ticket)
+
+    def enter(self) -> None:
+        """Take the last place, if none is taken yet."""
+        while self._ticket is None:
+            with contextlib.suppress(FileExistsError):
+                self._folder.mkdir(mode=0o700)
+            with contextlib.suppress(FileNotFoundError):  # the last waiter has just left
+                self._ticket = LockFile(self._folder / f".{os.urandom(8).hex()}")
+        ticket = self._ticket
+        ticket.try_lock()
+        while ticket.path.name.startswith("."):
+            path = self._folder / f"{max(self._numbers(), default=0) + 1:012}"
+            with contextlib.suppress(FileExistsError):
+                # It is locked already when others see it.
+                os.link(ticket.path, path)
+                temporary, ticket.path = ticket.path, path
+                temporary.unlink()
+
+    def leave(self) -> None:
+        """Give up the place; idempotent."""
+        ticket = self._ticket
+        if ticket is not None:
+            with contextlib.suppress(OSError):
+                ticket.path.unlink()
+            ticket.close()
+            self._ticket = None
+            with contextlib.suppress(OSError):
+                self._folder.rmdir()  # if nobody waits any more
+
+    def _numbers(self) -> list[int]:
+        with contextlib.suppress(FileNotFoundError):
+            names = [path.name for path in self._folder.iterdir()]
+            return sorted(int(name) for name in names if name.isdigit())
+        return []
+
+    def _has_live_waiter_before(self, ticket: LockFile | None) -> bool:
+        own = None if ticket is None else int(ticket.path.name)
+        for number in reversed(self._numbers()):
+            if own is not None and number >= own:
+                continue
+            try:
+                other = LockFile(self._folder / f"{number:012}", create=False)
+            except FileNotFoundError:
+                continue  # it got its turn in between
+            try:
+                if not other.try_lock():
+                    return True
+                other.path.unlink(missing_ok=True)
+            finally:
+                other.close()
+        return False
