@@ -13,6 +13,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionChunk
 
 from conversation import (
     AssistantTurn,
@@ -26,7 +27,7 @@ from conversation import (
     Usage,
 )
 from conversation._values.events import Event
-from conversation._wire.chunks import Assembly
+from conversation._wire.chunks import StreamedCompletion
 from conversation.testing import _contract
 from tests.conftest import START, Clock
 from tests.samples import RECORDED_USAGE
@@ -289,6 +290,20 @@ def test_the_same_answer_however_it_is_cut(stream: tuple[Reply, list[Json]]) -> 
 
 @ONCE
 @given(streams())
+def test_the_sdks_objects_say_the_same_as_their_dicts(stream: tuple[Reply, list[Json]]) -> None:
+    """Each chunk brings the same, in the order of the SDK's fields; so do all together."""
+    _, chunks = stream
+    from_dicts, from_objects = StreamedCompletion(), StreamedCompletion()
+    for each in chunks:
+        copy = orjson.loads(orjson.dumps({**each, "unknown": [1]}))
+        chunk_object = ChatCompletionChunk.construct(**copy)
+        brought = from_objects.add(chunk_object)
+        assert sorted(brought, key=repr) == sorted(from_dicts.add(each), key=repr)
+    assert from_objects.completion() == from_dicts.completion()
+
+
+@ONCE
+@given(streams())
 def test_the_same_events_however_it_is_cut(stream: tuple[Reply, list[Json]]) -> None:
     """They add up to the turn, bring whole samples, and the turn is the last of them."""
     reply, chunks = stream
@@ -369,8 +384,8 @@ def test_leaving_early_keeps_what_was_told(
     if any(isinstance(event, TurnFinished) for event in events):
         assert said_by(chat.turns[-1]) == expected(reply)  # type: ignore[arg-type]
     else:
-        assembly = Assembly()
-        *before, last = [assembly.add(each) for each in chunks[: line.sent]]
+        whole = StreamedCompletion()
+        *before, last = [whole.add(each) for each in chunks[: line.sent]]
         told_by_then = [event for deltas in before for event in deltas]
         assert check_broken(chat, reply, events) == told([*told_by_then, *last])
         assert len(told_by_then) <= count, "nothing is read ahead of what is wanted"

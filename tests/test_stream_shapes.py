@@ -28,7 +28,7 @@ from conversation import (
     TurnFinished,
     Usage,
 )
-from conversation._wire.chunks import Assembly
+from conversation._wire.chunks import StreamedCompletion
 from conversation.testing import StandIn
 from tests.conftest import START, Clock
 from tests.samples import MP3, RECORDED_USAGE
@@ -451,8 +451,8 @@ def test_the_first_sound_is_told_before_the_last_has_come(
 def test_words_and_sound_of_one_chunk_are_both_told() -> None:
     """In the order in which the chunk has them."""
     sound, words = AudioDelta(PCM), TranscriptDelta("Hi")
-    assert Assembly().add(told(data=piece(PCM), transcript="Hi")) == [sound, words]
-    assert Assembly().add(told(transcript="Hi", data=piece(PCM))) == [words, sound]
+    assert StreamedCompletion().add(told(data=piece(PCM), transcript="Hi")) == [sound, words]
+    assert StreamedCompletion().add(told(transcript="Hi", data=piece(PCM))) == [words, sound]
 
 
 def piped(pcm: bytes) -> bytes:

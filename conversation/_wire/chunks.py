@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -25,46 +25,54 @@ Delta = AudioDelta | TextDelta | TranscriptDelta
 _HEAD = ("id", "created", "model", "system_fingerprint", "service_tier", "usage")
 
 
-class Assembly:
-    """One completion, as its chunks come in. Every field of a chunk stands for itself.
+class StreamedCompletion:
+    """One completion, collected from the chunks of its stream.
 
-    A field of an unexpected type is passed over: a server may send anything. Where several choices
-    answer in the same way, all but the first are passed over too: a turn has one answer.
+    Fields of an unexpected type are skipped: a server may send anything. Where several choices
+    answer in the same way, all but the first are skipped: a turn has one answer.
 
     Attributes:
-        head: What is told of all choices together, such as `usage`.
+        head: The fields that concern all choices, such as `usage`.
     """
 
     def __init__(self) -> None:
         self._choices: dict[int, _Choice] = {}
         self.head: dict[str, Any] = {}
 
-    def add(self, chunk: Mapping[str, Any]) -> list[Delta]:
-        """Take in one chunk, as a JSON object.
+    def add(self, chunk: Any) -> list[Delta]:
+        """Add a chunk: the SDK's object, or its dict.
 
         Returns:
-            What it brings.
+            The words and the sound in it.
 
         Raises:
-            InvalidCompletion: if it is an error, or no chunk.
+            InvalidCompletion: if it is an error, or not a chunk.
         """
-        if chunk.get("error"):
-            msg = f"the stream broke off with an error: {chunk['error']}"
+        fields = _fields(chunk) or json_object(chunk)
+        if fields.get("error"):
+            msg = f"the stream broke off with an error: {fields['error']}"
             raise InvalidCompletion(msg)
-        self.head |= {key: chunk[key] for key in _HEAD if chunk.get(key)}
+        for key in _HEAD:
+            if (value := fields.get(key)) and (value := _plain(value)):
+                self.head[key] = value
         deltas: list[Delta] = []
-        choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list | tuple) else ():
-            if not isinstance(choice, Mapping):
+        choices = fields.get("choices")
+        for given in choices if isinstance(choices, (list, tuple)) else ():
+            choice = _fields(given)
+            if choice is None:
                 continue
             delta = _delta_of(choice)
             index = choice.get("index")
-            whole = self._choices.setdefault(index if isinstance(index, int) else 0, _Choice())
-            sounds = chunk.get("modality") == "audio"
-            others = [other for other in self._choices.values() if other is not whole]
-            if others:
+            if not isinstance(index, int):
+                index = 0
+            whole = self._choices.get(index)
+            if whole is None:
+                whole = self._choices[index] = _Choice()
+            sounds = fields.get("modality") == "audio"
+            if len(self._choices) > 1:
+                others = [other for other in self._choices.values() if other is not whole]
                 delta = _without_others(delta, others, sounds=sounds)
-            deltas += whole.add(delta, choice.get("finish_reason"), sounds=sounds)
+            whole.add(delta, choice.get("finish_reason"), deltas, sounds=sounds)
         return deltas
 
     @property
@@ -98,9 +106,36 @@ class Assembly:
         return {**head, "choices": choices, "interrupted": not ended}
 
 
+def _fields(value: Any, *, as_given: bool = False) -> Mapping[str, Any] | None:
+    """Return the fields of a dict or of one of the SDK's objects; None if it is neither.
+
+    An object's fields that were not given are None, or left out with `as_given`.
+    """
+    if isinstance(value, dict):
+        return value
+    # Read as pydantic keeps them: `model_dump` costs as much as all the rest of `add`.
+    given = getattr(value, "__pydantic_fields_set__", None)
+    if not isinstance(given, set):
+        is_object = isinstance(value, Mapping) or hasattr(value, "model_dump")
+        return json_object(value) if is_object else None
+    fields, extra = value.__dict__, value.__pydantic_extra__
+    if as_given:
+        fields = {name: field for name, field in fields.items() if name in given}
+    return {**fields, **extra} if extra else fields
+
+
+def _plain(value: Any) -> Any:
+    """Return the JSON value behind one of the SDK's objects or lists, or a value as it is."""
+    if value is None or isinstance(value, str):
+        return value
+    if hasattr(value, "model_dump"):
+        return json_object(value)
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
 def _delta_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
-    delta = choice.get("delta")
-    if isinstance(delta, Mapping):
+    delta = _fields(choice.get("delta"), as_given=True)
+    if delta is not None:
         return delta
     if "message" in choice:
         msg = "a chunk's choice has no delta; is this a completion that was not streamed?"
@@ -148,37 +183,42 @@ class _Choice:
         return bool(self._calls if kind == "tool_calls" else self._message.get(kind))
 
     def add(
-        self, delta: Mapping[str, Any], finish_reason: object, *, sounds: bool
-    ) -> Iterator[Delta]:
+        self,
+        delta: Mapping[str, Any],
+        finish_reason: object,
+        deltas: list[Delta],
+        *,
+        sounds: bool,
+    ) -> None:
         if isinstance(finish_reason, str) and finish_reason:
             self._finish_reason = finish_reason
         for key, value in delta.items():
             if key == "audio":
-                yield from self._add_audio(value)
+                self._add_audio(value, deltas)
             elif key == "tool_calls":
-                for call in value if isinstance(value, list | tuple) else ():
-                    self._add_call(call)
+                for call in value if isinstance(value, (list, tuple)) else ():
+                    self._add_call(_plain(call))
             elif key == "content" and sounds:
                 # vLLM-Omni puts base64 there, and says so in the chunk.
-                yield from self._add_data(value)
+                self._add_data(value, deltas)
             elif key != "role":
-                self._message[key] = _joined(self._message.get(key), value)
+                self._message[key] = _joined(self._message.get(key), _plain(value))
                 if key in ("content", "refusal") and isinstance(value, str) and value:
-                    yield TextDelta(clean_text(value))
+                    deltas.append(TextDelta(clean_text(value)))
 
-    def _add_audio(self, audio: object) -> Iterator[Delta]:
-        for key, value in audio.items() if isinstance(audio, Mapping) else ():
+    def _add_audio(self, audio: object, deltas: list[Delta]) -> None:
+        for key, value in (_fields(audio, as_given=True) or {}).items():
             if key == "data":
-                yield from self._add_data(value)
+                self._add_data(value, deltas)
             elif key == "transcript":
-                self._audio[key] = _joined(self._audio.get(key), value)
+                self._audio[key] = _joined(self._audio.get(key), _plain(value))
                 if isinstance(value, str) and value:
-                    yield TranscriptDelta(clean_text(value))
+                    deltas.append(TranscriptDelta(clean_text(value)))
             elif value:
                 # The last that is given counts; gateways fill in empty ones.
-                self._audio[key] = value
+                self._audio[key] = _plain(value)
 
-    def _add_data(self, text: object) -> Iterator[Delta]:
+    def _add_data(self, text: object, deltas: list[Delta]) -> None:
         if not isinstance(text, str) or not text:
             return
         try:
@@ -197,7 +237,7 @@ class _Choice:
                 whole = len(piece) // 2 * 2
                 piece, self._half_sample = piece[:whole], piece[whole:]
             if piece:
-                yield AudioDelta(piece)
+                deltas.append(AudioDelta(piece))
 
     def _add_call(self, piece: object) -> None:
         if not isinstance(piece, Mapping):
@@ -242,24 +282,24 @@ def _is_whole(call: Mapping[str, Any]) -> bool:
 
 
 def _joined(before: Any, more: Any) -> Any:
-    """Two pieces of a field: texts and lists follow one another, objects by their fields."""
+    """Join two pieces of a field: texts and lists one after the other, objects by their fields."""
     if before is None or more is None:
         return more if before is None else before
+    if isinstance(before, str):
+        return before + more if isinstance(more, str) else before
+    if isinstance(before, list) and isinstance(more, list):
+        return before + more
     if isinstance(before, Mapping) and isinstance(more, Mapping):
         return {**before, **{key: _joined(before.get(key), more[key]) for key in more}}
-    is_text = isinstance(before, str) and isinstance(more, str)
-    is_list = isinstance(before, list) and isinstance(more, list)
-    if is_text or is_list:
-        return before + more
-    return before if isinstance(before, str) else more
+    return more
 
 
 def assembled(chunks: Iterable[Any]) -> dict[str, Any]:
     """The completion that the chunks make up; each is the SDK's object or its dict."""
-    assembly = Assembly()
+    whole = StreamedCompletion()
     for chunk in chunks:
-        assembly.add(json_object(chunk))
-    return assembly.completion()
+        whole.add(chunk)
+    return whole.completion()
 
 
 def json_object(value: Any) -> Mapping[str, Any]:
@@ -284,3 +324,6 @@ def json_object(value: Any) -> Mapping[str, Any]:
         )
         raise InvalidCompletion(msg)
     return dumped
+
+
+Assembly = StreamedCompletion
