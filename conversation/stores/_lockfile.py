@@ -68,6 +68,11 @@ class LockFile:
             _lock_functions()[1](self._file.fileno())
             self._file.close()
 
+    def __del__(self) -> None:
+        # Quietly, for a stream that was dropped inside of its block.
+        if hasattr(self, "_file"):
+            self._file.close()
+
     def abandon(self) -> None:
         """Close the copy of a forked child; its parent keeps the lock."""
         self._file.close()
