@@ -63,13 +63,17 @@ class AsyncStream(BaseStream):
         return event
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
-        await run(self._leaving(error), self._client)
+        try:
+            await run(self._leaving(error), self._client)
+        finally:
+            self._abandon()
 
 
 async def in_thread(job: Callable[[], _R]) -> _R:
     """Return the job's result from a worker thread; a cancellation goes on after the job's end."""
     context = contextvars.copy_context()
-    future = asyncio.get_running_loop().run_in_executor(None, context.run, _contained, job)
+    threads = _disk_threads(os.getpid())
+    future = asyncio.get_running_loop().run_in_executor(threads, context.run, _contained, job)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError as cancelled:
@@ -88,17 +92,22 @@ async def run(steps: Steps[_R], client: AsyncOpenAI | None = None) -> _R:
     """Same as `_client.run`, awaited."""
     outcome: Any = None
     error: BaseException | None = None
-    while True:
-        try:
-            step = steps.send(outcome) if error is None else steps.throw(error)
-        except StopIteration as end:
-            result: _R = end.value
-            return result
-        outcome = error = None
-        try:
-            outcome = await _perform(step, client)
-        except BaseException as raised:  # noqa: BLE001  # the steps decide
-            error = raised
+    try:
+        while True:
+            try:
+                step = steps.send(outcome) if error is None else steps.throw(error)
+                outcome = error = None
+                outcome = await _perform(step, client)
+            except BaseException as raised:
+                if inspect.getgeneratorstate(steps) != inspect.GEN_CLOSED:
+                    error = raised  # the steps decide
+                elif isinstance(raised, StopIteration):
+                    result: _R = raised.value
+                    return result
+                else:
+                    raise
+    finally:
+        steps.close()
 
 
 async def _perform(step: Step | Event, client: Any) -> Any:
@@ -131,6 +140,12 @@ def _contained(job: Callable[[], _R]) -> _R:
         return job()
     except StopIteration as error:  # which a future does not take
         raise RuntimeError(repr(error)) from error
+
+
+@functools.lru_cache(maxsize=1)
+def _disk_threads(_process: int) -> ThreadPoolExecutor:
+    # Not the program's own, where slow jobs would keep a lock waiting.
+    return ThreadPoolExecutor(16, "conversation-disk")
 
 
 @functools.lru_cache(maxsize=1)

@@ -71,17 +71,22 @@ def run(steps: Steps[_T], client: OpenAI | None = None) -> _T:
     """Perform the steps one by one, and return their result; they decide what becomes of errors."""
     outcome: Any = None
     error: BaseException | None = None
-    while True:
-        try:
-            step = steps.send(outcome) if error is None else steps.throw(error)
-        except StopIteration as end:
-            result: _T = end.value
-            return result
-        outcome = error = None
-        try:
-            outcome = _perform(step, client)
-        except BaseException as raised:  # noqa: BLE001  # the steps decide
-            error = raised
+    try:
+        while True:
+            try:
+                step = steps.send(outcome) if error is None else steps.throw(error)
+                outcome = error = None
+                outcome = _perform(step, client)
+            except BaseException as raised:
+                if inspect.getgeneratorstate(steps) != inspect.GEN_CLOSED:
+                    error = raised  # the steps decide
+                elif isinstance(raised, StopIteration):
+                    result: _T = raised.value
+                    return result
+                else:
+                    raise
+    finally:
+        steps.close()
 
 
 def _perform(step: Step | Event, client: Any) -> Any:  # noqa: C901  # a case a step
@@ -154,4 +159,7 @@ class Stream(BaseStream):
         return event
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        run(self._leaving(error), self._client)
+        try:
+            run(self._leaving(error), self._client)
+        finally:
+            self._abandon()

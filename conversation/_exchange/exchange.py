@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
-import attrs
-
 from conversation._exchange.requests import Requests, SentRequest
 from conversation._exchange.speech import Transcripts, speech_request, spoken
 from conversation._exchange.steps import (
@@ -35,7 +33,7 @@ from conversation._locking import Ticket
 from conversation._tools import Tool, by_name, call_arguments, fault_text, result_text
 from conversation._values.events import AudioDelta, ToolCalled, TurnFinished
 from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, Turn, UserTurn
-from conversation._wire.chunks import Assembly, json_object
+from conversation._wire.chunks import StreamedCompletion
 from conversation._wire.completions import completion_object
 from conversation._wire.failures import add_remedy, is_refused
 from conversation._wire.reading import usage_from_entry
@@ -60,14 +58,6 @@ _T = TypeVar("_T")
 _TurnT = TypeVar("_TurnT", bound=Turn)
 
 Template: TypeAlias = tuple[dict[str, Any], SentRequest]
-
-
-@attrs.frozen
-class _Broken:
-    """A stream that ended in an error after it had brought something."""
-
-    error: BaseException
-    stream: Any
 
 
 # --- one at a time --------------------------------------------------------------------------------
@@ -322,57 +312,97 @@ def _result(call: ToolCall, tool: Tool | str) -> Steps[str]:
 def _answer(
     requests: Requests, transcripts: Transcripts, template: Template
 ) -> Steps[AssistantTurn]:
-    """Get one answer, healed on the way of what the server forgot, and keep it."""
+    """Get one answer, healed on the way of what the server forgot, and keep it.
+
+    What has arrived is kept, whatever ends the exchange and wherever.
+    """
     yield from transcripts.find(old=True)
     history, streams = requests.history, bool(template[0].get("stream"))
     while True:
         request = yield Work(partial(requests.render, template), writes=False)
-        broken = None
+        arrived, before = _Arrived(), len(history)
         try:
             if streams:
-                completion, broken = yield from _streamed(requests, request)
+                yield from _receive(request, arrived)
             else:
-                completion = completion_object((yield Send(request)))
-        except Exception as error:
-            if not (yield from _work(history, partial(requests.heal, error))):
+                arrived.whole = completion_object((yield Send(request)))
+            return (yield from _record(requests, arrived, streams=streams))
+        except GeneratorExit:  # nobody performs steps any more
+            if arrived and len(history) == before:
+                with contextlib.suppress(Exception):
+                    history.add(requests.answer(arrived.completion()))
+            raise
+        except BaseException as error:
+            is_kept = len(history) > before or isinstance(error, SessionError)
+            if not (yield from _broken_off(requests, arrived, error, is_kept=is_kept)):
                 raise
-        else:
-            return (yield from _recorded(requests, completion, broken, streams=streams))
 
 
-def _streamed(
-    requests: Requests, request: Mapping[str, Any]
-) -> Steps[tuple[Mapping[str, Any], _Broken | None]]:
-    """Consume a stream; return what it brought and what broke it off.
-
-    An error before anything was brought is raised.
-    """
-    assembly = Assembly()
-    stream = yield Open(request)
-    receive = Receive(stream)
+def _broken_off(
+    requests: Requests, arrived: _Arrived, error: BaseException, *, is_kept: bool
+) -> Steps[bool]:
+    """Keep what has arrived; return True if nothing has, and it makes sense to ask again."""
     try:
-        while (chunk := (yield receive)) is not END:
-            yield from assembly.add(json_object(chunk))
-        yield Close(stream)
-        return assembly.completion(), None
-    except BaseException as error:
-        if not assembly.is_empty:
-            return assembly.broken_off(), _Broken(error, stream)
-        yield Close(stream)
-        if assembly.head:
-            yield from _spent(requests.history, assembly.head)
+        if arrived and not is_kept and not arrived.is_refused:
+            yield from _record_part(requests, arrived, error)
+    except GeneratorExit:
         raise
+    except BaseException:
+        yield from _close(arrived)
+        raise
+    yield from _close(arrived)
+    if arrived:
+        return False
+    yield from _spent(requests.history, arrived.streamed.head)
+    if is_kept or not isinstance(error, Exception):
+        return False
+    healed: bool = yield from _work(requests.history, partial(requests.heal, error))
+    return healed
 
 
-def _recorded(
-    requests: Requests, completion: Mapping[str, Any], broken: _Broken | None, *, streams: bool
-) -> Steps[AssistantTurn]:
-    history = requests.history
-    if broken is not None:
-        yield from _partly_recorded(requests, completion, broken)
+def _close(arrived: _Arrived) -> Steps[None]:
+    if arrived.stream is not None:
+        yield Close(arrived.stream)
+
+
+class _Arrived:
+    """The part of an answer that has arrived.
+
+    Attributes:
+        stream: The stream that it comes from.
+        streamed: Collects the chunks of the stream.
+        whole: The completion, once all of it is there.
+        is_refused: True if there is no answer in it that can be kept.
+    """
+
+    def __init__(self) -> None:
+        self.stream: Any = None
+        self.streamed = StreamedCompletion()
+        self.whole: Mapping[str, Any] | None = None
+        self.is_refused = False
+
+    def __bool__(self) -> bool:
+        return self.whole is not None or not self.streamed.is_empty
+
+    def completion(self) -> Mapping[str, Any]:
+        return self.streamed.broken_off() if self.whole is None else self.whole
+
+
+def _receive(request: Mapping[str, Any], arrived: _Arrived) -> Steps[None]:
+    arrived.stream = yield Open(request)
+    receive, add = Receive(arrived.stream), arrived.streamed.add
+    while (chunk := (yield receive)) is not END:
+        yield from add(chunk)
+    yield Close(arrived.stream)
+    arrived.whole = arrived.streamed.completion()
+
+
+def _record(requests: Requests, arrived: _Arrived, *, streams: bool) -> Steps[AssistantTurn]:
+    history, completion = requests.history, arrived.completion()
     try:
         turn = requests.answer(completion)
     except InvalidCompletion:
+        arrived.is_refused = True
         yield from _spent(history, completion)
         raise
     request = speech_request(requests, turn, streams=streams)
@@ -383,20 +413,15 @@ def _recorded(
             turn = spoken(requests, turn, sound, streams=streams)
         except Exception:  # whatever happens to the sound, the words are there
             log.warning("an answer that came as text could not be spoken", exc_info=True)
-        except BaseException:
-            yield from _work(history, partial(history.add, turn))
-            raise
     kept = yield from _work(history, partial(history.add, turn))
     if sound and streams:
         yield AudioDelta(sound[: len(sound) // 2 * 2])
     return kept
 
 
-def _partly_recorded(
-    requests: Requests, completion: Mapping[str, Any], broken: _Broken
-) -> Steps[None]:
-    """Keep what arrived, and raise what broke it off, whatever becomes of that."""
-    error, history = broken.error, requests.history
+def _record_part(requests: Requests, arrived: _Arrived, error: BaseException) -> Steps[None]:
+    """Keep what has arrived, and note on the error what became of it."""
+    history, completion = requests.history, arrived.completion()
     try:
         yield from _work(history, lambda: history.add(requests.answer(completion)))
     except InvalidCompletion as lost:
@@ -410,10 +435,8 @@ def _partly_recorded(
         error.add_note(NOT_KEPT.format(failure))
         raise error from failure
     else:
-        error.add_note(_PARTLY_KEPT)
-    finally:
-        yield Close(broken.stream)
-    raise error
+        if arrived.whole is None:
+            error.add_note(_PARTLY_KEPT)
 
 
 def _spent(history: History, completion: Mapping[str, Any]) -> Steps[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from inspect import GEN_CLOSED, getgeneratorstate
 from typing import Any
 
 from conversation._exchange.exchange import NOT_KEPT
@@ -19,7 +20,7 @@ class BaseStream:
         self._begin = exchange
         self._exchange: Steps[Any] | None = None
         self._event: Event | None = None
-        self._is_over = self._is_closed = self._is_read = False
+        self._is_over = self._is_read = False
 
     def _entering(self) -> Steps[None]:
         """Go to the first event, so that faults of a request are raised here."""
@@ -48,7 +49,7 @@ class BaseStream:
     def _leaving(self, error: BaseException | None) -> Steps[None]:
         """Go to the end of the exchange, which keeps what had arrived."""
         try:
-            if self._exchange is not None and not self._is_closed:
+            if self._exchange is not None and getgeneratorstate(self._exchange) != GEN_CLOSED:
                 with contextlib.suppress(Left):
                     yield from self._advancing(self._exchange, Left())
         except SessionError as failure:
@@ -75,8 +76,13 @@ class BaseStream:
                 except BaseException as raised:  # noqa: BLE001  # the exchange decides
                     error = raised
         except StopIteration:
-            self._is_over = self._is_closed = True
+            self._is_over = True
             return None
         except BaseException:
-            self._is_over = self._is_closed = True
+            self._is_over = True
             raise
+
+    def _abandon(self) -> None:
+        """End an exchange that could not be left; it keeps what has arrived."""
+        if self._exchange is not None:
+            self._exchange.close()

@@ -324,6 +324,3 @@ def json_object(value: Any) -> Mapping[str, Any]:
         )
         raise InvalidCompletion(msg)
     return dumped
-
-
-Assembly = StreamedCompletion

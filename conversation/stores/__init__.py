@@ -10,8 +10,9 @@ come from any thread. No member of one session is called by two threads at once,
 many, may have the same session open.
 
 **Order of calls.** `acquire` until it returns news, then any number of `append`, `rewrite`, `keep`
-and `discard`, then `release`; who gives up waiting calls `release` too. An exchange with the model may take minutes between the two. After
-`release` a session keeps nothing open: it is never closed.
+and `discard`, then `release`; a caller that gives up waiting calls `release` too. An exchange with
+the model may take minutes between the two. After `release` a session keeps nothing open: it is
+never closed.
 
 **Lost races are conflicts.** `append` and `rewrite` notice that the session is not as it was at the
 last `acquire`, `append` or `rewrite` of this object, and raise `SessionChanged` without writing.
