@@ -50,7 +50,11 @@ class AsyncStream(BaseStream):
 
     async def __aenter__(self) -> Self:
         self._client = await client_or_default(self._client)
-        await run(self._entering(), self._client)
+        try:
+            await run(self._entering(), self._client)
+        except BaseException:
+            self._abandon()
+            raise
         return self
 
     def __aiter__(self) -> Self:

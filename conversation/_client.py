@@ -146,7 +146,11 @@ class Stream(BaseStream):
 
     def __enter__(self) -> Self:
         self._client = client_or_default(self._client)
-        run(self._entering(), self._client)
+        try:
+            run(self._entering(), self._client)
+        except BaseException:
+            self._abandon()
+            raise
         return self
 
     def __iter__(self) -> Self:

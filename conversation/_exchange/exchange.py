@@ -224,7 +224,7 @@ def _fate_of(
         return "the user turn is kept: reply() tries again"
     try:
         taken = yield from _work(history, partial(history.take_back, question))
-    except SaveFailed as failure:
+    except SessionError as failure:
         return f"the user turn could not be taken back ({failure}): undo() tries again"
     transcripts.forget(taken)
     if taken:
@@ -328,23 +328,30 @@ def _answer(
                 arrived.whole = completion_object((yield Send(request)))
             return (yield from _record(requests, arrived, streams=streams))
         except GeneratorExit:  # nobody performs steps any more
-            if arrived and len(history) == before:
+            if arrived:
                 with contextlib.suppress(Exception):
-                    history.add(requests.answer(arrived.completion()))
+                    _keep(requests, arrived, before)
             raise
         except BaseException as error:
-            is_kept = len(history) > before or isinstance(error, SessionError)
-            if not (yield from _broken_off(requests, arrived, error, is_kept=is_kept)):
+            if not (yield from _broken_off(requests, arrived, before, error)):
                 raise
 
 
+def _keep(requests: Requests, arrived: _Arrived, before: int) -> None:
+    """Add what has arrived, if it was not added yet behind so many turns."""
+    requests.history.settle()
+    if len(requests.history) == before:
+        requests.history.add(requests.answer(arrived.completion()))
+
+
 def _broken_off(
-    requests: Requests, arrived: _Arrived, error: BaseException, *, is_kept: bool
+    requests: Requests, arrived: _Arrived, before: int, error: BaseException
 ) -> Steps[bool]:
     """Keep what has arrived; return True if nothing has, and it makes sense to ask again."""
+    is_settled = isinstance(error, SessionError) or len(requests.history) > before
     try:
-        if arrived and not is_kept and not arrived.is_refused:
-            yield from _record_part(requests, arrived, error)
+        if arrived and not is_settled and not arrived.is_refused:
+            yield from _record_part(requests, arrived, before, error)
     except GeneratorExit:
         raise
     except BaseException:
@@ -354,7 +361,7 @@ def _broken_off(
     if arrived:
         return False
     yield from _spent(requests.history, arrived.streamed.head)
-    if is_kept or not isinstance(error, Exception):
+    if is_settled or not isinstance(error, Exception):
         return False
     healed: bool = yield from _work(requests.history, partial(requests.heal, error))
     return healed
@@ -419,13 +426,15 @@ def _record(requests: Requests, arrived: _Arrived, *, streams: bool) -> Steps[As
     return kept
 
 
-def _record_part(requests: Requests, arrived: _Arrived, error: BaseException) -> Steps[None]:
+def _record_part(
+    requests: Requests, arrived: _Arrived, before: int, error: BaseException
+) -> Steps[None]:
     """Keep what has arrived, and note on the error what became of it."""
-    history, completion = requests.history, arrived.completion()
+    history = requests.history
     try:
-        yield from _work(history, lambda: history.add(requests.answer(completion)))
+        yield from _work(history, partial(_keep, requests, arrived, before))
     except InvalidCompletion as lost:
-        yield from _spent(history, completion)
+        yield from _spent(history, arrived.completion())
         error.add_note(f"the part of the answer that arrived is lost: {lost}")
     except SessionError as failure:
         if isinstance(error, Left):
@@ -442,5 +451,4 @@ def _record_part(requests: Requests, arrived: _Arrived, error: BaseException) ->
 def _spent(history: History, completion: Mapping[str, Any]) -> Steps[None]:
     """Count what an answer cost that cannot be kept."""
     usage = usage_from_entry(completion.get("usage"))
-    with contextlib.suppress(InvalidCompletion):
-        yield from _work(history, partial(history.spend, usage))
+    yield from _work(history, partial(history.spend, usage))

@@ -206,6 +206,12 @@ class History(Sequence[Turn]):
         if self._journal is not None:
             self._journal.close()
 
+    def settle(self) -> None:
+        """Read the session anew if a write to it was interrupted; needs its lock."""
+        if self._journal is not None and self._journal.is_unsure:
+            self._take_in(News(state=self._journal.read_anew(self.header)))
+            self._journal.is_unsure = False
+
     def _take_in(self, news: News) -> None:
         state = news.state
         if state is not None:
@@ -254,6 +260,7 @@ class History(Sequence[Turn]):
         Raises:
             InvalidTurn, UnknownToolCall: as `check`.
         """
+        self.settle()
         check(turn, self)
         if turn.at is None:
             turn = attrs.evolve(turn, at=self.now())
@@ -290,6 +297,7 @@ class History(Sequence[Turn]):
             changed: The new turns by position.
             must_save: False: where it cannot be saved, the next write makes up for it.
         """
+        self.settle()
         before = [self[position] for position in changed]
         if self._journal is not None:
             changed = self._journal.rewrite(
@@ -320,6 +328,7 @@ class History(Sequence[Turn]):
         Returns:
             These turns, with the bytes that were stored for them.
         """
+        self.settle()
         dropped = self[start:]
         if not dropped:
             return ()
@@ -378,6 +387,7 @@ class History(Sequence[Turn]):
             self._save_header(self._with_spent(usage), must_save=False)
 
     def _save_header(self, header: dict[str, Any], *, must_save: bool = True) -> None:
+        self.settle()
         if self._journal is not None:
             self._journal.rewrite(self, header, {}, len(self), must_save=must_save)
         self.header = header

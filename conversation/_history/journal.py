@@ -22,7 +22,7 @@ from conversation.errors import (
     SessionExists,
     SessionReadOnly,
 )
-from conversation.stores import News, StoredSession
+from conversation.stores import News, State, StoredSession
 
 log = logging.getLogger("conversation")
 
@@ -88,14 +88,28 @@ class Journal:
         if news is None:
             return None
         if self.is_unsure:
-            news = News(state=self.session.read())
-            if self._begun and news.state is None:
-                raise self._changed("was deleted")
+            return News(state=self.read_anew(header))
         if news.state is not None:
-            if self._begun and not _is_same(header, news.state.header):
-                raise self._changed("was deleted and begun anew")
-            self._begun, self._stale_turns = True, False
+            self._check(news.state, header)
         return news
+
+    def read_anew(self, header: Mapping[str, Any]) -> State | None:
+        """Return what the session holds; needs its lock.
+
+        Raises:
+            SessionChanged: if the session was deleted, and perhaps begun anew.
+        """
+        state = self.session.read()
+        if state is not None:
+            self._check(state, header)
+        elif self._begun:
+            raise self._changed("was deleted")
+        return state
+
+    def _check(self, state: State, header: Mapping[str, Any]) -> None:
+        if self._begun and not _is_same(header, state.header):
+            raise self._changed("was deleted and begun anew")
+        self._begun, self._stale_turns = True, False
 
     def _changed(self, what: str) -> SessionChanged:
         msg = (
@@ -108,7 +122,7 @@ class Journal:
         """Write a turn behind those before, and return it as it is kept."""
         files: list[str] = []
         try:
-            self._begin_write()
+            self.is_unsure = True
             kept = self._kept(turn, len(before), files)
             line = line_from_turn(kept)
             if self._begun and not self._stale_header and not self._stale_turns:
@@ -148,7 +162,7 @@ class Journal:
         files: list[str] = []
         kept = dict(changed)
         try:
-            self._begin_write()
+            self.is_unsure = True
             kept = {i: self._kept(turn, i, files) for i, turn in changed.items()}
             lines = self._lines(before[:length] if length < len(before) else before)
             lines |= {position: line_from_turn(turn) for position, turn in kept.items()}
@@ -173,15 +187,6 @@ class Journal:
         if self._begun:
             msg = f"there is a session at {self.session.place} already; choose another id"
             raise SessionExists(msg, path=self.file)
-
-    def _begin_write(self) -> None:
-        if self.is_unsure:
-            msg = (
-                f"{self.session.place}: an earlier change was interrupted, so nothing more is "
-                "written until the session is read anew; try again"
-            )
-            raise SaveFailed(msg, path=self.file)
-        self.is_unsure = True
 
     def _lines(self, turns: Sequence[Turn]) -> dict[int, bytes]:
         """Return the lines that the session cannot copy from itself."""

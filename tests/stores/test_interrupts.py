@@ -1,0 +1,202 @@
+"""Exceptions at any moment of a change: nobody is locked out, nothing acknowledged is missing.
+
+`CONVERSATION_INTERRUPTS=1` injects at each moment instead of at some, and sends 5,000 signals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from openai import OpenAI
+
+import conversation
+from conversation import (
+    AssistantTurn,
+    AudioInput,
+    Conversation,
+    FileStore,
+    TranscriptDelta,
+    UserTurn,
+)
+from conversation.testing import StandIn
+from tests.conftest import Clock
+from tests.samples import SOUND
+
+ALL = bool(os.environ.get("CONVERSATION_INTERRUPTS"))
+STRIDE = 1 if ALL else 23
+
+PACKAGE = str(Path(str(conversation.__file__)).parent)
+TESTING = str(Path(PACKAGE) / "testing")
+
+UNGUARDED = {"__exit__", "__del__"}
+"""Functions at whose first line no Python code can catch anything."""
+
+
+class Injected(BaseException):
+    """An exception that nobody expects."""
+
+
+@contextlib.contextmanager
+def injected(step: int) -> Iterator[list[int]]:
+    """Raise at the step-th moment: the start of a function of ours, or the return of a C call."""
+    moments = [0]
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        is_ours = code.co_filename.startswith(PACKAGE)
+        if not is_ours or code.co_filename.startswith(TESTING) or event not in ("call", "c_return"):
+            return
+        if code.co_name in UNGUARDED:
+            return
+        moments[0] += 1
+        if moments[0] == step:
+            sys.setprofile(None)
+            raise Injected(f"{event} in {code.co_name}, line {frame.f_lineno}")
+
+    sys.setprofile(profile)
+    try:
+        yield moments
+    finally:
+        sys.setprofile(None)
+
+
+def consume(chat: Conversation) -> None:
+    """Stream an answer and read all of its events."""
+    with chat.stream("Hello?") as events:
+        for _ in events:
+            pass
+
+
+def listen(chat: Conversation, seen: list[str]) -> None:
+    """Stream an answer, and note the words that have come."""
+    with chat.stream("Count") as events:
+        for event in events:
+            if isinstance(event, TranscriptDelta):
+                seen += [event.text]
+
+
+def fail_to_find(chat: Conversation) -> None:
+    """Heal a conversation of an audio id that the server lost."""
+    error = Exception(f"Assistant audio {answer_of(chat).audio.id} not found.")  # type: ignore[union-attr]
+    error.code = "audio_not_found"  # type: ignore[attr-defined]
+    chat.heal(error)
+
+
+def answer_of(chat: Conversation) -> AssistantTurn:
+    """Return the last answer."""
+    return next(turn for turn in reversed(chat.turns) if isinstance(turn, AssistantTurn))
+
+
+CHANGES: dict[str, Callable[[Conversation], object]] = {
+    "add text": lambda chat: chat.add_user("New"),
+    "add sound": lambda chat: chat.add_user(AudioInput(SOUND)),
+    "title": lambda chat: chat.set_title("New"),
+    "undo": lambda chat: chat.undo(),
+    "truncate": lambda chat: chat.truncate(0.1),
+    "transcript": lambda chat: chat.set_transcript(answer_of(chat), "New"),
+    "fork": lambda chat: chat.fork("fork"),
+    "heal": fail_to_find,
+    "say": lambda chat: chat.say("Hello?"),
+    "stream": consume,
+}
+
+
+def check_sound(chat: Conversation) -> None:
+    """Read all sound that the turns name."""
+    for turn in chat.turns:
+        if isinstance(turn, AssistantTurn) and turn.audio and turn.audio.data:
+            turn.audio.read()
+        for part in turn.content if isinstance(turn, UserTurn) else ():
+            if isinstance(part, AudioInput):
+                part.read()
+
+
+@pytest.fixture
+def origin(tmp_path: Path, client: OpenAI, clock: Clock) -> Path:
+    """Return the folder of a session of two spoken exchanges."""
+    with Conversation.open(
+        "s", store=FileStore(tmp_path / "origin", fsync=False), client=client, clock=clock
+    ) as chat:
+        chat.say(AudioInput(SOUND))
+        chat.say("And you?")
+    return tmp_path / "origin"
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_exception_at_any_moment_loses_nothing(
+    name: str, origin: Path, tmp_path: Path, client: OpenAI, clock: Clock
+) -> None:
+    """After an exception at any moment of a change all go on, and memory equals the disk."""
+    change, step = CHANGES[name], 1 + len(name) % STRIDE
+    while True:
+        store = FileStore(tmp_path / f"{step}", fsync=False)
+        shutil.copytree(origin, store.root)
+        given: Any = {"store": store, "client": client, "clock": clock, "timeout": 0}
+        chat = Conversation.open("s", **given)
+        before = [turn.text for turn in chat.turns]
+        caught: BaseException | None = None
+        with injected(step) as moments:
+            try:
+                change(chat)
+            except BaseException as error:  # noqa: BLE001  # kept, as an interactive shell does
+                caught = error
+        if moments[0] < step:
+            assert caught is None
+            break
+        with Conversation.open("s", **given) as other:
+            other.add_user("Other")
+            check_sound(other)
+        chat.add_user("Next")
+        check_sound(chat)
+        with Conversation.open("s", store=store, read_only=True) as again:
+            assert again.turns == chat.turns
+            assert (again.title, again.usage) == (chat.title, chat.usage)
+        texts = [turn.text for turn in chat.turns]
+        assert texts[-2:] == ["Other", "Next"]
+        if name == "undo":
+            assert texts[:-2] in (before, before[:-2])
+        elif name in ("truncate", "transcript"):
+            assert texts[:3] == before[:3]
+            assert len(texts) == len(before) + 2
+        else:
+            assert texts[: len(before)] == before
+        if "fork" in [info.id for info in store.list()]:
+            with Conversation.open("fork", store=store) as fork:
+                assert [turn.text for turn in fork.turns] == before
+                check_sound(fork)
+        step += STRIDE
+    assert step > STRIDE
+
+
+def test_exception_at_any_moment_of_a_stream_keeps_what_was_delivered(
+    origin: Path, tmp_path: Path, server: StandIn, client: OpenAI, clock: Clock
+) -> None:
+    """Words that the consumer has seen are in the conversation, whatever ended the stream."""
+    step, tried = 1, 0
+    while True:
+        store = FileStore(tmp_path / f"{step}", fsync=False)
+        shutil.copytree(origin, store.root)
+        seen: list[str] = []
+        with Conversation.open("s", store=store, client=client, clock=clock, timeout=0) as chat:
+            server.will_answer("one two three four five six")
+            with contextlib.suppress(Injected), injected(step) as moments:
+                listen(chat, seen)
+            is_over = moments[0] < step
+            if seen:
+                tried += 1
+                chat.add_user("Next")
+                assert "".join(seen) in chat.turns[-2].text
+                with Conversation.open("s", store=store, read_only=True) as again:
+                    assert again.turns == chat.turns
+        if is_over:
+            break
+        step += STRIDE
+    assert tried > 3
