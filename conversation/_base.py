@@ -207,7 +207,7 @@ class BaseConversation(Generic[_ClientT]):
         self, session: StoredSession | None, store: Store | None, *, moves: bool = False
     ) -> Steps[Self]:
         """Return a copy of this conversation in a session, or in memory."""
-        turns: Sequence[Turn] = self._history.turns
+        turns: Sequence[Turn] = yield Work(lambda: self._history.turns, writes=False)
         header = copy.deepcopy(self._history.header) | {"id": session and session.id}
         if not moves:
             header |= {

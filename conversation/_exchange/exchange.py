@@ -29,7 +29,7 @@ from conversation._exchange.steps import (
 )
 from conversation._history.edits import check
 from conversation._history.history import History
-from conversation._locking import Ticket
+from conversation._locking import Polling, Ticket
 from conversation._tools import Tool, by_name, call_arguments, fault_text, result_text
 from conversation._values.events import AudioDelta, ToolCalled, TurnFinished
 from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, Turn, UserTurn
@@ -78,21 +78,19 @@ def holding(
         SessionLocked: if another one held the lock for too long.
         SessionReadOnly, SessionChanged, SessionCorrupt, SaveFailed: if it cannot be changed.
     """
-    return _ticketed(history, lambda: _held(history, steps, turn))
+    return _ticketed(history, partial(_held, history, steps, turn))
 
 
-def _ticketed(history: History, steps: Callable[[], Steps[_T]]) -> Steps[_T]:
-    """Run steps when it is their turn in this process."""
-    ticket = Ticket()
+def _ticketed(history: History, steps: Callable[[Polling], Steps[_T]]) -> Steps[_T]:
+    """Run steps when it is their turn in this object."""
+    ticket, polling = Ticket(), history.polling()
 
     def ticketed() -> Steps[_T]:
         try:
             history.lock.enqueue(ticket)
-            if not history.lock.try_acquire(ticket):
-                polling = history.polling()
-                while not history.lock.try_acquire(ticket):
-                    yield Wait(polling.pause())
-            return (yield from steps())
+            while not history.lock.try_acquire(ticket):
+                yield Wait(polling.pause())
+            return (yield from steps(polling))
         finally:
             try:
                 if history.lock.is_held_by(ticket):
@@ -104,10 +102,11 @@ def _ticketed(history: History, steps: Callable[[], Steps[_T]]) -> Steps[_T]:
     return taken
 
 
-def _held(history: History, steps: Callable[[], Steps[_T]], turn: Turn | None) -> Steps[_T]:
+def _held(
+    history: History, steps: Callable[[], Steps[_T]], turn: Turn | None, polling: Polling
+) -> Steps[_T]:
     if not history.is_saved:
         return (yield from steps())
-    polling = history.polling()
     try:
         try:
             while not (yield Work(history.acquire)):
@@ -127,20 +126,20 @@ def _held(history: History, steps: Callable[[], Steps[_T]], turn: Turn | None) -
 
 def changing(history: History, job: Callable[[], _T], turn: Turn | None = None) -> Steps[_T]:
     """Make one change: same as `holding`, in a single step."""
-    return _ticketed(history, lambda: _changed(history, job, turn))
+    return _ticketed(history, partial(_changed, history, job, turn))
 
 
-def _changed(history: History, job: Callable[[], _T], turn: Turn | None) -> Steps[_T]:
+def _changed(
+    history: History, job: Callable[[], _T], turn: Turn | None, polling: Polling
+) -> Steps[_T]:
     if not history.is_saved:
         return job()
     step = Work(partial(history.change, job))
     try:
         done: tuple[_T] | None = yield step
-        if done is None:
-            polling = history.polling()
-            while done is None:
-                yield Wait(polling.pause())
-                done = yield step
+        while done is None:
+            yield Wait(polling.pause())
+            done = yield step
     except (SaveFailed, SessionChanged) as error:
         error.turn = error.turn or turn
         raise
@@ -210,8 +209,9 @@ def asking(
         raise
     except Exception as error:
         add_remedy(error)
-        is_told = _PARTLY_KEPT in getattr(error, "__notes__", ())
-        if question is not None and not is_told and not isinstance(error, ToolLoopExceeded):
+        last = history[-1] if history else None
+        is_told = isinstance(error, ToolLoopExceeded) or getattr(last, "interrupted", False)
+        if question is not None and not is_told:
             error.add_note((yield from _fate_of(question, transcripts, history, error)))
         raise
 
@@ -400,8 +400,8 @@ def _receive(request: Mapping[str, Any], arrived: _Arrived) -> Steps[None]:
     receive, add = Receive(arrived.stream), arrived.streamed.add
     while (chunk := (yield receive)) is not END:
         yield from add(chunk)
-    yield Close(arrived.stream)
     arrived.whole = arrived.streamed.completion()
+    yield Close(arrived.stream)
 
 
 def _record(requests: Requests, arrived: _Arrived, *, streams: bool) -> Steps[AssistantTurn]:

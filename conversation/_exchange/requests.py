@@ -184,6 +184,17 @@ class Requests:
     # --- the window ----------------------------------------------------------------------------
 
     def _window(self, sent: SentRequest, at: Moment) -> Window:
+        with self.history.reading:  # other threads may look at requests, and change turns
+            found = self._found(sent, at)
+        if found.wordless and not self._is_warned:
+            self._is_warned = True
+            log.warning(
+                "old sound is sent as sound because its words are not known: transcribe=True "
+                "finds those of users, set_transcript(…) sets any"
+            )
+        return found
+
+    def _found(self, sent: SentRequest, at: Moment) -> Window:
         limits = Limits(
             self.context.limit_for(sent.model),
             self.context.max_upload_bytes,
@@ -194,7 +205,7 @@ class Requests:
         count = self._refresh()
         if not self._missing and not self.context.ages and limits.hold(*self._most):
             return Window(0, arranged(self._cached, self.settings.instructions))
-        found = window(
+        return window(
             self._prepared,
             count,
             systems=self._systems,
@@ -203,21 +214,14 @@ class Requests:
             limits=limits,
             at=at,
         )
-        if found.wordless and not self._is_warned:
-            self._is_warned = True
-            log.warning(
-                "old sound is sent as sound because its words are not known: transcribe=True "
-                "finds those of users, set_transcript(…) sets any"
-            )
-        return found
 
     def _marked(self) -> tuple[Sequence[Prepared], Moment]:
         at = self._moment()
-        for position in range(self._refresh()):
-            self._prepared(position, decoded=True)
-        found = self._window(self._next, at)
-        prepared = [self._prepared(position) for position in range(len(self._cache))]
-        return marked(arranged(prepared, self.settings.instructions), found), at
+        with self.history.reading:
+            for position in range(self._refresh()):
+                self._prepared(position, decoded=True)
+            found = self._window(self._next, at)
+            return marked(arranged(self._cached, self.settings.instructions), found), at
 
     def _refresh(self) -> int:
         """Bring the cache of prepared turns up to date; its length is returned."""

@@ -44,11 +44,13 @@ class Transcripts:
         Returns:
             The turns that have words now.
         """
+        if old and not self._requests.settings.transcribe:
+            return ()
         if not old:
             self._failed.clear()
         changed: list[UserTurn] = []
         # Sound that became words may make room for older turns.
-        while positions := self._wordless(old=old):
+        while positions := (yield Work(partial(self._wordless, old=old), writes=False)):
             for position in positions:
                 before = self._history[position]
                 yield from self._transcribe(position, old=old)
@@ -93,7 +95,7 @@ class Transcripts:
         kept = self._requests.context.user_audio_turns
         if not old:
             return [i for i in range(len(self._history)) if self._lacks_words(i)]
-        if kept is None or not self._requests.settings.transcribe:
+        if kept is None:
             return []
         try:
             positions = self._requests.window().wordless

@@ -47,7 +47,8 @@ class History(Sequence[Turn]):
 
     Attributes:
         lock: Admits one change or exchange at a time.
-        revision: Changes with every change that is no addition at the end.
+        reading: Guards the turns in memory against other threads.
+        revision: Changes when turns are replaced or dropped.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class History(Sequence[Turn]):
         self._place = place
         self._given = dict(given or {})
         # Turns can be looked at while an exchange goes on in another thread.
-        self._reading = ReadLock()
+        self.reading = ReadLock()
         # Turns, and entries that nobody has looked at yet.
         self._slots: list[Any] = self._checked(entries, 0)
         self._has_entries = True
@@ -93,13 +94,13 @@ class History(Sequence[Turn]):
             SessionCorrupt: if an entry is no turn.
         """
         if isinstance(position, slice):
-            with self._reading:
+            with self.reading:
                 return tuple(self[i] for i in range(*position.indices(len(self._slots))))
         slot: Turn | dict[str, Any] = self._slots[position]
         return self._decoded(position) if isinstance(slot, dict) else slot
 
     def _decoded(self, position: int) -> Turn:
-        with self._reading:
+        with self.reading:
             slot: Turn | dict[str, Any] = self._slots[position]
             if isinstance(slot, dict):
                 try:
@@ -125,7 +126,7 @@ class History(Sequence[Turn]):
     def turns(self) -> tuple[Turn, ...]:
         """All turns, oldest first."""
         # CPython may crash where a list is copied while another thread adds to it.
-        with self._reading:
+        with self.reading:
             if self._has_entries:
                 turns = self[:]
                 self._has_entries = False
@@ -221,7 +222,7 @@ class History(Sequence[Turn]):
             self._set(entries)
         elif news.added:
             entries = self._checked(news.added, len(self._slots))
-            with self._reading:
+            with self.reading:
                 self._has_entries = True
                 self._slots += entries
 
@@ -232,7 +233,7 @@ class History(Sequence[Turn]):
         return state.header | {"settings": settings | self._given}
 
     def _set(self, slots: Sequence[Any]) -> None:
-        with self._reading:
+        with self.reading:
             self._slots = list(slots)
             self._has_entries = True
             self.revision += 1
@@ -266,7 +267,7 @@ class History(Sequence[Turn]):
             turn = attrs.evolve(turn, at=self.now())
         if self._journal is not None:
             turn = self._journal.add(turn, self, self.header)
-        with self._reading:
+        with self.reading:
             self._slots.append(turn)
         self._written()
         return turn
@@ -295,7 +296,8 @@ class History(Sequence[Turn]):
 
         Args:
             changed: The new turns by position.
-            must_save: False: where it cannot be saved, the next write makes up for it.
+            must_save: False: where it cannot be saved, this object's next write makes up for it,
+                unless others change the session before.
         """
         self.settle()
         before = [self[position] for position in changed]
@@ -303,7 +305,7 @@ class History(Sequence[Turn]):
             changed = self._journal.rewrite(
                 self, self.header, changed, len(self), must_save=must_save
             )
-        with self._reading:
+        with self.reading:
             for position, turn in changed.items():
                 self._slots[position] = turn
             self.revision += 1
@@ -359,7 +361,7 @@ class History(Sequence[Turn]):
         position = self.position(turn)
         new = with_transcript(self[position], text)
         self.replace({position: new})
-        return new
+        return cast("AssistantTurn | UserTurn", self[position])
 
     def position(self, turn: Turn) -> int:
         """Return the position of a turn, found by identity first.
@@ -382,7 +384,7 @@ class History(Sequence[Turn]):
         self._save_header(self.header | {name: value})
 
     def spend(self, usage: Usage) -> None:
-        """Count what was spent on no turn; where it cannot be saved, the next write does."""
+        """Count what was spent on no turn; must_save is False, as in `replace`."""
         if usage != Usage():
             self._save_header(self._with_spent(usage), must_save=False)
 
