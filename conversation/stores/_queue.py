@@ -58,8 +58,7 @@ class Queue:
                 ticket.path.unlink()
             ticket.close()
             self._ticket = None
-            with contextlib.suppress(OSError):
-                self._folder.rmdir()  # if nobody waits any more
+            self._remove_folder()
 
     def _numbers(self) -> list[int]:
         with contextlib.suppress(FileNotFoundError):
@@ -82,4 +81,10 @@ class Queue:
                 other.path.unlink(missing_ok=True)
             finally:
                 other.close()
+        if ticket is None:
+            self._remove_folder()
         return False
+
+    def _remove_folder(self) -> None:
+        with contextlib.suppress(OSError):  # somebody waits
+            self._folder.rmdir()

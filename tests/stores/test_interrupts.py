@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ from tests.samples import SOUND
 ALL = bool(os.environ.get("CONVERSATION_INTERRUPTS"))
 STRIDE = 1 if ALL else 23
 
+ROOT = Path(__file__).parents[2]
 PACKAGE = str(Path(str(conversation.__file__)).parent)
 TESTING = str(Path(PACKAGE) / "testing")
 
@@ -200,3 +202,13 @@ def test_exception_at_any_moment_of_a_stream_keeps_what_was_delivered(
             break
         step += STRIDE
     assert tried > 3
+
+
+@pytest.mark.parametrize("kind", ["SIGINT", "SIGALRM"])
+def test_signals_at_random_moments_lose_nothing(kind: str, tmp_path: Path) -> None:
+    """A program that is interrupted again and again goes on, and nothing acknowledged is lost."""
+    count = "5000" if ALL else "150"
+    module = "tests.stores.processes.interrupted_writer"
+    command = [sys.executable, "-m", module, str(tmp_path), kind, count, "7"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stdout == f"interrupted {count}\n", done.stderr

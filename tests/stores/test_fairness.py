@@ -1,0 +1,101 @@
+"""The order in which processes and objects get a session: first come, first served."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from conversation import Conversation, FileStore
+from conversation.errors import SessionLocked
+from conversation.testing import StandIn
+
+PROCESSES = 10
+ROOT = Path(__file__).parents[2]
+
+
+def test_greedy_process_starves_nobody(server: StandIn, tmp_path: Path) -> None:
+    """Of ten processes, one of them greedy, none waits for more than eleven exchanges."""
+    log = tmp_path / "log"
+    arguments = [str(tmp_path / "sessions"), server.url, str(log)]
+    command = [sys.executable, "-m", "tests.stores.processes.queueing_writer", *arguments]
+    processes = [
+        subprocess.Popen(
+            [*command, str(name), "30" if name == 0 else "3"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        for name in range(PROCESSES)
+    ]
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        assert process.wait() == 0
+        process.communicate()
+    served: list[str] = []
+    asked: dict[str, int] = {}
+    waits: list[int] = []
+    for line in log.read_text().splitlines():
+        what, _, exchange = line.partition(" ")
+        if what == "asks":
+            asked[exchange] = len(served)
+        else:
+            waits.append(len(served) - asked[exchange])
+            served.append(exchange)
+    assert len(served) == 30 + 3 * (PROCESSES - 1)
+    assert max(waits) <= PROCESSES + 1
+    with Conversation.open("s", store=FileStore(arguments[0]), read_only=True) as chat:
+        assert [turn.text for turn in chat.turns[::2]] == served
+    assert not list(Path(arguments[0]).glob("*.queue"))
+
+
+def test_object_that_gives_up_leaves_the_queue(tmp_path: Path) -> None:
+    """An object whose timeout is over does not keep others from the session."""
+    store = FileStore(tmp_path, fsync=False)
+    session = store.session("s")
+    assert session.acquire() is not None
+    impatient = Conversation.open("s", store=store, timeout=0)
+    for _ in range(2):
+        try:
+            impatient.add_user("Never")
+        except SessionLocked:
+            continue
+        raise AssertionError
+    session.release()
+    with Conversation.open("s", store=store, timeout=0) as chat:
+        chat.add_user("At once")
+    impatient.add_user("Now")
+    assert [turn.text for turn in impatient.turns] == ["At once", "Now"]
+
+
+def test_dead_waiter_is_passed_by(tmp_path: Path) -> None:
+    """A process that is killed while it waits keeps nobody from the session."""
+    store = FileStore(tmp_path, fsync=False)
+    session = store.session("s")
+    assert session.acquire() is not None
+    code = (
+        "import sys; from conversation import FileStore; "
+        "session = FileStore(sys.argv[1]).session('s'); assert session.acquire() is None; "
+        "print('waits', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as waiter:
+        assert waiter.stdout
+        assert waiter.stdout.readline() == "waits\n"
+        waiter.kill()
+    session.release()
+    with Conversation.open("s", store=store, timeout=0) as chat:
+        chat.add_user("At once")
+    assert not list(tmp_path.glob("*.queue"))
