@@ -996,3 +996,16 @@ def test_cancelled_error_in_a_tool_becomes_its_result() -> None:
             assert "the tool was cancelled" in chat.turns[2].text
 
     asyncio.run(main())
+
+
+@awaited
+async def test_slow_jobs_of_the_program_do_not_delay_a_change(opened: Opened) -> None:
+    """Disk work has threads of its own: jobs in the program's default executor do not delay it."""
+    chat, done = await opened(), threading.Event()
+    loop = asyncio.get_running_loop()
+    slow = [loop.run_in_executor(None, done.wait, PATIENCE) for _ in range(100)]
+    await chat.add_user("At once")
+    assert not done.is_set()
+    done.set()
+    await asyncio.gather(*slow)
+    assert texts(chat) == ["At once"]

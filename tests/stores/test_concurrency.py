@@ -20,6 +20,7 @@ from conversation import AudioInput, Conversation, FileStore
 from conversation._values.turns import Turn
 from conversation.errors import SessionChanged, SessionLocked, SessionNotFound
 from conversation.stores._session import FileSession
+from conversation.testing import StandIn
 from tests.samples import SOUND, spoken
 from tests.stores.faulty_disk import files
 from tests.stores.processes.child import PATIENCE, Child, exit_code_of
@@ -533,3 +534,40 @@ def test_forked_child_goes_on_with_its_parents_session(store: FileStore) -> None
         assert [turn.text for turn in chat.turns] == [*words, "Parent again"]
         for descriptor in (go, gone):
             os.close(descriptor)
+
+
+def test_same_size_edit_of_another_program_is_taken_in(store: FileStore, path: Path) -> None:
+    """An editor that rewrites the file in place, at the same size, is noticed before a change."""
+    with opened(store) as chat:
+        chat.add_user("Good morning")
+        data = path.read_bytes().replace(b"morning", b"evening")
+        with path.open("r+b") as file:
+            file.write(data)
+        chat.add_user("And good night")
+        assert [turn.text for turn in chat.turns] == ["Good evening", "And good night"]
+    with opened(store, read_only=True) as again:
+        assert again.turns == chat.turns
+
+
+def test_removed_lock_of_a_busy_writer_is_a_conflict(
+    store: FileStore, path: Path, server: StandIn
+) -> None:
+    """Two holders, after the lock's file was removed, lose no turn: one raises `SessionChanged`."""
+    server.will_answer("one two three four")
+    with opened(store, client=server.client()) as chat, opened(store, timeout=0) as other:
+
+        def talk() -> None:
+            with chat.stream("Hello") as events:
+                next(events)
+                path.with_suffix(".lock").unlink()
+                other.add_user("Other")
+                for _ in events:
+                    pass
+
+        with pytest.raises(SessionChanged) as caught:
+            talk()
+        assert "one two three four" in caught.value.turn.text
+        chat.add(caught.value.turn)
+        assert [turn.text for turn in chat.turns][:2] == ["Hello", "Other"]
+    with opened(store, read_only=True) as again:
+        assert again.turns == chat.turns
