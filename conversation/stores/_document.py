@@ -19,10 +19,16 @@ import orjson
 from conversation.errors import SessionChanged, SessionCorrupt, corrupt
 from conversation.stores import News
 from conversation.stores._disk import Disk, open_regular, open_with_status, read_all, read_at
-from conversation.stores._format import END, Snapshot, dump, is_laid_out, parse
-
-_PAGE = 4096
-"""Bytes that a file system allocates at once: a write inside of them is all or nothing."""
+from conversation.stores._format import (
+    COUNT_AT,
+    END,
+    PAGE,
+    Snapshot,
+    count,
+    dump,
+    is_laid_out,
+    parse,
+)
 
 _RETRIES = 40
 """Number of times that a read is repeated that is not whole."""
@@ -63,6 +69,7 @@ class Document:
         self._status: _Status | None = None
         self._header: Mapping[str, Any] = {}
         self._count = 0
+        self._at_least: int | None = None
         self._is_laid_out = False
         self.is_unsure = False
         """True after a failed sync or restore: nobody knows what is on the disk itself."""
@@ -92,6 +99,7 @@ class Document:
             os.close(descriptor)
         self._status = (*status[:2], len(data), *status[3:])
         self._header, self._count = snapshot.header, len(snapshot.entries)
+        self._at_least = snapshot.at_least
         self._is_laid_out = snapshot.torn is None and is_laid_out(data, snapshot)
         self.is_unsure = False
         # A torn end may be a write under way: the next look has to be a whole one.
@@ -152,6 +160,7 @@ class Document:
                 return None
             start = seen[2] - len(END)
             tail = read_at(descriptor, status[2] - start, start)
+            at_least = read_at(descriptor, len(count(0)), COUNT_AT)
         finally:
             os.close(descriptor)
         if len(tail) != status[2] - start or not tail.endswith(END):
@@ -161,12 +170,18 @@ class Document:
             if not body.startswith(b",\n"):
                 return None
             body = body[1:]
-        with contextlib.suppress(orjson.JSONDecodeError):
+        with contextlib.suppress(ValueError):
             added = orjson.loads(b"[" + body + b"]")
-            if body.count(b"\n") == len(added):
-                self._status = status
-                self._count += len(added)
-                return tuple(added)
+            if body.count(b"\n") != len(added):
+                return None
+            if self._at_least is not None:
+                said = int(at_least)
+                if not self._at_least <= said <= self._count + len(added):
+                    return None
+                self._at_least = said
+            self._status = status
+            self._count += len(added)
+            return tuple(added)
         return None
 
     def append(self, lines: Sequence[bytes]) -> None:
@@ -192,12 +207,15 @@ class Document:
         data = (b",\n" if self._count else b"\n") + line + END
         start = end - len(END)
         try:
-            if start // _PAGE == (start + len(data)) // _PAGE:
+            if start // PAGE == (start + len(data)) // PAGE:
                 self._disk.write(descriptor, data, start)
             else:
                 # Beyond the old end first: until that is overwritten, it still stands.
                 self._disk.write(descriptor, data[len(END) :], end)
                 self._disk.write(descriptor, data[: len(END)], start)
+            # The new turn does not count yet, so that the two writes may arrive in any order.
+            if self._at_least not in (None, self._count):
+                self._disk.write(descriptor, count(self._count), COUNT_AT)
         except BaseException:
             self._restore(descriptor, end)
             raise
@@ -208,12 +226,16 @@ class Document:
             # After a failed sync nobody knows what is on the disk, whatever reads say.
             self.is_unsure = True
             raise
+        if self._at_least is not None:
+            self._at_least = self._count
         self._count += 1
         self._note(descriptor)
 
     def _restore(self, descriptor: int, end: int) -> None:
         try:
             self._disk.write(descriptor, END, end - len(END))
+            if self._at_least not in (None, self._count):
+                self._disk.write(descriptor, count(self._at_least), COUNT_AT)
             self._disk.truncate(descriptor, end)
         except OSError:
             self.is_unsure = True
@@ -261,12 +283,13 @@ class Document:
     def _replace(
         self, header: Mapping[str, Any], lines: Sequence[bytes], before: bytes | None
     ) -> None:
-        was = self._count, self._header, self._is_laid_out
+        was = self._count, self._at_least, self._header, self._is_laid_out
         data = dump(header, lines)
         descriptor = self._disk.write_new(self._path, (data,), temporary=self._temporary)
         try:
             self._note(descriptor)
-            self._header, self._count, self._is_laid_out = header, len(lines), True
+            self._count = self._at_least = len(lines)
+            self._header, self._is_laid_out = header, True
             # If the folder cannot be synced, nobody knows which file a power cut leaves.
             self.is_unsure = True
             self._disk.sync_folder(self._path.parent)
@@ -276,7 +299,7 @@ class Document:
             self._was_read = False
             with contextlib.suppress(OSError):
                 self._put_back(before)
-                self._count, self._header, self._is_laid_out = was
+                self._count, self._at_least, self._header, self._is_laid_out = was
                 self._was_read = True
             raise
         finally:

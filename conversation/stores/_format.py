@@ -2,29 +2,46 @@
 
 ::
 
-    {"conversation":1,…,"turns":[
+    {"conversation":1,"turns_at_least":1         ,…,"turns":[
     {"role":"user",…},
     {"role":"assistant",…}
     ]}
 
 Kinds of turns are unknown here: an entry is the bytes of one JSON object.
+
+`turns_at_least` is the number of turns that were durable before the last write. It stands at a
+fixed place, so that an append can update it, and a document with fewer turns is damaged.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import orjson
 
-from conversation.errors import SessionCorrupt, SessionTooNew, corrupt
+from conversation.errors import SessionTooNew, corrupt
 
 VERSION = 1
 TURNS = b'"turns":['
 END = b"\n]}\n"
+
+_BEGIN = b'{"conversation":%d,"turns_at_least":' % VERSION
+COUNT_AT = len(_BEGIN)
+"""Offset of the number of turns. Its bytes lie in one sector: the disk has the old or the new."""
+
+PAGE = 4096
+"""Bytes that a file system allocates at once: a write inside of them is all or nothing."""
+
+_CLOSED = re.compile(rb'\n\]|,\]\}|\n\n\{|,\n[{}]\n|\n\{[}"]\n')
+"""The closing bytes that an append overwrites, or some of them among the first of its own."""
+
+_BEGUN = re.compile(rb",?(\n(\{[^\n]*)?)?")
+"""The beginning of an appended entry, up to any byte before its end."""
 
 
 @attrs.frozen
@@ -47,19 +64,29 @@ class Snapshot:
     """The content of a document.
 
     Attributes:
-        header: Its keys but `conversation` and `turns`.
+        header: Its keys but `conversation`, `turns_at_least` and `turns`.
         entries: The turns, as JSON values.
         torn: The fault at its end; None if it is whole.
+        at_least: The number of turns that it says it has at least; None if it does not say.
     """
 
     header: dict[str, Any]
     entries: list[Any]
     torn: Torn | None = None
+    at_least: int | None = None
 
 
-def pieces(header: Mapping[str, Any], lines: Iterable[bytes]) -> Iterator[bytes]:
+def count(turns: int) -> bytes:
+    """Return the bytes of `turns_at_least`: always as many."""
+    return b"%-10d" % turns
+
+
+def pieces(
+    header: Mapping[str, Any], lines: Iterable[bytes], at_least: int | None = None
+) -> Iterator[bytes]:
     """Yield the whole document, piece by piece. The header's keys stand before the turns."""
-    yield orjson.dumps({"conversation": VERSION, **header})[:-1] + b"," + TURNS
+    begin = b'{"conversation":%d' % VERSION if at_least is None else _BEGIN + count(at_least)
+    yield begin + b"," + orjson.dumps({**header, "turns": []})[1:-2]
     between = b"\n"
     for line in lines:
         yield between + line
@@ -67,9 +94,9 @@ def pieces(header: Mapping[str, Any], lines: Iterable[bytes]) -> Iterator[bytes]
     yield END
 
 
-def dump(header: Mapping[str, Any], lines: Iterable[bytes]) -> bytes:
-    """Return the whole document."""
-    return b"".join(pieces(header, lines))
+def dump(header: Mapping[str, Any], lines: Sequence[bytes]) -> bytes:
+    """Return the whole document, with the number of its turns."""
+    return b"".join(pieces(header, lines, len(lines)))
 
 
 def parse(data: bytes, path: Path) -> Snapshot:
@@ -86,8 +113,14 @@ def parse(data: bytes, path: Path) -> Snapshot:
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        return _parse_torn(data, path, error)
-    return _checked(document, path)
+        snapshot = _parse_torn(data, path, error)
+    else:
+        snapshot = _checked(document, path)
+    found = len(snapshot.entries)
+    if found < (snapshot.at_least or 0):
+        line = snapshot.torn.line if snapshot.torn else None
+        raise corrupt(path, f"it has {found} whole turns, and had {snapshot.at_least}", line)
+    return snapshot
 
 
 def parse_header(line: bytes, path: Path) -> dict[str, Any]:
@@ -96,11 +129,16 @@ def parse_header(line: bytes, path: Path) -> dict[str, Any]:
     Raises:
         SessionCorrupt, SessionTooNew: as `parse`.
     """
+    return _beginning(line, path).header
+
+
+def _beginning(line: bytes, path: Path) -> Snapshot:
+    """Return the document as it would be without turns."""
     try:
         document = orjson.loads(line.rstrip() + b"]}")
     except orjson.JSONDecodeError as error:
         raise corrupt(path, f"its header is not JSON ({error.msg})", 1) from error
-    return _checked(document, path).header
+    return _checked(document, path)
 
 
 def is_laid_out(data: bytes, snapshot: Snapshot) -> bool:
@@ -108,6 +146,9 @@ def is_laid_out(data: bytes, snapshot: Snapshot) -> bool:
     end = data.find(b"\n")
     first, lines = data[:end], data[end + 1 : -len(END)].split(b"\n")
     if not data.endswith(END) or not first.endswith(TURNS):
+        return False
+    at_least = snapshot.at_least
+    if at_least is not None and not first.startswith(_BEGIN + count(at_least) + b","):
         return False
     if snapshot.entries:
         *most, last = lines
@@ -121,7 +162,7 @@ def is_laid_out(data: bytes, snapshot: Snapshot) -> bool:
         # Keys that stand behind the turns are missing here.
         header = orjson.loads(first + b"]}")
         ours = {"conversation", "turns", *snapshot.header}
-        return isinstance(header, dict) and header.keys() == ours
+        return isinstance(header, dict) and header.keys() - {"turns_at_least"} == ours
     return False
 
 
@@ -138,19 +179,24 @@ def _checked(document: Any, path: Path) -> Snapshot:
     entries = document.pop("turns", None)
     if not isinstance(entries, list):
         raise corrupt(path, 'it has no list under "turns"')
+    at_least = document.pop("turns_at_least", None)
+    if at_least is not None and (type(at_least) is not int or at_least < 0):
+        raise corrupt(path, f"turns_at_least must be a number of turns, got {at_least!r}", 1)
     del document["conversation"]
     try:
         orjson.dumps(document)
     except orjson.JSONEncodeError as error:
         raise corrupt(path, f"its header cannot be written again ({error})", 1) from error
-    return Snapshot(document, entries)
+    return Snapshot(document, entries, at_least=at_least)
 
 
 def _parse_torn(data: bytes, path: Path, error: orjson.JSONDecodeError) -> Snapshot:
-    first = data.partition(b"\n")[0]
-    header, at = _torn_header(first, path, error)
-    if first[at:].strip(b"\0"):
+    first, _, _ = data.partition(b"\n")
+    at = len(first) + 1
+    first = first.rstrip(b"\0")
+    if not first.endswith(TURNS):
         raise corrupt(path, f"it is not JSON ({error.msg})", error.lineno) from error
+    begun, whole = _beginning(first, path), len(first)
     lines: list[bytes] = []
     entries: list[Any] = []
     while at < len(data):
@@ -158,37 +204,47 @@ def _parse_torn(data: bytes, path: Path, error: orjson.JSONDecodeError) -> Snaps
         end = len(data) if end < 0 else end
         line = data[at:end]
         if line.strip():
-            whole = _entry_in(line)
-            if whole is None:
+            found = entry_in(line)
+            if found is None:
                 break
-            lines.append(whole[0])
-            entries.append(whole[1])
+            lines.append(found[0])
+            entries.append(found[1])
+            whole = at + line.index(found[0]) + len(found[0])
         at = end + 1
     number = data.count(b"\n", 0, at) + 1
-    rest = data[at:]
-    if any(_entry_in(line) for line in rest.split(b"\n")[1:]):
-        reason = "this line is damaged, and whole turns follow it"
+    if not _is_torn(data, whole):
+        reason = (
+            "this line is damaged, and not by a write that was cut off; repair keeps the others"
+        )
         raise corrupt(path, reason, number) from error
     with contextlib.suppress(orjson.JSONDecodeError):
-        orjson.loads(dump(header, lines))
-        return Snapshot(header, entries, Torn(number, tuple(lines), rest))
+        orjson.loads(dump(begun.header, lines))
+        torn = Torn(number, tuple(lines), data[at:])
+        return attrs.evolve(begun, entries=entries, torn=torn)
     raise corrupt(path, f"it is not JSON ({error.msg})", error.lineno) from error
 
 
-def _torn_header(
-    line: bytes, path: Path, error: orjson.JSONDecodeError
-) -> tuple[dict[str, Any], int]:
-    """Return the header in a first line that may run into something else, and its end."""
-    end = line.find(TURNS)
-    while end >= 0:
-        end += len(TURNS)
-        with contextlib.suppress(SessionCorrupt):
-            return parse_header(line[:end], path), end
-        end = line.find(TURNS, end)
-    raise corrupt(path, f"it is not JSON ({error.msg})", error.lineno) from error
+def _is_torn(data: bytes, at: int) -> bool:
+    """Return True if a crash during an append can leave what stands behind the last whole entry.
+
+    The blocks of an append arrive in any order; one that did not is as it was: the old closing
+    bytes, and NULs where there was nothing.
+
+    Args:
+        data: The document.
+        at: The end of its last whole entry.
+    """
+    rest = data[at:]
+    if b"\n{" in rest[4:]:
+        return False  # one turn is appended at a time
+    if _CLOSED.match(rest):
+        return True
+    begun, _, hole = rest.partition(b"\0")
+    late = len(hole.lstrip(b"\0"))
+    return bool(_BEGUN.fullmatch(begun)) and (len(data) - late) % (PAGE if late else 1) == 0
 
 
-def _entry_in(line: bytes) -> tuple[bytes, dict[str, Any]] | None:
+def entry_in(line: bytes) -> tuple[bytes, dict[str, Any]] | None:
     """Return the one object in a line, however old and new ends ran together with it."""
     line = line.strip(b"\0\r ")
     for before in (b"", b"]", b"]}"):

@@ -13,7 +13,7 @@ from conversation import Conversation, FileStore
 from conversation._values.turns import Turn
 from conversation.errors import SessionCorrupt
 from conversation.stores import _format
-from conversation.stores._format import END
+from conversation.stores._format import COUNT_AT, END, count
 from tests.conftest import Clock
 from tests.samples import spoken
 
@@ -37,6 +37,11 @@ def session(store: FileStore, turns: int, clock: Clock) -> tuple[Path, tuple[Tur
         for number in range(turns):
             add_sound(chat) if number % 2 else chat.add_user(f"Question {number}")
         return store.root / "retriever.json", chat.turns
+
+
+def counted(data: bytes, turns: int) -> bytes:
+    """Return the document with another `turns_at_least`."""
+    return data[:COUNT_AT] + count(turns) + data[COUNT_AT + len(count(0)) :]
 
 
 def is_json(data: bytes) -> bool:
@@ -87,11 +92,11 @@ def test_torn_append_loses_no_earlier_turn(
         add(chat)
     new = path.read_bytes()
     start = len(old) - len(END)
-    assert new[:start] == old[:start]
+    assert new[:start] == counted(old, turns)[:start]
     for cut in range(start, len(new)):
         for torn in (
             new[:cut],
-            new[:cut] + bytes(len(new) - cut),
+            counted(new[:cut] + bytes(len(new) - cut), max(turns - 1, 0)),
             new[:cut] + old[cut:],
         ):
             if torn not in (old, new):
@@ -111,7 +116,7 @@ def test_reordered_blocks_lose_no_earlier_turn(tmp_path: Path, clock: Clock, tur
     for cut in range(start + 1, len(new)):
         torn = old[:cut] + bytes(max(0, cut - len(old))) + new[cut:]
         if torn not in (old, new):
-            check_recovery(path, store, before, torn)
+            check_recovery(path, store, before, counted(torn, turns if cut % 2 else 0))
 
 
 def test_damage_before_the_last_line_is_corrupt(tmp_path: Path, clock: Clock) -> None:
@@ -151,7 +156,7 @@ def test_turns_are_appended_and_labels_rewrite_the_file(tmp_path: Path, clock: C
     with Conversation.open("retriever", store=store, clock=clock) as chat:
         chat.add_user("More")
         assert path.stat().st_ino == inode
-        assert path.read_bytes().startswith(before[: -len(END)] + b",\n")
+        assert path.read_bytes().startswith(counted(before, 3)[: -len(END)] + b",\n")
         grown = path.read_bytes()
         chat.set_title("Cats")
         assert path.stat().st_ino != inode
@@ -279,8 +284,8 @@ def test_document_is_readable(tmp_path: Path, clock: Clock) -> None:
     path, _ = session(FileStore(tmp_path), 2, clock)
     first, question, reply, last = path.read_text().splitlines()
     assert first == (
-        '{"conversation":1,"id":"retriever","created_at":"2025-11-01T12:26:40Z","title":"Dogs",'
-        '"settings":{},"metadata":{},"turns":['
+        '{"conversation":1,"turns_at_least":1         ,"id":"retriever",'
+        '"created_at":"2025-11-01T12:26:40Z","title":"Dogs","settings":{},"metadata":{},"turns":['
     )
     assert question == ('{"role":"user","content":"Question 0","at":"2025-11-01T12:26:40Z"},')
     audio: dict[str, Any] = json.loads(reply)["audio"]
