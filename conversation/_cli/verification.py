@@ -20,6 +20,7 @@ from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, User
 from conversation.errors import AudioFileMissing, InvalidSetting, SessionError, corrupt
 from conversation.stores import _format
 from conversation.stores._disk import open_regular, read_all
+from conversation.stores._salvage import torn_files
 from conversation.stores.files import FileStore, file_name
 
 _TOLERANCE = 0.1
@@ -74,18 +75,25 @@ def _documents(store: FileStore) -> list[Path]:
 
 
 def _check(store: FileStore, path: Path) -> _Result:
-    """Check a session and all files that it names."""
-    session_id = None
+    """Check a session, all files that it names, and bytes that recoveries have put aside."""
+    session_id, files = None, 0
+    problems = [
+        f"{each.name} has {each.lstat().st_size} bytes of a turn that was cut off; "
+        "`conversation repair` reads them again"
+        for each in torn_files(path)
+    ]
     try:
         session_id = _id_in(path)
         chat = Conversation.open(session_id, store=store, read_only=True)
         turns = chat.turns
     except (SessionError, OSError) as error:
-        return _Result(path, session_id, problems=(str(error),))
-    problems, files = [], 0
+        return _Result(path, session_id, problems=(str(error), *problems))
     if chat.recovered:
         at = chat.recovered.line
-        problems.append(f"the last write was cut off at line {at}; the next change repairs it")
+        problems.append(
+            f"the last write was cut off at line {at}, perhaps in a turn that was acknowledged; "
+            "the next change repairs it"
+        )
     for number, turn in enumerate(turns, 1):
         for part in _parts(turn):
             if isinstance(part.data, Stored) and part.data.name:

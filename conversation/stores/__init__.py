@@ -70,11 +70,14 @@ class SessionInfo:
 
 @attrs.frozen
 class Recovery:
-    """A write that was cut off at the end of a session, found when it was opened.
+    """An end of a session that was cut off, found when it was opened.
+
+    At most one turn is missing, the last one. Mostly its write was under way and its call never
+    returned; but it may have been acknowledged, as later damage of the end looks the same.
 
     Attributes:
         line: The line (from 1) of the document at which it stops being whole.
-        size: Number of bytes that make no turn; that turn had never been acknowledged.
+        size: Number of bytes that make no turn; 0 if all turns are whole.
         put_aside: The file that holds these bytes now; None where nothing was changed
             (`read_only`), or where there were none.
     """
@@ -90,8 +93,8 @@ class Salvage:
 
     Attributes:
         kept: Number of turns in the repaired session.
-        lost: Pieces of the damaged file that could not be read, in their order. They are still in
-            `original` too.
+        lost: Pieces that could not be read, in their order: of the damaged file, and of bytes that
+            recoveries had put aside. They are still in `original`, and in `….damaged-…` files.
         header_lost: True if title, settings and metadata could not be read.
         original: The damaged file under its new name.
     """

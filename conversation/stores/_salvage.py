@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,42 +12,57 @@ from typing import Any
 
 import orjson
 
+from conversation._values.turns import Turn
 from conversation.errors import SessionError
 from conversation.stores import Salvage
 from conversation.stores._disk import Disk, open_regular, read_all
 from conversation.stores._document import Document
-from conversation.stores._format import TURNS, parse_header
+from conversation.stores._format import TURNS, entry_in, parse_header
+
+_TOKEN = re.compile(rb'[\s,:]*+(?:([{\[])|([}\]])|"(?:[^"\\\n]|\\.)*+"|[-+.\w]++)')
+"""A bracket that opens, one that closes, or a string, number or name."""
+
+_DEPTH = 1000
+"""Nesting that no reader accepts."""
+
+_TRIES = 8
+"""Number of times that bytes are read at most, as parts of objects inside each other."""
+
+_RUBBLE = b" \t\r\n,[]}\0"
 
 
-def salvage(path: Path, session_id: str, is_turn: Callable[[Any], bool], disk: Disk) -> Salvage:
+def salvage(
+    path: Path, session_id: str, read_turn: Callable[[Any], Turn | None], disk: Disk
+) -> Salvage:
     """Put the readable turns of a document in its place, and the document itself beside it.
 
+    Turns in bytes that an earlier recovery put aside come last, unless the session went on since.
     The caller holds the session's lock.
 
     Args:
         path: The damaged document.
         session_id: Its session, for a header that cannot be read.
-        is_turn: Returns True if a JSON object is a turn.
+        read_turn: Returns the turn in a JSON object; None if it is no turn.
         disk: The system calls to write with.
 
     Raises:
         OSError: if it cannot be read, or the disk refuses; the document is unchanged.
     """
-    descriptor = open_regular(path)
-    if descriptor is None:
+    data = _read(path)
+    if data is None:
         raise FileNotFoundError(f"there is no {path}")
-    try:
-        data = read_all(descriptor)
-    finally:
-        os.close(descriptor)
     header, start = _header(data, path)
     lines: list[bytes] = []
     lost: list[bytes] = []
-    for piece, value in _pieces(data[start:]):
-        if value is not None and is_turn(value):
-            lines.append(orjson.dumps(value) if b"\n" in piece else piece)
-        else:
-            lost.append(piece)
+    latest = datetime.min.replace(tzinfo=UTC)
+    for piece, turn in _turns(data[start:], read_turn):
+        (lost if turn is None else lines).append(piece)
+        latest = max(latest, (turn and turn.at) or latest)
+    torn = torn_files(path)
+    for piece, turn in (found for each in torn for found in _turns(_read(each) or b"", read_turn)):
+        if piece not in lines:
+            fits = turn is not None and turn.at is not None and turn.at >= latest
+            (lines if fits else lost).append(piece)
     original = path.with_suffix(f".damaged-{os.urandom(4).hex()}")
     temporary = path.with_name(f".{path.name}.tmp")
     os.close(disk.write_new(original, (data,), temporary=temporary))
@@ -56,42 +71,105 @@ def salvage(path: Path, session_id: str, is_turn: Callable[[Any], bool], disk: D
     begun: dict[str, Any] = {"created_at": now, "title": None, "settings": {}, "metadata": {}}
     document = Document(path, disk)
     document.replace({"id": session_id} | begun | header | {"id": session_id}, lines)
+    for each in torn:
+        disk.replace(each, each.with_suffix(each.suffix.replace("torn", "damaged")))
     return Salvage(len(lines), tuple(lost), not header, original)
+
+
+def torn_files(path: Path) -> list[Path]:
+    """Return the files with bytes that recoveries of this document put aside, oldest first."""
+    name = re.compile(rf"{re.escape(path.name.removesuffix('.json'))}\.torn-[0-9a-f]{{8}}")
+    found = [each for each in path.parent.iterdir() if name.fullmatch(each.name)]
+    return sorted(found, key=lambda each: each.lstat().st_mtime_ns)
+
+
+def _read(path: Path) -> bytes | None:
+    descriptor = open_regular(path)
+    if descriptor is None:
+        return None
+    try:
+        return read_all(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int]:
     """Return the readable part of the header, and the offset of the turns."""
-    end = data.find(TURNS)
-    while end >= 0:
-        end += len(TURNS)
+    end = 0
+    for _ in range(_TRIES):
+        end = data.find(TURNS, end) + len(TURNS)
+        if end < len(TURNS):
+            break
         with contextlib.suppress(SessionError):
             return parse_header(data[:end], path), end
-        end = data.find(TURNS, end)
     with contextlib.suppress(ValueError, AttributeError):
         # Another layout: the header is whatever stands before the turns.
         at = data.index(b'"turns"')
-        return dict(orjson.loads(data[:at].rstrip(b" \n\r\t,") + b"}")), at
+        header = dict(orjson.loads(data[:at].rstrip(b" \n\r\t,") + b"}"))
+        return {k: header[k] for k in header.keys() - {"conversation", "turns_at_least"}}, at
     return {}, 0
 
 
-def _pieces(data: bytes) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
-    """Yield the objects in the bytes, and the pieces between them."""
-    text = data.decode("utf-8", "surrogateescape")
-    decoder = json.JSONDecoder(strict=False)
+def _turns(
+    data: bytes, read_turn: Callable[[Any], Turn | None]
+) -> Iterator[tuple[bytes, Turn | None]]:
+    """Yield the turns in the bytes, and the pieces between them: first all that are whole lines."""
     at = between = 0
-    while (begin := text.find("{", at)) >= 0:
-        try:
-            value, end = decoder.raw_decode(text, begin)
-            piece = text[begin:end].encode("utf-8", "surrogateescape")
-            orjson.loads(piece)
-        except (ValueError, RecursionError):
-            at = begin + 1
+    for line in data.split(b"\n"):
+        found = entry_in(line)
+        turn = found and read_turn(found[1])
+        if found and turn:
+            yield from _turns_between(data[between:at], read_turn)
+            yield found[0], turn
+            between = at + len(line)
+        at += len(line) + 1
+    yield from _turns_between(data[between:], read_turn)
+
+
+def _turns_between(
+    data: bytes, read_turn: Callable[[Any], Turn | None]
+) -> Iterator[tuple[bytes, Turn | None]]:
+    """Yield the turns in bytes that are no lines, and the pieces between them; in linear time."""
+    between = inside = 0
+    unread: list[int] = []
+    for begin, end in sorted(_objects(data)):
+        while unread and unread[-1] <= begin:
+            unread.pop()
+        if begin < inside or len(unread) == _TRIES:
             continue
-        if isinstance(value, dict) and "role" in value:
-            if rubble := text[between:begin].strip(" \t\r\n,[]}\0"):
-                yield rubble.encode("utf-8", "surrogateescape"), None
-            yield piece, value
+        piece = data[begin:end]
+        try:
+            value = orjson.loads(piece)
+        except orjson.JSONDecodeError:
+            unread.append(end)  # perhaps an object inside can be read
+            continue
+        inside = end
+        if "role" in value:
+            if rubble := data[between:begin].strip(_RUBBLE):
+                yield rubble, None
+            yield orjson.dumps(value) if b"\n" in piece else piece, read_turn(value)
             between = end
-        at = end
-    if rubble := text[between:].strip(" \t\r\n,[]}\0"):
-        yield rubble.encode("utf-8", "surrogateescape"), None
+    if rubble := data[between:].strip(_RUBBLE):
+        yield rubble, None
+
+
+def _objects(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield begin and end of all that may be an object, because its brackets match."""
+    opened: list[int] = []
+    at = data.find(b"{")
+    while at >= 0:
+        token = _TOKEN.match(data, at)
+        if token is None:
+            opened.clear()  # no JSON: what is open never ends
+        else:
+            at = token.end()
+            if token[1] and len(opened) < _DEPTH:
+                opened.append(at - 1)
+            elif token[2] and opened and data[opened[-1]] + 2 == data[at - 1]:  # as in ASCII
+                begin = opened.pop()
+                if token[2] == b"}":
+                    yield begin, at
+            elif token[1] or token[2]:
+                opened.clear()
+        if not opened:
+            at = data.find(b"{", at)

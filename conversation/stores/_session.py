@@ -17,6 +17,7 @@ import orjson
 
 from conversation._locking import Polling
 from conversation._values.data import Data, Stored, Unsaved, read_data
+from conversation._values.turns import Turn
 from conversation._wire.reading import turn_from_entry
 from conversation._wire.writing import line_from_turn
 from conversation.errors import (
@@ -243,7 +244,8 @@ class FileSession:
 
     def _recovered(self, snapshot: Snapshot, torn: Torn, put_aside: Path | None) -> State:
         log.warning(
-            "session %r: the last write was cut off at line %d; %d bytes were %s",
+            "session %r: the last write was cut off at line %d; it may have been acknowledged; "
+            "%d bytes were %s",
             self.id,
             torn.line,
             len(torn.rest),
@@ -361,13 +363,12 @@ class FileSession:
         if not self.file.exists():
             raise self.not_found()
         with self._writing():
-            return salvage(self.file, self.id, self._is_turn, self._disk)
+            return salvage(self.file, self.id, self._turn_in, self._disk)
 
-    def _is_turn(self, value: object) -> bool:
+    def _turn_in(self, value: object) -> Turn | None:
         with contextlib.suppress(InvalidTurn):
-            turn_from_entry(value, fetch=self.fetch)
-            return True
-        return False
+            return turn_from_entry(value, fetch=self.fetch)
+        return None
 
     def remove(self) -> None:
         """Delete the session and all its files; needs the lock."""

@@ -88,7 +88,9 @@ class FileStore:
     def repair(self, session_id: str, *, timeout: float = 60.0) -> Salvage:
         """Save what can be read of a damaged session; the damaged file is kept beside it.
 
-        A whole session comes out as it was.
+        A whole session comes out as it was. Bytes that recoveries have put aside are read again:
+        a whole turn among them becomes the last one, if none was added since. Their files are
+        called `….damaged-…` afterwards.
 
         Raises:
             SessionNotFound: if there is no such session.
