@@ -1,4 +1,4 @@
-"""Python functions as tools: described to the model, given its arguments, their results as text."""
+"""Python functions as tools: descriptions, arguments and results."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PARAM = re.compile(r"^:param (?:.*? )??(\w+):(.*(?:\n+[ \t]+.*)*)", re.MULTILIN
 
 
 class InvalidArguments(ValueError):
-    """Arguments that do not fit the tool; says what is wrong so that the model can mend it."""
+    """The arguments do not fit the tool; the message tells the model what to correct."""
 
 
 @attrs.frozen
@@ -42,11 +42,11 @@ class Tool:
     """A function that the model can call.
 
     Attributes:
-        name: What the model calls it.
-        function: What is called, with keyword arguments.
-        description: The tool as the API takes it; its parameters are a JSON schema.
-        arguments: What reads the model's arguments.
-        is_async: Calling it gives a coroutine. (Other functions may give an awaitable, too.)
+        name: The name by which the model calls it.
+        function: The function, called with keyword arguments.
+        description: The tool in the API's form; its parameters are a JSON schema.
+        arguments: The pydantic model that reads the model's arguments.
+        is_async: True if it is a coroutine function. (Others may return an awaitable, too.)
     """
 
     name: str
@@ -59,10 +59,10 @@ class Tool:
 
 
 def tool_from(function: object) -> Tool:
-    """The tool that a callable's name, signature and docstring describe.
+    """Return the tool that a callable's name, signature and docstring describe.
 
-    What a `functools.partial` has bound is not the model's to choose, and not shown to it. An
-    object with `__call__` goes by its class's name.
+    Arguments bound by a `functools.partial` are hidden from the model. An object with `__call__`
+    has the name of its class.
 
     Raises:
         InvalidSetting: if the model could not call it, or pydantic cannot describe a parameter.
@@ -73,7 +73,7 @@ def tool_from(function: object) -> Tool:
         msg = "functions as tools need pydantic 2.6 or later; upgrade it, or describe them by dicts"
         raise InvalidSetting(msg) from error
     if not callable(function) or isinstance(function, type):
-        msg = f"a tool is a function, not {shown(function)}; write a def with types and a docstring"
+        msg = f"a tool must be a function, got {shown(function)}; write a def with a docstring"
         raise InvalidSetting(msg)
     inner: Any = function
     bound: set[str] = set()
@@ -85,12 +85,12 @@ def tool_from(function: object) -> Tool:
         name, inner = type(inner).__name__, inner.__call__
         doc = inner.__doc__ or doc
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
-        msg = f"a tool's name is 1 to 64 of A-Za-z0-9_-, not {shown(name)}; write a def so named"
+        msg = f"a tool's name must be 1 to 64 of A-Za-z0-9_-, got {shown(name)}; write a named def"
         raise InvalidSetting(msg)
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError) as error:
-        msg = f"tool {name!r} has no signature to read ({error}); wrap it in a def"
+        msg = f"tool {name!r} has no signature ({error}); wrap it in a def"
         raise InvalidSetting(msg) from error
     known = getattr(inspect.unwrap(inner), "__globals__", {})
     fields = {key: _field(name, p, known) for key, p in parameters.items() if key not in bound}
@@ -101,41 +101,41 @@ def tool_from(function: object) -> Tool:
         notes = [note for note in getattr(annotation, "__metadata__", ()) if isinstance(note, str)]
         if note := " ".join(notes) or words.get(key):
             schema["properties"][key].setdefault("description", note)
-        with suppress(Exception):  # JSON cannot hold every default, and none is none
+        with suppress(Exception):  # JSON cannot hold every default
             default = orjson.loads(to_json(parameters[key].default))
             schema["properties"][key]["default"] = default
     tool = {"name": name, **({"description": about} if about else {}), "parameters": schema}
     description = json_bytes({"type": "function", "function": tool}, f"tool {name!r}")
     is_async = any(map(inspect.iscoroutinefunction, (inner, inner.__call__)))
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
-        msg = f"the tool {name!r} is a generator, and the model takes one result; return a list"
+        msg = f"tool {name!r} is a generator, but a tool has one result; return a list"
         raise InvalidSetting(msg)
     return Tool(name, function, orjson.loads(description), arguments, is_async)
 
 
 def by_name(tools: Iterable[Tool]) -> dict[str, Tool]:
-    """The tools under their names.
+    """Return the tools by their names.
 
     Raises:
-        InvalidSetting: if two have the same.
+        InvalidSetting: if two have the same name.
     """
     named: dict[str, Tool] = {}
     for tool in tools:
         if tool.name in named:
-            msg = f"two tools are named {tool.name!r}; the model knows them by name: rename one"
+            msg = f"tools must have different names, got {tool.name!r} twice; rename one"
             raise InvalidSetting(msg)
         named[tool.name] = tool
     return named
 
 
 def call_arguments(tool: Tool, arguments: str) -> dict[str, Any]:
-    """The keyword arguments in the model's JSON text, of the annotated types.
+    """Return the keyword arguments in the model's JSON text, converted to the annotated types.
 
-    Those that the model left out are left out, so that the function's own defaults hold. No text at
-    all is no arguments.
+    Arguments that the model left out are missing, so that the function's defaults apply. Empty text
+    means no arguments.
 
     Raises:
-        InvalidArguments: if it is no JSON object, or does not fit the tool's parameters.
+        InvalidArguments: if it is not a JSON object, or does not fit the tool's parameters.
     """
     from pydantic import ValidationError
 
@@ -149,7 +149,7 @@ def call_arguments(tool: Tool, arguments: str) -> dict[str, Any]:
             for mistake in error.errors(include_url=False)[:8]
         ]
         raise InvalidArguments("; ".join(told)) from error
-    except Exception as error:  # of a validator that the user wrote
+    except Exception as error:  # from a validator of the user
         raise InvalidArguments(fault_text(error)) from error
     return {
         str(field.alias): getattr(given, key)
@@ -159,7 +159,7 @@ def call_arguments(tool: Tool, arguments: str) -> dict[str, Any]:
 
 
 def called(tool: Tool, arguments: Mapping[str, Any]) -> Any:
-    """What the function returns. `StopIteration` would end the exchange, or a future, unseen."""
+    """Call the function. `StopIteration`, which would end the exchange, becomes `RuntimeError`."""
     try:
         return tool.function(**arguments)
     except StopIteration as error:
@@ -168,9 +168,9 @@ def called(tool: Tool, arguments: Mapping[str, Any]) -> Any:
 
 
 def result_text(result: object) -> str:
-    """A tool's result as a tool message's text: text as it is, all else as JSON, None as `null`.
+    """Return a tool's result as text: text as it is, other values as JSON.
 
-    What JSON cannot hold is shown as Python shows it. Never raises; always strict UTF-8.
+    Values that JSON cannot hold become their `repr`. Never raises; the text is strict UTF-8.
     """
     from pydantic_core import to_json
 
@@ -184,7 +184,7 @@ def result_text(result: object) -> str:
 
 
 def fault_text(error: BaseException) -> str:
-    """What the model is told of a tool that raised: at most 2,000 characters. Never raises."""
+    """Return the result for a tool that raised: at most 2,000 characters. Never raises."""
     words = ""
     with suppress(Exception):
         words = clean_text(str(error))
@@ -193,21 +193,21 @@ def fault_text(error: BaseException) -> str:
 
 
 def _field(tool: str, parameter: inspect.Parameter, known: dict[str, Any]) -> tuple[Any, Any]:
-    """A parameter's annotation, resolved, and the pydantic field that takes its argument."""
+    """Return a parameter's resolved annotation, and the pydantic field for its argument."""
     from pydantic import Field
     from pydantic.fields import FieldInfo
 
     if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
         msg = (
-            f"tool {tool!r} has the parameter {str(parameter)!r}, and the model calls by name; "
-            "write out each one (a decorator keeps them by functools.wraps)"
+            f"tool {tool!r}: parameters must have names, got {str(parameter)!r}; list each of them "
+            "(a decorator keeps them with functools.wraps)"
         )
         raise InvalidSetting(msg)
     needed = parameter.default is parameter.empty
     annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
     names: dict[str, Any] = {"alias": parameter.name, "validation_alias": parameter.name}
     if not needed:
-        names["default_factory"] = dict  # never passed on; pydantic would copy the real default
+        names["default_factory"] = dict  # never used; pydantic would copy the real default
     field = Field(**names)
     try:
         holder = SimpleNamespace(__annotations__={"": annotation})
@@ -221,16 +221,16 @@ def _field(tool: str, parameter: inspect.Parameter, known: dict[str, Any]) -> tu
     except Exception as error:
         why = str(error).partition("\n")[0].partition(". Set ")[0][:200]
         msg = (
-            f"tool {tool!r} has the parameter {shown(str(parameter))}, which cannot be described "
-            f"to the model ({why}); annotate it with types of JSON, dataclasses or pydantic models "
-            "that its module knows by name"
+            f"tool {tool!r}: parameter {shown(str(parameter))} cannot be described to the model "
+            f"({why}); annotate it with JSON types, dataclasses or pydantic models that its module "
+            "can resolve"
         )
         raise InvalidSetting(msg) from error
     return resolved, field
 
 
 def _model(fields: Iterable[tuple[Any, Any]]) -> type[BaseModel]:
-    """A model whose own names (`p0`, `p1`) cannot clash with pydantic's; the aliases are real."""
+    """Return a model with names (`p0`, `p1`) that cannot clash with pydantic's, and aliases."""
     from pydantic import ConfigDict, create_model
 
     named: dict[str, Any] = {f"p{i}": field for i, field in enumerate(fields)}
@@ -238,7 +238,7 @@ def _model(fields: Iterable[tuple[Any, Any]]) -> type[BaseModel]:
 
 
 def _documented(doc: str) -> tuple[str, dict[str, str]]:
-    """A docstring's words before its first section, and those on each parameter."""
+    """Return a docstring's text before its first section, and the text on each parameter."""
     doc = inspect.cleandoc(doc)
     section = _ARGS.search(doc)
     told = _IN_ARGS.findall(textwrap.dedent(section[1])) if section else []
@@ -248,7 +248,7 @@ def _documented(doc: str) -> tuple[str, dict[str, str]]:
 
 
 def _untitled(schema: Any, *, names: bool = False) -> Any:
-    """A JSON schema without the titles that pydantic makes up; `names` if its keys are names."""
+    """Return a JSON schema without pydantic's titles; `names` if its keys are names."""
     if isinstance(schema, list):
         return [_untitled(inner) for inner in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""Recorded answers, and small pieces that many tests use."""
+"""Recorded answers and small values for many tests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import orjson
 from conversation import AudioInput
 from conversation._values.turns import Turn
 from conversation._wire.writing import line_from_turn
+from tests.conftest import START
 
 SOUND = AudioInput.from_pcm(b"\1\0" * 2400, 24_000).read()
 """A WAV file of 0.1 s."""
@@ -42,7 +43,7 @@ RECORDED_ID = "audio_690691a2f0248191be5a199d7a49968b"
 
 
 def recorded() -> dict[str, Any]:
-    """A real response: pcm16, cut at max_tokens 200."""
+    """Return a real response: pcm16, cut at max_tokens 200."""
     return {
         "id": "chatcmpl-CXEu0000000000000000000000000",
         "object": "chat.completion",
@@ -73,7 +74,7 @@ def recorded() -> dict[str, Any]:
 
 
 def answer(**message: Any) -> dict[str, Any]:
-    """A completion with this message in it, and nothing more than needed."""
+    """Return a minimal completion with this message."""
     return {
         "object": "chat.completion",
         "choices": [
@@ -88,18 +89,36 @@ def spoken(
     audio_id: str = "audio_" + "6" * 32,
     expires_at: float | None = 1_762_003_600,
 ) -> dict[str, Any]:
-    """A completion that speaks."""
+    """Return a completion with sound."""
     data = base64.b64encode(SOUND).decode()
     audio = {"id": audio_id, "data": data, "expires_at": expires_at, "transcript": transcript}
     return answer(content=None, audio=audio)
 
 
+def chunk(delta: dict[str, Any] | None = None, index: int = 0, **fields: Any) -> dict[str, Any]:
+    """Return one chunk of a stream, as a JSON object."""
+    finish_reason = fields.pop("finish_reason", None)
+    choice = {"index": index, "delta": delta or {}, "finish_reason": finish_reason}
+    head = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": int(START),
+        "model": "m",
+    }
+    return {**head, "choices": [choice], **fields}
+
+
+def piece(data: bytes) -> str:
+    """Return the base64 of one chunk's sound."""
+    return base64.b64encode(data).decode()
+
+
 def tool_call(call_id: str, name: str = "look_up", arguments: str = "{}") -> dict[str, Any]:
-    """A tool call as the API writes it."""
+    """Return a tool call in the API's form."""
     body = {"name": name, "arguments": arguments}
     return {"id": call_id, "type": "function", "function": body}
 
 
 def entry_from_turn(turn: Turn) -> dict[str, Any]:
-    """The JSON object by which a turn is saved."""
+    """Return the JSON object that saves a turn."""
     return dict(orjson.loads(line_from_turn(turn)))

@@ -1,4 +1,4 @@
-"""What holds for every history."""
+"""Properties of every history, found by Hypothesis."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from conversation._rendering.explanation import explained
 from conversation._rendering.forms import Moment, prepare
 from conversation._rendering.messages import arranged, messages
 from conversation._values.turns import Turn
-from conversation._wire.reading import turn_from_entry
 from conversation.testing import _contract
 from tests.conftest import START, Clock
-from tests.samples import entry_from_turn
-from tests.strategies import histories, turns, user_turns, words
+from tests.strategies import histories, user_turns, words
 
 moments = st.floats(START - 9000, START + 9000).map(lambda now: Moment(now, 30.0))
 
 
 @given(histories, st.none() | words, moments)
 def test_rendering_is_pure(history: list[Turn], instructions: str | None, at: Moment) -> None:
-    """The same in, the same out, and nothing changed; both ways of rendering agree."""
+    """The same history renders the same, is not changed, and is explained by the same messages."""
     prepared = [prepare(turn) for turn in history]
     before = copy.deepcopy(prepared)
     first = messages(arranged(prepared, instructions), at)
@@ -36,10 +34,10 @@ def test_rendering_is_pure(history: list[Turn], instructions: str | None, at: Mo
 
 
 @given(histories, moments, st.floats(0, 9000))
-def test_what_went_as_transcript_never_goes_as_voice_later(
+def test_answer_sent_as_transcript_is_never_sent_as_voice_later(
     history: list[Turn], at: Moment, later: float
 ) -> None:
-    """Time only takes voices away."""
+    """Time only makes voices expire."""
     prepared = [prepare(turn) for turn in history]
     then = explained(arranged(prepared, None), at).items
     afterwards = explained(arranged(prepared, None), Moment(at.now + later, at.margin)).items
@@ -49,10 +47,10 @@ def test_what_went_as_transcript_never_goes_as_voice_later(
 
 
 @given(histories, user_turns, st.none() | words, moments)
-def test_every_rendered_list_is_one_the_stand_in_accepts(
+def test_messages_of_every_history_are_accepted_by_the_stand_in(
     history: list[Turn], last: Turn, instructions: str | None, at: Moment
 ) -> None:
-    """Whatever happened: dangling calls, stray answers, wordless turns."""
+    """Open tool calls, stray results and turns without words make a valid request."""
     prepared = [prepare(turn) for turn in [*history, last]]
     body: dict[str, Any] = {
         "model": "gpt-audio-1.5",
@@ -64,8 +62,8 @@ def test_every_rendered_list_is_one_the_stand_in_accepts(
 
 
 @given(histories, moments)
-def test_every_turn_is_sent_or_said_to_be_left_out(history: list[Turn], at: Moment) -> None:
-    """Nothing disappears: each turn stands in the rendering once, answers in call order."""
+def test_every_turn_is_in_the_rendering_once(history: list[Turn], at: Moment) -> None:
+    """A turn is sent or left out, in order; results follow their tool calls."""
     items = explained(arranged([prepare(turn) for turn in history], None), at).items
     rendered = [item.turn for item in items if item.turn is not None]
     assert len(rendered) == len(history)
@@ -75,31 +73,11 @@ def test_every_turn_is_sent_or_said_to_be_left_out(history: list[Turn], at: Mome
     assert all(isinstance(item.turn, ToolTurn) for item in items if item.form is Form.LEFT_OUT)
 
 
-@given(turns)
-def test_a_turn_survives_its_entry(turn: Turn) -> None:
-    """Value to entry to value is the same value."""
-    assert turn_from_entry(entry_from_turn(turn)) == turn
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-
-
-@given(st.dictionaries(st.sampled_from("vwxyz"), json_values), turns)
-def test_foreign_keys_survive(foreign: dict[str, Any], turn: Turn) -> None:
-    """Whatever a later version or another server adds comes out again."""
-    entry = {**foreign, **entry_from_turn(turn)}
-    assert entry_from_turn(turn_from_entry(entry)) == entry
-
-
 @given(histories, st.none() | words)
-def test_load_gives_what_save_was_given(history: list[Turn], instructions: str | None) -> None:
-    """Through a real file."""
+def test_loaded_conversation_equals_the_saved_one(
+    history: list[Turn], instructions: str | None
+) -> None:
+    """Turns and the next request are the same after a round trip through a file."""
     chat = Conversation(clock=Clock(), instructions=instructions)
     for turn in history:
         if not isinstance(turn, ToolTurn):

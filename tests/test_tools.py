@@ -1,4 +1,4 @@
-"""Functions as tools: how the model sees them, what it may call them with, what it hears back."""
+"""Python functions as tools: descriptions, arguments and results."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def _given(function: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
     return call_arguments(tool_from(function), json.dumps(arguments))
 
 
-def test_a_function_is_described_by_signature_and_docstring() -> None:
-    """Types, defaults, nested definitions and words, and no titles of pydantic's making."""
+def test_tool_is_described_by_signature_and_docstring() -> None:
+    """The description has types, defaults, definitions and texts, and no titles of pydantic."""
     tool = tool_from(weather)
     assert tool.name == "weather"
     shown = json.loads(json.dumps(tool.description))
@@ -160,8 +160,8 @@ def test_a_function_is_described_by_signature_and_docstring() -> None:
     }
 
 
-def test_a_bare_function_is_enough() -> None:
-    """No docstring and no annotations: any values, and no description."""
+def test_tool_without_docstring_and_annotations_takes_any_values() -> None:
+    """Its parameters have no types, and it has no description."""
 
     def bare(x, y=2): ...  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
@@ -176,8 +176,8 @@ def test_a_bare_function_is_enough() -> None:
     }
 
 
-def test_words_on_a_parameter_come_from_the_nearest_place() -> None:
-    """From Field, else from text in Annotated, else from the docstring, of either style."""
+def test_description_of_a_parameter_is_in_field_annotated_or_docstring() -> None:
+    """Field comes first, then text in Annotated, then the docstring, in Google or Sphinx style."""
 
     def google(
         a: Annotated[int, Field(description="field", ge=3)], b: Annotated[int, "text"], c: int
@@ -211,8 +211,8 @@ def test_words_on_a_parameter_come_from_the_nearest_place() -> None:
     assert tool_from(sphinx).description["function"]["description"] == "Do."
 
 
-def test_any_parameter_name_works() -> None:
-    """Names that pydantic keeps for itself are names like others, and so are its titles."""
+def test_parameter_of_a_tool_may_have_any_name() -> None:
+    """Names that pydantic reserves are names like others."""
 
     def odd(
         self: int,
@@ -237,8 +237,8 @@ def test_any_parameter_name_works() -> None:
     assert _given(odd, **arguments) == arguments
 
 
-def test_titles_that_mean_something_stay() -> None:
-    """Only the schema's own are noise; names and values called so are not."""
+def test_titles_given_by_the_user_stay_in_the_schema() -> None:
+    """Only pydantic's own titles are removed, not properties and values of that name."""
 
     def call(person: title) -> None: ...
 
@@ -255,8 +255,8 @@ def test_titles_that_mean_something_stay() -> None:
     }
 
 
-def test_the_description_is_plain_json() -> None:
-    """It can be sent whatever stands in the docstring."""
+def test_description_of_a_tool_is_strict_json() -> None:
+    """Lone surrogates in a docstring are replaced."""
 
     def odd(x: int) -> None: ...
 
@@ -266,8 +266,8 @@ def test_the_description_is_plain_json() -> None:
     assert described["parameters"]["properties"]["x"]["description"] == "A \ufffd."
 
 
-def test_a_default_is_shown_where_json_can_hold_it() -> None:
-    """Any other stays the function's own business, as in Python."""
+def test_default_of_a_parameter_is_described_if_json_can_hold_it() -> None:
+    """Other defaults make the parameter optional all the same."""
 
     def odd(
         a: int = object(),  # type: ignore[assignment]  # a sentinel
@@ -288,8 +288,8 @@ def test_a_default_is_shown_where_json_can_hold_it() -> None:
     assert _given(odd) == {}
 
 
-def test_the_return_annotation_does_not_matter() -> None:
-    """It may name what exists for the type checker alone."""
+def test_return_annotation_of_a_tool_is_ignored() -> None:
+    """It may name a type that exists only for the type checker."""
 
     def report(city: str) -> Unknown:
         return city
@@ -297,8 +297,8 @@ def test_the_return_annotation_does_not_matter() -> None:
     assert _properties(report) == {"city": {"type": "string"}}
 
 
-def test_arguments_come_as_the_annotated_types() -> None:
-    """Models, dataclasses, enums, dates and the like, not the dicts and texts they were."""
+def test_arguments_are_converted_to_the_annotated_types() -> None:
+    """Arguments become models, dataclasses, enums, dates, tuples and sets."""
     assert _given(
         weather,
         tags=["a"],
@@ -323,8 +323,8 @@ def test_arguments_come_as_the_annotated_types() -> None:
     }
 
 
-def test_what_the_model_leaves_out_is_left_out() -> None:
-    """The function's own defaults hold, and no text is no arguments."""
+def test_arguments_that_the_model_omits_are_missing() -> None:
+    """The function's defaults apply; empty text means no arguments."""
 
     def search(query: str = "all", limit: int | None = 5) -> None: ...
 
@@ -357,7 +357,7 @@ any_json = st.recursive(
     )
 )
 def test_json_arguments_arrive_as_they_were_sent(arguments: dict[str, Any]) -> None:
-    """Whatever fits simple types comes out as it went in, however it was escaped."""
+    """Arguments of simple types are the JSON values, however the text was escaped."""
 
     def simple(
         a: Any,
@@ -392,16 +392,16 @@ def test_json_arguments_arrive_as_they_were_sent(arguments: dict[str, Any]) -> N
         (json.dumps({"place": "x" * 10**6, "tags": [1] * 1000}), "tags.0: Input should be"),
     ],
 )
-def test_wrong_arguments_are_named_briefly(arguments: str, told: str) -> None:
-    """The message says where and what, for the model to mend, whatever the size of the input."""
+def test_invalid_arguments_have_a_short_error(arguments: str, told: str) -> None:
+    """The error for the model has place and reason, whatever the size of the input."""
     with pytest.raises(InvalidArguments, match=re.escape(told)) as caught:
         call_arguments(tool_from(weather), arguments)
     assert len(str(caught.value)) < 2500
     assert "pydantic" not in str(caught.value)
 
 
-def test_a_validator_that_fails_is_told_too() -> None:
-    """A fault in the caller's own types does not break the conversation either."""
+def test_error_of_a_validator_is_reported_to_the_model() -> None:
+    """An exception in a validator of the user is InvalidArguments."""
 
     def ache(sore: Sore) -> None: ...
 
@@ -413,7 +413,7 @@ def test_a_validator_that_fails_is_told_too() -> None:
 
 
 def test_all_kinds_of_callables_are_tools() -> None:
-    """Methods, partials, decorated functions and objects, named and described as expected."""
+    """Methods, partials, decorated functions and objects are named and described as expected."""
 
     class Desk:
         """A desk."""
@@ -447,8 +447,8 @@ def test_all_kinds_of_callables_are_tools() -> None:
     assert _given(Desk().find, name="Ann") == {"name": "Ann"}
 
 
-def test_what_a_partial_binds_is_not_the_models_to_choose() -> None:
-    """It is neither shown nor taken from the model."""
+def test_arguments_bound_by_a_partial_are_hidden() -> None:
+    """They are not in the description, and not accepted from the model."""
 
     def book(user: int, seat: str) -> str:
         return f"{user} {seat}"
@@ -460,8 +460,8 @@ def test_what_a_partial_binds_is_not_the_models_to_choose() -> None:
         call_arguments(tool, '{"seat": "4a", "user": 8}')
 
 
-def test_coroutine_functions_are_known() -> None:
-    """Also behind a partial, as a method, and as an object's `__call__`."""
+def test_coroutine_functions_are_detected() -> None:
+    """`is_async` is True also behind a partial, for a method, and for an object's `__call__`."""
 
     class Later:
         async def find(self) -> None: ...
@@ -486,8 +486,8 @@ def test_coroutine_functions_are_known() -> None:
     assert [tool_from(function).is_async for function in synchronous] == [False] * 3
 
 
-def test_generators_are_refused() -> None:
-    """Their results would come one by one, and their errors too late."""
+def test_generator_functions_are_refused_as_tools() -> None:
+    """The error names the function and the remedy."""
 
     def one_by_one() -> Iterator[int]:
         yield 1
@@ -523,9 +523,9 @@ def _named(name: str) -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("function", "found"),
     [
-        (None, "not None"),
-        ({"type": "function"}, "not {'type'"),
-        (Place, "not <class"),
+        (None, "got None"),
+        ({"type": "function"}, "got {'type'"),
+        (Place, "got <class"),
         (lambda city: city, "<lambda>"),
         (_größe, "_größe"),
         (_named("x" * 65), "1 to 64"),
@@ -542,17 +542,17 @@ def _named(name: str) -> Callable[[], None]:
         (_nan, "tool '_nan'.*examples"),
     ],
 )
-def test_what_the_model_could_not_call_is_refused(function: object, found: str) -> None:
-    """By the tool's name, what was found, and what to do instead."""
+def test_function_that_the_model_could_not_call_is_refused(function: object, found: str) -> None:
+    """The error has the tool's name, what was found, and the remedy."""
     with pytest.raises(InvalidSetting, match=found) as caught:
         tool_from(function)
-    assert re.search("write|annotate|wrap|give", str(caught.value))
+    assert re.search("write|annotate|wrap|must be|list", str(caught.value))
     assert len(str(caught.value)) < 600
     assert "arbitrary_types_allowed" not in str(caught.value)
 
 
-def test_two_tools_of_one_name_are_refused() -> None:
-    """The model could not tell them apart."""
+def test_two_tools_with_the_same_name_are_refused() -> None:
+    """`by_name` returns the tools by their names, which must differ."""
     one, other = tool_from(weather), tool_from(_named("other"))
     assert by_name([one, other]) == {"weather": one, "other": other}
     assert by_name([]) == {}
@@ -561,7 +561,7 @@ def test_two_tools_of_one_name_are_refused() -> None:
 
 
 def test_tools_are_values() -> None:
-    """Equal, hashable and short to print."""
+    """Tools of the same function are equal and hashable, and have a short `repr`."""
     assert tool_from(weather) == tool_from(weather)
     assert len({tool_from(weather), tool_from(weather), tool_from(test_tools_are_values)}) == 2
     assert repr(tool_from(weather)) == "Tool(name='weather', function=weather, is_async=False)"
@@ -604,8 +604,8 @@ class Even:
         (["caf\udce9.txt"], r"['caf\udce9.txt']"),
     ],
 )
-def test_a_result_becomes_text(result: object, text: str) -> None:
-    """Text as it is, all else as JSON, and what JSON cannot hold as Python shows it."""
+def test_result_of_a_tool_becomes_text(result: object, text: str) -> None:
+    """Text stays, other values become JSON, and those that JSON cannot hold their `repr`."""
     assert result_text(result) == text
 
 
@@ -650,7 +650,7 @@ weird = st.recursive(
 @settings(deadline=None)
 @given(weird)
 def test_any_result_becomes_strict_utf8(result: object) -> None:
-    """Nothing that a tool gives back breaks the conversation or its file."""
+    """No result can break the conversation or its file."""
     text = result_text(result)
     assert type(text) is str
     assert text.encode().decode() == text
@@ -658,13 +658,13 @@ def test_any_result_becomes_strict_utf8(result: object) -> None:
 
 @settings(deadline=None)
 @given(any_json.filter(lambda value: not isinstance(value, str)))
-def test_plain_results_are_json(result: object) -> None:
-    """What JSON can hold is JSON, and reads as it was."""
+def test_json_result_of_a_tool_is_unchanged(result: object) -> None:
+    """A value that JSON can hold is the same when it is parsed."""
     assert json.loads(result_text(result)) == result
 
 
-def test_text_of_any_kind_becomes_plain_text() -> None:
-    """Members of a text enum are their values."""
+def test_member_of_a_text_enum_becomes_its_value() -> None:
+    """A result that is a subclass of str becomes a plain str."""
 
     class Mood(str, Enum):  # noqa: UP042  # older than StrEnum, and still about
         GOOD = "good"
@@ -684,13 +684,13 @@ def test_text_of_any_kind_becomes_plain_text() -> None:
         (ValueError("x" * 10**6), "Error: ValueError: " + "x" * 1980 + "…"),
     ],
 )
-def test_the_model_is_told_of_a_fault(error: BaseException, text: str) -> None:
-    """The kind and the words, cut short, even of an error that cannot tell its words."""
+def test_exception_of_a_tool_becomes_text(error: BaseException, text: str) -> None:
+    """It has the type and the message, cut at 2,000 characters, even if `str` fails."""
     assert fault_text(error) == text
     assert len(text) <= 2000
 
 
 def test_pydantic_is_not_imported_early() -> None:
-    """The module costs nothing until a tool is made."""
+    """Importing `_tools` does not import pydantic."""
     code = "import sys, conversation._tools; sys.exit('pydantic' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

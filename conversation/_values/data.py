@@ -1,4 +1,4 @@
-"""Bytes in memory, or kept elsewhere and read when they are needed."""
+"""Bytes in memory, or stored elsewhere and read when needed."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from conversation.errors import AudioFileMissing, InvalidTurn
 
 
 class Stored(ABC):
-    """Bytes that are kept elsewhere, and read when they are needed."""
+    """Bytes that are stored elsewhere, and read when needed."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What a saved turn calls them by."""
+        """The name by which a saved turn refers to them."""
 
     @abstractmethod
     def read(self) -> bytes:
-        """The bytes.
+        """Return the bytes.
 
         Raises:
             AudioFileMissing: if they are gone.
         """
 
     def size(self) -> int:
-        """How many bytes they are; 0 if they are gone."""
+        """Return the number of bytes; 0 if they are gone."""
         try:
             return len(self.read())
         except AudioFileMissing:
@@ -37,23 +37,23 @@ class Stored(ABC):
 
 @attrs.frozen
 class NotKept(Stored):
-    """Bytes that were not saved, by the wish of who saved."""
+    """Bytes that were left out when their turn was saved."""
 
     name: str = ""
 
     def read(self) -> bytes:
-        """Nothing to be had.
+        """Raise the error for missing bytes.
 
         Raises:
             AudioFileMissing: always.
         """
-        msg = "these bytes were not kept when the turn was saved; only the words are known"
+        msg = "these bytes were left out when the turn was saved; only the words are known"
         raise AudioFileMissing(msg)
 
 
 @attrs.frozen
 class Unsaved(Stored):
-    """Bytes in memory that are not to be saved with their turn.
+    """Bytes in memory that are not saved with their turn.
 
     Attributes:
         data: The bytes.
@@ -63,7 +63,7 @@ class Unsaved(Stored):
     name: str = ""
 
     def read(self) -> bytes:
-        """The bytes."""
+        """Return the bytes."""
         return self.data
 
 
@@ -74,17 +74,17 @@ Kind: TypeAlias = Literal["answer", "speech", "image", "file"]
 
 
 def read_data(data: Data) -> bytes:
-    """The bytes, wherever they are."""
+    """Return the bytes, wherever they are."""
     return data if isinstance(data, bytes) else data.read()
 
 
 def size_in_bytes(data: Data) -> int:
-    """How many bytes there are, wherever they are; 0 if they are gone."""
+    """Return the number of bytes; 0 if they are gone."""
     return len(data) if isinstance(data, bytes) else data.size()
 
 
 def as_data(value: Data) -> Data:
-    """The same, as bytes where it is a buffer."""
+    """Return the data, a buffer as bytes."""
     return value if isinstance(value, Stored) else as_bytes(value)
 
 
@@ -99,10 +99,9 @@ def as_bytes(value: bytes) -> bytes:
 
 
 def as_optional_data(value: Data | None) -> Data | None:
-    """The same, or None."""
     return None if value is None else as_data(value)
 
 
 def size_of(data: Data | None) -> str:
-    """For a `repr`: how much there is, or what it is called."""
+    """Return the size, or the name, for a `repr`."""
     return f"<{len(data)} bytes>" if isinstance(data, bytes) else str(data and data.name)

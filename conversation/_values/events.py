@@ -1,4 +1,4 @@
-"""What happens while an answer streams in."""
+"""Events of a streamed answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conversation._values.turns import AssistantTurn, ToolCall
 
 @attrs.frozen
 class TranscriptDelta:
-    """The next words of what is said.
+    """The next spoken words.
 
     Attributes:
         text: A piece of the transcript.
@@ -22,7 +22,7 @@ class TranscriptDelta:
 
 @attrs.frozen
 class TextDelta:
-    """The next words of what is written, or of a refusal.
+    """The next written words, or those of a refusal.
 
     Attributes:
         text: A piece of the text.
@@ -33,7 +33,7 @@ class TextDelta:
 
 @attrs.frozen
 class AudioDelta:
-    """The next sound, to be played at once.
+    """The next sound, ready to play.
 
     Attributes:
         data: Whole samples: 24 kHz, mono, signed 16 bit, little-endian, as the API streams them.
@@ -44,11 +44,11 @@ class AudioDelta:
 
 @attrs.frozen
 class ToolCalled:
-    """A tool of the conversation was called, and its result is kept.
+    """A tool was called, and its result is kept.
 
     Attributes:
-        call: What the model asked for.
-        result: What it is told.
+        call: The call that the model asked for.
+        result: The result as text, as the model gets it.
     """
 
     call: ToolCall

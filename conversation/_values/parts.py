@@ -1,4 +1,4 @@
-"""What a user turn can carry beside text: sound, pictures, files."""
+"""Content of a user turn besides text: sound, images, files."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from conversation.errors import InvalidTurn, UnsupportedAudio
 
 @attrs.frozen
 class AudioInput:
-    """Sound that the user said: a part of a user turn.
+    """Sound from the user: a part of a user turn.
 
-    The API takes WAV and MP3, at most some 20 MB a request.
+    The API takes WAV and MP3, at most some 20 MB per request.
 
     Attributes:
-        data: The whole file's bytes; of a saved turn, where they are kept. `read()` gives them.
-        format: `"wav"` or `"mp3"`, told from the bytes; what is given must agree with them.
-        transcript: The words in it, where they are known. Sent instead of old sound.
-        duration: Length in seconds, told from the bytes; None where they do not tell.
+        data: The bytes of the whole file; in a saved turn, a reference to them. Use `read()`.
+        format: `"wav"` or `"mp3"`, detected from the bytes; a given format must match them.
+        transcript: The words, if known. They are sent instead of old sound.
+        duration: Duration in seconds, detected from the bytes; None if they do not tell.
 
     Raises:
-        UnsupportedAudio: if the bytes are neither, or not what `format` says.
+        UnsupportedAudio: if the bytes are neither WAV nor MP3, or do not match `format`.
     """
 
     data: Data = attrs.field(converter=as_data, repr=size_of)
@@ -47,22 +47,22 @@ class AudioInput:
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.data, bytes):
             if self.format not in ("wav", "mp3"):
-                msg = f"the format of kept sound is wav or mp3, not {self.format!r}"
+                msg = f"format must be 'wav' or 'mp3' for stored sound, got {self.format!r}"
                 raise UnsupportedAudio(msg)
             return
         found = format_of(self.data)
         if found == "wav" and not duration_of(self.data, found):
-            msg = f"this WAV file ({len(self.data)} bytes) has no samples in it"
+            msg = f"this WAV file ({len(self.data)} bytes) has no samples; record some sound"
             raise UnsupportedAudio(msg)
         if found not in ("wav", "mp3"):
-            what = f"{found} sound" if found else f"no sound file, it begins {self.data[:12]!r}"
+            what = f"{found} sound" if found else f"no sound file: {self.data[:12]!r}…"
             msg = (
-                f"a user turn takes WAV or MP3; this is {what} ({len(self.data)} bytes); convert "
-                "it first, or use AudioInput.from_pcm(data, rate) for raw 16-bit samples"
+                f"sound must be WAV or MP3, got {what} ({len(self.data)} bytes); convert it, or "
+                "use AudioInput.from_pcm(data, rate) for raw 16-bit samples"
             )
             raise UnsupportedAudio(msg)
         if self.format not in (None, found):
-            msg = f"format says {self.format!r}, but the bytes are {found}; leave format out"
+            msg = f"format is {self.format!r}, but the bytes are {found}; omit format"
             raise UnsupportedAudio(msg)
         object.__setattr__(self, "format", found)
         if self.duration is None:
@@ -70,36 +70,34 @@ class AudioInput:
 
     @classmethod
     def from_file(cls, path: str | Path, transcript: str | None = None) -> AudioInput:
-        """The sound in a WAV or MP3 file, whatever its name.
+        """Read a WAV or MP3 file, whatever its name.
 
         Raises:
-            UnsupportedAudio: if it is neither.
+            UnsupportedAudio: if it is neither WAV nor MP3.
             OSError: if it cannot be read.
         """
         return cls(Path(path).read_bytes(), transcript=transcript)
 
     @classmethod
     def from_pcm(cls, data: bytes, rate: int, transcript: str | None = None) -> AudioInput:
-        """Raw samples, as a microphone gives them: mono, signed 16 bit, little-endian.
+        """Wrap raw samples from a microphone: mono, signed 16 bit, little-endian.
 
         Args:
             data: The samples, two bytes each.
-            rate: Samples a second, in Hz.
-            transcript: The words in it, where they are known.
+            rate: Samples per second (Hz).
+            transcript: The words, if known.
         """
         data = as_bytes(data)
         if len(data) % 2 or not data:
-            msg = (
-                f"16-bit samples are two bytes each; {len(data)} bytes hold no whole number of them"
-            )
+            msg = f"data must be whole 16-bit samples (two bytes each), got {len(data)} bytes"
             raise UnsupportedAudio(msg)
         if isinstance(rate, bool) or not isinstance(rate, int) or not 0 < rate <= 768_000:
-            msg = f"rate is samples a second (Hz), such as 24000; got {rate!r}"
+            msg = f"rate must be samples per second (Hz), such as 24000, got {rate!r}"
             raise UnsupportedAudio(msg)
         return cls(wav_from_pcm(data, rate=rate), transcript=transcript)
 
     def read(self) -> bytes:
-        """The whole file's bytes.
+        """Return the bytes of the whole file.
 
         Raises:
             AudioFileMissing: if the saved file is gone.
@@ -133,13 +131,13 @@ def _image(data: Data | str) -> Data | str:
         if data.startswith(("http://", "https://", "data:")):
             return clean_text(data)
         msg = (
-            f"an image's URL begins with https:, http: or data:, not {shown(data)}; use "
+            f"the URL of an image must begin with https:, http: or data:, got {shown(data)}; use "
             "ImageInput.from_file(path) for a file"
         )
         raise InvalidTurn(msg)
     data = as_bytes(data)
     if _image_type(data) is None:
-        msg = f"an image is PNG, JPEG, GIF or WebP; these {len(data)} bytes begin {data[:12]!r}"
+        msg = f"an image must be PNG, JPEG, GIF or WebP, got {len(data)} bytes: {data[:12]!r}…"
         raise InvalidTurn(msg)
     return data
 
@@ -150,14 +148,14 @@ def _detail(detail: str | None) -> str | None:
 
 @attrs.frozen
 class ImageInput:
-    """A picture that the user shows: a part of a user turn.
+    """An image from the user: a part of a user turn.
 
     Attributes:
-        data: The bytes of a PNG, JPEG, GIF or WebP file; or a `str` with its URL.
+        data: The bytes of a PNG, JPEG, GIF or WebP file, or its URL as a `str`.
         detail: `"low"`, `"high"` or `"auto"`; None leaves it to the API.
 
     Raises:
-        InvalidTurn: if it is neither.
+        InvalidTurn: if it is not an image.
     """
 
     data: Data | str = attrs.field(
@@ -167,12 +165,12 @@ class ImageInput:
 
     @classmethod
     def from_file(cls, path: str | Path, detail: str | None = None) -> ImageInput:
-        """The picture in a file, whatever its name."""
+        """Read an image file, whatever its name."""
         return cls(Path(path).read_bytes(), detail)
 
     @property
     def media_type(self) -> str | None:
-        """Such as `"image/png"`, told from the bytes; None where only a URL is known."""
+        """The media type, such as `"image/png"`; None if only a URL is known."""
         if isinstance(self.data, bytes):
             return _image_type(self.data)
         return None if isinstance(self.data, str) else f"image/{Path(self.data.name).suffix[1:]}"
@@ -180,12 +178,12 @@ class ImageInput:
 
 @attrs.frozen
 class FileInput:
-    """A document, such as a PDF, that the user hands over: a part of a user turn.
+    """A document from the user, such as a PDF: a part of a user turn.
 
     Attributes:
-        data: The file's bytes; None where `file_id` names an uploaded one.
-        filename: Its name, which tells the API its type.
-        file_id: The id of a file that was uploaded to the API before.
+        data: The bytes of the file; None if `file_id` names an uploaded one.
+        filename: The name, from which the API takes the type.
+        file_id: The id of a file that was uploaded to the API.
     """
 
     data: Data | None = attrs.field(default=None, converter=as_optional_data, repr=size_of)
@@ -194,15 +192,15 @@ class FileInput:
 
     def __attrs_post_init__(self) -> None:
         if (self.data is None) == (self.file_id is None):
-            msg = "a file is either data with a filename, or a file_id; give one of them"
+            msg = "a file needs either data with a filename, or a file_id; pass one of them"
             raise InvalidTurn(msg)
         if self.data is not None and not self.filename:
-            msg = "a file's bytes need a filename, such as 'report.pdf': it tells their type"
+            msg = "data needs a filename, such as 'report.pdf': it tells the type"
             raise InvalidTurn(msg)
 
     @classmethod
     def from_file(cls, path: str | Path) -> FileInput:
-        """The file at `path`, under its own name."""
+        """Read a file, and keep its name."""
         path = Path(path)
         return cls(path.read_bytes(), path.name)
 

@@ -1,4 +1,4 @@
-"""What sound bytes are: their format, their length, and PCM made playable."""
+"""Formats and durations of sound, cutting it, and WAV files of raw PCM."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AudioFormat = Literal["wav", "mp3", "flac", "opus", "aac", "pcm16"]
 FORMATS: tuple[str, ...] = get_args(AudioFormat)
 
 PCM_RATE = 24_000
-"""Hz. The API's `pcm16` is 24 kHz, mono, signed 16 bit, little-endian, as recorded."""
+"""Samples per second (Hz) of the API's `pcm16`: mono, signed 16 bit, little-endian."""
 
 # MPEG audio layer III, kbit/s by the header's four bits: version 1, then versions 2 and 2.5.
 _BITRATES = (
@@ -27,7 +27,7 @@ _SAMPLE_RATES = {
 
 
 def format_of(data: bytes) -> AudioFormat | None:
-    """The format that the bytes themselves tell, or None. Raw PCM tells nothing."""
+    """Return the format that the bytes tell; None for raw PCM and unknown formats."""
     if data[:4] in (b"RIFF", b"RF64") and data[8:12] == b"WAVE":
         return "wav"
     if data[:4] == b"fLaC":
@@ -42,7 +42,7 @@ def format_of(data: bytes) -> AudioFormat | None:
 
 
 def duration_of(data: bytes, audio_format: str | None) -> float | None:
-    """Length in seconds of WAV, MP3 and the API's raw PCM; None for what only a decoder knows."""
+    """Return the seconds of WAV, MP3 and the API's raw PCM; None if only a decoder could tell."""
     if audio_format == "pcm16":
         return len(data) / (2 * PCM_RATE)
     if audio_format == "wav":
@@ -53,7 +53,7 @@ def duration_of(data: bytes, audio_format: str | None) -> float | None:
 
 
 def wav_from_pcm(*pieces: bytes, rate: int = PCM_RATE) -> bytes:
-    """A WAV file of mono s16le samples; half a sample at the end is left off."""
+    """Return a WAV file of mono s16le samples, without half a sample at the end."""
     size = sum(map(len, pieces))
     half = size % 2
     size -= half
@@ -66,19 +66,19 @@ def wav_from_pcm(*pieces: bytes, rate: int = PCM_RATE) -> bytes:
 
 
 def joined(pieces: list[bytes]) -> bytes:
-    """The pieces of a stream as one file: WAV, where they are raw PCM or a WAV file each."""
+    """Return the pieces of a stream as one file: WAV if they are raw PCM or a WAV file each."""
     if len(pieces) > 1 and all(format_of(piece) == "wav" for piece in pieces):
         samples = [samples_of(piece) for piece in pieces]
         whole = [piece for piece, heard in zip(pieces, samples, strict=True) if heard]
         if whole:
             return _with_samples(whole[0], b"".join(samples))
-    # A long piece tells the format as well as all of them; joining them takes its time.
+    # A long piece tells the format as well as all of them, and joining them takes time.
     head = pieces[0] if pieces and len(pieces[0]) > 4096 else b"".join(pieces)
     return b"".join(pieces) if not head or format_of(head) else wav_from_pcm(*pieces)
 
 
 def cut(data: bytes, audio_format: str | None, seconds: float) -> bytes:
-    """The first seconds of WAV, MP3 and raw PCM; all of it in formats that need a decoder."""
+    """Return the first seconds of WAV, MP3 and raw PCM; formats that need a decoder stay whole."""
     if not seconds:
         return b""
     if audio_format == "pcm16":
@@ -105,7 +105,7 @@ def _cut_wav(data: bytes, seconds: float) -> bytes:
 
 
 def _with_samples(wav: bytes, samples: bytes) -> bytes:
-    """A WAV file with the head of another."""
+    """Return a WAV file with the header of another."""
     start = _wav_layout(wav)[0]
     head = bytearray(wav[:start])
     head[:4] = b"RIFF"  # RF64 keeps its sizes elsewhere
@@ -115,7 +115,7 @@ def _with_samples(wav: bytes, samples: bytes) -> bytes:
 
 
 def samples_of(wav: bytes) -> bytes:
-    """The samples in a WAV file, or in the beginning of one; empty if there is only a header."""
+    """Return the samples in a WAV file, or in the beginning of one."""
     start, size, _ = _wav_layout(wav)
     return wav[start : start + size]
 
@@ -126,8 +126,8 @@ def _wav_duration(data: bytes) -> float | None:
 
 
 def _wav_layout(data: bytes) -> tuple[int, int, int]:
-    """Where the samples begin (beyond the end: nowhere), how many bytes, and bytes a second."""
-    # Walked by hand: writers into a pipe leave sizes of 0 or 2**32-1, which `wave` refuses.
+    """Return the offset of the samples (past the end if none), their size, and bytes per second."""
+    # Not by `wave`: it refuses sizes of 0 or 2**32-1, which writers into a pipe leave.
     at, bytes_per_second = 12, 0
     while at + 8 <= len(data):
         kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
@@ -155,7 +155,7 @@ def _mp3_start(data: bytes) -> int:
 def _starts_a_chain(
     data: bytes, at: int, frame_at: Callable[[bytes, int], tuple[int, float] | None]
 ) -> bool:
-    # One frame header alone is only eleven set bits: quiet PCM has that too. Two in a row are not.
+    # One frame header is only eleven set bits, which quiet PCM has too; two in a row are none.
     frame = frame_at(data, at)
     if frame is None:
         return False
@@ -164,7 +164,7 @@ def _starts_a_chain(
 
 
 def _aac_frame(data: bytes, at: int) -> tuple[int, float] | None:
-    """Bytes of the ADTS frame whose header stands at `at`; its length in seconds is not needed."""
+    """Return the bytes of the ADTS frame that begins at `at`; its duration is not needed."""
     header = data[at : at + 6]
     if len(header) < 6 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0:
         return None
@@ -173,7 +173,7 @@ def _aac_frame(data: bytes, at: int) -> tuple[int, float] | None:
 
 
 def _mp3_frame(data: bytes, at: int) -> tuple[int, float] | None:
-    """Bytes and seconds of the layer III frame whose header stands at `at`."""
+    """Return the bytes and seconds of the layer III frame that begins at `at`."""
     header = data[at : at + 4]
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
         return None

@@ -6,7 +6,7 @@ from conversation.errors import InvalidTurn
 
 
 def clean_text(text: str) -> str:
-    """The text as UTF-8 can hold it: surrogate pairs joined, lone surrogates replaced by U+FFFD."""
+    """Return the text as UTF-8 can hold it: surrogate pairs joined, lone ones as U+FFFD."""
     if text.isascii():
         return text
     try:
@@ -18,7 +18,7 @@ def clean_text(text: str) -> str:
 
 def as_text(value: str) -> str:
     if not isinstance(value, str):
-        msg = f"expected text, got {type(value).__name__}: {shown(value)}; pass a str"
+        msg = f"expected a str, got {type(value).__name__}: {shown(value)}"
         raise InvalidTurn(msg)
     return clean_text(value)
 

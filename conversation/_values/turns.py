@@ -1,4 +1,4 @@
-"""The values a conversation is made of. Frozen, comparable, free of I/O, paths and clocks."""
+"""Turns and their parts: frozen, comparable, without I/O, paths and clocks."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ def _finite(_: object, field: attrs.Attribute[Any], value: object) -> None:
         isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
     ):
         return
-    msg = f"{field.name} is a number of seconds or None, not {shown(value)}"
+    msg = f"{field.name} must be a number of seconds or None, got {shown(value)}"
     raise InvalidTurn(msg)
 
 
 def _one_of(*kinds: type, optional: bool = False) -> Callable[..., None]:
     def check(_: object, field: attrs.Attribute[Any], value: object) -> None:
         if not (isinstance(value, kinds) or (optional and value is None)):
-            msg = f"{field.name} is {kinds[0].__name__}, not {type(value).__name__}: {shown(value)}"
+            found = f"{type(value).__name__}: {shown(value)}"
+            msg = f"{field.name} must be {kinds[0].__name__}, got {found}"
             raise InvalidTurn(msg)
 
     return check
@@ -39,7 +40,7 @@ def _one_of(*kinds: type, optional: bool = False) -> Callable[..., None]:
 def _among(*allowed: str) -> Callable[..., None]:
     def check(_: object, field: attrs.Attribute[Any], value: object) -> None:
         if value not in allowed:
-            msg = f"{field.name} is {' or '.join(map(repr, allowed))}, not {shown(value)}"
+            msg = f"{field.name} must be {' or '.join(map(repr, allowed))}, got {shown(value)}"
             raise InvalidTurn(msg)
 
     return check
@@ -47,19 +48,19 @@ def _among(*allowed: str) -> Callable[..., None]:
 
 def _count(_: object, field: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-        msg = f"{field.name} is a number of tokens, not {shown(value)}"
+        msg = f"{field.name} must be a number of tokens, got {shown(value)}"
         raise InvalidTurn(msg)
 
 
 @attrs.frozen
 class ToolCall:
-    """A call that the model asks for.
+    """A tool call that the model asks for.
 
     Attributes:
-        id: What its answer refers to.
-        name: The tool's name.
-        arguments: As the model wrote them: JSON text, not always valid.
-        type: `"function"`, or `"custom"` for a tool whose input is free text.
+        id: The id to which the result refers.
+        name: The name of the tool.
+        arguments: The arguments as the model wrote them: JSON text, not always valid.
+        type: `"function"`, or `"custom"` for a tool that takes free text.
     """
 
     id: str = attrs.field(converter=as_text)
@@ -72,7 +73,7 @@ def _calls(values: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
     calls = _as_tuple(values, "tool_calls")
     if len({call.id for call in calls if isinstance(call, ToolCall)}) < len(calls):
         calls_shown = ", ".join(str(getattr(call, "id", call)) for call in calls)
-        msg = f"each of a turn's tool_calls is a ToolCall with an id of its own, not {calls_shown}"
+        msg = f"tool_calls must be ToolCalls with different ids, got {calls_shown}"
         raise InvalidTurn(msg)
     return calls
 
@@ -81,24 +82,24 @@ def _as_tuple(values: Iterable[Any], name: str) -> tuple[Any, ...]:
     try:
         return tuple(values)
     except TypeError as error:
-        msg = f"{name} is a sequence, not {type(values).__name__}: {shown(values)}"
+        msg = f"{name} must be a sequence, got {type(values).__name__}: {shown(values)}"
         raise InvalidTurn(msg) from error
 
 
 @attrs.frozen
 class Usage:
-    """Tokens, as the API counted them (OpenAI: user sound 10 a second, spoken answers 20).
+    """Tokens as counted by the API (OpenAI: 10 per second of user sound, 20 of spoken answers).
 
-    Sums with `+`. Where the API gave no breakdown, only the first two are set.
+    Sums with `+`. Without a breakdown from the API only the first two are set.
 
     Attributes:
-        prompt_tokens: Everything that was sent.
-        completion_tokens: Everything that was answered.
-        prompt_text_tokens: Of what was sent, text.
-        prompt_audio_tokens: Of what was sent, sound.
-        cached_tokens: Of what was sent, billed at the lower cached rate.
-        completion_text_tokens: Of the answer, text.
-        completion_audio_tokens: Of the answer, sound.
+        prompt_tokens: Tokens of the whole request.
+        completion_tokens: Tokens of the whole answer.
+        prompt_text_tokens: Text tokens of the request.
+        prompt_audio_tokens: Audio tokens of the request.
+        cached_tokens: Tokens of the request that were billed at the lower cached rate.
+        completion_text_tokens: Text tokens of the answer.
+        completion_audio_tokens: Audio tokens of the answer.
     """
 
     prompt_tokens: int = attrs.field(default=0, validator=_count)
@@ -111,7 +112,7 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
-        """Sent and answered together."""
+        """Tokens of request and answer together."""
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: Usage) -> Usage:
@@ -127,18 +128,17 @@ class Usage:
 
 @attrs.frozen
 class AssistantAudio:
-    """The sound of a spoken answer, and the server's name for it.
+    """The sound of a spoken answer, and the server's id for it.
 
     Attributes:
         id: The server's id; None from servers that give none.
-        expires_at: Unix time in seconds after which the server has forgotten the id; None if it
-            did not say.
-        transcript: The words; None if they are not known.
-        data: The sound's bytes; of a saved turn, where they are kept; None where the server sent
-            only an id. `read()` gives them.
+        expires_at: Unix time in seconds at which the server forgets the id; None if not given.
+        transcript: The words; None if not known.
+        data: The bytes of the sound; in a saved turn, a reference to them; None if the server sent
+            only an id. Use `read()`.
         format: `"wav"`, `"mp3"`, `"flac"`, `"opus"`, `"aac"`, `"pcm16"`; None without data.
-        duration: Length in seconds; None where it is not known.
-        lost: The server said `audio_not_found`: the id is never used again.
+        duration: Duration in seconds; None if not known.
+        lost: True if the server said `audio_not_found`: the id is never sent again.
     """
 
     id: str | None = attrs.field(default=None, converter=as_optional_text)
@@ -150,7 +150,7 @@ class AssistantAudio:
     lost: bool = False
 
     def __attrs_post_init__(self) -> None:
-        """Let bytes tell what they can tell themselves."""
+        """Derive format and duration from the bytes."""
         if not isinstance(self.data, bytes):
             return
         audio_format = format_of(self.data) or self.format
@@ -160,21 +160,21 @@ class AssistantAudio:
             object.__setattr__(self, "duration", duration_of(self.data, audio_format))
 
     def read(self) -> bytes:
-        """The sound's bytes, in `format`.
+        """Return the bytes of the sound, in `format`.
 
         Raises:
             LookupError: if no sound came with the answer.
             AudioFileMissing: if the saved file is gone.
         """
         if self.data is None:
-            msg = f"the answer {self.id or ''} came without its sound; only the words are known"
+            msg = f"the answer {self.id or ''} came without sound; only its words are known"
             raise LookupError(msg)
         return read_data(self.data)
 
     def save(self, path: str | Path) -> Path:
         """Write the sound to a file, and return its path.
 
-        Raw `pcm16` is wrapped as WAV where the name ends in `.wav`; nothing else is converted.
+        Raw `pcm16` is wrapped as WAV if the name ends in `.wav`; nothing else is converted.
 
         Raises:
             LookupError: if no sound came with the answer.
@@ -191,7 +191,7 @@ def _utc(value: datetime | None) -> datetime | None:
     if value is None or (isinstance(value, datetime) and value.tzinfo is UTC):
         return value
     if not isinstance(value, datetime) or value.tzinfo is None:
-        msg = f"at is a datetime with a time zone or None, not {shown(value)}"
+        msg = f"at must be a datetime with a time zone or None, got {shown(value)}"
         raise InvalidTurn(msg)
     return value.astimezone(UTC)
 
@@ -203,17 +203,17 @@ def _json_object(text: str) -> str:
         value = orjson.loads(text)
         if isinstance(value, dict):
             return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-    msg = f"extra is the text of a JSON object, not {shown(text)}"
+    msg = f"extra must be the text of a JSON object, got {shown(text)}"
     raise InvalidTurn(msg)
 
 
 @attrs.frozen(kw_only=True)
 class _Turn:
-    """What all turns have.
+    """Fields of all turns.
 
     Attributes:
-        at: When it was added (UTC); the conversation sets it.
-        extra: A JSON object of the message's keys that have no field here, as text; they are kept.
+        at: The time at which it was added (UTC), set by the conversation.
+        extra: The keys of the message that have no field here: a JSON object, as text.
     """
 
     at: datetime | None = attrs.field(default=None, converter=_utc)
@@ -222,10 +222,10 @@ class _Turn:
 
 @attrs.frozen
 class SystemTurn(_Turn):
-    """Words to the model from the program, not from the user.
+    """Instructions from the program to the model.
 
     Attributes:
-        text: The words.
+        text: The instructions.
         role: `"system"`, or `"developer"`.
     """
 
@@ -235,12 +235,12 @@ class SystemTurn(_Turn):
 
 def _parts(content: Iterable[Part]) -> tuple[Part, ...]:
     if type(content) is tuple and len(content) == 1 and type(content[0]) is str:
-        return (clean_text(content[0]),)  # what most turns are
+        return (clean_text(content[0]),)  # most turns
     parts = (content,) if isinstance(content, PARTS) else _as_tuple(content, "content")
     for part in parts:
         if not isinstance(part, PARTS):
             msg = (
-                f"a user turn is made of str, AudioInput, ImageInput and FileInput, not of "
+                "content must be made of str, AudioInput, ImageInput and FileInput, got "
                 f"{type(part).__name__}: {shown(part)}"
             )
             raise InvalidTurn(msg)
@@ -249,10 +249,10 @@ def _parts(content: Iterable[Part]) -> tuple[Part, ...]:
 
 @attrs.frozen
 class UserTurn(_Turn):
-    """What the user said, wrote or showed.
+    """A turn of the user: spoken, written or shown.
 
     Attributes:
-        content: Its parts, in order: `str`, `AudioInput`, `ImageInput`, `FileInput`.
+        content: The parts, in order: `str`, `AudioInput`, `ImageInput`, `FileInput`.
     """
 
     role: ClassVar[str] = "user"
@@ -260,25 +260,25 @@ class UserTurn(_Turn):
 
     @property
     def text(self) -> str:
-        """The words that are known: written ones, and the transcripts of spoken ones."""
+        """The known words: written ones, and the transcripts of spoken ones."""
         words = (part.transcript if isinstance(part, AudioInput) else part for part in self.content)
         return "\n".join(word for word in words if isinstance(word, str) and word)
 
 
 @attrs.frozen
 class AssistantTurn(_Turn):
-    """What the model answered.
+    """An answer of the model.
 
     Attributes:
-        content: Text that it wrote; None if it only spoke or called tools.
-        audio: What it said.
-        tool_calls: The calls that it asks for.
-        refusal: Why it would not answer.
-        usage: What the request cost.
+        content: The written text; None if the model only spoke or called tools.
+        audio: The spoken answer.
+        tool_calls: The tool calls that the model asks for.
+        refusal: The words with which the model refused to answer.
+        usage: The tokens that the request cost.
         model: The model that answered.
-        finish_reason: `"stop"`, `"length"`, `"tool_calls"`, `"content_filter"`; None if not told.
-        interrupted: Broken off before its end: never sent as voice.
-        voice_dropped: Sound was asked for, and text came.
+        finish_reason: `"stop"`, `"length"`, `"tool_calls"`, `"content_filter"`; None if not given.
+        interrupted: True if it broke off before its end: it is never sent as voice.
+        voice_dropped: True if sound was asked for, and text came.
     """
 
     role: ClassVar[str] = "assistant"
@@ -296,9 +296,9 @@ class AssistantTurn(_Turn):
 
     @property
     def text(self) -> str:
-        """The words, spoken or written; both where they differ, a blank line between.
+        """The words, spoken or written; if they differ both, with a blank line between.
 
-        A refusal's words where there are no others; empty where none are known.
+        The refusal if there are no others; empty if none are known.
         """
         written = self.content or ""
         spoken = (self.audio.transcript if self.audio else None) or ""
@@ -311,7 +311,7 @@ class AssistantTurn(_Turn):
 
 @attrs.frozen
 class ToolTurn(_Turn):
-    """The answer to a tool call.
+    """The result of a tool call.
 
     Attributes:
         tool_call_id: The `ToolCall.id` that it answers.

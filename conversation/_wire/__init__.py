@@ -1,1 +1,1 @@
-"""JSON to values and back: the API's messages, saved entries, completions, chunks and errors."""
+"""JSON to values and back: messages, saved entries, completions, chunks and errors."""

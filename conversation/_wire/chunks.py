@@ -1,4 +1,4 @@
-"""Chunks of a streamed completion: what each brings, and all together as one completion.
+"""Chunks of a streamed completion: the words and sound in each, and the whole completion.
 
 The SDK's own accumulator joins ids, roles and base64, and sums `expires_at`.
 """
@@ -53,7 +53,7 @@ class StreamedCompletion:
             msg = f"the stream broke off with an error: {fields['error']}"
             raise InvalidCompletion(msg)
         for key in _HEAD:
-            if (value := fields.get(key)) and (value := _plain(value)):
+            if (value := fields.get(key)) and (value := json_value(value)):
                 self.head[key] = value
         deltas: list[Delta] = []
         choices = fields.get("choices")
@@ -77,22 +77,22 @@ class StreamedCompletion:
 
     @property
     def is_empty(self) -> bool:
-        """Whether neither words nor sound have come yet."""
+        """True if neither words nor sound have come yet."""
         return not any(choice.speaks for choice in self._choices.values())
 
     def broken_off(self) -> dict[str, Any]:
-        """Same as `completion`, for a stream that was left before its end: without tool calls."""
+        """Same as `completion`, without tool calls, for a stream that was left before its end."""
         completion = {**self.completion(), "interrupted": True}
         for choice in completion["choices"]:
             choice["message"].pop("tool_calls", None)
         return completion
 
     def completion(self) -> dict[str, Any]:
-        """What has come so far, in the shape of a completion that was not streamed.
+        """Return what has come so far, in the form of a completion that was not streamed.
 
-        Sound stands under `data` as bytes: WAV, where it came as raw PCM. `interrupted` is set
-        where neither `finish_reason` nor `expires_at` told the end; then tool calls whose arguments
-        are no whole JSON are left off.
+        Sound is bytes under `data`: WAV if it came as raw PCM. `interrupted` is True if neither
+        `finish_reason` nor `expires_at` came; then tool calls with incomplete arguments are left
+        out.
 
         Raises:
             InvalidCompletion: if the stream ended before anything came.
@@ -124,36 +124,27 @@ def _fields(value: Any, *, as_given: bool = False) -> Mapping[str, Any] | None:
     return {**fields, **extra} if extra else fields
 
 
-def _plain(value: Any) -> Any:
-    """Return the JSON value behind one of the SDK's objects or lists, or a value as it is."""
-    if value is None or isinstance(value, str):
-        return value
-    if hasattr(value, "model_dump"):
-        return json_object(value)
-    return [_plain(item) for item in value] if isinstance(value, list) else value
-
-
 def _delta_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
     delta = _fields(choice.get("delta"), as_given=True)
     if delta is not None:
         return delta
     if "message" in choice:
-        msg = "a chunk's choice has no delta; is this a completion that was not streamed?"
+        msg = "a choice of a chunk must have a delta; is this a completion that was not streamed?"
         raise InvalidCompletion(msg)
-    return {}  # what Azure's asynchronous content filter found
+    return {}  # a report of Azure's asynchronous content filter
 
 
 def _without_others(
     delta: Mapping[str, Any], others: Sequence[_Choice], *, sounds: bool
 ) -> dict[str, Any]:
-    """What is not a second answer beside one that another choice has begun."""
+    """Return the delta without fields that another choice has begun: those are a second answer."""
     own = {}
     for key, value in delta.items():
         kind = "audio" if sounds and key == "content" else key
         if not any(other.has(kind) for other in others):
             own[key] = value
         elif value:
-            log.warning("a second answer in the same stream is passed over; ask with n=1")
+            log.warning("skipping a second answer in the same stream; request it with n=1")
     return own
 
 
@@ -197,12 +188,12 @@ class _Choice:
                 self._add_audio(value, deltas)
             elif key == "tool_calls":
                 for call in value if isinstance(value, (list, tuple)) else ():
-                    self._add_call(_plain(call))
+                    self._add_call(json_value(call))
             elif key == "content" and sounds:
-                # vLLM-Omni puts base64 there, and says so in the chunk.
+                # vLLM-Omni sends base64 as content, and says so in the chunk.
                 self._add_data(value, deltas)
             elif key != "role":
-                self._message[key] = _joined(self._message.get(key), _plain(value))
+                self._message[key] = _joined(self._message.get(key), json_value(value))
                 if key in ("content", "refusal") and isinstance(value, str) and value:
                     deltas.append(TextDelta(clean_text(value)))
 
@@ -211,12 +202,12 @@ class _Choice:
             if key == "data":
                 self._add_data(value, deltas)
             elif key == "transcript":
-                self._audio[key] = _joined(self._audio.get(key), _plain(value))
+                self._audio[key] = _joined(self._audio.get(key), json_value(value))
                 if isinstance(value, str) and value:
                     deltas.append(TranscriptDelta(clean_text(value)))
             elif value:
-                # The last that is given counts; gateways fill in empty ones.
-                self._audio[key] = _plain(value)
+                # The last one counts; gateways fill in empty ones.
+                self._audio[key] = json_value(value)
 
     def _add_data(self, text: object, deltas: list[Delta]) -> None:
         if not isinstance(text, str) or not text:
@@ -224,7 +215,7 @@ class _Choice:
         try:
             piece = bytes_from_base64(text)
         except ValueError:
-            log.warning("a piece of sound was no base64 and is passed over: %.24r", text)
+            log.warning("skipping a piece of sound that is not base64: %.24r", text)
             return
         if not self._data:
             self._format = format_of(piece)
@@ -295,7 +286,7 @@ def _joined(before: Any, more: Any) -> Any:
 
 
 def assembled(chunks: Iterable[Any]) -> dict[str, Any]:
-    """The completion that the chunks make up; each is the SDK's object or its dict."""
+    """Return the completion in the chunks; each is the SDK's object or its dict."""
     whole = StreamedCompletion()
     for chunk in chunks:
         whole.add(chunk)
@@ -303,7 +294,7 @@ def assembled(chunks: Iterable[Any]) -> dict[str, Any]:
 
 
 def json_object(value: Any) -> Mapping[str, Any]:
-    """The JSON object behind one of the SDK's objects, or a dict as it is.
+    """Return the JSON object in one of the SDK's objects, or a dict as it is.
 
     Raises:
         InvalidCompletion: if it is neither.
@@ -312,15 +303,24 @@ def json_object(value: Any) -> Mapping[str, Any]:
         return value
     dump = getattr(value, "model_dump", None)
     try:
-        # Without warnings: servers leave out fields that the SDK's types call required.
+        # Without warnings: servers leave out fields that the SDK requires.
         dumped = dump(exclude_unset=True, warnings=False) if dump else None
     except ValueError as error:
-        msg = f"the answer cannot be read: {error}"
+        msg = f"the answer cannot be serialized: {error}"
         raise InvalidCompletion(msg) from error
     if not isinstance(dumped, Mapping):
         msg = (
-            "expected a completion of chat.completions.create (the SDK's object, its dict, or its "
-            f"chunks), got {type(value).__name__}"
+            "a completion must be what chat.completions.create returned (an object of the SDK, its "
+            f"dict, or chunks), got {type(value).__name__}"
         )
         raise InvalidCompletion(msg)
     return dumped
+
+
+def json_value(value: Any) -> Any:
+    """Return the JSON value of an object of the SDK or of a list of them; others as they are."""
+    if value is None or isinstance(value, str):
+        return value
+    if hasattr(value, "model_dump"):
+        return json_object(value)
+    return [json_value(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -1,4 +1,4 @@
-"""A completion, however it comes, as one assistant turn."""
+"""Completions of every form, as assistant turns."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from conversation.errors import InvalidCompletion, InvalidTurn
 
 @attrs.frozen
 class Asked:
-    """What a request asked for, as far as its answer does not tell.
+    """The properties of a request that its answer does not tell.
 
     Attributes:
         sent_at: Unix time in seconds, by our clock, at which it was sent; None if not known.
-        audio_format: What the sound was asked in.
-        speaks: Whether sound was asked for.
-        voice: Whose voice was asked for.
+        audio_format: The format of the sound that was asked for.
+        speaks: True if sound was asked for.
+        voice: The voice that was asked for.
     """
 
     sent_at: float | None
@@ -31,7 +31,10 @@ class Asked:
 
 
 def completion_object(completion: Any) -> Mapping[str, Any]:
-    """The completion as a JSON object: from the SDK's object, a dict, or an iterable of chunks.
+    """Return a completion as a JSON object.
+
+    Args:
+        completion: The SDK's object, its dict, or an iterable of chunks.
 
     Raises:
         InvalidCompletion: if it is none of these.
@@ -47,13 +50,12 @@ def completion_object(completion: Any) -> Mapping[str, Any]:
 
 
 def turn_from_completion(completion: Mapping[str, Any], asked: Asked) -> AssistantTurn:
-    """The answer in a completion.
+    """Return the answer in a completion.
 
-    Taken from the first choice; its audio from another one where the first has none, as
-    vLLM-Omni sends it.
+    Its words and its audio may come in two choices, as from vLLM-Omni.
 
     Raises:
-        InvalidCompletion: if there is no answer in it, or more than one.
+        InvalidCompletion: if the completion has no answer, or more than one.
     """
     message, finish_reason = _one_answer(completion.get("choices"))
     entry = {**message, "role": "assistant", "finish_reason": finish_reason}
@@ -63,16 +65,16 @@ def turn_from_completion(completion: Mapping[str, Any], asked: Asked) -> Assista
     try:
         return assistant_turn(entry, sound_format=asked.audio_format, asked_to_speak=asked.speaks)
     except InvalidTurn as error:
-        msg = f"the completion's message is not one that can be kept: {error}"
+        msg = f"the message of the completion is invalid: {error}"
         raise InvalidCompletion(msg) from error
 
 
 def skew_of(completion: Mapping[str, Any], asked: Asked) -> float | None:
-    """How many seconds the server's clock is ahead of ours; None if that cannot be told."""
+    """Return the seconds by which the server's clock is ahead of ours; None if not known."""
     created = completion.get("created")
     if asked.sent_at is None or isinstance(created, bool) or not isinstance(created, int | float):
         return None
-    # Beyond 1e11 it counts milliseconds; the clock may be off by years, but not by millennia.
+    # Above 1e11 it counts milliseconds: a clock may be off by years, but not by millennia.
     return created - asked.sent_at if 0 < created < 1e11 else None
 
 
@@ -83,19 +85,16 @@ def _one_answer(choices: Any) -> tuple[Mapping[str, Any], object]:
     messages = [m for m in (c.get("message") for c in found) if isinstance(m, Mapping)]
     if not messages or len(messages) != len(choices):
         msg = (
-            "the completion has no choices with a message, so there is no answer to keep; pass "
-            "what chat.completions.create returned, not a part of it"
+            "every choice of a completion must have a message; pass the whole result of "
+            "chat.completions.create"
         )
         raise InvalidCompletion(msg)
-    # Some servers give words and sound a choice each; two of a kind are two answers.
+    # Some servers send words and sound in two choices; two of a kind are two answers.
     answer: dict[str, Any] = {}
     for message in messages:
         for key, value in message.items():
             if key in ("content", "audio", "tool_calls", "refusal") and value and answer.get(key):
-                msg = (
-                    f"the completion has {len(messages)} answers; a conversation has one for each "
-                    "turn: ask with n=1"
-                )
+                msg = f"a completion must have one answer, got {len(messages)}; request it with n=1"
                 raise InvalidCompletion(msg)
             if not answer.get(key):
                 answer[key] = value

@@ -1,4 +1,4 @@
-"""What the SDK's errors mean: an id that the server lost, a refusal, a remedy."""
+"""The meaning of the SDK's errors: dead audio ids, refusals, remedies."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _NAMED_ID = re.compile(r"audio_[A-Za-z0-9]+")
 _RESULTED_IN = re.compile(r"resulted in (\d{1,12}) tokens")
 _NAMED_MESSAGE = re.compile(r"messages\.?\[(\d+)\]")
 
-# Statuses that another try, perhaps after a remedy, can mend.
-_MENDABLE = frozenset({401, 403, 408, 409, 429})
+# Statuses after which a retry can succeed, perhaps with a remedy.
+_RETRIABLE = frozenset({401, 403, 408, 409, 429})
 
 
 def tokens_refused(error: BaseException) -> int | None:
-    """How many tokens a request had that was too long for the model; None if that is not told."""
+    """Return the tokens of a request that was too long for the model; None if not told."""
     text = f"{error} {getattr(error, 'body', None)}"
     if "context_length_exceeded" not in f"{getattr(error, 'code', None)} {text}":
         return None
@@ -27,15 +27,15 @@ def tokens_refused(error: BaseException) -> int | None:
 def dead_ids(
     error: BaseException, sent: Sequence[str | None], known: Collection[str], heals: int
 ) -> set[str]:
-    """Which audio ids an `audio_not_found` says are dead; none if the error is another one.
+    """Return the audio ids that an `audio_not_found` reports as dead; none for other errors.
 
     Args:
-        error: What came instead of a completion.
-        sent: For each message that was sent, the audio id in it.
-        known: The ids that the history still believes in.
-        heals: How often this exchange was healed before. From the second time on every id is given
-            up, also those that were left out for want of room: transcripts make room for them.
-            Then none is left, so a third time finds nothing.
+        error: The error that came instead of a completion.
+        sent: The audio id in each message that was sent.
+        known: The ids that the history holds valid.
+        heals: The number of times that this exchange was healed before. From the second time on
+            all ids are dead, also those of turns that did not fit: transcripts make room for them.
+            So a third time finds none.
     """
     text = f"{error} {getattr(error, 'body', None)}"
     named = {audio_id for audio_id in _NAMED_ID.findall(text) if audio_id in known}
@@ -54,17 +54,17 @@ def dead_ids(
 def _is_audio_not_found(error: BaseException, text: str, named: Collection[str]) -> bool:
     if getattr(error, "code", None) == "audio_not_found":
         return True
-    # Gateways wrap the error, and then its code is found only in the text.
+    # Gateways wrap the error; then only the text has its code.
     is_answer = hasattr(error, "status_code") or hasattr(error, "body")
     return is_answer and ("audio_not_found" in text or (bool(named) and "not found" in text))
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether sending the same again would fail the same way."""
+    """Return True if the same request would fail in the same way again."""
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
-        return 400 <= status < 500 and status not in _MENDABLE
-    # What the SDK could not even write down; but an answer that cannot be read is no refusal.
+        return 400 <= status < 500 and status not in _RETRIABLE
+    # A request that the SDK could not serialize; an answer that cannot be parsed is no refusal.
     import json
 
     unreadable = (InvalidCompletion, json.JSONDecodeError, UnicodeDecodeError)
@@ -90,7 +90,7 @@ _REMEDIES = (
     ),
     (
         "'response_format' of type 'json_schema'",
-        "voice models answer in no schema; ask for JSON in words, or use a text model",
+        "voice models do not support schemas; ask for JSON in the prompt, or use a text model",
     ),
     (
         "invalid_api_key",
@@ -100,7 +100,7 @@ _REMEDIES = (
 
 
 def add_remedy(error: BaseException) -> None:
-    """Note on the error what to do about it, where that is known."""
+    """Add a note with the remedy to the error, if it is known."""
     status = getattr(error, "status_code", None)
     if not isinstance(status, int):
         return

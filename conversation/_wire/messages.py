@@ -1,4 +1,4 @@
-"""Values to the API's own message objects: what is sent."""
+"""Values to the API's message objects, as they are sent."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ Message = dict[str, Any]
 
 
 def system_message(turn: SystemTurn) -> Message:
-    """What is sent for a system turn."""
+    """Return the message for a system turn."""
     return _named({"role": turn.role, "content": turn.text}, turn)
 
 
 def user_message(turn: UserTurn, read: ReadData = read_data) -> Message:
-    """Return a user turn's message: text alone as a string, all else as content parts.
+    """Return the message for a user turn: a single text as a string, all else as parts.
 
     Args:
         turn: The turn.
-        read: Returns the bytes of its sound, pictures and files.
+        read: Returns the bytes of its sound, images and files.
     """
     return _named({"role": "user", "content": _content(turn.content, read)}, turn)
 
 
 def tool_message(tool_call_id: str, content: str) -> Message:
-    """What is sent for the answer to a tool call."""
+    """Return the message for the result of a tool call."""
     return {"role": "tool", "tool_call_id": tool_call_id, "content": content}
 
 
 def tool_call_entry(call: ToolCall) -> dict[str, Any]:
-    """A tool call as the API writes it."""
+    """Return a tool call in the API's form."""
     if call.type == "custom":
         body = {"name": call.name, "input": call.arguments}
         return {"id": call.id, "type": "custom", "custom": body}
@@ -55,7 +55,7 @@ def tool_call_entry(call: ToolCall) -> dict[str, Any]:
 
 
 def _named(message: Message, turn: Turn) -> Message:
-    # `name` is the one key beyond ours that the API takes back.
+    # `name` is the one unknown key that the API accepts.
     if turn.extra != "{}":
         name = orjson.loads(turn.extra).get("name")
         if isinstance(name, str):
@@ -70,7 +70,7 @@ def _content(parts: tuple[Part, ...], read: ReadData) -> str | list[dict[str, An
 
 
 def part_message(part: Part, read: ReadData = read_data) -> dict[str, Any]:
-    """A content part; words or a placeholder where its bytes are gone."""
+    """Return a content part; its words or a placeholder if its bytes are gone."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
     try:
@@ -103,7 +103,7 @@ def _media_part(part: AudioInput | ImageInput | FileInput, read: ReadData) -> di
 
 
 def upload_size(part: Part) -> int:
-    """Bytes of base64 in a content part."""
+    """Return the number of base64 bytes in a content part."""
     data = None if isinstance(part, str) else part.data
     if data is None or isinstance(data, str):
         return len(data or "")
@@ -117,15 +117,15 @@ def _media_type(filename: str | None) -> str | None:
 
 
 def base64_text(data: bytes) -> str:
-    """Bytes as base64."""
+    """Return bytes as base64."""
     return base64.b64encode(data).decode("ascii")
 
 
 def bytes_from_base64(text: str) -> bytes:
-    """The bytes of base64, padded or not, in one line or more.
+    """Decode base64, padded or not, in one line or more.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not base64.
     """
     with contextlib.suppress(ValueError):
         return base64.b64decode(text, validate=True)

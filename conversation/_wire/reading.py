@@ -89,11 +89,11 @@ def role_of(entry: object) -> str:
         InvalidTurn: if it is not a known role, or the entry is not an object.
     """
     if not isinstance(entry, _OBJECT):
-        msg = f"a turn is a JSON object, not {type(entry).__name__}"
+        msg = f"a turn must be a JSON object, got {type(entry).__name__}"
         raise InvalidTurn(msg)
     role = entry.get("role")
     if role not in ("user", "assistant", "tool", "system", "developer"):
-        msg = f"a turn's role is user, assistant, tool, system or developer, not {shown(role)}"
+        msg = f"role must be user, assistant, tool, system or developer, got {shown(role)}"
         raise InvalidTurn(msg)
     return str(role)
 
@@ -157,7 +157,7 @@ def _take_text(rest: dict[str, Any], key: str) -> str | None:
 def _take_required(rest: dict[str, Any], key: str) -> str:
     text = _take_text(rest, key)
     if text is None:
-        msg = f"expected text under {key!r}, got {type(rest.get(key)).__name__}"
+        msg = f"{key} must be text, got {type(rest.get(key)).__name__}"
         raise InvalidTurn(msg)
     return text
 
@@ -184,7 +184,7 @@ def _take_time(rest: dict[str, Any]) -> datetime | None:
 def _take_stored(rest: dict[str, Any], fetch: Fetch | None) -> Stored | None:
     name = rest.get("file")
     if fetch is None:
-        # The name of a file that is not here: elsewhere it means another one.
+        # Here the name would mean another file.
         rest.pop("file", None)
     elif isinstance(name, str):
         del rest["file"]
@@ -214,11 +214,11 @@ def _extra(rest: dict[str, Any]) -> str:
 def _take_parts(rest: dict[str, Any], fetch: Fetch | None) -> tuple[Part, ...]:
     content = rest.pop("content", None)
     if not isinstance(content, list | tuple):
-        msg = f"a user turn's content is text or a list of parts, not {type(content).__name__}"
+        msg = f"content must be text or a list of parts, got {type(content).__name__}"
         raise InvalidTurn(msg)
     left = [_copied(part) for part in content]
     parts = tuple(_take_part(part, fetch) for part in left)
-    # Text alone is written as a string, which has no place for more.
+    # A single text is written as a string, which has no keys.
     if any(left) and not (len(parts) == 1 and isinstance(parts[0], str)):
         rest["content"] = left
     return parts
@@ -229,7 +229,7 @@ def _take_part(rest: dict[str, Any], fetch: Fetch | None) -> Part:
     if kind == "text":
         return _take_required(rest, "text")
     if kind not in ("input_audio", "image_url", "file"):
-        msg = f"a content part is text, input_audio, image_url or file, not {shown(kind)}"
+        msg = f"a part's type must be text, input_audio, image_url or file, got {shown(kind)}"
         raise InvalidTurn(msg)
     body = _required_object(rest, kind)
     part: Part
@@ -272,7 +272,7 @@ def _file_input(body: dict[str, Any], fetch: Fetch | None) -> FileInput:
 def _required_object(rest: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = rest.get(key)
     if not isinstance(value, _OBJECT):
-        msg = f"expected an object under {key!r}, got {type(value).__name__}"
+        msg = f"{key} must be an object, got {type(value).__name__}"
         raise InvalidTurn(msg)
     return dict(value)
 
@@ -283,7 +283,7 @@ def _required_object(rest: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _take_audio(
     rest: dict[str, Any], sound_format: str | None, fetch: Fetch | None, seconds: float
 ) -> AssistantAudio | None:
-    """Take the audio out; it lasts `seconds` (if not 0) where its bytes do not tell."""
+    """Take the audio out; `seconds` is its duration if the bytes do not tell, 0 if unknown."""
     given = rest.get("audio")
     if not isinstance(given, _OBJECT):
         return None
@@ -309,10 +309,10 @@ def _take_audio(
             audio = attrs.evolve(audio, duration=seconds)
         del body["data"]
     if body:
-        for key in ("format", "duration"):  # perhaps told by the bytes
+        for key in ("format", "duration"):  # perhaps derived from the bytes
             if getattr(audio, key) is not None:
                 body.pop(key, None)
-        for key in ("id", "expires_at", "transcript"):  # written as null anyway
+        for key in ("id", "expires_at", "transcript"):  # null is written in any case
             if body.get(key, key) is None:
                 del body[key]
     _leave(rest, "audio", body)
@@ -327,7 +327,7 @@ def _sound_bytes(data: object) -> bytes | None:
     try:
         return _decoded(data) or None
     except InvalidTurn:
-        log.warning("an answer's sound is not base64; its words and the text itself are kept")
+        log.warning("the sound of an answer is not base64; its text is kept as it came")
         return None
 
 
@@ -344,7 +344,7 @@ def _take_calls(rest: dict[str, Any]) -> tuple[ToolCall, ...]:
         arguments = body.pop(key, None)
         if not isinstance(arguments, str):
             arguments = "{}" if arguments is None else json_text(arguments)
-        # Answers find their calls by id, so each has one of its own, whatever the server sent.
+        # Results refer to calls by id, so ids must differ, whatever the server sent.
         call_id = _take_text(call, "id") or f"call_{position}"
         while call_id in calls:
             call_id += "_"
@@ -356,7 +356,7 @@ def _take_calls(rest: dict[str, Any]) -> tuple[ToolCall, ...]:
 
 
 def usage_from_entry(usage: object) -> Usage:
-    """Return tokens as the API writes them; what is not a number counts as 0."""
+    """Return tokens from the form in which the API sends them; invalid counts are 0."""
     return _take_usage({"usage": usage}) or Usage()
 
 
@@ -377,7 +377,7 @@ def _take_usage(rest: dict[str, Any]) -> Usage | None:
         completion_text_tokens=_count(completion.pop("text_tokens", 0)),
         completion_audio_tokens=_count(completion.pop("audio_tokens", 0)),
     )
-    # Details that are all 0 are not written, so they are left whole.
+    # Details that are all 0 are not written, so they stay in the rest.
     if usage.prompt_text_tokens or usage.prompt_audio_tokens or usage.cached_tokens:
         _leave(body, "prompt_tokens_details", prompt)
     if usage.completion_text_tokens or usage.completion_audio_tokens:
@@ -404,12 +404,12 @@ def _count(value: Any) -> int:
 
 
 def time_from(value: object) -> datetime | None:
-    """Return a saved time in UTC; None if it is not a time with a zone."""
+    """Return a saved time, in UTC; None if it is not a time with a zone."""
     if not isinstance(value, str):
         return None
     try:
         time = datetime.fromisoformat(value)
-        if time.tzinfo is UTC:  # as we write it
+        if time.tzinfo is UTC:  # the usual case
             return time
         return time.astimezone(UTC) if time.tzinfo else None
     except (ValueError, OverflowError):
@@ -417,7 +417,7 @@ def time_from(value: object) -> datetime | None:
 
 
 def _without_url(text: str) -> str:
-    """The base64 in a data URL; other text as it is."""
+    """Return the base64 in a data URL; other text as it is."""
     head, _, body = text.partition(",")
     return body if head.startswith("data:") and head.endswith(";base64") else text
 
@@ -426,5 +426,5 @@ def _decoded(text: str) -> bytes:
     try:
         return bytes_from_base64(text)
     except ValueError as error:
-        msg = f"expected base64, got {text[:24]!r}…: {error}"
+        msg = f"data must be base64, got {text[:24]!r}…: {error}"
         raise InvalidTurn(msg) from error

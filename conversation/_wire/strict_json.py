@@ -1,4 +1,4 @@
-"""JSON: what it can hold, and the parts of an object that nothing here has a field for."""
+"""Strict JSON: conversion of what it cannot hold, and merging of unknown keys."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from conversation._values.text import clean_text
 from conversation.errors import InvalidSetting
 
 _LEVELS = 50
-"""Deeper nesting becomes text."""
+"""Nesting deeper than this becomes text."""
 
 
 def merged(known: dict[str, Any], left: Mapping[str, Any]) -> dict[str, Any]:
-    """Put what no field was found for back into its places in `known`."""
+    """Put unknown keys back into their places in `known`."""
     for key, value in left.items():
         mine = known.get(key)
         if isinstance(value, dict) and isinstance(mine, dict):
@@ -31,7 +31,7 @@ def merged(known: dict[str, Any], left: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def json_text(value: object) -> str:
-    """Return JSON of what a server sent; what strict JSON cannot hold becomes text inside it.
+    """Return a server's value as JSON; what strict JSON cannot hold becomes text in it.
 
     Keys are sorted, so that equal objects are equal texts.
     """
@@ -60,33 +60,33 @@ def _holdable(value: object, levels: int) -> object:
     try:
         return clean_text(json.dumps(value, default=repr))
     except (ValueError, RecursionError):
-        return f"[a {type(value).__name__} too deep to write down]"
+        return f"[a {type(value).__name__} nested too deep for JSON]"
 
 
 def plain_json(value: Any, name: str, *, levels: int = 100) -> Any:
-    """The same as strict JSON can hold it: a copy, lone surrogates in texts replaced by U+FFFD.
+    """Return a copy that strict JSON can hold, with U+FFFD for lone surrogates in texts.
 
-    What is no JSON at all is left as it is.
+    Values of other types than JSON's are left as they are.
 
     Raises:
-        InvalidSetting: naming the place: a number that is NaN, infinite or beyond 64 bits, a key
-            that is no text, or nesting deeper than `levels`.
+        InvalidSetting: for a number that is NaN, infinite or beyond 64 bits, for a key that is not
+            text, and for nesting deeper than `levels`; the message names the place.
     """
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, float) and not math.isfinite(value):
-        msg = f"{name} is {value!r}, which JSON cannot hold; give a finite number"
+        msg = f"{name} must be a finite number, got {value!r}"
         raise InvalidSetting(msg)
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        msg = f"{name} has {value.bit_length()} bits; JSON numbers have at most 64; pass it as text"
+        msg = f"{name} must have at most 64 bits, got {value.bit_length()}; pass it as text"
         raise InvalidSetting(msg)
     if isinstance(value, Mapping | list | tuple) and not levels:
-        msg = f"{name} is nested too deep to be written as JSON; flatten it"
+        msg = f"{name} is nested too deep for JSON; flatten it"
         raise InvalidSetting(msg)
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                msg = f"{name} has the key {key!r}; keys are text"
+                msg = f"the keys of {name} must be text, got {key!r}"
                 raise InvalidSetting(msg)
         return {
             clean_text(key): plain_json(inner, f"{name}[{key!r}]", levels=levels - 1)
@@ -98,7 +98,7 @@ def plain_json(value: Any, name: str, *, levels: int = 100) -> Any:
 
 
 def json_bytes(value: Any, name: str) -> bytes:
-    """Strict JSON of a value of the caller's.
+    """Return a caller's value as strict JSON.
 
     Raises:
         InvalidSetting: if JSON cannot hold it.

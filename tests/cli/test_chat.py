@@ -44,7 +44,7 @@ def test_chat_begins_with_an_audio_file(server: StandIn, tmp_path: Path) -> None
     (tmp_path / "words").write_text("no sound")
     done = run("chat", "y", "--audio", "words", folder=tmp_path, server=server)
     assert done.returncode == 1
-    assert "takes WAV or MP3" in done.stderr
+    assert "must be WAV or MP3" in done.stderr
     assert [info.id for info in FileStore().list()] == ["chat"]
 
 

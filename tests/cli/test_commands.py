@@ -278,9 +278,9 @@ def test_import_reports_skipped_messages(cli: Run, tmp_path: Path) -> None:
     path.write_text(json.dumps([{"role": "user", "content": "Hello"}, {"role": "alien"}, 3]))
     status, out, err = cli("import", str(path))
     assert (status, out) == (0, "imported session 'x', 1 turns\n")
-    assert [line[:19] for line in err.splitlines()] == [
-        "! message 1 is left",
-        "! message 2 is left",
+    assert [line[:20] for line in err.splitlines()] == [
+        "! skipping message 1",
+        "! skipping message 2",
     ]
 
 

@@ -16,7 +16,7 @@ from tests.strategies import turns
 
 
 @given(turns)
-def test_an_unchecked_value_equals_the_checked_one(turn: Turn) -> None:
+def test_unchecked_value_equals_the_checked_one(turn: Turn) -> None:
     """Equality, hash, repr, copies and pickles are those of the class."""
     fields = {field.name: getattr(turn, field.name) for field in attrs.fields(type(turn))}
     made = unchecked(type(turn))(**fields)
@@ -27,8 +27,8 @@ def test_an_unchecked_value_equals_the_checked_one(turn: Turn) -> None:
     assert copy.deepcopy(made) == pickle.loads(pickle.dumps(made)) == turn
 
 
-def test_an_unchecked_value_is_frozen() -> None:
-    """Its fields cannot be set, and it has no others."""
+def test_unchecked_value_is_frozen() -> None:
+    """Its fields cannot be set, and all of them are required."""
     turn = unchecked(UserTurn)(content=("Hello",), at=None, extra="{}")
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         turn.content = ()  # type: ignore[misc]  # the mistake under test

@@ -1,4 +1,4 @@
-"""Entries of saved conversations, read into turns and written again."""
+"""Entries of saved conversations: read into turns, and written without loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conversation import AssistantTurn, UserTurn
-from conversation._values.data import Data, Stored
+from conversation._values.data import Stored
 from conversation._values.media import kept_data
 from conversation._values.turns import Turn
 from conversation._wire.completions import Asked, turn_from_completion
@@ -23,17 +23,17 @@ from tests.strategies import turns
 
 @attrs.frozen
 class Elsewhere(Stored):
-    """Data that is kept elsewhere."""
+    """Data stored elsewhere."""
 
     name: str
 
     def read(self) -> bytes:
-        """Never needed here."""
+        """Fail: reading a turn reads no data."""
         raise AssertionError
 
 
 def entry_of_an_answer(**changes: Any) -> dict[str, Any]:
-    """An entry in which every field is given, and unknown keys in each object."""
+    """Return an entry with every field, and unknown keys in each object."""
     return {
         "role": "assistant",
         "content": None,
@@ -49,23 +49,23 @@ def entry_of_an_answer(**changes: Any) -> dict[str, Any]:
 
 
 @given(turns)
-def test_a_turn_that_was_read_equals_one_that_was_constructed(turn: Turn) -> None:
-    """Every field passes the class's own converters and validators unchanged."""
+def test_read_turn_equals_the_written_one(turn: Turn) -> None:
+    """Each field of a turn read from its entry passes the class's own converters and validators."""
     read = turn_from_entry(entry_from_turn(turn))
     fields = {field.name: getattr(read, field.name) for field in attrs.fields(type(read))}
     assert type(read)(**fields) == read == turn
 
 
-def test_an_entry_is_not_changed_by_reading_it() -> None:
-    """Nor are the objects inside of it."""
+def test_reading_does_not_change_the_entry() -> None:
+    """The entry and the objects in it are copied before fields are taken out."""
     entry = entry_of_an_answer()
     before = orjson.dumps(entry)
     turn_from_entry(entry, fetch=Elsewhere)
     assert orjson.dumps(entry) == before
 
 
-def test_an_answer_with_unknown_keys_is_written_as_it_was_read() -> None:
-    """Each of them stands in its own object again."""
+def test_unknown_keys_of_an_answer_are_written_in_place() -> None:
+    """Unknown keys of a turn, its audio, its usage and its tool calls stay in their objects."""
     entry = entry_of_an_answer()
     assert entry_from_turn(turn_from_entry(entry, fetch=Elsewhere)) == entry
 
@@ -81,14 +81,14 @@ def test_an_answer_with_unknown_keys_is_written_as_it_was_read() -> None:
     ],
     ids=lambda part: part["type"],
 )
-def test_a_part_with_unknown_keys_is_written_as_it_was_read(part: dict[str, Any]) -> None:
-    """Beside another part; a single text is written as a string."""
+def test_unknown_keys_of_a_part_are_written_in_place(part: dict[str, Any]) -> None:
+    """Unknown keys of each kind of content part, beside another part, stay in their objects."""
     entry = {"role": "user", "content": [part, {"type": "text", "text": "and"}]}
     assert entry_from_turn(turn_from_entry(entry, fetch=Elsewhere)) == entry
 
 
-def test_an_entry_that_is_known_whole_has_nothing_extra() -> None:
-    """Fields that are written as null count as known when they are null."""
+def test_entry_without_unknown_keys_gives_no_extra() -> None:
+    """Null counts as known in fields that are written as null."""
     audio = {"id": None, "expires_at": None, "transcript": None, "format": "wav", "duration": 1.5}
     entry = {"role": "assistant", "content": None, "audio": audio, "finish_reason": "stop"}
     assert turn_from_entry(entry).extra == "{}"
@@ -107,32 +107,32 @@ def test_an_entry_that_is_known_whole_has_nothing_extra() -> None:
     ],
     ids=repr,
 )
-def test_a_field_that_cannot_be_read_is_kept(changes: dict[str, Any]) -> None:
-    """It counts as not given, and is written as it was."""
+def test_unreadable_field_of_an_entry_is_written_as_it_was(changes: dict[str, Any]) -> None:
+    """It counts as not given."""
     entry = entry_from_turn(turn_from_entry(entry_of_an_answer(**changes), fetch=Elsewhere))
     for key, value in changes.items():
         assert entry[key] == value or entry[key].items() >= value.items()
 
 
-def named(turn: Turn) -> list[Data]:
-    """The data that the turn keeps elsewhere, and whether its extra names any."""
+def stored_names(turn: Turn) -> list[str]:
+    """Return the names to which the turn refers, in its data or its extra."""
     assert "wav" not in turn.extra
-    return [data for data in kept_data(turn) if data.name]
+    return [data.name for data in kept_data(turn) if data.name]
 
 
-def test_a_file_name_from_elsewhere_names_nothing_here() -> None:
-    """Without a session to fetch from, a message cannot name a file of some other turn."""
+def test_file_name_in_a_message_is_dropped() -> None:
+    """Without a session to fetch from, a message cannot refer to the file of another turn."""
     body = {"file": "0001-7f3a.wav", "format": "mp3"}
     parts = [{"type": "input_audio", "input_audio": body}, {"type": "text", "text": "Hi"}]
-    assert named(turn_from_entry({"role": "user", "content": parts})) == []
+    assert stored_names(turn_from_entry({"role": "user", "content": parts})) == []
     spoken = {"id": "audio_1", "file": "0001-7f3a.wav"}
-    assert named(turn_from_entry({"role": "assistant", "audio": spoken})) == []
+    assert stored_names(turn_from_entry({"role": "assistant", "audio": spoken})) == []
     completion = answer(audio=spoken)
-    assert named(turn_from_completion(completion, Asked(None, None, speaks=True))) == []
+    assert stored_names(turn_from_completion(completion, Asked(None, None, speaks=True))) == []
 
 
-def test_the_words_of_a_turn_that_was_read_are_strict_utf_8() -> None:
-    """Lone surrogates are replaced in every text that is not validated again."""
+def test_lone_surrogates_in_an_entry_are_replaced() -> None:
+    """Texts of a turn are strict UTF-8, also where its class does not validate them again."""
     bad, good = "a\ud800b", "a\ufffdb"
     entry = entry_of_an_answer(
         content=bad, refusal=bad, model=bad, finish_reason=bad, audio={"id": bad, "transcript": bad}
@@ -155,9 +155,16 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
+@given(st.dictionaries(st.sampled_from("vwxyz"), json_values), turns)
+def test_unknown_keys_of_any_turn_are_written_again(unknown: dict[str, Any], turn: Turn) -> None:
+    """Keys that a later version or another server adds survive a round trip."""
+    entry = {**unknown, **entry_from_turn(turn)}
+    assert entry_from_turn(turn_from_entry(entry)) == entry
+
+
 @given(json_values)
-def test_json_text_of_strict_json_is_the_same_json(value: Any) -> None:
-    """Nothing is replaced where nothing has to be."""
+def test_json_text_does_not_change_strict_json(value: Any) -> None:
+    """A value that strict JSON can hold is the same when it is parsed."""
     assert orjson.loads(json_text(value)) == value
 
 
@@ -169,6 +176,6 @@ def test_json_text_of_strict_json_is_the_same_json(value: Any) -> None:
         ({"at": b"x"}, '{"at":"\\"b\'x\'\\""}'),
     ],
 )  # fmt: skip
-def test_json_text_holds_what_strict_json_cannot_as_text(value: Any, text: str) -> None:
-    """Numbers, keys, bytes and surrogates; keys are sorted."""
+def test_json_text_converts_values_that_strict_json_cannot_hold(value: Any, text: str) -> None:
+    """Numbers, keys, bytes and surrogates become text; keys are sorted."""
     assert json_text(value) == text

@@ -1,4 +1,4 @@
-"""Sound, pictures and files that a user turn carries."""
+"""Sound, images and files in a user turn."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from conversation.errors import InvalidTurn, UnsupportedAudio
 from tests.samples import MP3, PNG, SOUND
 
 
-def test_the_format_is_told_from_the_bytes() -> None:
-    """WAV and MP3 are recognised without being named."""
+def test_format_of_sound_is_detected_from_its_bytes() -> None:
+    """`AudioInput` recognises WAV and MP3 without being told."""
     assert AudioInput(SOUND).format == "wav"
     assert AudioInput(MP3).format == "mp3"
     assert AudioInput(b"ID3\4\0\0\0\0\0\0" + MP3).format == "mp3"
 
 
-def test_a_file_is_read_whatever_its_name(tmp_path: Path) -> None:
-    """The bytes decide, not the suffix."""
+def test_sound_is_read_from_a_file_of_any_name(tmp_path: Path) -> None:
+    """`AudioInput.from_file` goes by the bytes of a file, not by its suffix."""
     path = tmp_path / "voice.bin"
     path.write_bytes(MP3)
     assert AudioInput.from_file(path, transcript="hm").format == "mp3"
@@ -30,7 +30,7 @@ def test_a_file_is_read_whatever_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "found"),
     [
-        (b"Hello, this is text.", "begins b'Hello, this"),
+        (b"Hello, this is text.", "b'Hello, this"),
         (b"", "0 bytes"),
         (b"fLaC" + bytes(40), "flac"),
         (b"OggS" + bytes(40), "opus"),
@@ -38,36 +38,36 @@ def test_a_file_is_read_whatever_its_name(tmp_path: Path) -> None:
         (b"RIFF\0\0\0\0AVI ", "no sound file"),
     ],
 )
-def test_what_is_no_wav_or_mp3_is_refused(data: bytes, found: str) -> None:
-    """The error says what was found and what to do."""
-    with pytest.raises(UnsupportedAudio, match="WAV or MP3") as caught:
+def test_sound_that_is_not_wav_or_mp3_is_refused(data: bytes, found: str) -> None:
+    """The error for bytes that are not WAV or MP3 says what was found and what to do."""
+    with pytest.raises(UnsupportedAudio, match="must be WAV or MP3") as caught:
         AudioInput(data)
     assert found in str(caught.value)
     assert "from_pcm" in str(caught.value)
 
 
-def test_a_format_that_the_bytes_contradict_is_refused() -> None:
-    """The API would refuse a label that is not what the bytes are."""
+def test_format_that_contradicts_the_bytes_is_refused() -> None:
+    """A `format` that does not match the bytes is an error, as it is to the API."""
     with pytest.raises(UnsupportedAudio, match="'mp3', but the bytes are wav"):
         AudioInput(SOUND, format="mp3")
 
 
-def test_text_for_bytes_is_refused_with_the_remedy() -> None:
-    """A path or base64 given as data is a mistake that is named."""
+def test_str_for_sound_is_refused_with_the_remedy() -> None:
+    """The error for a path passed as data names `from_file`."""
     with pytest.raises(InvalidTurn, match="from_file"):
         AudioInput("dog.wav")  # type: ignore[arg-type]  # the mistake under test
 
 
-def test_lengths_are_told_in_seconds() -> None:
-    """WAV and MP3 tell their length, WAV also where a pipe left no sizes."""
+def test_duration_of_sound_is_detected_in_seconds() -> None:
+    """`duration` is that of the WAV or MP3 file, also of a WAV file with invalid sizes."""
     assert AudioInput(SOUND).duration == pytest.approx(0.1)
     assert AudioInput(MP3).duration == pytest.approx(1.2)
     piped = SOUND[:40] + b"\xff\xff\xff\xff" + SOUND[44:]
     assert AudioInput(piped).duration == pytest.approx(0.1)
 
 
-def test_raw_samples_become_wav() -> None:
-    """What a microphone gives is wrapped with its rate."""
+def test_raw_samples_become_a_wav_file() -> None:
+    """`AudioInput.from_pcm` makes a WAV file of raw samples and their rate."""
     sound = AudioInput.from_pcm(b"\0\1" * 16_000, 16_000, transcript="hello")
     assert sound.format == "wav"
     assert sound.duration == pytest.approx(1.0)
@@ -75,14 +75,14 @@ def test_raw_samples_become_wav() -> None:
 
 
 @pytest.mark.parametrize(("data", "rate"), [(b"\0", 16_000), (b"", 16_000), (b"\0\0", 0)])
-def test_samples_that_cannot_be_are_refused(data: bytes, rate: int) -> None:
-    """Half samples, no samples, no rate."""
+def test_invalid_samples_and_rates_are_refused(data: bytes, rate: int) -> None:
+    """`from_pcm` refuses half a sample, no samples, and a rate of 0."""
     with pytest.raises(UnsupportedAudio):
         AudioInput.from_pcm(data, rate)
 
 
-def test_images_are_bytes_or_urls() -> None:
-    """The type is told from the bytes; inline URLs are taken apart."""
+def test_image_is_bytes_or_a_url() -> None:
+    """The type of an image is detected from its bytes; data URLs are decoded."""
     assert ImageInput(PNG).media_type == "image/png"
     assert ImageInput("https://example.org/dog.png").media_type is None
     assert ImageInput("data:image/png;base64,iVBORw0KGgoAAAAAAAAAAA==") == ImageInput(PNG)
@@ -92,8 +92,8 @@ def test_images_are_bytes_or_urls() -> None:
         ImageInput("dog.png")
 
 
-def test_files_need_a_name_or_an_id(tmp_path: Path) -> None:
-    """Bytes have a name, uploaded files an id, and never both."""
+def test_file_needs_a_name_or_an_id(tmp_path: Path) -> None:
+    """A file has bytes and a name, or the id of an upload, and never both."""
     path = tmp_path / "report.pdf"
     path.write_bytes(b"%PDF")
     assert FileInput.from_file(path) == FileInput(b"%PDF", "report.pdf")
@@ -102,8 +102,8 @@ def test_files_need_a_name_or_an_id(tmp_path: Path) -> None:
             FileInput(**wrong)
 
 
-def test_a_repr_shows_counts_and_no_sound() -> None:
-    """Bytes do not flood a log."""
+def test_repr_shows_sizes_instead_of_bytes() -> None:
+    """The `repr` of sound and images has the number of bytes, so that logs stay short."""
     shown = "AudioInput(data=<4844 bytes>, format='wav', transcript=None, duration=0.1)"
     assert repr(AudioInput(SOUND)) == shown
     assert repr(ImageInput(PNG)) == "ImageInput(data=<16 bytes>, detail=None)"

@@ -1,4 +1,4 @@
-"""One answer, cut into chunks in any way and any legal order: always the same turn and events."""
+"""An answer cut into chunks in any way and any legal order, found by Hypothesis."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ from conversation._values.events import Event
 from conversation._wire.chunks import StreamedCompletion
 from conversation.testing import _contract
 from tests.conftest import START, Clock
-from tests.samples import RECORDED_USAGE
-from tests.test_streaming import chunk
+from tests.samples import RECORDED_USAGE, chunk
 
 Json = dict[str, Any]
 Lane = list[Json]
@@ -43,15 +42,15 @@ ONCE = settings(deadline=None)
 
 @attrs.frozen
 class Reply:
-    """What an answer says, however it is cut.
+    """An answer that is cut into chunks.
 
     Attributes:
-        words: The transcript; None: it does not speak.
+        words: The transcript; None if it does not speak.
         text: The content.
         pcm: Whole samples.
-        expires_at: None: it is not told.
-        finish_reason: None: it is not told.
-        is_billed: Whether there is usage.
+        expires_at: The expiry; None if not given.
+        finish_reason: The reason; None if not given.
+        is_billed: True if there is usage.
         calls: The tool calls.
     """
 
@@ -74,7 +73,7 @@ ends = st.sampled_from([(int(START) + 3600, None), (None, "stop"), (int(START) +
 
 @st.composite
 def replies(draw: st.DrawFn) -> Reply:
-    """Answers that speak, write, call tools, or all of it."""
+    """Generate answers that speak, write, call tools, or do all of it."""
     speaks = draw(st.booleans())
     expires_at, finish_reason = draw(ends) if speaks else (None, draw(some_text))
     return Reply(
@@ -89,19 +88,19 @@ def replies(draw: st.DrawFn) -> Reply:
 
 
 def cuts(draw: st.DrawFn, size: int) -> list[tuple[int, int]]:
-    """Where something of that size is cut; pieces may be empty, and one is there in any case."""
+    """Return start and end of one or more pieces of this size; they may be empty."""
     inner = sorted(draw(st.lists(st.integers(0, size), max_size=5)))
     return list(zip([0, *inner], [*inner, size], strict=True))
 
 
 def in_base64(data: bytes, *, padded: bool) -> str:
-    """A piece of sound as a chunk has it."""
+    """Return a piece of sound as base64."""
     text = base64.b64encode(data).decode()
     return text if padded else text.rstrip("=")
 
 
 def call_lane(draw: st.DrawFn, reply: Reply) -> Lane:
-    """The calls begin in their order; then their arguments come in any."""
+    """Return deltas that begin the calls in order, then pieces of arguments in any order."""
     begun, rest = [], []
     for index, call in enumerate(reply.calls):
         first, *more = [call.arguments[start:end] for start, end in cuts(draw, len(call.arguments))]
@@ -112,7 +111,7 @@ def call_lane(draw: st.DrawFn, reply: Reply) -> Lane:
 
 
 def mixed(draw: st.DrawFn, lanes: Sequence[Lane]) -> Lane:
-    """All lanes in one, each in its own order."""
+    """Return all lanes merged, each in its own order."""
     order = draw(st.permutations([i for i, lane in enumerate(lanes) for _ in lane]))
     left = [iter(lane) for lane in lanes]
     return [next(left[i]) for i in order]
@@ -120,7 +119,7 @@ def mixed(draw: st.DrawFn, lanes: Sequence[Lane]) -> Lane:
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[Reply, list[Json]]:
-    """An answer, and its chunks: one delta each, or several in one, null fields in between."""
+    """Generate answers and their chunks, with one field or several and with null fields."""
     reply, padded = draw(replies()), draw(st.booleans())
     lanes: list[Lane] = [
         [
@@ -160,7 +159,7 @@ def streams(draw: st.DrawFn) -> tuple[Reply, list[Json]]:
 
 
 def fits(group: Json, part: Json) -> bool:
-    """Whether one chunk can tell both."""
+    """Return True if one chunk can hold both."""
     alone = {"usage", "nothing"}
     both = group.keys() & part.keys() - {"audio"}
     audio = group.get("audio", {}).keys() & part.get("audio", {}).keys()
@@ -168,7 +167,7 @@ def fits(group: Json, part: Json) -> bool:
 
 
 def together(group: Json, part: Json) -> Json:
-    """Both in one delta."""
+    """Return both in one delta."""
     joined = {**group, **part}
     if "audio" in group and "audio" in part:
         joined["audio"] = {**group["audio"], **part["audio"]}
@@ -176,7 +175,7 @@ def together(group: Json, part: Json) -> Json:
 
 
 def as_chunk(group: Json, *, fill: bool) -> Json:
-    """A chunk that tells this, and with `fill` that it tells nothing else."""
+    """Return a chunk with these fields, and with `fill` with the others as null."""
     if group.keys() & {"usage", "nothing"}:
         return {**chunk(), "choices": [], "usage": group.get("usage")}
     delta = {key: value for key, value in group.items() if key != "finish_reason"}
@@ -191,7 +190,7 @@ def as_chunk(group: Json, *, fill: bool) -> Json:
 
 
 def expected(reply: Reply) -> Json:
-    """What the turn has to say."""
+    """Return the expected fields of the turn."""
     return {
         "content": reply.text,
         "transcript": reply.words,
@@ -206,7 +205,7 @@ def expected(reply: Reply) -> Json:
 
 
 def said_by(turn: AssistantTurn) -> Json:
-    """The same of a turn."""
+    """Return the fields of a turn."""
     audio = turn.audio
     return {
         "content": turn.content,
@@ -222,7 +221,7 @@ def said_by(turn: AssistantTurn) -> Json:
 
 
 def samples_of(turn: AssistantTurn) -> bytes:
-    """The samples of its sound."""
+    """Return the samples of a turn's sound."""
     if turn.audio is None or turn.audio.data is None:
         return b""
     with wave.open(io.BytesIO(turn.audio.read())) as file:
@@ -231,7 +230,7 @@ def samples_of(turn: AssistantTurn) -> bytes:
 
 
 class Line:
-    """A client whose every stream is these chunks, and then what `end` does."""
+    """A client that streams these chunks, and then calls `end`."""
 
     def __init__(self, chunks: Sequence[Json], end: Callable[[], None] = lambda: None) -> None:
         self.chat = self.completions = self
@@ -240,7 +239,7 @@ class Line:
         self._end = end
 
     def create(self, **_: Any) -> Iterator[Json]:
-        """Answer the request."""
+        """Yield the chunks."""
         try:
             for each in self._chunks:
                 self.sent += 1
@@ -251,18 +250,18 @@ class Line:
 
 
 def hang_up() -> None:
-    """The connection breaks."""
+    """Raise the error of a broken connection."""
     msg = "peer closed connection"
     raise ConnectionError(msg)
 
 
 def conversation_on(line: Any) -> Conversation:
-    """An empty conversation with that client."""
+    """Return an empty conversation with that client."""
     return Conversation(client=line, clock=Clock())
 
 
-def told(events: Sequence[Event]) -> Json:
-    """What the events add up to."""
+def total(events: Sequence[Event]) -> Json:
+    """Return the words and sound of the events."""
     return {
         "content": "".join(event.text for event in events if isinstance(event, TextDelta)),
         "transcript": "".join(event.text for event in events if isinstance(event, TranscriptDelta)),
@@ -271,7 +270,7 @@ def told(events: Sequence[Event]) -> Json:
 
 
 def check_next_request(chat: Conversation) -> None:
-    """The API would take what is sent next, without any voice."""
+    """Assert that the API would accept the next request, without any voice."""
     chat.add_user("And again")
 
     def knows_none(_: str) -> bool:
@@ -282,16 +281,18 @@ def check_next_request(chat: Conversation) -> None:
 
 @ONCE
 @given(streams())
-def test_the_same_answer_however_it_is_cut(stream: tuple[Reply, list[Json]]) -> None:
-    """Chunks that are handed over give what was said, to the last sample."""
+def test_chunks_of_any_cut_give_the_same_turn(stream: tuple[Reply, list[Json]]) -> None:
+    """Chunks passed to `add_completion` give the whole answer, to the last sample."""
     reply, chunks = stream
     assert said_by(Conversation().add_completion(chunks)) == expected(reply)
 
 
 @ONCE
 @given(streams())
-def test_the_sdks_objects_say_the_same_as_their_dicts(stream: tuple[Reply, list[Json]]) -> None:
-    """Each chunk brings the same, in the order of the SDK's fields; so do all together."""
+def test_chunks_as_objects_of_the_sdk_give_the_same_deltas(
+    stream: tuple[Reply, list[Json]],
+) -> None:
+    """Objects give the same deltas and the same completion as their dicts."""
     _, chunks = stream
     from_dicts, from_objects = StreamedCompletion(), StreamedCompletion()
     for each in chunks:
@@ -304,8 +305,8 @@ def test_the_sdks_objects_say_the_same_as_their_dicts(stream: tuple[Reply, list[
 
 @ONCE
 @given(streams())
-def test_the_same_events_however_it_is_cut(stream: tuple[Reply, list[Json]]) -> None:
-    """They add up to the turn, bring whole samples, and the turn is the last of them."""
+def test_streams_of_any_cut_give_the_same_events(stream: tuple[Reply, list[Json]]) -> None:
+    """The events add up to the turn, have whole samples, and the turn is the last of them."""
     reply, chunks = stream
     chat = conversation_on(Line(chunks))
     with chat.stream("Good morning") as opened:
@@ -314,7 +315,7 @@ def test_the_same_events_however_it_is_cut(stream: tuple[Reply, list[Json]]) -> 
     assert isinstance(finished, TurnFinished)
     assert said_by(finished.turn) == expected(reply)
     assert chat.turns[-1] is finished.turn
-    assert told(events) == {
+    assert total(events) == {
         "content": reply.text or "",
         "transcript": reply.words or "",
         "samples": reply.pcm,
@@ -323,8 +324,8 @@ def test_the_same_events_however_it_is_cut(stream: tuple[Reply, list[Json]]) -> 
 
 
 def check_broken(chat: Conversation, reply: Reply, events: Sequence[Event]) -> Json:
-    """What is kept of an answer that was broken off begins as it does; returns that."""
-    heard = told(events)
+    """Assert that the kept part of an answer is its beginning, and return it."""
+    heard = total(events)
     assert not any(isinstance(event, TurnFinished) for event in events)
     kept: Json = {"content": "", "transcript": "", "samples": b""}
     turn = chat.turns[-1]
@@ -344,10 +345,10 @@ def check_broken(chat: Conversation, reply: Reply, events: Sequence[Event]) -> J
 
 @ONCE
 @given(streams(), st.data())
-def test_a_connection_that_breaks_keeps_what_had_come(
+def test_broken_connection_keeps_the_answer_so_far(
     stream: tuple[Reply, list[Json]], data: st.DataObject
 ) -> None:
-    """After any chunk: the error is raised, and the answer so far is kept."""
+    """After any chunk the error is raised, and the answer up to there is kept."""
     reply, chunks = stream
     count = data.draw(st.integers(0, len(chunks)), "chunks that come")
     line = Line(chunks[:count], hang_up)
@@ -361,15 +362,15 @@ def test_a_connection_that_breaks_keeps_what_had_come(
     with pytest.raises(ConnectionError, match="peer closed"):
         read()
     assert line.closed == 1
-    assert check_broken(chat, reply, events) == told(events)
+    assert check_broken(chat, reply, events) == total(events)
 
 
 @ONCE
 @given(streams(), st.data())
-def test_leaving_early_keeps_what_was_told(
+def test_leaving_a_stream_early_keeps_its_events(
     stream: tuple[Reply, list[Json]], data: st.DataObject
 ) -> None:
-    """After any event; what came in one chunk with it is kept too, and nothing later."""
+    """The turn has the words and the sound of all chunks that were read, and no others are."""
     reply, chunks = stream
     count = data.draw(st.integers(0, 30), "events that are wanted")
     line = Line(chunks)
@@ -386,6 +387,6 @@ def test_leaving_early_keeps_what_was_told(
     else:
         whole = StreamedCompletion()
         *before, last = [whole.add(each) for each in chunks[: line.sent]]
-        told_by_then = [event for deltas in before for event in deltas]
-        assert check_broken(chat, reply, events) == told([*told_by_then, *last])
-        assert len(told_by_then) <= count, "nothing is read ahead of what is wanted"
+        events_before = [event for deltas in before for event in deltas]
+        assert check_broken(chat, reply, events) == total([*events_before, *last])
+        assert len(events_before) <= count, "nothing is read ahead of what is wanted"

@@ -1,4 +1,4 @@
-"""A completion, however it comes, as one turn; and back, without loss."""
+"""Completions as assistant turns, and as entries without loss."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ ASKED = Asked(sent_at=None, audio_format="pcm16", speaks=True)
 
 
 def parsed(completion: Any, asked: Asked = ASKED) -> AssistantTurn:
-    """The turn in a completion."""
+    """Return the turn in a completion."""
     return turn_from_completion(completion_object(completion), asked)
 
 
-def test_the_recorded_response_has_every_field() -> None:
-    """Id, expiry, words, sound, usage, model and reason are where they belong."""
+def test_recorded_completion_gives_every_field() -> None:
+    """Id, expiry, words, sound, usage, model and reason of a recorded completion are read."""
     turn = parsed(recorded())
     assert turn.audio is not None
     assert turn.audio.id == RECORDED_ID
@@ -49,8 +49,8 @@ def test_the_recorded_response_has_every_field() -> None:
     assert turn.usage.total_tokens == 264
 
 
-def test_the_recorded_response_comes_out_again_without_loss() -> None:
-    """Every key of the message and its usage is there after a round trip."""
+def test_recorded_completion_is_written_without_loss() -> None:
+    """Each key of a recorded message and its usage is in the entry after a round trip."""
     entry = entry_from_turn(turn_from_entry(entry_from_turn(parsed(recorded()))))
     message = recorded()["choices"][0]["message"]
     audio = entry.pop("audio")
@@ -59,8 +59,8 @@ def test_the_recorded_response_comes_out_again_without_loss() -> None:
     assert entry["usage"] == RECORDED_USAGE
 
 
-def test_keys_without_a_field_are_kept_in_their_places() -> None:
-    """Unknown keys survive in the message, its audio, its calls and its usage."""
+def test_unknown_keys_of_a_completion_are_kept_in_place() -> None:
+    """Unknown keys of a message, its audio, its tool calls and its usage stay in their objects."""
     message = {
         "content": "Hm.",
         "reasoning": {"deep": [1, 2]},
@@ -75,13 +75,13 @@ def test_keys_without_a_field_are_kept_in_their_places() -> None:
     assert entry["usage"]["cost"] == 0.1
 
 
-def test_the_sdk_object_and_its_dict_give_the_same_turn() -> None:
-    """It does not matter which of them is passed."""
+def test_object_of_the_sdk_and_its_dict_give_the_same_turn() -> None:
+    """A completion can be passed as the SDK's object or as its dict."""
     assert parsed(ChatCompletion.model_validate(recorded())) == parsed(recorded())
 
 
-def test_an_sdk_object_with_holes_gives_no_warning() -> None:
-    """Servers leave out what the SDK's types call required."""
+def test_object_of_the_sdk_may_lack_required_fields() -> None:
+    """Reading an SDK's object without fields that the SDK requires emits no warning."""
     holed = spoken(expires_at=None)
     del holed["choices"][0]["message"]["audio"]["transcript"]
     turn = parsed(ChatCompletion.construct(**holed))
@@ -105,24 +105,26 @@ def test_an_sdk_object_with_holes_gives_no_warning() -> None:
         ({"data": "*not base64*"}, "data", None),
     ],
 )
-def test_odd_audio_is_tolerated(audio: dict[str, Any], field: str, value: object) -> None:
-    """What other servers leave out or get wrong counts as not given."""
+def test_invalid_field_of_audio_counts_as_not_given(
+    audio: dict[str, Any], field: str, value: object
+) -> None:
+    """A field of `audio` that another server leaves out or sends wrong is None."""
     completion = spoken()
     completion["choices"][0]["message"]["audio"] |= audio
     turn = parsed(completion)
     assert getattr(turn.audio, field) == value
 
 
-def test_what_was_odd_is_kept_too() -> None:
-    """Sound that cannot be decoded is still there, as the text that came."""
+def test_invalid_field_of_audio_is_kept_as_it_came() -> None:
+    """Audio data that is not base64, and an expiry that is not a number, stay in the entry."""
     completion = spoken()
     completion["choices"][0]["message"]["audio"] |= {"data": "*not base64*", "expires_at": "soon"}
     audio = entry_from_turn(parsed(completion))["audio"]
     assert (audio["data"], audio["expires_at"]) == ("*not base64*", "soon")
 
 
-def test_audio_from_another_choice() -> None:
-    """A server that puts the sound into a choice of its own is understood."""
+def test_audio_may_come_in_a_second_choice() -> None:
+    """Words in one choice and audio in another make one turn."""
     completion = answer(content="Good morning.")
     completion["choices"].append(
         {
@@ -159,8 +161,8 @@ def test_audio_from_another_choice() -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_answer_is_refused_and_changes_nothing(wrong: Any) -> None:
-    """A completion without an answer, or with several, leaves the conversation as it was."""
+def test_value_without_one_answer_is_refused(wrong: Any) -> None:
+    """A completion without an answer, or with several, leaves the conversation unchanged."""
     chat = Conversation()
     chat.add_user("Hello")
     before = chat.turns
@@ -169,8 +171,8 @@ def test_what_is_no_answer_is_refused_and_changes_nothing(wrong: Any) -> None:
     assert chat.turns == before
 
 
-def test_the_format_is_told_from_the_bytes_else_from_the_request() -> None:
-    """WAV that was not asked for is WAV; raw PCM is what was asked for."""
+def test_format_of_an_answer_is_that_of_its_bytes_or_else_of_the_request() -> None:
+    """WAV is recognised although pcm16 was asked for; raw PCM has the format of the request."""
     turn = parsed(spoken(), Asked(None, "pcm16", speaks=True))
     assert turn.audio is not None
     assert turn.audio.format == "wav"
@@ -181,16 +183,16 @@ def test_the_format_is_told_from_the_bytes_else_from_the_request() -> None:
     assert turn.audio.format == "pcm16"
 
 
-def test_voice_dropped_is_said() -> None:
-    """Sound was asked for and text came."""
+def test_text_for_sound_that_was_asked_for_is_voice_dropped() -> None:
+    """`voice_dropped` is True if sound was asked for and only text came, without tool calls."""
     assert parsed(answer(content="text")).voice_dropped
     assert not parsed(answer(content="text"), Asked(None, None, speaks=False)).voice_dropped
     assert not parsed(spoken()).voice_dropped
     assert not parsed(answer(content="Hm.", tool_calls=[tool_call("a")])).voice_dropped
 
 
-def test_text_parts_and_custom_calls_are_understood() -> None:
-    """Content as a list of text parts is text; a custom tool's input is its arguments."""
+def test_text_parts_and_custom_tool_calls_are_read() -> None:
+    """Content may be a list of text parts; the input of a custom tool becomes its arguments."""
     custom = {"id": "c", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}
     turn = parsed(
         answer(
@@ -203,8 +205,8 @@ def test_text_parts_and_custom_calls_are_understood() -> None:
     assert entry_from_turn(turn)["tool_calls"] == [custom]
 
 
-def test_lone_surrogates_of_a_server_become_replacement_characters() -> None:
-    """Text that UTF-8 cannot hold never reaches the disk."""
+def test_lone_surrogates_in_a_completion_are_replaced() -> None:
+    """Text and unknown keys that UTF-8 cannot hold are replaced by U+FFFD."""
     turn = parsed(answer(content="a\ud800b", note="\udfff", deep={"k": 10**30}))
     assert turn.content == "a\ufffdb"
     assert entry_from_turn(turn)["note"] == "\ufffd"
@@ -225,13 +227,13 @@ def test_lone_surrogates_of_a_server_become_replacement_characters() -> None:
         (math.nan, None),
     ],
 )
-def test_the_servers_clock_is_read_off_created(created: object, skew: float | None) -> None:
-    """However absurd it is; but what is no time in seconds tells nothing."""
+def test_skew_is_created_less_the_time_of_the_request(created: object, skew: float | None) -> None:
+    """`skew_of` accepts any time in seconds, however wrong, and ignores other values."""
     assert skew_of({"created": created}, Asked(START, None, speaks=True)) == skew
 
 
-def test_without_a_request_the_clock_is_not_read() -> None:
-    """A completion from somewhere else tells nothing about the server's clock now."""
+def test_completion_without_a_request_gives_no_skew() -> None:
+    """`skew_of` is None if it is not known when the request was sent."""
     assert skew_of(recorded(), Asked(None, None, speaks=True)) is None
 
 
@@ -244,16 +246,16 @@ def test_without_a_request_the_clock_is_not_read() -> None:
         ("refusal", "no", "never"),
     ],
 )
-def test_two_answers_of_a_kind_are_refused(key: str, one: Any, other: Any) -> None:
-    """None of them is dropped in silence."""
+def test_completion_with_two_answers_is_refused(key: str, one: Any, other: Any) -> None:
+    """Two choices with content, audio, tool calls or a refusal each are an error."""
     choices = [answer(**{key: value})["choices"][0] for value in (one, other)]
-    with pytest.raises(InvalidCompletion, match="2 answers"):
+    with pytest.raises(InvalidCompletion, match="one answer, got 2"):
         parsed({"choices": choices})
     assert parsed({"choices": [choices[0], answer()["choices"][0]]})
 
 
-def test_calls_have_ids_of_their_own_whatever_came() -> None:
-    """Missing and repeated ids are told apart, so that each can be answered."""
+def test_missing_and_repeated_ids_of_tool_calls_are_replaced() -> None:
+    """Each tool call gets an id of its own, so that it can be answered."""
     calls = [tool_call("a"), tool_call("a"), {"function": {"name": "f"}}, tool_call("call_2")]
     turn = parsed(answer(content=None, tool_calls=calls))
     assert [call.id for call in turn.tool_calls] == ["a", "a_", "call_2", "call_2_"]
@@ -262,8 +264,8 @@ def test_calls_have_ids_of_their_own_whatever_came() -> None:
 
 
 @pytest.mark.parametrize("levels", [60, 300, 3000])
-def test_what_is_nested_too_deep_is_kept_as_text(levels: int) -> None:
-    """It can always be written, and is never an error."""
+def test_value_that_is_nested_too_deep_is_kept_as_text(levels: int) -> None:
+    """An unknown key with deep nesting can always be written as JSON."""
     deep: Any = {}
     for _ in range(levels):
         deep = {"inner": deep}
@@ -273,21 +275,21 @@ def test_what_is_nested_too_deep_is_kept_as_text(levels: int) -> None:
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "yesterday", 5, None, "2025-01-01"])
-def test_a_time_that_is_none_counts_as_not_given(at: Any) -> None:
-    """Also one that no clock can hold."""
+def test_invalid_time_of_an_entry_counts_as_not_given(at: Any) -> None:
+    """`at` is None for values that are not a time with a zone."""
     assert turn_from_entry({"role": "user", "content": "x", "at": at}).at is None
 
 
 @pytest.mark.parametrize("created", [10**400, -1, "x"])
-def test_an_impossible_clock_changes_nothing(created: Any) -> None:
-    """The answer is kept, the clock is not read."""
+def test_completion_with_an_impossible_created_is_kept(created: Any) -> None:
+    """A completion is added although its `created` is not a time."""
     chat = Conversation()
     chat.request()
     assert chat.add_completion({**answer(content="x"), "created": created}).text == "x"
 
 
-def test_a_length_the_bytes_do_not_tell_comes_from_the_tokens() -> None:
-    """Twenty audio tokens are a second."""
+def test_duration_that_only_a_decoder_knows_is_derived_from_tokens() -> None:
+    """The duration of Opus is its audio tokens divided by 20."""
     opus = base64.b64encode(b"OggS" + bytes(40)).decode()
     completion = spoken()
     completion["choices"][0]["message"]["audio"]["data"] = opus

@@ -1,8 +1,7 @@
-"""Chunks of a stream, in every order that was recorded, as one turn."""
+"""Chunks of a stream as one turn."""
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import pytest
@@ -12,32 +11,14 @@ from openai.types.chat import ChatCompletionChunk
 from conversation import AssistantTurn, AudioInput, Conversation, ToolCall, Usage
 from conversation.errors import InvalidCompletion
 from conversation.testing import StandIn
-from tests.conftest import START, Clock
-from tests.samples import MP3, RECORDED_USAGE
+from tests.conftest import Clock
+from tests.samples import MP3, RECORDED_USAGE, chunk, piece
 
 PCM = bytes(range(256)) * 75
 
 
-def chunk(delta: dict[str, Any] | None = None, index: int = 0, **fields: Any) -> dict[str, Any]:
-    """One chunk, as a JSON object."""
-    finish_reason = fields.pop("finish_reason", None)
-    choice = {"index": index, "delta": delta or {}, "finish_reason": finish_reason}
-    head = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion.chunk",
-        "created": int(START),
-        "model": "m",
-    }
-    return {**head, "choices": [choice], **fields}
-
-
-def piece(data: bytes) -> str:
-    """Base64 of one chunk's sound."""
-    return base64.b64encode(data).decode()
-
-
 def recorded_chunks() -> list[dict[str, Any]]:
-    """Contract §2, in its order, `finish_reason` never sent."""
+    """Return the chunks of contract §2, without a `finish_reason`."""
     return [
         chunk({"role": "assistant", "refusal": None}),
         chunk({"content": None, "audio": {"id": "audio_6729", "transcript": "Hi"}}),
@@ -58,12 +39,12 @@ def recorded_chunks() -> list[dict[str, Any]]:
 
 
 def turn_of(chunks: Any) -> AssistantTurn:
-    """The turn that a conversation makes of them."""
+    """Return the turn that a conversation makes of chunks."""
     return Conversation().add_completion(chunks)
 
 
-def test_the_recorded_order_gives_the_right_turn() -> None:
-    """Id and role are repeated, expires_at comes alone and last, usage in a chunk of its own."""
+def test_recorded_stream_gives_the_right_turn() -> None:
+    """Repeated ids and roles, a late `expires_at` and a chunk with usage alone make one turn."""
     turn = turn_of(recorded_chunks())
     assert turn.audio is not None
     assert (turn.audio.id, turn.audio.expires_at) == ("audio_6729", 1730768597)
@@ -75,14 +56,14 @@ def test_the_recorded_order_gives_the_right_turn() -> None:
     assert turn.usage == Usage(64, 200, 26, 38, 0, 41, 159)
 
 
-def test_the_sdks_chunk_objects_and_any_iterable_will_do() -> None:
-    """A generator of the SDK's objects gives the same turn as the dicts."""
+def test_chunks_may_be_a_generator_of_the_sdks_objects() -> None:
+    """The SDK's objects give the same turn as their dicts."""
     objects = (ChatCompletionChunk.construct(**each) for each in recorded_chunks())
     assert turn_of(objects).audio == turn_of(recorded_chunks()).audio
 
 
-def test_expiry_said_more_than_once_is_not_summed() -> None:
-    """The last that is given counts."""
+def test_last_expiry_of_a_stream_counts() -> None:
+    """Several `expires_at` are not summed, and a null after them is ignored."""
     chunks = [
         chunk({"audio": {"id": "audio_1", "expires_at": 10}}),
         chunk({"audio": {"data": piece(PCM), "expires_at": 20}}),
@@ -95,8 +76,8 @@ def test_expiry_said_more_than_once_is_not_summed() -> None:
 
 @pytest.mark.parametrize("sizes", [(1, 2, 3), (5, 19_195), (100, 100), (19_200,)])
 @pytest.mark.parametrize("padded", [True, False])
-def test_each_chunk_of_sound_is_decoded_by_itself(sizes: tuple[int, ...], padded: bool) -> None:
-    """Padded or not, with odd numbers of bytes: the samples come out whole."""
+def test_sound_of_each_chunk_is_decoded_by_itself(sizes: tuple[int, ...], padded: bool) -> None:
+    """Base64 with or without padding, of odd numbers of bytes, gives whole samples."""
     chunks, at = [], 0
     for size in (*sizes, len(PCM)):
         text = piece(PCM[at : at + size])
@@ -107,16 +88,16 @@ def test_each_chunk_of_sound_is_decoded_by_itself(sizes: tuple[int, ...], padded
     assert audio.read()[44:] == PCM
 
 
-def test_usage_survives_chunks_that_follow_it() -> None:
-    """A null usage after the real one does not take it back."""
+def test_null_usage_does_not_replace_usage() -> None:
+    """Usage is kept although later chunks have a null usage."""
     chunks = recorded_chunks()
     chunks.append(chunk(finish_reason="stop", usage=None))
     turn = turn_of(chunks)
     assert (turn.usage, turn.finish_reason) == (Usage(64, 200, 26, 38, 0, 41, 159), "stop")
 
 
-def test_tool_calls_come_in_pieces() -> None:
-    """Two calls at once, their arguments in parts, are told apart by their index."""
+def test_pieces_of_tool_calls_are_joined_by_index() -> None:
+    """The arguments of two tool calls at once come in pieces, told apart by their index."""
     chunks = [
         chunk(
             {
@@ -155,15 +136,15 @@ def test_tool_calls_come_in_pieces() -> None:
     assert turn_of(chunks).tool_calls == (ToolCall("a", "f", "{}"), ToolCall("b", "g", '{"x":1}'))
 
 
-def test_other_servers_sound_is_told_from_its_bytes() -> None:
-    """MP3 comes although pcm16 was asked for."""
+def test_format_of_streamed_sound_is_that_of_its_bytes() -> None:
+    """MP3 is recognised although pcm16 was asked for."""
     audio = turn_of([chunk({"content": "words", "audio": {"data": piece(MP3)}})]).audio
     assert audio is not None
     assert (audio.format, audio.read()) == ("mp3", MP3)
 
 
-def test_a_piece_that_is_no_base64_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
-    """The words and the rest of the sound are kept."""
+def test_piece_of_sound_that_is_not_base64_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    """The words and the rest of the sound are kept, and a warning is logged."""
     turn = turn_of(
         [
             chunk({"audio": {"transcript": "Hi", "data": "*"}}),
@@ -172,11 +153,13 @@ def test_a_piece_that_is_no_base64_is_passed_over(caplog: pytest.LogCaptureFixtu
     )
     assert turn.audio is not None
     assert turn.audio.read()[44:] == PCM
-    assert "no base64" in caplog.text
+    assert "not base64" in caplog.text
 
 
-def test_a_stream_of_ones_own_call_is_kept(server: StandIn, client: OpenAI, clock: Clock) -> None:
-    """`request(stream=True)` asks for pcm16 and usage; the stream itself is the completion."""
+def test_stream_of_a_request_made_by_hand_is_added(
+    server: StandIn, client: OpenAI, clock: Clock
+) -> None:
+    """The stream of `create(**chat.request(stream=True))` can be passed to `add_completion`."""
     chat = Conversation(clock=clock)
     chat.add_user("Good morning")
     request = chat.request(stream=True)
@@ -209,8 +192,8 @@ def test_a_stream_of_ones_own_call_is_kept(server: StandIn, client: OpenAI, cloc
     ],
     ids=repr,
 )
-def test_chunks_that_are_none_are_refused(wrong: Any) -> None:
-    """Nothing is added, and the error is a documented one."""
+def test_values_that_are_not_chunks_are_refused(wrong: Any) -> None:
+    """The error is InvalidCompletion, and no turn is added."""
     chat = Conversation()
     with pytest.raises(InvalidCompletion):
         chat.add_completion([wrong])
@@ -228,8 +211,8 @@ def test_chunks_that_are_none_are_refused(wrong: Any) -> None:
         {"content": None, "refusal": None},
     ],
 )
-def test_fields_of_a_wrong_type_do_no_harm(delta: dict[str, Any]) -> None:
-    """A server may send anything; the answer around it is kept."""
+def test_fields_of_a_chunk_with_a_wrong_type_are_skipped(delta: dict[str, Any]) -> None:
+    """The answer around them is kept."""
     before = chunk({"audio": {"id": "audio_1", "transcript": "Hi", "expires_at": 9}})
     strange = {**chunk(delta), "id": 7, "usage": "free", "model": 3}
     turn = turn_of([before, strange, chunk({"audio": {"data": piece(PCM)}})])
@@ -241,8 +224,8 @@ def test_fields_of_a_wrong_type_do_no_harm(delta: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("strange", [False, 5, {}, [], ["x"], None, ""])
 @pytest.mark.parametrize("kind", ["spoken", "written"])
-def test_a_word_of_a_wrong_type_takes_back_none_that_came(strange: Any, kind: str) -> None:
-    """What the consumer was told is what is kept."""
+def test_words_of_a_wrong_type_do_not_replace_earlier_words(strange: Any, kind: str) -> None:
+    """The words before and after a value that is not text are kept."""
 
     def words(value: Any) -> dict[str, Any]:
         return chunk({"audio": {"transcript": value}} if kind == "spoken" else {"content": value})
@@ -250,8 +233,8 @@ def test_a_word_of_a_wrong_type_takes_back_none_that_came(strange: Any, kind: st
     assert turn_of([words("Hello"), words(strange), words(" there")]).text == "Hello there"
 
 
-def test_empty_fields_do_not_take_back_what_came() -> None:
-    """Gateways fill in what the server left out."""
+def test_empty_fields_of_a_chunk_do_not_replace_earlier_ones() -> None:
+    """An empty id and an expiry of 0, as from gateways, are ignored."""
     turn = turn_of(
         [
             chunk({"audio": {"id": "audio_1", "expires_at": 9}}),
@@ -263,8 +246,8 @@ def test_empty_fields_do_not_take_back_what_came() -> None:
 
 
 @pytest.mark.parametrize("index", [{}, {"index": 0}])
-def test_calls_with_ids_of_their_own_are_calls_of_their_own(index: dict[str, int]) -> None:
-    """Even where a server gives no index, or always the same."""
+def test_tool_calls_with_different_ids_are_different_calls(index: dict[str, int]) -> None:
+    """A new id begins a new tool call, even with no index or a repeated one."""
     chunks = [
         chunk({"tool_calls": [{**index, "id": i, "function": {"name": "f", "arguments": "{"}}]})
         for i in ("a", "b")
@@ -274,15 +257,15 @@ def test_calls_with_ids_of_their_own_are_calls_of_their_own(index: dict[str, int
     assert [(c.id, c.arguments) for c in turn_of(chunks).tool_calls] == [("a", "{"), ("b", "{}")]
 
 
-def test_a_stream_that_stops_without_an_end_is_interrupted() -> None:
-    """Neither finish_reason nor expires_at came: the voice is never sent back."""
+def test_stream_without_an_end_is_interrupted() -> None:
+    """Without `finish_reason` and `expires_at` the turn is interrupted."""
     assert turn_of(recorded_chunks()[:5]).interrupted
     assert not turn_of(recorded_chunks()).interrupted
     assert not turn_of([*recorded_chunks()[:5], chunk(finish_reason="stop")]).interrupted
 
 
-def test_calls_that_were_cut_off_are_left_off() -> None:
-    """Without an end, those whose arguments are whole are kept: early streams told no end."""
+def test_incomplete_tool_calls_of_an_interrupted_stream_are_dropped() -> None:
+    """Tool calls with complete arguments are kept: early streams had no end."""
     calls = [
         {"index": i, "id": f"c{i}", "function": {"name": "f", "arguments": arguments}}
         for i, arguments in enumerate(['{"x": 1}', "", '{"x'])
@@ -296,10 +279,10 @@ def test_calls_that_were_cut_off_are_left_off() -> None:
 
 
 @pytest.mark.parametrize("chunks", [[chunk({"role": "assistant"})], [chunk({"content": ""})]])
-def test_a_stream_that_brings_nothing_and_tells_no_end_is_no_answer(
+def test_empty_stream_without_an_end_is_an_error(
     chunks: list[dict[str, Any]], server: StandIn, chat: Conversation
 ) -> None:
-    """No turn is kept of it, and asking again goes on; an end makes an empty answer of it."""
+    """It adds no turn, and `reply` works afterwards; with an end it is an empty answer."""
     server.will_stream(chunks)
     with pytest.raises(InvalidCompletion, match="before an answer came"), chat.stream("Hi"):
         pass
@@ -308,8 +291,8 @@ def test_a_stream_that_brings_nothing_and_tells_no_end_is_no_answer(
     assert turn_of([*chunks, chunk(finish_reason="stop")]).text == ""
 
 
-def test_sound_that_a_server_calls_content_is_sound() -> None:
-    """vLLM-Omni streams WAV files as content, and names the modality."""
+def test_content_of_the_modality_audio_is_sound() -> None:
+    """WAV files that vLLM-Omni streams as content are the sound of the turn."""
     wavs = [AudioInput.from_pcm(PCM, 24_000).read(), AudioInput.from_pcm(PCM, 24_000).read()]
     chunks = [chunk({"content": "Hi"}, modality="text")]
     chunks += [chunk({"content": piece(wav)}, modality="audio") for wav in wavs]

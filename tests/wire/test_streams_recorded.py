@@ -1,4 +1,4 @@
-"""Every shape of a stream that was recorded: the same turn and the same events, read or streamed.
+"""Streams of every recorded shape, read as chunks and streamed over HTTP.
 
 The shapes are those of the contract, §2 and §6.
 """
@@ -31,13 +31,12 @@ from conversation import (
 from conversation._wire.chunks import StreamedCompletion
 from conversation.testing import StandIn
 from tests.conftest import START, Clock
-from tests.samples import MP3, RECORDED_USAGE
-from tests.test_streaming import chunk, piece
+from tests.samples import MP3, RECORDED_USAGE, chunk, piece
 
 Json = dict[str, Any]
 
 PCM = b"".join((i * 37 % 20_000 - 10_000).to_bytes(2, "little", signed=True) for i in range(9_600))
-"""0.4 s: what one recorded chunk holds."""
+"""0.4 s of sound, as in each recorded chunk."""
 
 ID = f"audio_{int(START):08x}{'0' * 24}"
 END = int(START) + 3600
@@ -48,16 +47,16 @@ AGAIN: Json = {"role": "assistant", "content": None, "refusal": None}
 
 
 def audio(**fields: Any) -> Json:
-    """A chunk that tells this of the sound."""
+    """Return a chunk with these fields in its audio."""
     return chunk({"audio": fields})
 
 
-def told(**fields: Any) -> Json:
-    """The recorded first chunk of words: everything else is null."""
+def first(**fields: Any) -> Json:
+    """Return a chunk like the first recorded one with words."""
     return chunk({"content": None, "audio": {"id": ID, **fields}})
 
 
-WORDS = (told(transcript="Hi"), audio(transcript=" there"), audio(transcript="!"))
+WORDS = (first(transcript="Hi"), audio(transcript=" there"), audio(transcript="!"))
 SOUND = (
     chunk({**AGAIN, "audio": {"id": ID, "data": piece(PCM)}}),
     audio(data=piece(PCM)),
@@ -67,7 +66,7 @@ STOP = chunk(finish_reason="stop")
 
 
 def in_pieces(data: bytes, *sizes: int, padded: bool = True) -> list[Json]:
-    """Chunks with so many bytes of sound each, and one with the rest."""
+    """Return chunks with sound of these sizes, and one with the rest."""
     chunks, at = [], 0
     for size in (*sizes, len(data)):
         text = piece(data[at : at + size])
@@ -78,20 +77,20 @@ def in_pieces(data: bytes, *sizes: int, padded: bool = True) -> list[Json]:
 
 @attrs.frozen
 class Shape:
-    """A stream, and what it says.
+    """A stream, and the turn that is expected of it.
 
     Attributes:
-        chunks: Its events.
-        spoken: The transcript; None where there is none.
+        chunks: The chunks.
+        spoken: The transcript; None if there is none.
         written: The content.
         samples: The samples that can be played.
-        file: The sound as it is kept, where that is no WAV file of these samples.
+        file: The sound as it is kept, unless it is a WAV file of the samples.
         audio_id: The last id that came.
         expires_at: The last expiry that came.
         finish_reason: The last reason that came.
-        usage: What it cost.
+        usage: The usage.
         calls: The tool calls.
-        sent_as: How it goes along with the next request.
+        sent_as: The reason for its form in the next request.
     """
 
     chunks: tuple[Json, ...]
@@ -108,7 +107,7 @@ class Shape:
 
 
 def wav(samples: bytes) -> bytes:
-    """A WAV file of them."""
+    """Return a WAV file of the samples."""
     return AudioInput.from_pcm(samples, 24_000).read()
 
 
@@ -131,7 +130,7 @@ AZURE_PROMPT: Json = {**AZURE_FILTER, "choices": [], "prompt_filter_results": [{
 
 
 def call_piece(index: int, arguments: str, **named: Any) -> Json:
-    """A piece of a tool call; the first one has its id and name."""
+    """Return a piece of a tool call; the first one has its id and name."""
     function = {"arguments": arguments}
     if named:
         function["name"] = named.pop("name")
@@ -139,7 +138,7 @@ def call_piece(index: int, arguments: str, **named: Any) -> Json:
 
 
 def qwen(delta: Json, **fields: Any) -> Json:
-    """DashScope: words are content, and each piece of sound says the same that is already past."""
+    """Return a chunk of DashScope: words are content, and each `expires_at` has passed."""
     return chunk({"role": None, "content": None, **delta}, **fields)
 
 
@@ -150,7 +149,7 @@ QWEN_SOUND = [
 
 
 def vllm(content: str, modality: str, index: int = 0) -> Json:
-    """vLLM-Omni: sound is content too, and each piece says that it is the last."""
+    """Return a chunk of vLLM-Omni: sound is content too, and each has a `finish_reason`."""
     return chunk(
         {"role": "assistant", "content": content}, index, finish_reason="stop", modality=modality
     )
@@ -182,7 +181,7 @@ SHAPES = {
     "words and sound mixed": Shape(
         (
             chunk(HEAD),
-            told(transcript="Hi", data=piece(PCM)),
+            first(transcript="Hi", data=piece(PCM)),
             audio(transcript=" there"),
             audio(data=piece(PCM), transcript="!"),
             EXPIRY,
@@ -326,12 +325,12 @@ SHAPES = {
 
 @pytest.fixture(params=SHAPES)
 def shape(request: pytest.FixtureRequest) -> Shape:
-    """Each of them."""
+    """Each of the recorded shapes."""
     return SHAPES[request.param]
 
 
 def check(turn: AssistantTurn, shape: Shape) -> None:
-    """The turn is what the stream says."""
+    """Assert that the turn is the expected one."""
     assert turn.content == shape.written
     assert turn.tool_calls == shape.calls
     assert (turn.finish_reason, turn.usage) == (shape.finish_reason, shape.usage)
@@ -350,7 +349,7 @@ def check(turn: AssistantTurn, shape: Shape) -> None:
 
 
 def samples_in(turn: AssistantTurn) -> bytes:
-    """The samples of its sound, which is a WAV file that any program plays."""
+    """Return the samples of a turn's sound, a WAV file that any program plays."""
     assert turn.audio is not None
     assert turn.audio.format == "wav"
     with wave.open(io.BytesIO(turn.audio.read())) as file:
@@ -361,24 +360,24 @@ def samples_in(turn: AssistantTurn) -> bytes:
 
 
 def turn_of(chunks: Iterable[Any]) -> AssistantTurn:
-    """The turn that a conversation makes of them."""
+    """Return the turn that a conversation makes of chunks."""
     return Conversation().add_completion(chunks)
 
 
 def test_chunks_of_any_shape_give_the_right_turn(shape: Shape) -> None:
-    """Words, sound, id, expiry, reason, usage and calls are what was sent."""
+    """Words, sound, id, expiry, reason, usage and calls are those of the chunks."""
     check(turn_of(shape.chunks), shape)
 
 
 def test_the_sdks_chunks_of_any_shape_give_the_right_turn(shape: Shape) -> None:
-    """Also as a generator of its objects, with whatever fields the server left out."""
+    """The SDK's objects give the same turn, whatever fields the server left out."""
     check(turn_of(ChatCompletionChunk.construct(**each) for each in shape.chunks), shape)
 
 
-def test_a_stream_of_any_shape_gives_the_right_events(
+def test_events_of_a_stream_of_any_shape_add_up_to_its_turn(
     server: StandIn, chat: Conversation, shape: Shape
 ) -> None:
-    """Over HTTP: events add up to the turn, which is kept when the last of them tells it."""
+    """The events of a stream add up to the turn, which is kept when the last event has it."""
     server.will_stream(shape.chunks)
     with chat.stream("Good morning") as stream:
         events = list(stream)
@@ -388,18 +387,18 @@ def test_a_stream_of_any_shape_gives_the_right_events(
     assert "".join(said) == (shape.spoken or "")
     assert "".join(written) == (shape.written or "")
     assert b"".join(heard) == shape.samples
-    assert all([*said, *written, *heard]), "no event brings nothing"
-    assert all(len(data) % 2 == 0 for data in heard), "events bring whole samples"
+    assert all([*said, *written, *heard]), "no event is empty"
+    assert all(len(data) % 2 == 0 for data in heard), "samples are whole"
     [finished] = [event for event in events if isinstance(event, TurnFinished)]
     assert finished is events[-1]
     assert chat.turns[-1] is finished.turn
     check(finished.turn, shape)
 
 
-def test_a_stream_of_any_shape_is_saved_with_sound_that_plays(
+def test_stream_of_any_shape_is_saved_with_playable_sound(
     server: StandIn, client: OpenAI, clock: Clock, tmp_path: Path, shape: Shape
 ) -> None:
-    """A file beside the session's document: WAV, or what came where that is no raw sound."""
+    """A session keeps raw sound as WAV, and sound of other formats as it came."""
     server.will_stream(shape.chunks)
     store = FileStore(tmp_path, fsync=False)
     with Conversation.open("retriever", store=store, client=client, clock=clock) as chat:
@@ -419,10 +418,10 @@ def test_a_stream_of_any_shape_is_saved_with_sound_that_plays(
         assert again.turns == chat.turns
 
 
-def test_an_answer_of_any_shape_does_not_block_the_next_request(
+def test_request_after_a_stream_of_any_shape_succeeds(
     server: StandIn, chat: Conversation, shape: Shape
 ) -> None:
-    """It goes along as the rule says, and where the server never issued the id, it is healed."""
+    """The answer is sent in the expected form; an id that the server does not know is healed."""
     server.will_stream(shape.chunks)
     with chat.stream("Good morning") as stream:
         list(stream)
@@ -433,10 +432,8 @@ def test_an_answer_of_any_shape_does_not_block_the_next_request(
     assert sent["content"]
 
 
-def test_the_first_sound_is_told_before_the_last_has_come(
-    server: StandIn, chat: Conversation
-) -> None:
-    """Nothing is held back until the end of the stream."""
+def test_events_come_before_the_end_of_the_stream(server: StandIn, chat: Conversation) -> None:
+    """Words and sound that have arrived are not held back."""
     server.will_stream([*WORDS, *SOUND, EXPIRY], hold_after=4)
     with chat.stream("Good morning") as stream:
         events = iter(stream)
@@ -448,25 +445,25 @@ def test_the_first_sound_is_told_before_the_last_has_come(
         assert [type(event) for event in events] == [AudioDelta, TurnFinished]
 
 
-def test_words_and_sound_of_one_chunk_are_both_told() -> None:
-    """In the order in which the chunk has them."""
+def test_words_and_sound_of_one_chunk_are_two_events() -> None:
+    """They come in the order of the chunk's keys."""
     sound, words = AudioDelta(PCM), TranscriptDelta("Hi")
-    assert StreamedCompletion().add(told(data=piece(PCM), transcript="Hi")) == [sound, words]
-    assert StreamedCompletion().add(told(transcript="Hi", data=piece(PCM))) == [words, sound]
+    assert StreamedCompletion().add(first(data=piece(PCM), transcript="Hi")) == [sound, words]
+    assert StreamedCompletion().add(first(transcript="Hi", data=piece(PCM))) == [words, sound]
 
 
 def piped(pcm: bytes) -> bytes:
-    """A WAV file as a writer leaves it that cannot go back to fill in the sizes."""
+    """Return a WAV file as written into a pipe, with invalid sizes."""
     return wav(pcm)[:40] + b"\xff" * 4 + pcm
 
 
 def floating(pcm: bytes) -> bytes:
-    """A WAV file in a coding that the standard library does not read."""
+    """Return a WAV file in a coding that the standard library does not read."""
     return wav(pcm)[:20] + b"\3\0" + wav(pcm)[22:]
 
 
 def with_tail(pcm: bytes) -> bytes:
-    """A WAV file with a comment behind its samples."""
+    """Return a WAV file with a comment after its samples."""
     return wav(pcm) + b"LIST" + (4).to_bytes(4, "little") + b"INFO"
 
 
@@ -479,10 +476,10 @@ def with_tail(pcm: bytes) -> bytes:
     }.items(),
     ids=str,
 )
-def test_wav_files_of_other_writers_are_joined_too(
+def test_unusual_wav_files_of_a_stream_are_joined(
     server: StandIn, chat: Conversation, name: str, file: bytes
 ) -> None:
-    """Without a crackle where one ends and the next begins, in the events and in what is kept."""
+    """WAV files with invalid sizes, trailing chunks or RF64 are joined without a gap."""
     server.will_stream([vllm(piece(file), "audio"), vllm(piece(file), "audio")])
     with chat.stream("Good morning") as stream:
         events = list(stream)
@@ -502,8 +499,8 @@ def test_wav_files_of_other_writers_are_joined_too(
     ],
     ids=["cut in its head", "without samples", "in floats"],
 )
-def test_a_wav_file_that_cannot_be_read_costs_no_answer(last: bytes, kept: bytes) -> None:
-    """What could be joined is kept, and so are the words."""
+def test_unreadable_wav_file_of_a_stream_is_skipped(last: bytes, kept: bytes) -> None:
+    """The words, and the sound that could be joined, are kept."""
     first = vllm(piece(floating(PCM)), "audio")
     turn = turn_of([vllm("Hi there!", "text"), first, vllm(piece(last), "audio")])
     assert turn.text == "Hi there!"
@@ -514,17 +511,17 @@ def test_a_wav_file_that_cannot_be_read_costs_no_answer(last: bytes, kept: bytes
 @pytest.mark.parametrize(
     "choice", [{"index": 0}, {"index": 0, "delta": None, "finish_reason": None}]
 )
-def test_a_choice_that_brings_nothing_is_passed_over(choice: Mapping[str, Any]) -> None:
-    """As the reports of a filter are, wherever they stand."""
+def test_choice_without_a_delta_is_skipped(choice: Mapping[str, Any]) -> None:
+    """Reports of a content filter change nothing, wherever they come in the stream."""
     report = {**chunk(), "choices": [choice]}
     turn = turn_of([report, *WORDS, report, *SOUND, EXPIRY, report])
     assert (turn.text, samples_in(turn)) == ("Hi there!", PCM + PCM)
 
 
-def test_of_two_answers_in_one_stream_the_first_is_kept(
+def test_second_answer_in_a_stream_is_skipped(
     server: StandIn, chat: Conversation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server that ignores `n` costs nobody an answer; the log tells of the other one."""
+    """The first answer of a server that ignores `n` is kept, and a warning is logged."""
     pieces = [
         chunk({"audio": {"id": f"audio_{index}", "transcript": word}}, index)
         for word, index in (("Hi", 0), ("Ho", 1), (" there", 0), (" ho", 1))
@@ -532,18 +529,18 @@ def test_of_two_answers_in_one_stream_the_first_is_kept(
     sounds = [chunk({"audio": {"data": piece(PCM)}}, index) for index in (0, 1)]
     server.will_stream([*pieces, *sounds, STOP])
     with chat.stream("Good morning") as stream:
-        told = [event.text for event in stream if isinstance(event, TranscriptDelta)]
-    assert told == ["Hi", " there"]
+        words = [event.text for event in stream if isinstance(event, TranscriptDelta)]
+    assert words == ["Hi", " there"]
     turn = chat.turns[-1]
     assert isinstance(turn, AssistantTurn)
     assert turn.audio
     assert (turn.text, turn.audio.id, samples_in(turn)) == ("Hi there", "audio_0", PCM)
-    assert "a second answer in the same stream is passed over" in caplog.text
+    assert "skipping a second answer in the same stream" in caplog.text
 
 
 @pytest.mark.parametrize("choice", [None, 5, "text", {"index": 0, "delta": "text"}])
-def test_a_choice_of_a_wrong_type_is_passed_over(choice: Any) -> None:
-    """The answer around it is kept."""
+def test_choice_of_a_wrong_type_is_skipped(choice: Any) -> None:
+    """The chunks around a choice or delta that is not an object are read."""
     strange = {**chunk(), "choices": [choice]}
     turn = turn_of([*WORDS, strange, *SOUND, EXPIRY])
     assert (turn.text, samples_in(turn)) == ("Hi there!", PCM + PCM)

@@ -1,4 +1,4 @@
-"""Sound bytes: cut short, and taken out of their files."""
+"""Durations and formats of sound bytes, and cutting them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from conversation.testing import _voice
 from tests.samples import MP3
 
 PCM = b"".join((i % 30_000).to_bytes(2, "little") for i in range(24_000))
-"""One second."""
+"""One second of sound."""
 
 WAV = AudioInput.from_pcm(PCM, 24_000).read()
 FRAME = 192
-"""Bytes of one of the 50 frames of `MP3`, 24 ms each."""
+"""Size of each of the 50 frames of `MP3`, which last 24 ms."""
 
 
 def file_of(pcm: bytes, channels: int = 1, width: int = 2, rate: int = 24_000) -> bytes:
-    """A WAV file of these samples, as the standard library writes it."""
+    """Return a WAV file as the standard library writes it."""
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
         out.setnchannels(channels)
@@ -35,7 +35,7 @@ def file_of(pcm: bytes, channels: int = 1, width: int = 2, rate: int = 24_000) -
 
 
 def played(wav: bytes) -> tuple[Any, bytes]:
-    """What the standard library reads of a WAV file, which has to be whole."""
+    """Return parameters and samples of a valid WAV file, read by the standard library."""
     assert int.from_bytes(wav[4:8], "little") == len(wav) - 8
     with wave.open(io.BytesIO(wav)) as file:
         return file.getparams(), file.readframes(file.getnframes())
@@ -43,7 +43,7 @@ def played(wav: bytes) -> tuple[Any, bytes]:
 
 @pytest.mark.parametrize("seconds", [1 / 24_000, 0.25, 0.5, 0.99999, 1])
 def test_wav_is_cut_to_the_sample(seconds: float) -> None:
-    """The head says the new length, and what it says else is as before."""
+    """A WAV file is cut at a sample; its header has the new sizes and is otherwise unchanged."""
     params, pcm = played(cut(WAV, "wav", seconds))
     assert pcm == PCM[: round(seconds * 24_000) * 2]
     assert params[:3] == (1, 2, 24_000)
@@ -56,7 +56,7 @@ def test_wav_is_cut_to_the_sample(seconds: float) -> None:
 def test_wav_of_any_kind_is_cut_between_frames(
     channels: int, width: int, rate: int, seconds: float
 ) -> None:
-    """Stereo stays stereo, and no sample is cut in two."""
+    """A WAV file of any rate, width and number of channels is cut between two frames."""
     frame = channels * width
     pcm = bytes(i % 251 for i in range(rate // 100 * frame))
     short = cut(file_of(pcm, channels, width, rate), "wav", seconds)
@@ -66,8 +66,8 @@ def test_wav_of_any_kind_is_cut_between_frames(
     assert abs(len(heard) / frame - min(seconds, 0.01) * rate) <= 1
 
 
-def test_chunks_before_the_samples_stay_and_those_behind_go() -> None:
-    """The real server's files have a comment in front; others have one at the end."""
+def test_cut_wav_keeps_the_chunks_before_its_samples() -> None:
+    """Cutting a WAV file keeps chunks before the samples and drops those after them."""
     spoken = _voice.spoken("one two", "wav")
     assert spoken[36:40] == b"LIST"
     short = cut(spoken, "wav", 0.1)
@@ -77,19 +77,19 @@ def test_chunks_before_the_samples_stay_and_those_behind_go() -> None:
 
 
 @pytest.mark.parametrize("size", [b"\0\0\0\0", b"\xff\xff\xff\xff"])
-def test_wav_from_a_pipe_is_cut_and_gets_its_sizes(size: bytes) -> None:
-    """Its writer could not go back to fill them in."""
+def test_cut_wav_from_a_pipe_has_valid_sizes(size: bytes) -> None:
+    """A WAV file with sizes of 0 or 2**32-1 is cut, and gets valid sizes."""
     assert played(cut(WAV[:40] + size + PCM, "wav", 0.5))[1] == PCM[:24_000]
 
 
 @pytest.mark.parametrize("size", [12, 30, 40, 43])
-def test_a_wav_that_ends_in_its_head_is_left_alone(size: int) -> None:
-    """There is nothing to be cut."""
+def test_wav_that_ends_in_its_header_is_not_cut(size: int) -> None:
+    """A WAV file without samples is returned as it is."""
     assert cut(WAV[:size], "wav", 0.5) == WAV[:size]
 
 
-def test_raw_samples_are_cut_between_them() -> None:
-    """24,000 a second, two bytes each."""
+def test_raw_pcm_is_cut_between_samples() -> None:
+    """Raw PCM has 24,000 samples of two bytes per second, and is cut between two."""
     assert cut(PCM, "pcm16", 0.25) == PCM[:12_000]
     assert cut(PCM, "pcm16", 1 / 48_000 + 1e-9) == PCM[:2]
     assert cut(PCM, "pcm16", 2.0) == PCM
@@ -98,31 +98,31 @@ def test_raw_samples_are_cut_between_them() -> None:
 @pytest.mark.parametrize(("seconds", "frames"), [(0.001, 1), (0.03, 2), (0.5, 21), (1.19, 50)])
 @pytest.mark.parametrize("tag", [b"", b"ID3\4\0\0\0\0\0\5about"])
 def test_mp3_is_cut_between_frames(seconds: float, frames: int, tag: bytes) -> None:
-    """Tags stay, and the last frame that was heard in part stays whole."""
+    """An MP3 file is cut after the frame that was heard in part; tags stay."""
     short = cut(tag + MP3, "mp3", seconds)
     assert short == tag + MP3[: frames * FRAME]
     assert duration_of(short, "mp3") == pytest.approx(frames * 0.024)
 
 
-def test_what_is_said_to_be_mp3_and_is_not_stays_whole() -> None:
-    """No frame is found in it."""
+def test_bytes_without_an_mp3_frame_are_not_cut() -> None:
+    """Bytes that are called MP3 but have no frame are returned as they are."""
     assert cut(b"no frames here", "mp3", 0.5) == b"no frames here"
 
 
 @pytest.mark.parametrize("audio_format", ["flac", "opus", "aac", None])
-def test_what_needs_a_decoder_stays_whole(audio_format: str | None) -> None:
-    """Half a file of it might not play at all."""
+def test_formats_that_need_a_decoder_are_not_cut(audio_format: str | None) -> None:
+    """FLAC, Opus and AAC are returned whole: half a file might not play at all."""
     assert cut(b"some bytes", audio_format, 0.5) == b"some bytes"
 
 
 @pytest.mark.parametrize("audio_format", ["wav", "mp3", "pcm16", "flac"])
-def test_no_seconds_are_no_bytes(audio_format: str) -> None:
-    """Nothing was heard of it."""
+def test_cutting_to_0_seconds_returns_no_bytes(audio_format: str) -> None:
+    """Sound that was not heard at all is cut to nothing, whatever its format."""
     assert cut(WAV, audio_format, 0) == b""
 
 
-def test_samples_are_taken_out_of_their_file() -> None:
-    """Without what stands before and behind them."""
+def test_samples_of_a_wav_file_exclude_other_chunks() -> None:
+    """`samples_of` returns the samples without the chunks before and after them."""
     assert samples_of(WAV) == PCM
     assert samples_of(WAV + b"LIST\4\0\0\0INFO") == PCM
     spoken = _voice.spoken("one two", "wav")
@@ -130,7 +130,7 @@ def test_samples_are_taken_out_of_their_file() -> None:
 
 
 @given(st.integers(0, 100))
-def test_samples_of_the_beginning_of_a_file_are_those_that_are_there(size: int) -> None:
-    """Its head says more; a head alone has none."""
+def test_samples_of_an_incomplete_wav_file_are_those_present(size: int) -> None:
+    """`samples_of` a WAV file that is cut off returns the samples up to its end."""
     assert format_of(WAV) == "wav"
     assert samples_of(WAV[:size]) == PCM[: max(0, size - 44)]

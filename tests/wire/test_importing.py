@@ -1,4 +1,4 @@
-"""Lists of API messages from elsewhere: all that can be kept is, and the rest is named."""
+"""`Conversation.from_messages`: lists of API messages as turns, with a warning for what is lost."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from tests.samples import MP3, PNG, RECORDED_ID, SOUND, recorded, tool_call
 from tests.strategies import histories, user_turns, words
 
 ID = f"audio_{int(START) - 60:08x}{'0' * 24}"
-"""It carries its time, and is good for 59 minutes more."""
+"""An audio id that carries its time, and expires in 59 minutes."""
 
 
 def encoded(data: bytes) -> str:
-    """As base64."""
+    """Return bytes as base64."""
     return base64.b64encode(data).decode()
 
 
@@ -47,31 +47,31 @@ PDF = f"data:application/pdf;base64,{encoded(b'%PDF')}"
 
 
 def text_part(text: str) -> dict[str, Any]:
-    """A part of a message."""
+    """Return a text part."""
     return {"type": "text", "text": text}
 
 
 def sound_part(data: str = encoded(SOUND), audio_format: str = "wav") -> dict[str, Any]:
-    """A part of a user message."""
+    """Return a part with sound."""
     return {"type": "input_audio", "input_audio": {"data": data, "format": audio_format}}
 
 
 def imported(*messages: Any, **given: Any) -> Conversation:
-    """A conversation with these messages, on the tests' clock."""
+    """Return a conversation with these messages, on the tests' clock."""
     return Conversation.from_messages(messages, clock=Clock(), **given)
 
 
-def named(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the log says was left out."""
-    told = [record.getMessage() for record in caplog.records]
-    return [message for message in told if "is left out: " in message]
+def skipped(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the warnings of skipped messages, without their first word."""
+    lines = [record.getMessage() for record in caplog.records]
+    return [line.removeprefix("skipping ") for line in lines if line.startswith("skipping ")]
 
 
-# --- what is kept ------------------------------------------------------------------------------
+# --- messages that are kept --------------------------------------------------------------------
 
 
-def test_messages_of_all_roles_become_turns(caplog: pytest.LogCaptureFixture) -> None:
-    """With what they carry."""
+def test_imported_messages_of_all_roles_become_turns(caplog: pytest.LogCaptureFixture) -> None:
+    """Content, parts, tool calls, results, names and refusals of messages are kept."""
     chat = imported(
         {"role": "developer", "content": "Be brief."},
         {"role": "system", "content": [text_part("Be "), text_part("kind.")]},
@@ -90,7 +90,7 @@ def test_messages_of_all_roles_become_turns(caplog: pytest.LogCaptureFixture) ->
         {"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "42"}]},
         {"role": "assistant", "content": None, "refusal": "No."},
     )  # fmt: skip
-    assert named(caplog) == []
+    assert skipped(caplog) == []
     first, second, question, answer, shown, calling, result, refusing = chat.turns
     assert (first, second) == (SystemTurn("Be brief.", "developer"), SystemTurn("Be kind."))
     assert isinstance(question, UserTurn)
@@ -163,14 +163,14 @@ SPOKEN: dict[str, tuple[str | None, dict[str, Any], list[Any] | None, Form, str]
 
 
 @pytest.mark.parametrize("kind", SPOKEN)
-def test_spoken_answers_keep_their_voice_while_it_may_be_used(
+def test_imported_answer_is_sent_as_voice_until_its_id_expires(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And their words and sound for afterwards."""
+    """Its words and its sound are kept for later."""
     content, audio, calls, form, text = SPOKEN[kind]
     message = {"role": "assistant", "content": content, "audio": audio, "tool_calls": calls}
     chat = imported({"role": "user", "content": "Question"}, message)
-    assert named(caplog) == []
+    assert skipped(caplog) == []
     rendered = chat.render().items[1]
     assert (rendered.form, chat.turns[1].text) == (form, text)
     assert rendered.message
@@ -184,8 +184,8 @@ def test_spoken_answers_keep_their_voice_while_it_may_be_used(
     assert not data or encoded(turn.audio.read()) == data
 
 
-def test_words_pasted_beside_an_id_are_there_when_the_id_dies() -> None:
-    """As users save them by hand (contract §3)."""
+def test_content_beside_an_imported_audio_id_is_sent_after_it_expires() -> None:
+    """Words that a user saved beside an id replace it (contract §3)."""
     clock = Clock()
     message = {"role": "assistant", "content": "Yes.", "audio": {"id": ID}}
     chat = Conversation.from_messages([message], clock=clock)
@@ -194,8 +194,8 @@ def test_words_pasted_beside_an_id_are_there_when_the_id_dies() -> None:
     assert chat.messages() == [{"role": "assistant", "content": "Yes."}]
 
 
-def test_a_call_without_answer_is_answered_at_rendering() -> None:
-    """Any of several; the stored turns stay as they were."""
+def test_imported_tool_call_without_a_result_is_sent_with_a_fixed_one() -> None:
+    """The turns stay as they were, and a result can still be added."""
     chat = imported(
         {"role": "user", "content": "Question"},
         {"role": "assistant", "tool_calls": [tool_call("a"), tool_call("b")]},
@@ -228,10 +228,10 @@ def test_a_call_without_answer_is_answered_at_rendering() -> None:
     ],
     ids=["alone", "too early", "twice", "without an id"],
 )
-def test_an_answer_without_its_call_is_kept_and_left_out_of_what_is_sent(
+def test_imported_result_without_a_tool_call_is_kept_but_not_sent(
     messages: list[dict[str, Any]],
 ) -> None:
-    """With the reason; the API would refuse it."""
+    """Its item in the rendering says why; the API would refuse it."""
     chat = imported(*messages, {"role": "user", "content": "And?"})
     assert len(chat.turns) == len(messages) + 1
     [left] = [item for item in chat.render().items if item.form is Form.LEFT_OUT]
@@ -240,8 +240,8 @@ def test_an_answer_without_its_call_is_kept_and_left_out_of_what_is_sent(
     _contract.check(chat.request(), lambda _: True)
 
 
-def test_legacy_function_calls_become_tool_calls(caplog: pytest.LogCaptureFixture) -> None:
-    """They have no ids; a result belongs to the last call of its name."""
+def test_imported_function_calls_become_tool_calls(caplog: pytest.LogCaptureFixture) -> None:
+    """A legacy result belongs to the last call of its name; there are no ids."""
     call = {"name": "look_up", "arguments": "{}"}
     chat = imported(
         {"role": "user", "content": "Question"},
@@ -261,12 +261,12 @@ def test_legacy_function_calls_become_tool_calls(caplog: pytest.LogCaptureFixtur
     assert [message["tool_call_id"] for message in messages[2:5:2]] == ids
     assert len(set(ids)) == 2
     assert [message["content"] for message in messages[2:5:2]] == ["1", "2"]
-    assert [line[:9] for line in named(caplog)] == ["message 5", "message 6"]
+    assert [line[:9] for line in skipped(caplog)] == ["message 5", "message 6"]
     _contract.check(chat.request(), lambda _: True)
 
 
-def test_a_refusal_that_is_a_part_of_content_is_one(caplog: pytest.LogCaptureFixture) -> None:
-    """Beside text or alone."""
+def test_imported_refusal_may_be_a_part_of_the_content(caplog: pytest.LogCaptureFixture) -> None:
+    """A part of the type refusal is the refusal of the turn, with or without text."""
     part = {"type": "refusal", "refusal": "No."}
     chat = imported(
         {"role": "assistant", "content": [part]},
@@ -274,14 +274,14 @@ def test_a_refusal_that_is_a_part_of_content_is_one(caplog: pytest.LogCaptureFix
     )
     assert [turn.refusal for turn in chat.turns if isinstance(turn, AssistantTurn)] == ["No."] * 2
     assert [message["content"] for message in chat.messages()] == ["No.", "Well. "]
-    assert named(caplog) == []
+    assert skipped(caplog) == []
 
 
 # --- the SDK's objects -------------------------------------------------------------------------
 
 
-def test_the_sdks_own_objects_are_messages_too() -> None:
-    """What `completion.choices[0].message` is, and what was built by hand."""
+def test_imported_messages_may_be_objects_of_the_sdk() -> None:
+    """Messages of completions, and messages built by hand, keep sound and tool calls."""
     whole = ChatCompletion.model_validate(recorded())
     sound = ChatCompletionAudio(id=ID, data=encoded(SOUND), expires_at=1, transcript="Hi.")
     built = ChatCompletionMessage.model_validate(
@@ -299,10 +299,10 @@ def test_the_sdks_own_objects_are_messages_too() -> None:
     assert second.tool_calls[0].name == "look_up"
 
 
-def test_a_loop_of_ones_own_is_taken_over_and_goes_on(
+def test_imported_list_of_a_loop_made_by_hand_goes_on(
     server: StandIn, client: OpenAI, clock: Clock
 ) -> None:
-    """As the guides write it: the message of each completion appended to a list."""
+    """A list with the message of each completion appended becomes a conversation."""
     messages: list[Any] = []
     for content in ("One", [sound_part()], "Three"):
         messages.append({"role": "user", "content": content})
@@ -325,8 +325,8 @@ def test_a_loop_of_ones_own_is_taken_over_and_goes_on(
     assert len(server.requests) == 5
 
 
-def test_any_iterable_of_messages_will_do() -> None:
-    """A generator, a tuple; none at all is an empty conversation."""
+def test_imported_messages_may_be_any_iterable() -> None:
+    """A generator and a tuple are read; an empty list is an empty conversation."""
 
     def messages() -> Iterator[dict[str, Any]]:
         yield {"role": "user", "content": "One"}
@@ -337,19 +337,19 @@ def test_any_iterable_of_messages_will_do() -> None:
     assert Conversation.from_messages([]).turns == ()
 
 
-# --- what cannot be kept -----------------------------------------------------------------------
+# --- messages that are skipped -----------------------------------------------------------------
 
-LOST: dict[str, tuple[Any, str]] = {
-    "no object": ("Question", "message 0 is left out: it is no message but str"),
-    "nothing": (None, "message 0 is left out: it is no message but NoneType"),
-    "bytes": (b"x", "message 0 is left out: it is no message but bytes"),
-    "no role": ({}, "not None"),
+INVALID: dict[str, tuple[Any, str]] = {
+    "no object": ("Question", "message 0: it must be a message, got str"),
+    "nothing": (None, "message 0: it must be a message, got NoneType"),
+    "bytes": (b"x", "message 0: it must be a message, got bytes"),
+    "no role": ({}, "got None"),
     "an unknown role": ({"role": "narrator", "content": "x"}, "'narrator'"),
     "a role that is no text": ({"role": ["user"], "content": "x"}, "['user']"),
-    "a user without content": ({"role": "user"}, "there is nothing in it"),
-    "a user with empty content": ({"role": "user", "content": ""}, "there is nothing in it"),
-    "a user without parts": ({"role": "user", "content": []}, "there is nothing in it"),
-    "a user's number": ({"role": "user", "content": 5}, "not int"),
+    "a user without content": ({"role": "user"}, "it is empty"),
+    "a user with empty content": ({"role": "user", "content": ""}, "it is empty"),
+    "a user without parts": ({"role": "user", "content": []}, "it is empty"),
+    "a user's number": ({"role": "user", "content": 5}, "got int"),
     "an answer without anything": ({"role": "assistant", "content": None}, "no words, no sound"),
     "an answer of blanks": ({"role": "assistant", "content": " "}, "no words, no sound"),
     "an answer's number": ({"role": "assistant", "content": 5}, "no words, no sound"),
@@ -359,16 +359,16 @@ LOST: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", LOST)
-def test_a_message_that_cannot_be_kept_is_named_and_the_others_stay(
+@pytest.mark.parametrize("kind", INVALID)
+def test_invalid_message_is_skipped_with_a_warning(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By its place in the list, and with the reason."""
-    message, reason = LOST[kind]
+    """The warning has the position and the reason; other messages are kept."""
+    message, reason = INVALID[kind]
     chat = imported(message, {"role": "user", "content": "Kept"})
     assert [turn.text for turn in chat.turns] == ["Kept"]
-    [line] = named(caplog)
-    assert line.startswith("message 0 is left out: ")
+    [line] = skipped(caplog)
+    assert line.startswith("message 0: ")
     assert reason in line
 
 
@@ -392,29 +392,31 @@ BROKEN_PARTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", BROKEN_PARTS)
-def test_a_part_that_cannot_be_kept_is_named_and_the_others_stay(
+def test_invalid_part_of_an_imported_message_is_skipped_with_a_warning(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Words and good sound beside it."""
+    """Words and valid sound in the same message are kept."""
     parts = [{"type": "text", "text": "Kept"}, BROKEN_PARTS[kind], sound_part()]
     chat = imported({"role": "user", "content": parts})
     [turn] = chat.turns
     assert turn == UserTurn(("Kept", AudioInput(SOUND)))
-    [line] = named(caplog)
-    assert line.startswith("part 1 of message 0 is left out: ")
+    [line] = skipped(caplog)
+    assert line.startswith("part 1 of message 0: ")
     _contract.check(chat.request(), lambda _: True)
 
 
-def test_a_message_of_broken_parts_alone_is_named_too(caplog: pytest.LogCaptureFixture) -> None:
-    """First the part, then the message that is empty without it."""
+def test_imported_message_of_invalid_parts_is_skipped_with_two_warnings(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One warning names the part, the other the message that is empty without it."""
     assert imported({"role": "user", "content": [sound_part("!!!")]}).turns == ()
-    assert [line.split(" is left out")[0] for line in named(caplog)] == [
+    assert [line.split(":")[0] for line in skipped(caplog)] == [
         "part 0 of message 0", "message 0"
     ]  # fmt: skip
 
 
-def test_sound_without_its_label_is_told_by_its_bytes() -> None:
-    """A wrong or missing format does not lose it."""
+def test_imported_sound_with_a_wrong_or_no_format_is_kept() -> None:
+    """Its format is detected from its bytes."""
     part = {"type": "input_audio", "input_audio": {"data": encoded(MP3)}}
     chat = imported(
         {"role": "user", "content": [part]},
@@ -428,10 +430,10 @@ def test_sound_without_its_label_is_told_by_its_bytes() -> None:
 
 
 @pytest.mark.parametrize("call", [{"id": "b"}, {}, None, "x", {"id": "b", "function": {}}])
-def test_a_broken_call_is_named_and_the_words_stay(
+def test_invalid_tool_call_of_an_imported_message_is_skipped_with_a_warning(
     call: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And the calls beside it."""
+    """The words and the other tool calls of the message are kept."""
     chat = imported(
         {"role": "assistant", "content": "Yes.", "tool_calls": [call, tool_call("a")]},
         {"role": "tool", "tool_call_id": "a", "content": "1"},
@@ -439,18 +441,18 @@ def test_a_broken_call_is_named_and_the_words_stay(
     turn = chat.turns[0]
     assert isinstance(turn, AssistantTurn)
     assert (turn.text, [c.id for c in turn.tool_calls]) == ("Yes.", ["a"])
-    [line] = named(caplog)
-    assert line.startswith("call 0 of message 0 is left out: ")
+    [line] = skipped(caplog)
+    assert line.startswith("call 0 of message 0: ")
     assert len(chat.messages()) == 2
 
 
-def test_an_answers_sound_that_is_no_base64_is_named_and_the_words_stay(
+def test_imported_sound_that_is_not_base64_is_skipped_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The id too."""
+    """The id and the words of the answer are kept."""
     chat = imported({"role": "assistant", "audio": {"id": ID, "data": "!!", "transcript": "Hi."}})
-    [line] = named(caplog)
-    assert line.startswith("the sound of message 0 is left out: ")
+    [line] = skipped(caplog)
+    assert line.startswith("the sound of message 0: ")
     turn = chat.turns[0]
     assert isinstance(turn, AssistantTurn)
     assert turn.audio
@@ -458,8 +460,8 @@ def test_an_answers_sound_that_is_no_base64_is_named_and_the_words_stay(
 
 
 @pytest.mark.parametrize("messages", [None, 5, "Question", b"x", {"role": "user"}, object()])
-def test_what_is_no_list_of_messages_is_refused(messages: Any) -> None:
-    """Then nothing was meant to be kept."""
+def test_importing_something_else_than_messages_is_an_error(messages: Any) -> None:
+    """A value that is not an iterable of messages is InvalidTurn."""
     with pytest.raises(InvalidTurn, match="list of API messages"):
         Conversation.from_messages(messages)
 
@@ -499,10 +501,10 @@ messages_of_any_kind = st.fixed_dictionaries({"role": roles}, optional=fields) |
 
 
 @given(st.lists(messages_of_any_kind, max_size=4), words)
-def test_whatever_is_imported_renders_to_what_the_api_takes(
+def test_imported_messages_of_any_kind_make_a_valid_request(
     messages: list[Any], question: str
 ) -> None:
-    """Each message is kept or named, and nothing is raised."""
+    """Any JSON is either kept or skipped, and nothing is raised."""
     chat = imported(*messages, {"role": "user", "content": question})
     _contract.check(chat.request(), lambda _: True)
     assert chat.turns[-1].text == question
@@ -512,10 +514,10 @@ def test_whatever_is_imported_renders_to_what_the_api_takes(
 
 
 @given(histories, user_turns, st.none() | words)
-def test_what_is_rendered_is_imported_as_what_renders_the_same(
+def test_messages_of_a_conversation_are_imported_without_change(
     history: list[Turn], last: Turn, instructions: str | None
 ) -> None:
-    """The list of one conversation begins another; of the ids, only those that tell their time."""
+    """A conversation from the messages of another one sends the same messages."""
     chat = Conversation(clock=Clock(START + 10**6), instructions=instructions)
     chat._history.fill([*history, last])
     sent = chat.messages()
@@ -524,10 +526,10 @@ def test_what_is_rendered_is_imported_as_what_renders_the_same(
     assert again.from_messages(again.messages(), clock=Clock()).turns == again.turns
 
 
-def test_a_living_conversation_goes_on_in_a_copy_of_its_messages(
+def test_imported_messages_keep_the_voice_of_a_live_conversation(
     server: StandIn, chat: Conversation, client: OpenAI, clock: Clock
 ) -> None:
-    """Its ids tell their time, so that the voice is kept while it may be."""
+    """The audio ids carry their time, and are sent until they expire."""
     chat.say("One")
     chat.say(AudioInput(SOUND))
     server.will_answer(tool_calls=[("look_up", {})])
@@ -542,11 +544,11 @@ def test_a_living_conversation_goes_on_in_a_copy_of_its_messages(
     assert forms[:2] == [Form.PLACEHOLDER, Form.PLACEHOLDER], "words were not in the messages"
 
 
-# --- the conversation that comes of it ---------------------------------------------------------
+# --- the conversation made of them -------------------------------------------------------------
 
 
-def test_settings_are_given_as_ever(client: OpenAI, clock: Clock) -> None:
-    """The conversation is in memory, and costs nothing yet."""
+def test_from_messages_takes_settings(client: OpenAI, clock: Clock) -> None:
+    """Voice, context and instructions apply, and nothing is saved or spent."""
     chat = Conversation.from_messages(
         [{"role": "user", "content": "x" * 400}, {"role": "user", "content": "Question"}],
         client=client,
@@ -564,8 +566,8 @@ def test_settings_are_given_as_ever(client: OpenAI, clock: Clock) -> None:
         Conversation.from_messages([], voice="")
 
 
-def test_it_can_be_saved_forked_and_undone(clock: Clock) -> None:
-    """As any other."""
+def test_imported_conversation_can_be_forked_saved_and_undone(clock: Clock) -> None:
+    """A fork of it is a session with the same messages."""
     messages = [{"role": "user", "content": [sound_part()]}, {"role": "assistant", "content": "Hi"}]
     chat = Conversation.from_messages(messages, clock=clock)
     with chat.fork("copy") as fork:
@@ -576,8 +578,8 @@ def test_it_can_be_saved_forked_and_undone(clock: Clock) -> None:
     assert len(chat.undo()) == 2
 
 
-def test_what_was_given_is_not_changed_and_not_shared() -> None:
-    """The caller's list stays the caller's."""
+def test_imported_messages_are_copied() -> None:
+    """The caller's list is not changed, and later changes to it have no effect."""
     messages: list[Any] = [
         {"role": "user", "content": [{"type": "text", "text": "x"}, sound_part("!!!")]},
         {"role": "assistant", "tool_calls": [tool_call("a"), {}]},
@@ -590,18 +592,18 @@ def test_what_was_given_is_not_changed_and_not_shared() -> None:
     assert chat.messages() == sent
 
 
-def test_the_twin_has_it_too() -> None:
-    """It waits for nobody, so it is not awaited."""
+def test_async_conversation_has_from_messages() -> None:
+    """`AsyncConversation.from_messages` is not awaited."""
     chat = AsyncConversation.from_messages([{"role": "user", "content": "Question"}])
     assert isinstance(chat, AsyncConversation)
     assert chat.turns[0].text == "Question"
 
 
-# --- as the SDK takes them ------------------------------------------------------------------------
+# --- other forms -------------------------------------------------------------------------------
 
 
-def test_the_sdks_objects_inside_of_messages_are_kept(server: StandIn) -> None:
-    """An answer's sound and calls, put into dicts as they came."""
+def test_imported_dicts_may_contain_objects_of_the_sdk(server: StandIn) -> None:
+    """Audio and tool calls of a completion can be put into a message as they are."""
     client = server.client()
     request = Conversation().request() | {"messages": [{"role": "user", "content": "Hello"}]}
     spoken = client.chat.completions.create(**request).choices[0].message
@@ -629,8 +631,8 @@ def test_the_sdks_objects_inside_of_messages_are_kept(server: StandIn) -> None:
     assert all(item.message for item in chat.render().items)
 
 
-def test_sound_in_a_data_url_is_kept() -> None:
-    """As pictures and files in one are."""
+def test_imported_sound_may_be_a_data_url() -> None:
+    """The base64 in a data URL is decoded."""
     part = sound_part(f"data:audio/wav;base64,{encoded(SOUND)}")
     (turn,) = Conversation.from_messages([{"role": "user", "content": [part]}]).turns
     assert isinstance(turn, UserTurn)
@@ -641,8 +643,8 @@ def test_sound_in_a_data_url_is_kept() -> None:
 @pytest.mark.parametrize(
     ("content", "kept"), [({"degrees": 3}, '{"degrees":3}'), (42, "42"), (True, "true")]
 )
-def test_a_result_that_is_no_text_is_kept_as_json(content: Any, kept: str) -> None:
-    """As `add_tool_result` keeps it."""
+def test_imported_result_that_is_not_text_is_kept_as_json(content: Any, kept: str) -> None:
+    """Objects, numbers and booleans become JSON text, as with `add_tool_result`."""
     call = {"role": "assistant", "tool_calls": [tool_call("1")]}
     result = {"role": "tool", "tool_call_id": "1", "content": content}
     assert Conversation.from_messages([call, result]).turns[1].text == kept
@@ -652,7 +654,7 @@ def test_a_result_that_is_no_text_is_kept_as_json(content: Any, kept: str) -> No
     ("message", "words"),
     [
         ({"role": "assistant", "content": "x", "audio": "audio_1"}, "the audio of message 0"),
-        ({"role": "assistant", "content": "x", "tool_calls": {"id": 1}}, "the tool calls of mess"),
+        ({"role": "assistant", "content": "x", "tool_calls": {"id": 1}}, "tool_calls of message 0"),
         (
             {
                 "role": "assistant",
@@ -660,12 +662,12 @@ def test_a_result_that_is_no_text_is_kept_as_json(content: Any, kept: str) -> No
             },
             "part 1 of message 0",
         ),
-        ({"role": "system", "content": None}, "message 0 is left out: there are no words"),
+        ({"role": "system", "content": None}, "message 0: it has no words"),
     ],
 )
-def test_nothing_is_lost_in_silence(
+def test_each_skipped_field_of_an_imported_message_has_a_warning(
     message: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What has no place in a turn is named."""
+    """Audio, tool calls and parts that no turn can hold are named in the log."""
     Conversation.from_messages([message])
     assert words in caplog.text
