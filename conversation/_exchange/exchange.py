@@ -224,7 +224,7 @@ def _fate_of(
         return "the user turn is kept: reply() tries again"
     try:
         taken = yield from _work(history, partial(history.take_back, question))
-    except SessionError as failure:
+    except SaveFailed as failure:
         return f"the user turn could not be taken back ({failure}): undo() tries again"
     transcripts.forget(taken)
     if taken:

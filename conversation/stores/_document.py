@@ -23,11 +23,13 @@ from conversation.stores._format import (
     COUNT_AT,
     END,
     PAGE,
+    REVISION_SIZE,
     Snapshot,
     count,
     dump,
     is_laid_out,
     parse,
+    revision_of,
 )
 
 _RETRIES = 40
@@ -70,6 +72,7 @@ class Document:
         self._header: Mapping[str, Any] = {}
         self._count = 0
         self._at_least: int | None = None
+        self._revision = b""
         self._is_laid_out = False
         self.is_unsure = False
         """True after a failed sync or restore: nobody knows what is on the disk itself."""
@@ -99,7 +102,7 @@ class Document:
             os.close(descriptor)
         self._status = (*status[:2], len(data), *status[3:])
         self._header, self._count = snapshot.header, len(snapshot.entries)
-        self._at_least = snapshot.at_least
+        self._at_least, self._revision = snapshot.at_least, revision_of(data)
         self._is_laid_out = snapshot.torn is None and is_laid_out(data, snapshot)
         self.is_unsure = False
         # A torn end may be a write under way: the next look has to be a whole one.
@@ -151,7 +154,8 @@ class Document:
 
     def _added(self, seen: _Status) -> tuple[Any, ...] | None:
         """Return the entries behind the known ones, if that is all that was changed."""
-        descriptor = open_regular(self._path) if self._is_laid_out else None
+        can_tell = self._is_laid_out and self._revision
+        descriptor = open_regular(self._path) if can_tell else None
         if descriptor is None:
             return None
         try:
@@ -160,10 +164,11 @@ class Document:
                 return None
             start = seen[2] - len(END)
             tail = read_at(descriptor, status[2] - start, start)
-            at_least = read_at(descriptor, len(count(0)), COUNT_AT)
+            begin = read_at(descriptor, len(count(0)) + REVISION_SIZE, COUNT_AT)
         finally:
             os.close(descriptor)
-        if len(tail) != status[2] - start or not tail.endswith(END):
+        at_least, revision = begin[:-REVISION_SIZE], begin[-REVISION_SIZE:]
+        if revision != self._revision or len(tail) != status[2] - start or not tail.endswith(END):
             return None
         body = tail[: -len(END)]
         if self._count:
@@ -283,12 +288,13 @@ class Document:
     def _replace(
         self, header: Mapping[str, Any], lines: Sequence[bytes], before: bytes | None
     ) -> None:
-        was = self._count, self._at_least, self._header, self._is_laid_out
+        was = self._count, self._at_least, self._revision, self._header, self._is_laid_out
         data = dump(header, lines)
         descriptor = self._disk.write_new(self._path, (data,), temporary=self._temporary)
         try:
             self._note(descriptor)
             self._count = self._at_least = len(lines)
+            self._revision = revision_of(data)
             self._header, self._is_laid_out = header, True
             # If the folder cannot be synced, nobody knows which file a power cut leaves.
             self.is_unsure = True
@@ -299,7 +305,7 @@ class Document:
             self._was_read = False
             with contextlib.suppress(OSError):
                 self._put_back(before)
-                self._count, self._at_least, self._header, self._is_laid_out = was
+                self._count, self._at_least, self._revision, self._header, self._is_laid_out = was
                 self._was_read = True
             raise
         finally:

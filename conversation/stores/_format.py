@@ -2,7 +2,7 @@
 
 ::
 
-    {"conversation":1,"turns_at_least":1         ,…,"turns":[
+    {"conversation":1,"turns_at_least":1         ,"revision":"9f3a1c22",…,"turns":[
     {"role":"user",…},
     {"role":"assistant",…}
     ]}
@@ -10,12 +10,14 @@
 Kinds of turns are unknown here: an entry is the bytes of one JSON object.
 
 `turns_at_least` is the number of turns that were durable before the last write. It stands at a
-fixed place, so that an append can update it, and a document with fewer turns is damaged.
+fixed place, so that an append can update it, and a document with fewer turns is damaged. `revision`
+is random and new with each rewrite: file systems give the number of an old file to a new one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +35,10 @@ END = b"\n]}\n"
 _BEGIN = b'{"conversation":%d,"turns_at_least":' % VERSION
 COUNT_AT = len(_BEGIN)
 """Offset of the number of turns. Its bytes lie in one sector: the disk has the old or the new."""
+
+_REVISION = b',"revision":"%s"'
+REVISION_SIZE = len(_REVISION % bytes(8))
+"""Number of bytes of the revision, right behind the number of turns."""
 
 PAGE = 4096
 """Bytes that a file system allocates at once: a write inside of them is all or nothing."""
@@ -64,7 +70,7 @@ class Snapshot:
     """The content of a document.
 
     Attributes:
-        header: Its keys but `conversation`, `turns_at_least` and `turns`.
+        header: Its keys but `conversation`, `turns_at_least`, `revision` and `turns`.
         entries: The turns, as JSON values.
         torn: The fault at its end; None if it is whole.
         at_least: The number of turns that it says it has at least; None if it does not say.
@@ -85,7 +91,9 @@ def pieces(
     header: Mapping[str, Any], lines: Iterable[bytes], at_least: int | None = None
 ) -> Iterator[bytes]:
     """Yield the whole document, piece by piece. The header's keys stand before the turns."""
-    begin = b'{"conversation":%d' % VERSION if at_least is None else _BEGIN + count(at_least)
+    begin = b'{"conversation":%d' % VERSION
+    if at_least is not None:
+        begin = _BEGIN + count(at_least) + _REVISION % os.urandom(4).hex().encode()
     yield begin + b"," + orjson.dumps({**header, "turns": []})[1:-2]
     between = b"\n"
     for line in lines:
@@ -97,6 +105,13 @@ def pieces(
 def dump(header: Mapping[str, Any], lines: Sequence[bytes]) -> bytes:
     """Return the whole document, with the number of its turns."""
     return b"".join(pieces(header, lines, len(lines)))
+
+
+def revision_of(data: bytes) -> bytes:
+    """Return the bytes of a document's revision; empty if it has none."""
+    at = COUNT_AT + len(count(0))
+    revision = data[at : at + REVISION_SIZE]
+    return revision if revision.startswith(_REVISION.partition(b"%")[0]) else b""
 
 
 def parse(data: bytes, path: Path) -> Snapshot:
@@ -162,7 +177,7 @@ def is_laid_out(data: bytes, snapshot: Snapshot) -> bool:
         # Keys that stand behind the turns are missing here.
         header = orjson.loads(first + b"]}")
         ours = {"conversation", "turns", *snapshot.header}
-        return isinstance(header, dict) and header.keys() - {"turns_at_least"} == ours
+        return isinstance(header, dict) and header.keys() - {"turns_at_least", "revision"} == ours
     return False
 
 
@@ -182,6 +197,7 @@ def _checked(document: Any, path: Path) -> Snapshot:
     at_least = document.pop("turns_at_least", None)
     if at_least is not None and (type(at_least) is not int or at_least < 0):
         raise corrupt(path, f"turns_at_least must be a number of turns, got {at_least!r}", 1)
+    document.pop("revision", None)
     del document["conversation"]
     try:
         orjson.dumps(document)

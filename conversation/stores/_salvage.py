@@ -106,7 +106,9 @@ def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int]:
         # Another layout: the header is whatever stands before the turns.
         at = data.index(b'"turns"')
         header = dict(orjson.loads(data[:at].rstrip(b" \n\r\t,") + b"}"))
-        return {k: header[k] for k in header.keys() - {"conversation", "turns_at_least"}}, at
+        for key in ("conversation", "turns_at_least", "revision"):
+            header.pop(key, None)
+        return header, at
     return {}, 0
 
 

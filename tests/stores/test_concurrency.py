@@ -571,3 +571,30 @@ def test_removed_lock_of_a_busy_writer_is_a_conflict(
         assert [turn.text for turn in chat.turns][:2] == ["Hello", "Other"]
     with opened(store, read_only=True) as again:
         assert again.turns == chat.turns
+
+
+def test_rewrite_under_the_number_of_the_old_file_is_read_anew(
+    store: FileStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system may give a rewritten document the inode of an old one: nothing is missed."""
+    with opened(store) as chat, opened(store) as other:
+        chat.add_user("one")
+        chat.add_user("two")
+        chat.set_title("Title 1")
+        inode = path.stat().st_ino
+        fstat, lstat = os.fstat, os.lstat
+
+        def same(status: os.stat_result) -> os.stat_result:
+            is_new = status.st_ino == path.stat().st_ino
+            return os.stat_result((status[0], inode, *status[2:])) if is_new else status
+
+        other.set_title("Title 2")
+        other.add_user("three")
+        monkeypatch.setattr(os, "fstat", lambda descriptor: same(fstat(descriptor)))
+        monkeypatch.setattr(os, "lstat", lambda name: same(lstat(name)))
+        chat.add_user("four")
+        monkeypatch.undo()
+        assert chat.title == "Title 2"
+        assert [turn.text for turn in chat.turns] == ["one", "two", "three", "four"]
+    with opened(store, read_only=True) as again:
+        assert (again.title, again.turns) == (chat.title, chat.turns)

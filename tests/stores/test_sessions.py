@@ -455,6 +455,8 @@ def test_options_that_are_no_settings_are_not_saved(store: FileStore, clock: Clo
     assert document(store)["settings"] == {}
     assert set(document(store)) == {
         "conversation",
+        "turns_at_least",
+        "revision",
         "id",
         "created_at",
         "title",
