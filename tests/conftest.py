@@ -1,17 +1,26 @@
-"""What all tests share: a clock that is moved, a stand-in, and an environment of their own."""
+"""A manual clock, a stand-in on it, and an isolated environment for each test."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from openai import OpenAI
 
 from conversation import Conversation, _client
 from conversation.testing import StandIn
 
 START = 1_762_000_000.0
+"""Unix time at which the clocks start: 2025-11-01 12:26:40 UTC."""
+
+for name, examples in {"quick": 20, "usual": 100, "thorough": 1000}.items():
+    settings.register_profile(
+        name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
 
 
 class Clock:
@@ -34,13 +43,13 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands still at a time of 2025."""
+    """A manual clock."""
     return Clock()
 
 
 @pytest.fixture
 def server(clock: Clock) -> Iterator[StandIn]:
-    """A stand-in on the same clock."""
+    """A stand-in on the manual clock."""
     with StandIn(clock=clock) as server:
         yield server
 
@@ -53,5 +62,5 @@ def client(server: StandIn) -> OpenAI:
 
 @pytest.fixture
 def chat(client: OpenAI, clock: Clock) -> Conversation:
-    """An empty conversation with the stand-in, on the same clock."""
+    """An empty conversation with the stand-in, on the manual clock."""
     return Conversation(client=client, clock=clock)

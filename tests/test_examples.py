@@ -14,6 +14,8 @@ import pytest
 from conversation import Conversation, FileStore
 from conversation.testing import StandIn
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

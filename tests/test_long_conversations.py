@@ -12,6 +12,8 @@ from conversation._values.turns import Turn
 from conversation.testing import StandIn
 from tests.conftest import Clock
 
+pytestmark = pytest.mark.slow
+
 EXCHANGES = 500
 RATE = 8000
 

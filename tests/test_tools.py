@@ -16,7 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, field_validator
 
@@ -345,7 +345,6 @@ any_json = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {"a": any_json, "b": st.text(), "c": st.integers()},
@@ -647,7 +646,6 @@ weird = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(weird)
 def test_any_result_becomes_strict_utf8(result: object) -> None:
     """No result can break the conversation or its file."""
@@ -656,7 +654,6 @@ def test_any_result_becomes_strict_utf8(result: object) -> None:
     assert text.encode().decode() == text
 
 
-@settings(deadline=None)
 @given(any_json.filter(lambda value: not isinstance(value, str)))
 def test_json_result_of_a_tool_is_unchanged(result: object) -> None:
     """A value that JSON can hold is the same when it is parsed."""

@@ -1,4 +1,8 @@
-"""`python -m tests.benchmarks [--quick]`: every figure; exit status 1 if one is over."""
+"""Print every figure: `python -m tests.benchmarks [--quick]`.
+
+The exit status is 1 if a figure is over its limit; with `--quick`, which is noisy, only if a
+benchmark fails.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ MODULES = (bench_rendering, bench_sessions, bench_streaming, bench_context, benc
 
 
 def main() -> int:
-    """Measure all, and print each figure as it comes."""
+    """Measure and print each figure."""
     quick = "--quick" in sys.argv[1:]
     over = 0
     print(f"     {'what was compared (medians)':74} {'ours':>10} {'theirs':>10} {'ratio':>16}")
@@ -24,7 +28,7 @@ def main() -> int:
         for result in module.run(quick=quick):
             print(result, flush=True)
             over += result.figure > result.limit
-    return 1 if over else 0
+    return 1 if over and not quick else 0
 
 
 if __name__ == "__main__":

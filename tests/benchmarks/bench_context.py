@@ -1,4 +1,4 @@
-"""What is uploaded for each exchange of a long history."""
+"""Bytes uploaded for each exchange of a long history."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.benchmarks.measure import Result
 NOW = 1_762_000_000.0
 WORDS = "Why do you say that golden retrievers are loyal, and what about small children?"
 SOUND = AudioInput.from_pcm(bytes(96_000), 24_000, transcript=WORDS)
-"""2 s of a user's voice, with its words."""
+"""2 s of a user's voice, with its transcript."""
 
 BOUNDS = Context(max_prompt_tokens=4000, user_audio_turns=8, assistant_audio_turns=8)
 NO_BOUNDS = Context(max_prompt_tokens=10**9, max_upload_bytes=10**12)
 
 
 def uploads(context: Context, exchanges: tuple[int, ...]) -> dict[int, float]:
-    """Megabytes of the request body at these exchanges of one conversation."""
+    """Return the megabytes of the request body at these exchanges of one conversation."""
     chat = Conversation(clock=lambda: NOW, context=context)
     found = {}
     for number in range(1, max(exchanges) + 1):
@@ -31,8 +31,8 @@ def uploads(context: Context, exchanges: tuple[int, ...]) -> dict[int, float]:
     return found
 
 
-def run(*, quick: bool) -> Iterator[Result]:  # noqa: ARG001  # bytes need no rounds
-    """All figures of this module."""
+def run(*, quick: bool) -> Iterator[Result]:  # noqa: ARG001  # bytes do not vary
+    """Yield all figures of this module."""
     exchanges = (10, 50, 100, 200, 500)
     bounded, unbounded = uploads(BOUNDS, exchanges), uploads(NO_BOUNDS, exchanges)
     for number in exchanges:

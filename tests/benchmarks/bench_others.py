@@ -1,6 +1,6 @@
-"""What people use today, beside ours: a list in a JSON file, and `openai-agents`' SQLite session.
+"""Comparisons with a list in a JSON file, and with `SQLiteSession` of `openai-agents`.
 
-The second needs the extra `bench`. No limits: these are for comparison.
+The latter needs the extra `bench`. Figures without a limit are for comparison.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from conversation import Conversation, FileStore
 from tests.benchmarks.bench_sessions import WORDS, filled
 from tests.benchmarks.measure import Result, compared
 
-MESSAGE = {"role": "user", "content": WORDS}
+MESSAGE: Any = {"role": "user", "content": WORDS}
+ANSWER: Any = {"role": "assistant", "content": WORDS}
 SIZES = (10, 1000, 10_000)
+EXCHANGES = 1000
 
 
 def whole_file(path: Path, turns: int) -> Callable[[], object]:
-    """What adds a message to a list, and dumps it all, safely: beside, synced, renamed."""
+    """Return a function that adds a message to a list and safely replaces the file of all."""
     messages = [MESSAGE] * turns
     temporary = path.with_suffix(".tmp")
 
@@ -38,7 +40,7 @@ def whole_file(path: Path, turns: int) -> Callable[[], object]:
 
 
 def run(*, quick: bool) -> Iterator[Result]:
-    """All figures of this module."""
+    """Yield all figures of this module."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
         root = Path(folder)
         for turns in SIZES:
@@ -56,7 +58,7 @@ def run(*, quick: bool) -> Iterator[Result]:
 
 
 def beside_sqlite(root: Path, rounds: int) -> Iterator[Result]:
-    """Adding and resuming, against the SQLite session of openai-agents."""
+    """Compare adding and resuming with the SQLite session of openai-agents."""
     try:
         from agents import SQLiteSession
     except ImportError:
@@ -64,33 +66,35 @@ def beside_sqlite(root: Path, rounds: int) -> Iterator[Result]:
     turns = SIZES[1]
     database = root / "session.db"
     theirs = SQLiteSession("session", database)
-    items: list[Any] = [MESSAGE] * turns
     with asyncio.Runner() as runner:
-        runner.run(theirs.add_items(items))
-        store = filled(root / "beside", turns)
+        runner.run(theirs.add_items([MESSAGE] * turns))
+        filled(root / "beside", turns)
         with Conversation.open("session", store=FileStore(root / "beside")) as chat:
             yield compared(
                 f"a durable text turn after {turns:,} / openai-agents' SQLiteSession.add_items",
                 lambda: chat.add_user(WORDS),
-                lambda: runner.run(theirs.add_items([items[0]])),
+                lambda: runner.run(theirs.add_items([MESSAGE])),
                 limit=float("inf"),
                 rounds=rounds,
             )
 
-        def resume() -> None:
+        def get_items() -> None:
             session = SQLiteSession("session", database)
             runner.run(session.get_items())
             session.close()
 
-        def open_and_look() -> None:
+        def first_request() -> None:
             with Conversation.open("session", store=store) as chat:
-                assert chat.turns
+                chat.request()
 
+        runner.run(theirs.clear_session())
+        runner.run(theirs.add_items([MESSAGE, ANSWER] * EXCHANGES))
+        store = filled(root / "exchanges", 2 * EXCHANGES)
         yield compared(
-            f"resuming {turns:,} turns, all decoded / openai-agents' get_items",
-            open_and_look,
-            resume,
-            limit=float("inf"),
+            f"opening {EXCHANGES:,} exchanges and the first request / openai-agents' get_items",
+            first_request,
+            get_items,
+            limit=1.2,
             rounds=rounds // 5,
         )
     theirs.close()

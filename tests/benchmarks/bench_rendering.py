@@ -1,23 +1,25 @@
-"""What rendering and importing cost."""
+"""Rendering and importing."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from conversation import AssistantAudio, AssistantTurn, Context, Conversation, UserTurn
-from conversation._values.turns import Turn
 from tests.benchmarks.measure import Result, compared
+
+Turn = UserTurn | AssistantTurn
 
 NOW = 1_762_000_000.0
 TURNS = 10_000
 
 
 def history() -> Iterator[Turn]:
-    """Spoken answers, the older half of them expired."""
+    """Yield questions and spoken answers, the older half of them expired."""
     for i in range(TURNS // 2):
         yield UserTurn(f"Question number {i}")
         yield AssistantTurn(
@@ -30,7 +32,7 @@ def history() -> Iterator[Turn]:
 
 
 def by_hand(turns: tuple[Turn, ...], now: float) -> list[dict[str, Any]]:
-    """What a user writes who knows that all turns are of these two kinds."""
+    """Build the messages as a user would who knows that there are only these kinds of turns."""
     messages: list[dict[str, Any]] = []
     for turn in turns:
         if isinstance(turn, UserTurn):
@@ -43,12 +45,24 @@ def by_hand(turns: tuple[Turn, ...], now: float) -> list[dict[str, Any]]:
     return messages
 
 
-def run(*, quick: bool) -> Iterator[Result]:
-    """All figures of this module."""
-    chat = Conversation(clock=lambda: NOW)
-    for turn in history():
+def of(turns: Iterable[Turn], context: Context) -> Conversation:
+    """Return a conversation of these turns."""
+    chat = Conversation(clock=lambda: NOW, context=context)
+    for turn in turns:
         chat.add(turn)
-    turns = chat.turns
+    return chat
+
+
+def sends_all(turns: Sequence[Turn], max_prompt_tokens: int) -> bool:
+    """Return True if no turn is left out."""
+    bounded = of(turns, Context(max_prompt_tokens=max_prompt_tokens))
+    return len(bounded.messages()) == len(turns)
+
+
+def run(*, quick: bool) -> Iterator[Result]:
+    """Yield all figures of this module."""
+    turns = tuple(history())
+    chat = of(turns, Context())
     if chat.messages() != by_hand(turns, NOW):
         msg = "both must build the same list"
         raise AssertionError(msg)
@@ -60,11 +74,9 @@ def run(*, quick: bool) -> Iterator[Result]:
         rounds=15 if quick else 101,
     )
 
-    whole = chat._requests.sent.estimate
-    for budget, name in ((20_000, "for a tenth"), (whole - 1, "a token too small")):
-        bounded = Conversation(clock=lambda: NOW, context=Context(max_prompt_tokens=budget))
-        for turn in turns:
-            bounded.add(turn)
+    whole = bisect_left(range(10**6), True, key=lambda tokens: sends_all(turns, tokens))
+    for tokens, name in ((20_000, "for a tenth"), (whole - 1, "a token too small")):
+        bounded = of(turns, Context(max_prompt_tokens=tokens))
         sent = bounded.messages()
         if not 100 < len(sent) < TURNS or sent != chat.messages()[-len(sent) :]:
             msg = "the budget must leave out the oldest turns"
@@ -77,7 +89,7 @@ def run(*, quick: bool) -> Iterator[Result]:
             rounds=15 if quick else 101,
         )
 
-    # Bytecode is cached, as it is after an install, whatever this shell says.
+    # Bytecode is cached, as after an install.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
     def python(code: str) -> None:

@@ -1,4 +1,4 @@
-"""What a streamed answer costs."""
+"""Time and memory of a streamed answer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from conversation import AssistantTurn, Conversation
 from tests.benchmarks.measure import Result, compared
 
 QUESTION = "Tell me all about golden retrievers and small children, please. " * 12
-"""The stand-in repeats it: some 50 s of sound in 125 chunks, after as many of words."""
+"""The stand-in repeats it: about 50 s of sound in 125 chunks, after as many of words."""
 
 
 @contextlib.contextmanager
 def server() -> Iterator[str]:
-    """The URL of a stand-in in a process of its own, so that it takes no time of ours."""
+    """Yield the URL of a stand-in in another process, whose time is not measured."""
     command = [sys.executable, "-m", "conversation.testing", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -31,7 +31,7 @@ def server() -> Iterator[str]:
 
 
 def run(*, quick: bool) -> Iterator[Result]:
-    """All figures of this module."""
+    """Yield all figures of this module."""
     with server() as url, OpenAI(base_url=url, api_key="none", max_retries=0) as client:
         request: dict[str, Any] = Conversation().request(stream=True)
         request["messages"] = [{"role": "user", "content": QUESTION}]
@@ -57,7 +57,7 @@ def run(*, quick: bool) -> Iterator[Result]:
 
 
 def memory(client: OpenAI) -> Result:
-    """What a streamed answer leaves in memory, against the sound that is kept."""
+    """Compare the memory that a streamed answer takes with the sound kept."""
     chat = Conversation(client=client)
     with chat.stream("Begin") as events:
         for _ in events:

@@ -1,4 +1,4 @@
-"""Two things measured in turns, so that a noisy machine troubles both alike."""
+"""Measurement of two functions by turns, so that noise affects both alike."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class Result:
     """One figure.
 
     Attributes:
-        name: What was compared with what.
+        name: Both sides of the comparison.
         ours: Median seconds (or bytes) of ours.
         theirs: Median of what it is compared with.
-        limit: What the ratio (or the difference) may be at most; infinite: it is for comparison.
-        unit: Of `ours` and `theirs`.
+        limit: Largest allowed ratio or difference; infinite for a mere comparison.
+        unit: Unit of `ours` and `theirs`.
+        is_difference: True if the figure is the difference instead of the ratio.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Result:
 
     @property
     def figure(self) -> float:
-        """The ratio; or the difference, for figures that are one."""
+        """Return the ratio, or the difference."""
         return self.ours - self.theirs if self.is_difference else self.ours / self.theirs
 
     def __str__(self) -> str:
@@ -51,7 +52,7 @@ def compared(
     rounds: int,
     is_difference: bool = False,
 ) -> Result:
-    """Median milliseconds of both, measured in turns."""
+    """Measure both by turns, and return their median milliseconds."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds // 10):
         ours()

@@ -13,6 +13,8 @@ from tests.cli.conftest import PROGRAM, run
 from tests.samples import SOUND
 from tests.terminals import CTRL_D, SOUNDDEVICE, Terminal, turns_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server() -> Iterator[StandIn]:

@@ -110,6 +110,7 @@ def test_export_overwrites_only_with_force(
     assert other.read_text().startswith("# Dogs")
 
 
+@pytest.mark.slow
 def test_export_of_all_writes_a_folder_or_stdout(session: str, tmp_path: Path) -> None:
     """Several sessions as `jsonl` on stdout make one file of lines."""
     with Conversation.open("bob") as chat:
@@ -122,6 +123,7 @@ def test_export_of_all_writes_a_folder_or_stdout(session: str, tmp_path: Path) -
     assert first == ["Hello", "Is a dog a friend?"]
 
 
+@pytest.mark.slow
 def test_export_writes_to_devices(session: str, tmp_path: Path) -> None:
     """/dev/stdout receives the export; a full device is one line on stderr and exit status 1."""
     done = run("export", session, "-o", "/dev/stdout", "--format", "markdown", folder=tmp_path)
@@ -160,6 +162,7 @@ def test_export_can_transcribe_first(
     assert turns_of(session)[2].text == "And a cat?"
 
 
+@pytest.mark.slow
 def test_transcribe_without_a_key_is_an_error(session: str, tmp_path: Path) -> None:
     """One line names OPENAI_API_KEY, and nothing is exported."""
     done = run("export", session, "--transcribe", folder=tmp_path)
@@ -210,6 +213,7 @@ def test_exports_can_be_imported(cli: Run, session: str, tmp_path: Path) -> None
     assert cli("verify")[0] == 0
 
 
+@pytest.mark.slow
 def test_import_reads_from_a_pipe(session: str, tmp_path: Path) -> None:
     """`export -o - | import /dev/stdin` copies a session."""
     shell = (
@@ -310,6 +314,7 @@ def test_delete_without_a_terminal_needs_yes(cli: Run, session: str) -> None:
     assert cli("delete", session, "--yes")[0] == 1
 
 
+@pytest.mark.slow
 def test_delete_asks_for_confirmation_in_a_terminal(session: str, tmp_path: Path) -> None:
     """Anything but yes keeps the session, and the exit status is 1."""
     for answer, status in (("n\n", 1), ("\n", 1), (CTRL_D, 1), ("y\n", 0)):

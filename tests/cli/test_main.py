@@ -12,6 +12,8 @@ from conversation import Conversation
 from tests.cli.conftest import run
 from tests.terminals import DEADLINE, PYTHON, environment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "arguments",

@@ -39,6 +39,7 @@ def test_control_characters_in_titles_are_replaced(cli: Run) -> None:
     assert not set(out) & {"\x1b", "\x9b", "\u202e"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_text_that_the_encoding_cannot_hold_is_replaced(encoding: str, tmp_path: Path) -> None:
     """`show` prints a `?` for a character that the output encoding does not have."""
@@ -56,6 +57,7 @@ def test_text_that_the_encoding_cannot_hold_is_replaced(encoding: str, tmp_path:
     assert b"ve ?" in done.stdout
 
 
+@pytest.mark.slow
 def test_progress_and_colours_are_for_terminals_only(
     session: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

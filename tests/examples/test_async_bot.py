@@ -10,6 +10,8 @@ import pytest
 from conversation.testing import StandIn
 from tests.terminals import DEADLINE, PYTHON, Running, environment, turns_of
 
+pytestmark = pytest.mark.slow
+
 BOT = str(Path(__file__).parent.parent.parent / "examples" / "async_bot.py")
 
 

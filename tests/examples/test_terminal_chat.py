@@ -22,6 +22,8 @@ from tests.terminals import (
     turns_of,
 )
 
+pytestmark = pytest.mark.slow
+
 CHAT = str(Path(__file__).parent.parent.parent / "examples" / "terminal_chat.py")
 
 

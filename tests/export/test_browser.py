@@ -22,6 +22,8 @@ from conversation.testing import StandIn
 from tests.conftest import Clock
 from tests.samples import MP3
 
+pytestmark = pytest.mark.slow
+
 PICTURES = os.environ.get("CONVERSATION_BROWSER")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import openai
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openai import BadRequestError, OpenAI
 
@@ -248,7 +248,6 @@ def lasting() -> Iterator[tuple[StandIn, Clock, OpenAI]]:
         yield server, clock, server.client()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories, user_turns, contexts)
 def test_question_after_any_history_is_answered_or_refused_unsent(
     lasting: tuple[StandIn, Clock, OpenAI], history: list[Turn], last: UserTurn, context: Context
@@ -1174,6 +1173,7 @@ def test_absurd_token_count_in_an_error_is_ignored(server: StandIn, chat: Conver
         chat.say("Hello")
 
 
+@pytest.mark.slow
 def test_request_refused_for_its_length_is_shortened(
     server: StandIn, client: OpenAI, clock: Clock
 ) -> None:

@@ -74,6 +74,7 @@ def tags(chat: Conversation) -> list[str]:
 # --- processes ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_eight_processes_lose_no_turn(tmp_path: Path) -> None:
     """Eight writing processes lose no turn and agree on the order; readers see whole sessions."""
     store = FileStore(tmp_path)
@@ -120,6 +121,7 @@ def test_eight_processes_lose_no_turn(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*.torn-*")) + list(tmp_path.rglob(".*.tmp")) == []
 
 
+@pytest.mark.slow
 def test_exchanges_of_two_processes_do_not_interleave(store: FileStore) -> None:
     """Two processes that call `say` at once run one after the other."""
     with (
@@ -142,6 +144,7 @@ def test_exchanges_of_two_processes_do_not_interleave(store: FileStore) -> None:
         assert tags(chat) == ["Hello?", "Good morning."] * 2 + ["Bye."]
 
 
+@pytest.mark.slow
 def test_zero_timeout_raises_session_locked(store: FileStore) -> None:
     """With `timeout=0`, changes to a locked session raise `SessionLocked`; reading still works."""
     with opened(store) as chat, Child("remote_control", store.root, "s") as child:
@@ -165,6 +168,7 @@ def test_zero_timeout_raises_session_locked(store: FileStore) -> None:
         assert tags(chat) == ["before", "Are you there?", "Good morning.", "after"]
 
 
+@pytest.mark.slow
 def test_lock_of_a_killed_process_is_released(store: FileStore) -> None:
     """The lock of a killed process is released at once, and its question is saved."""
     with opened(store, timeout=0) as chat, Child("remote_control", store.root, "s") as child:
@@ -180,6 +184,7 @@ def test_lock_of_a_killed_process_is_released(store: FileStore) -> None:
         assert chat.recovered is None
 
 
+@pytest.mark.slow
 def test_waiting_for_a_session_that_is_deleted(store: FileStore, path: Path) -> None:
     """A change that waits for a session while it is deleted raises `SessionChanged`."""
     with opened(store) as chat, Child("remote_control", store.root, "s") as child:
@@ -214,6 +219,7 @@ def test_waiting_for_a_session_that_is_deleted(store: FileStore, path: Path) -> 
             assert tags(again) == ["anew"]
 
 
+@pytest.mark.slow
 def test_removed_lock_file_is_replaced(store: FileStore, path: Path) -> None:
     """A process that waits for a lock whose file is removed acquires the new lock file."""
     with Child("remote_control", store.root, "s") as child:

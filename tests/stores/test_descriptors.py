@@ -13,6 +13,8 @@ import pytest
 from conversation import AsyncConversation, AudioInput, Conversation, FileStore
 from tests.samples import SOUND
 
+pytestmark = pytest.mark.slow
+
 OPEN, DESCRIPTORS = 600, 256
 
 

@@ -80,6 +80,7 @@ def check_recovery(path: Path, store: FileStore, expected: tuple[Turn, ...], tor
         file.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("add", [add_text, add_sound])
 @pytest.mark.parametrize("turns", [0, 1, 4])
 def test_torn_append_loses_no_earlier_turn(

@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from conversation import Conversation, FileStore
 from conversation.errors import SessionLocked
 from conversation.testing import StandIn
+
+pytestmark = pytest.mark.slow
 
 PROCESSES = 10
 ROOT = Path(__file__).parents[2]

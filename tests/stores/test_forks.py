@@ -16,7 +16,10 @@ from conversation.errors import SessionLocked
 from conversation.testing import StandIn
 from tests.stores.processes.child import exit_code_of
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+]
 
 HOLDER = """
 import os, sys

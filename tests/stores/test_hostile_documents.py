@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from conversation import AudioInput, Conversation, FileInput, FileStore, ImageInput
@@ -29,7 +29,6 @@ from tests.conftest import START, Clock
 from tests.samples import MP3, PNG, SOUND, answer, recorded, spoken, tool_call
 
 SECRET = b"RIFF\x24\0\0\0WAVE a secret of another program"
-EXAMPLES = settings(deadline=None, max_examples=60)
 
 pytestmark = pytest.mark.usefixtures("no_hang")
 
@@ -258,6 +257,7 @@ WRONG: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_type_anywhere(scene: Scene, clock: Clock, wrong: str) -> None:
     """A value of a wrong type at any path of the document is refused or harmless."""
@@ -482,6 +482,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_file_names_do_not_escape_the_session(scene: Scene, clock: Clock, name: str) -> None:
     """File names with `..`, absolute ones, NULs and links reach no file outside the session."""
@@ -538,6 +539,7 @@ SOUNDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sound", SOUNDS)
 @pytest.mark.parametrize("named", ["wav", "mp3", "pcm16", "exe", None, ["wav"]])
 def test_invalid_sound(scene: Scene, clock: Clock, sound: bytes, named: Any) -> None:
@@ -620,7 +622,6 @@ def edited(data: bytes, changes: Sequence[tuple[str, float, int, bytes]]) -> byt
     return data
 
 
-@EXAMPLES
 @given(edits)
 def test_random_damage(shared: Scene, changes: list[tuple[str, float, int, bytes]]) -> None:
     """Random flips, cuts, insertions and repetitions of a document are refused or harmless."""
@@ -629,7 +630,6 @@ def test_random_damage(shared: Scene, changes: list[tuple[str, float, int, bytes
     assert shared.outside() == before
 
 
-@EXAMPLES
 @given(st.binary(max_size=300))
 def test_random_bytes(shared: Scene, data: bytes) -> None:
     """Random bytes, alone or behind an intact header, are refused or harmless."""
@@ -659,7 +659,6 @@ json_values = st.recursive(
 )
 
 
-@EXAMPLES
 @given(st.lists(st.tuples(st.floats(0, 1), json_values), min_size=1, max_size=3))
 def test_random_json_anywhere(shared: Scene, values: list[tuple[float, Any]]) -> None:
     """Random JSON at random paths of the document is refused or harmless."""
@@ -673,7 +672,6 @@ def test_random_json_anywhere(shared: Scene, values: list[tuple[float, Any]]) ->
     assert shared.outside() == before
 
 
-@EXAMPLES
 @given(json_values)
 def test_random_json_as_a_turn(shared: Scene, value: Any) -> None:
     """Random JSON in place of a turn is refused or harmless."""

@@ -31,6 +31,8 @@ from conversation.testing import StandIn
 from tests.conftest import Clock
 from tests.samples import SOUND
 
+pytestmark = pytest.mark.slow
+
 ALL = bool(os.environ.get("CONVERSATION_INTERRUPTS"))
 STRIDE = 1 if ALL else 23
 

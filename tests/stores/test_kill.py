@@ -15,11 +15,14 @@ from collections import Counter
 from pathlib import Path
 
 import attrs
+import pytest
 
 from conversation import Conversation, FileStore
 from tests.stores.processes.child import Child
 from tests.stores.processes.common import KINDS, check_sound, entries, tag_of
 from tests.stores.processes.killed_writer import TITLE_EVERY
+
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("CONVERSATION_KILLS") or 200)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -339,10 +339,5 @@ class SessionMachine(RuleBasedStateMachine):
             assert (reader.title, reader.metadata) == (self.title, self.metadata)
 
 
-SessionMachine.TestCase.settings = settings(
-    deadline=None,
-    max_examples=60,
-    stateful_step_count=30,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+SessionMachine.TestCase.settings = settings(stateful_step_count=30)
 TestSession = SessionMachine.TestCase

@@ -24,6 +24,8 @@ from conversation import (
 from conversation.testing import StandIn, _voice
 from tests.conftest import Clock
 
+pytestmark = pytest.mark.slow
+
 CHATS = 200
 TURNS = 4
 

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
@@ -36,8 +36,6 @@ Json = dict[str, Any]
 Lane = list[Json]
 
 ID = f"audio_{int(START):08x}{'0' * 24}"
-
-ONCE = settings(deadline=None)
 
 
 @attrs.frozen
@@ -279,7 +277,6 @@ def check_next_request(chat: Conversation) -> None:
     _contract.check(orjson.loads(orjson.dumps(chat.request())), knows_none)
 
 
-@ONCE
 @given(streams())
 def test_chunks_of_any_cut_give_the_same_turn(stream: tuple[Reply, list[Json]]) -> None:
     """Chunks passed to `add_completion` give the whole answer, to the last sample."""
@@ -287,7 +284,6 @@ def test_chunks_of_any_cut_give_the_same_turn(stream: tuple[Reply, list[Json]]) 
     assert said_by(Conversation().add_completion(chunks)) == expected(reply)
 
 
-@ONCE
 @given(streams())
 def test_chunks_as_objects_of_the_sdk_give_the_same_deltas(
     stream: tuple[Reply, list[Json]],
@@ -303,7 +299,6 @@ def test_chunks_as_objects_of_the_sdk_give_the_same_deltas(
     assert from_objects.completion() == from_dicts.completion()
 
 
-@ONCE
 @given(streams())
 def test_streams_of_any_cut_give_the_same_events(stream: tuple[Reply, list[Json]]) -> None:
     """The events add up to the turn, have whole samples, and the turn is the last of them."""
@@ -343,7 +338,6 @@ def check_broken(chat: Conversation, reply: Reply, events: Sequence[Event]) -> J
     return kept
 
 
-@ONCE
 @given(streams(), st.data())
 def test_broken_connection_keeps_the_answer_so_far(
     stream: tuple[Reply, list[Json]], data: st.DataObject
@@ -365,7 +359,6 @@ def test_broken_connection_keeps_the_answer_so_far(
     assert check_broken(chat, reply, events) == total(events)
 
 
-@ONCE
 @given(streams(), st.data())
 def test_leaving_a_stream_early_keeps_its_events(
     stream: tuple[Reply, list[Json]], data: st.DataObject
