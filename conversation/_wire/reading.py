@@ -41,6 +41,8 @@ TOKENS_PER_SECOND = 20
 Fetch = Callable[[str], Stored]
 """Maps the name in an entry to the data that is kept under it."""
 
+_OWN = ("at", "duration", "file", "interrupted", "lost", "voice_dropped")
+
 _OBJECT = (dict, Mapping)  # `dict` is tried first: checking an abstract class takes far longer
 
 _user_turn = unchecked(UserTurn)
@@ -71,11 +73,12 @@ def turn_from_entry(
     rest = dict(entry)
     del rest["role"]
     at = _take_time(rest)
+    _drop_own(rest, fetch)
     if role == "user":
         text = _take_text(rest, "content")
         content = _take_parts(rest, fetch) if text is None else (text,)
         return _user_turn(content=content, at=at, extra=_extra(rest))
-    text = _joined(rest.pop("content", None)) or ""
+    text = joined_text(rest.pop("content", None)) or ""
     if role == "tool":
         call_id = _take_required(rest, "tool_call_id")
         return ToolTurn(call_id, text, at=at, extra=_extra(rest))
@@ -117,7 +120,7 @@ def assistant_turn(
     rest = dict(entry)
     rest.pop("role", None)
     given = rest.pop("content", None)
-    content = _joined(given)
+    content = joined_text(given)
     if content is None and given is not None:
         rest["content"] = given
     usage = _take_usage(rest)
@@ -128,6 +131,9 @@ def assistant_turn(
     voice_dropped = _take_true(rest, "voice_dropped")
     if is_new:
         voice_dropped = bool(asked_to_speak and content) and audio is None and not calls
+    interrupted = _take_true(rest, "interrupted")
+    at = _take_time(rest)
+    _drop_own(rest, fetch)
     return _assistant_turn(
         content=content,
         audio=audio,
@@ -136,9 +142,9 @@ def assistant_turn(
         usage=usage,
         model=_take_text(rest, "model"),
         finish_reason=_take_text(rest, "finish_reason"),
-        interrupted=_take_true(rest, "interrupted"),
+        interrupted=interrupted,
         voice_dropped=voice_dropped,
-        at=_take_time(rest),
+        at=at,
         extra=_extra(rest),
     )
 
@@ -183,13 +189,18 @@ def _take_time(rest: dict[str, Any]) -> datetime | None:
 
 def _take_stored(rest: dict[str, Any], fetch: Fetch | None) -> Stored | None:
     name = rest.get("file")
-    if fetch is None:
-        # Here the name would mean another file.
-        rest.pop("file", None)
-    elif isinstance(name, str):
+    # Without `fetch`, the name would mean another file.
+    if fetch is not None and isinstance(name, str):
         del rest["file"]
         return fetch(name)
     return None
+
+
+def _drop_own(rest: dict[str, Any], fetch: Fetch | None) -> None:
+    """Drop the keys that only saved entries have, if it is none of a session."""
+    if fetch is None:
+        for key in _OWN:
+            rest.pop(key, None)
 
 
 def _leave(rest: dict[str, Any], key: str, left: object) -> None:
@@ -240,6 +251,7 @@ def _take_part(rest: dict[str, Any], fetch: Fetch | None) -> Part:
         part = ImageInput(url, _take_text(body, "detail"))
     else:
         part = _file_input(body, fetch)
+    _drop_own(body, fetch)
     _leave(rest, kind, body)
     return part
 
@@ -304,6 +316,7 @@ def _take_audio(
         duration=_take_number(body, "duration"),
         lost=_take_true(body, "lost"),
     )
+    _drop_own(body, fetch)
     if isinstance(data, bytes):
         if seconds and audio.duration is None:
             audio = attrs.evolve(audio, duration=seconds)
@@ -369,13 +382,13 @@ def _take_usage(rest: dict[str, Any]) -> Usage | None:
     completion = _copied(body.get("completion_tokens_details"))
     body.pop("total_tokens", None)
     usage = _usage(
-        prompt_tokens=_count(body.pop("prompt_tokens", 0)),
-        completion_tokens=_count(body.pop("completion_tokens", 0)),
-        prompt_text_tokens=_count(prompt.pop("text_tokens", 0)),
-        prompt_audio_tokens=_count(prompt.pop("audio_tokens", 0)),
-        cached_tokens=_count(prompt.pop("cached_tokens", 0)),
-        completion_text_tokens=_count(completion.pop("text_tokens", 0)),
-        completion_audio_tokens=_count(completion.pop("audio_tokens", 0)),
+        prompt_tokens=token_count(body.pop("prompt_tokens", 0)),
+        completion_tokens=token_count(body.pop("completion_tokens", 0)),
+        prompt_text_tokens=token_count(prompt.pop("text_tokens", 0)),
+        prompt_audio_tokens=token_count(prompt.pop("audio_tokens", 0)),
+        cached_tokens=token_count(prompt.pop("cached_tokens", 0)),
+        completion_text_tokens=token_count(completion.pop("text_tokens", 0)),
+        completion_audio_tokens=token_count(completion.pop("audio_tokens", 0)),
     )
     # Details that are all 0 are not written, so they stay in the rest.
     if usage.prompt_text_tokens or usage.prompt_audio_tokens or usage.cached_tokens:
@@ -389,7 +402,7 @@ def _take_usage(rest: dict[str, Any]) -> Usage | None:
 # --- single values -----------------------------------------------------------------------------
 
 
-def _joined(content: object) -> str | None:
+def joined_text(content: object) -> str | None:
     """Return text content: a string, or a list of text parts, which some servers answer with."""
     if isinstance(content, list | tuple):
         texts = (part.get("text") for part in content if isinstance(part, _OBJECT))
@@ -397,7 +410,8 @@ def _joined(content: object) -> str | None:
     return clean_text(content) if isinstance(content, str) else None
 
 
-def _count(value: Any) -> int:
+def token_count(value: Any) -> int:
+    """Return a number of tokens; 0 for what is none."""
     if type(value) is int and 0 <= value < 2**53:
         return value
     return int(value) if type(value) is float and 0 <= value < 2**53 else 0

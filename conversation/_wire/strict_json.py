@@ -1,4 +1,4 @@
-"""Strict JSON: conversion of what it cannot hold, and merging of unknown keys."""
+"""Strict JSON: conversion of what it cannot hold."""
 
 from __future__ import annotations
 
@@ -14,20 +14,6 @@ from conversation.errors import InvalidSetting
 
 _LEVELS = 50
 """Nesting deeper than this becomes text."""
-
-
-def merged(known: dict[str, Any], left: Mapping[str, Any]) -> dict[str, Any]:
-    """Put unknown keys back into their places in `known`."""
-    for key, value in left.items():
-        mine = known.get(key)
-        if isinstance(value, dict) and isinstance(mine, dict):
-            merged(mine, value)
-        elif isinstance(value, list) and isinstance(mine, list):
-            for pair in zip(mine, value, strict=False):
-                merged(*pair)
-        elif mine is None:
-            known[key] = value
-    return known
 
 
 def json_text(value: object) -> str:

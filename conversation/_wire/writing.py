@@ -16,8 +16,8 @@ from conversation._values.turns import (
     Usage,
     UserTurn,
 )
+from conversation._wire.extra import meanings_of, merged
 from conversation._wire.messages import base64_text, part_message, tool_call_entry
-from conversation._wire.strict_json import merged
 
 
 def line_from_turn(turn: Turn) -> bytes:
@@ -26,7 +26,7 @@ def line_from_turn(turn: Turn) -> bytes:
     if turn.at is not None:
         entry["at"] = turn.at
     if turn.extra != "{}":
-        merged(entry, orjson.loads(turn.extra))
+        merged(entry, orjson.loads(turn.extra), meanings_of(turn))
     return orjson.dumps(entry, option=orjson.OPT_UTC_Z)
 
 
