@@ -20,7 +20,12 @@ from conversation._exchange.speech import Transcripts
 from conversation._exchange.steps import Over, Steps, Work
 from conversation._export.formats import format_for, pieces
 from conversation._export.outline import Exported, time_of
-from conversation._history.history import INHERITED_TURNS, UNDONE_USAGE, History
+from conversation._history.history import (
+    INHERITED_TURNS,
+    UNDONE_USAGE,
+    History,
+    time_from_clock,
+)
 from conversation._history.journal import Journal
 from conversation._rendering.settings import Settings, SettingsGiven, read_settings
 from conversation._rendering.window import Context
@@ -355,7 +360,7 @@ class BaseConversation(Generic[_ClientT]):
 
 
 def _time_text(clock: Callable[[], float]) -> str:
-    now = datetime.fromtimestamp(clock(), UTC)
+    now = datetime.fromtimestamp(time_from_clock(clock), UTC)
     return now.isoformat().removesuffix("+00:00") + "Z"
 
 

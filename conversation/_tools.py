@@ -34,7 +34,15 @@ _PARAM = re.compile(r"^:param (?:.*? )??(\w+):(.*(?:\n+[ \t]+.*)*)", re.MULTILIN
 
 
 class InvalidArguments(ValueError):
-    """The arguments do not fit the tool; the message tells the model what to correct."""
+    """The arguments do not fit the tool; the message tells the model what to correct.
+
+    Attributes:
+        faults: The same for logs: parameters and kinds of fault, and nothing of the arguments.
+    """
+
+    def __init__(self, message: str, faults: str) -> None:
+        super().__init__(message)
+        self.faults = faults
 
 
 @attrs.frozen
@@ -142,20 +150,28 @@ def call_arguments(tool: Tool, arguments: str) -> dict[str, Any]:
     try:
         given = tool.arguments.model_validate_json(clean_text(arguments).strip() or "{}")
     except ValidationError as error:
+        mistakes = error.errors(include_url=False)[:8]
         told = [
             ": ".join(
                 filter(None, (".".join(map(str, mistake["loc"]))[:100], mistake["msg"][:200]))
             )
-            for mistake in error.errors(include_url=False)[:8]
+            for mistake in mistakes
         ]
-        raise InvalidArguments("; ".join(told)) from error
+        faults = [_fault(tool, mistake["loc"], mistake["type"]) for mistake in mistakes]
+        raise InvalidArguments("; ".join(told), "; ".join(faults)) from error
     except Exception as error:  # from a validator of the user
-        raise InvalidArguments(fault_text(error)) from error
+        raise InvalidArguments(fault_text(error), type(error).__name__) from error
     return {
         str(field.alias): getattr(given, key)
         for key, field in tool.arguments.model_fields.items()
         if key in given.model_fields_set
     }
+
+
+def _fault(tool: Tool, loc: tuple[int | str, ...], kind: str) -> str:
+    # Only the first is a name for sure: those inside may be the model's, as keys of a dict are.
+    names = {str(field.alias) for field in tool.arguments.model_fields.values()}
+    return f"{loc[0]}: {kind}" if loc and loc[0] in names else kind
 
 
 def called(tool: Tool, arguments: Mapping[str, Any]) -> Any:

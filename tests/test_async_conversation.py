@@ -96,9 +96,9 @@ class GatedDisk(Disk):
         self._pass("replace")
         super().replace(source, target)
 
-    def create(self, path: Path, mode: int | None) -> int:
+    def create(self, path: Path) -> int:
         self._pass("create")
-        return super().create(path, mode)
+        return super().create(path)
 
 
 @pytest.fixture

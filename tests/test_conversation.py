@@ -30,6 +30,7 @@ from conversation import (
     Usage,
     UserTurn,
 )
+from conversation._cli.main import main
 from conversation.errors import (
     InvalidCompletion,
     InvalidSetting,
@@ -779,3 +780,25 @@ def test_request_during_an_exchange_does_not_disturb_it(
             chat.messages()
     assert [turn.role for turn in chat.turns] == ["user", "assistant", "tool", "assistant"]
     assert chat._requests._skew == 0.0
+
+
+@pytest.mark.parametrize("count", [10**15 - 1, 2**63 - 1])
+def test_usage_of_huge_counts_is_summed(count: int, tmp_path: Path) -> None:
+    """Usage, exports, undo and the saved session work, whatever counts a server sends."""
+    usage = {"prompt_tokens": count, "prompt_tokens_details": {"audio_tokens": count}}
+    usage["completion_tokens"] = count
+    with Conversation.open("x") as chat:
+        for _ in range(10):
+            chat.add_user("Hi")
+            chat.add_completion({**answer(content="Hello"), "usage": usage})
+        assert chat.usage.prompt_tokens == chat.usage.prompt_audio_tokens == 10 * count
+        assert chat.usage.total_tokens == 20 * count
+        for form in ("html", "json", "jsonl", "markdown", "messages"):
+            chat.export(tmp_path / "export", form)
+        for _ in range(5):
+            chat.undo()
+        undone = min(5 * count, 2**63 - 1)
+        assert chat.usage.completion_tokens == 5 * count + undone
+    opened = Conversation.open("x", read_only=True)
+    assert (opened.usage, opened.turns) == (chat.usage, chat.turns)
+    assert main(["show", "x"]) == main(["show", "x", "--json"]) == 0

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, field_validator
 
+from conversation import Conversation, ToolTurn
 from conversation._tools import (
     InvalidArguments,
     Tool,
@@ -30,6 +31,8 @@ from conversation._tools import (
     tool_from,
 )
 from conversation.errors import InvalidSetting
+from conversation.testing import StandIn
+from tests.samples import tool_call
 
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]  # what many annotations do
@@ -409,6 +412,31 @@ def test_error_of_a_validator_is_reported_to_the_model() -> None:
     with pytest.raises(InvalidArguments, match=r"sore\.it: Value error, xxx") as caught:
         _given(ache, sore={"it": 10**6})
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "faults"),
+    [
+        ('{"place": {"city": "secret"}, "span": "secret"}', "span: "),
+        ('{"unit": "secret", "secret": 1}', "unit: enum"),
+        ('{"unit": ["secret"], "place": {"secret": "secret"}}', "place: missing"),
+        ('{"secret', "json_invalid"),
+        ('["secret"]', "model_type"),
+    ],
+)
+def test_wrong_arguments_are_not_logged(
+    arguments: str, faults: str, server: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names parameter and kind of fault; the model is told more."""
+    message = {"role": "assistant", "tool_calls": [tool_call("a", "weather", arguments)]}
+    server.will_send({"object": "chat.completion", "choices": [{"index": 0, "message": message}]})
+    chat = Conversation(client=server.client(), tools=[weather])
+    chat.say("What is the weather?")
+    assert "secret" not in caplog.text
+    assert "the arguments for the tool 'weather' do not fit (" in caplog.text
+    assert faults in caplog.text
+    assert isinstance(chat.turns[2], ToolTurn)
+    assert chat.turns[2].content.startswith("Error: InvalidArguments: ")
 
 
 def test_all_kinds_of_callables_are_tools() -> None:

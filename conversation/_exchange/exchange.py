@@ -30,7 +30,14 @@ from conversation._exchange.steps import (
 from conversation._history.edits import check
 from conversation._history.history import History
 from conversation._locking import Polling, Ticket
-from conversation._tools import Tool, by_name, call_arguments, fault_text, result_text
+from conversation._tools import (
+    InvalidArguments,
+    Tool,
+    by_name,
+    call_arguments,
+    fault_text,
+    result_text,
+)
 from conversation._values.events import AudioDelta, ToolCalled, TurnFinished
 from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, Turn, UserTurn
 from conversation._wire.chunks import StreamedCompletion
@@ -191,7 +198,7 @@ def asking(
     history = requests.history
     template = requests.template(options)
     if question is not None:
-        check(question, history)
+        check(question)
     elif not history and requests.settings.instructions is None:
         msg = "there is nothing to answer yet; call add_user(…) first, or say(…)"
         raise InvalidTurn(msg)
@@ -304,6 +311,9 @@ def _result(call: ToolCall, tool: Tool | str) -> Steps[str]:
     try:
         returned = yield Call(tool, call_arguments(tool, call.arguments))
         return result_text(returned)
+    except InvalidArguments as error:
+        log.warning("the arguments for the tool %r do not fit (%s)", call.name, error.faults)
+        return fault_text(error)
     except Exception as error:  # whatever a user's function raises
         log.warning("the tool %r failed; its fault is sent to the model", call.name, exc_info=True)
         return fault_text(error)

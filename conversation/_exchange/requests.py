@@ -162,7 +162,7 @@ class Requests:
     def _rendered(self, sent: SentRequest) -> tuple[list[Message], SentRequest]:
         at = self._moment()
         items = self._window(sent, at).items
-        asked = attrs.evolve(sent.asked, sent_at=self.history.clock())
+        asked = attrs.evolve(sent.asked, sent_at=self._now())
         return messages(items, at, self._reader(items)), attrs.evolve(
             sent, asked=asked, items=items, at=at
         )
@@ -172,7 +172,10 @@ class Requests:
             self.sent = sent
 
     def _moment(self) -> Moment:
-        return Moment(self.history.clock() + self._skew, self.settings.expiry_margin)
+        return Moment(self._now() + self._skew, self.settings.expiry_margin)
+
+    def _now(self) -> float:
+        return self.history.now().timestamp()
 
     def _usable(self, tools: Sequence[ToolGiven]) -> Sequence[ToolGiven]:
         for tool in tools:

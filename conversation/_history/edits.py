@@ -15,7 +15,6 @@ from conversation._values.turns import (
     ToolTurn,
     Turn,
     UserTurn,
-    is_open_call,
     open_calls,
     own_text,
 )
@@ -25,12 +24,11 @@ _SECONDS_PER_WORD = 0.4
 """Pace of OpenAI's voices."""
 
 
-def check(turn: Turn, turns: Sequence[Turn]) -> None:
-    """Refuse a turn that cannot be added behind these.
+def check(turn: Turn) -> None:
+    """Refuse a turn that cannot be added to any conversation.
 
     Raises:
         InvalidTurn: if it is no turn, or a user's or the system's without content.
-        UnknownToolCall: if it answers a call that is not open.
     """
     match turn:
         case UserTurn():
@@ -41,16 +39,7 @@ def check(turn: Turn, turns: Sequence[Turn]) -> None:
             if not turn.text.strip():
                 msg = "a system turn must have words, got none"
                 raise InvalidTurn(msg)
-        case ToolTurn():
-            if not is_open_call(turn.tool_call_id, turns):
-                waiting = tuple(open_calls(turns))
-                known = ", ".join(map(repr, waiting)) or "none"
-                msg = (
-                    f"no tool call {turn.tool_call_id!r} waits for a result (waiting: {known}); "
-                    "add one result for each call in an AssistantTurn's tool_calls"
-                )
-                raise UnknownToolCall(msg, tool_call_id=turn.tool_call_id, open_calls=waiting)
-        case AssistantTurn():
+        case AssistantTurn() | ToolTurn():
             pass
         case _:
             msg = (
@@ -58,6 +47,17 @@ def check(turn: Turn, turns: Sequence[Turn]) -> None:
                 f"{type(turn).__name__}; add_user(…) takes text and sound"
             )
             raise InvalidTurn(msg)
+
+
+def unknown_call(call_id: str, turns: Sequence[Turn]) -> UnknownToolCall:
+    """Return the error for a result that answers none of the calls in these turns."""
+    waiting = tuple(open_calls(turns))
+    known = ", ".join(map(repr, waiting)) or "none"
+    msg = (
+        f"no tool call {call_id!r} waits for a result (waiting: {known}); add one result for each "
+        "call in an AssistantTurn's tool_calls"
+    )
+    return UnknownToolCall(msg, tool_call_id=call_id, open_calls=waiting)
 
 
 def start_of_last_exchange(turns: Sequence[Turn], *, answer_only: bool) -> int:

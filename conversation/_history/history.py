@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,15 +10,31 @@ from typing import Any, TypeVar, cast, overload
 
 import attrs
 
-from conversation._history.edits import check, start_of_last_exchange, truncated, with_transcript
+from conversation._history.calls import OpenCalls
+from conversation._history.edits import (
+    check,
+    start_of_last_exchange,
+    truncated,
+    unknown_call,
+    with_transcript,
+)
 from conversation._history.journal import Journal
 from conversation._locking import Lock, Polling, ReadLock
 from conversation._values.media import inlined
-from conversation._values.turns import AssistantTurn, SystemTurn, Turn, Usage, UserTurn
+from conversation._values.turns import (
+    AssistantTurn,
+    SystemTurn,
+    ToolTurn,
+    Turn,
+    Usage,
+    UserTurn,
+)
 from conversation._wire.reading import Fetch, role_of, turn_from_entry, usage_from_entry
 from conversation._wire.writing import usage_entry
-from conversation.errors import InvalidTurn, SessionCorrupt, corrupt
+from conversation.errors import InvalidSetting, InvalidTurn, SessionCorrupt, corrupt
 from conversation.stores import News, Recovery, State
+
+log = logging.getLogger("conversation")
 
 _T = TypeVar("_T", bound=Turn)
 _R = TypeVar("_R")
@@ -77,6 +94,8 @@ class History(Sequence[Turn]):
         # Turns, and entries that nobody has looked at yet.
         self._slots: list[Any] = self._checked(entries, 0)
         self._has_entries = True
+        self._open_calls: OpenCalls | None = None
+        self._last_time: datetime | None = None
 
     # --- looking -------------------------------------------------------------------------------
 
@@ -145,8 +164,23 @@ class History(Sequence[Turn]):
         return inherited if type(inherited) is int and inherited > 0 else 0
 
     def now(self) -> datetime:
-        """Return the time, for a turn."""
-        return datetime.fromtimestamp(self.clock(), UTC)
+        """Return the time, for a turn.
+
+        Raises:
+            InvalidSetting: if the clock tells none.
+        """
+        self._last_time = datetime.fromtimestamp(time_from_clock(self.clock), UTC)
+        return self._last_time
+
+    def _time_of(self, turn: Turn) -> datetime | None:
+        """Return the time for a turn that is added; for one that is paid for, the best known."""
+        try:
+            return self.now()
+        except InvalidSetting as error:
+            if not isinstance(turn, AssistantTurn | ToolTurn):
+                raise
+            log.warning("%s; the turn gets the last time that is known", error)
+            return self._last_time
 
     # --- locking -------------------------------------------------------------------------------
 
@@ -237,6 +271,7 @@ class History(Sequence[Turn]):
             self._slots = list(slots)
             self._has_entries = True
             self.revision += 1
+            self._open_calls = None
 
     def _checked(self, entries: Sequence[Any], start: int) -> list[Any]:
         """Return entries, and refuse those of unknown roles."""
@@ -259,18 +294,29 @@ class History(Sequence[Turn]):
         """Add a turn at the end, and return it as it is kept; it gets the time if it has none.
 
         Raises:
-            InvalidTurn, UnknownToolCall: as `check`.
+            InvalidTurn: as `check`.
+            UnknownToolCall: if it answers a call that is not open.
+            InvalidSetting: if the clock tells no time, and the turn is the user's or the system's.
         """
         self.settle()
-        check(turn, self)
+        check(turn)
+        if isinstance(turn, ToolTurn) and not self._is_open(turn.tool_call_id):
+            raise unknown_call(turn.tool_call_id, self)
         if turn.at is None:
-            turn = attrs.evolve(turn, at=self.now())
+            turn = attrs.evolve(turn, at=self._time_of(turn))
         if self._journal is not None:
             turn = self._journal.add(turn, self, self.header)
         with self.reading:
             self._slots.append(turn)
         self._written()
         return turn
+
+    def _is_open(self, call_id: str) -> bool:
+        calls = self._open_calls or OpenCalls(self)
+        self._open_calls = None  # counted anew if this is interrupted
+        is_open = call_id in calls
+        self._open_calls = calls
+        return is_open
 
     def _written(self) -> None:
         """Note that memory holds what was written."""
@@ -309,6 +355,7 @@ class History(Sequence[Turn]):
             for position, turn in changed.items():
                 self._slots[position] = turn
             self.revision += 1
+            self._open_calls = None
         self._written()
         if self._journal is not None:
             self._journal.discard(before)
@@ -414,3 +461,21 @@ def usage_of(turns: Sequence[Turn]) -> Usage:
     """Return the tokens of all answers among the turns."""
     spent = (turn.usage for turn in turns if isinstance(turn, AssistantTurn))
     return sum((usage for usage in spent if usage is not None), Usage())
+
+
+def time_from_clock(clock: Callable[[], float]) -> float:
+    """Return the Unix time in seconds.
+
+    Raises:
+        InvalidSetting: if the clock raises, or tells no time of the years 1 to 9999.
+    """
+    rule = "clock must return Unix time in seconds, as time.time does"
+    try:
+        now = clock()
+    except Exception as error:
+        raise InvalidSetting(f"{rule}; it raised {error!r}") from error
+    try:
+        datetime.fromtimestamp(now, UTC)
+    except (TypeError, ValueError, OverflowError, OSError) as error:
+        raise InvalidSetting(f"{rule}, got {now!r} ({error})") from error
+    return now

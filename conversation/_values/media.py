@@ -10,6 +10,7 @@ import attrs
 
 from conversation._values.data import Data, Kind, NotKept, Stored
 from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
+from conversation._values.sound import FORMATS
 from conversation._values.turns import AssistantTurn, Turn, UserTurn
 from conversation.errors import AudioFileMissing
 
@@ -36,7 +37,8 @@ def with_data(turn: _T, change: Callable[[Data, str, Kind], Data]) -> _T:
         audio = turn.audio
         if audio is None or audio.data is None:
             return turn
-        data = change(audio.data, audio.format or "bin", "answer")
+        suffix = audio.format if audio.format in FORMATS else "bin"
+        data = change(audio.data, suffix, "answer")
         return attrs.evolve(turn, audio=attrs.evolve(audio, data=data))
     if isinstance(turn, UserTurn) and has_data(turn):
         return attrs.evolve(turn, content=tuple(_changed(part, change) for part in turn.content))

@@ -15,6 +15,7 @@ from conversation._values.data import Data, as_optional_data, read_data, size_of
 from conversation._values.parts import PARTS, AudioInput, Part
 from conversation._values.sound import duration_of, format_of, wav_from_pcm
 from conversation._values.text import as_optional_text, as_text, clean_text, shown
+from conversation._values.unchecked import unchecked
 from conversation.errors import InvalidTurn
 
 
@@ -46,8 +47,12 @@ def _among(*allowed: str) -> Callable[..., None]:
     return check
 
 
+MOST_TOKENS = 2**63 - 1
+"""What JSON holds everywhere; sums of such counts are exact in memory and cut off when saved."""
+
+
 def _count(_: object, field: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_TOKENS:
         msg = f"{field.name} must be a number of tokens, got {shown(value)}"
         raise InvalidTurn(msg)
 
@@ -118,12 +123,11 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         if not isinstance(other, Usage):
             return NotImplemented
-        return Usage(
-            *(
-                mine + theirs
-                for mine, theirs in zip(attrs.astuple(self), attrs.astuple(other), strict=True)
-            )
-        )
+        counts = zip(attrs.astuple(self), attrs.astuple(other), strict=True)
+        return _sum(*(mine + theirs for mine, theirs in counts))
+
+
+_sum = unchecked(Usage)  # a sum may be larger than each count may be
 
 
 @attrs.frozen
@@ -367,17 +371,3 @@ def open_calls(turns: Sequence[Turn]) -> list[str]:
         for index, call in enumerate(turn.tool_calls)
         if (position, index) not in answers
     ]
-
-
-def is_open_call(call_id: str, turns: Sequence[Turn]) -> bool:
-    """Return True if a call with this id has no answer; looks no further back than it must."""
-    answers = 0
-    for position in range(len(turns) - 1, -1, -1):
-        turn = turns[position]
-        if isinstance(turn, ToolTurn) and turn.tool_call_id == call_id:
-            answers += 1
-        elif isinstance(turn, AssistantTurn) and any(c.id == call_id for c in turn.tool_calls):
-            if not answers:
-                return True
-            answers -= 1
-    return False

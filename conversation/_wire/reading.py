@@ -19,6 +19,7 @@ from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
 from conversation._values.sound import FORMATS
 from conversation._values.text import clean_text, shown
 from conversation._values.turns import (
+    MOST_TOKENS,
     AssistantAudio,
     AssistantTurn,
     SystemTurn,
@@ -359,6 +360,8 @@ def _take_calls(rest: dict[str, Any]) -> tuple[ToolCall, ...]:
             arguments = "{}" if arguments is None else json_text(arguments)
         # Results refer to calls by id, so ids must differ, whatever the server sent.
         call_id = _take_text(call, "id") or f"call_{position}"
+        if call_id in calls:
+            call_id += f"_{position}"  # counts: an underscore more for each takes cubic time
         while call_id in calls:
             call_id += "_"
         calls[call_id] = ToolCall(call_id, _take_required(body, "name"), arguments, kind)
@@ -412,9 +415,7 @@ def joined_text(content: object) -> str | None:
 
 def token_count(value: Any) -> int:
     """Return a number of tokens; 0 for what is none."""
-    if type(value) is int and 0 <= value < 2**53:
-        return value
-    return int(value) if type(value) is float and 0 <= value < 2**53 else 0
+    return int(value) if type(value) in (int, float) and 0 <= value <= MOST_TOKENS else 0
 
 
 def time_from(value: object) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ import orjson
 from conversation._values.data import Data, Stored
 from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
 from conversation._values.turns import (
+    MOST_TOKENS,
     AssistantAudio,
     AssistantTurn,
     ToolTurn,
@@ -91,22 +93,25 @@ def _data_entry(data: Data) -> dict[str, str]:
 def usage_entry(usage: Usage) -> dict[str, Any]:
     """Return tokens as the API writes them; details only where there are any."""
     entry: dict[str, Any] = {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
+        "prompt_tokens": _held(usage.prompt_tokens),
+        "completion_tokens": _held(usage.completion_tokens),
+        "total_tokens": _held(usage.total_tokens),
     }
     if usage.prompt_text_tokens or usage.prompt_audio_tokens or usage.cached_tokens:
         entry["prompt_tokens_details"] = {
-            "text_tokens": usage.prompt_text_tokens,
-            "audio_tokens": usage.prompt_audio_tokens,
-            "cached_tokens": usage.cached_tokens,
+            "text_tokens": _held(usage.prompt_text_tokens),
+            "audio_tokens": _held(usage.prompt_audio_tokens),
+            "cached_tokens": _held(usage.cached_tokens),
         }
     if usage.completion_text_tokens or usage.completion_audio_tokens:
         entry["completion_tokens_details"] = {
-            "text_tokens": usage.completion_text_tokens,
-            "audio_tokens": usage.completion_audio_tokens,
+            "text_tokens": _held(usage.completion_text_tokens),
+            "audio_tokens": _held(usage.completion_audio_tokens),
         }
     return entry
+
+
+_held = partial(min, MOST_TOKENS)
 
 
 def _given(**fields: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Calls that a full or failing disk can refuse go through a `Disk`, so that tests 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -52,9 +53,16 @@ class Disk:
 
     def write(self, descriptor: int, data: bytes, at: int) -> None:
         """Write all of `data` at that offset."""
-        done = _write_at(descriptor, data, at)
+        done = 0
         while done < len(data):
-            done += _write_at(descriptor, data[done:], at + done)
+            written = self.write_some(descriptor, data[done:], at + done)
+            if not written:
+                raise OSError(errno.EIO, "no byte was written, and no reason given")
+            done += written
+
+    def write_some(self, descriptor: int, data: bytes, at: int) -> int:
+        """Write some of `data` at that offset, and return the number of bytes."""
+        return _write_at(descriptor, data, at)
 
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut the file to that size."""
@@ -79,31 +87,31 @@ class Disk:
         """Rename a file over another one."""
         source.replace(target)
 
-    def create(self, path: Path, mode: int | None) -> int:
-        """Create a new, empty file and return its descriptor; a file of that name is removed.
+    def create(self, path: Path) -> int:
+        """Create a new, empty file and return its descriptor; a file of that name is removed."""
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _CAREFUL, 0o600)
+
+    def write_new(
+        self, path: Path, pieces: Iterable[bytes], *, temporary: Path, adopted: bool = True
+    ) -> int:
+        """Create a file with this content atomically and durably.
+
+        It gets owner and mode of the regular file that it replaces; else it is private.
 
         Args:
             path: Its name.
-            mode: Its permissions; None: the default ones.
-        """
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _CAREFUL
-        descriptor = os.open(path, flags, 0o666 if mode is None else mode)
-        if mode is not None and hasattr(os, "fchmod"):
-            os.fchmod(descriptor, mode)
-        return descriptor
-
-    def write_new(
-        self, path: Path, pieces: Iterable[bytes], *, temporary: Path, mode: int | None = 0o600
-    ) -> int:
-        """Create a file with this content atomically and durably.
+            pieces: Its content.
+            temporary: Its name until it is whole.
+            adopted: Hand a new file over to the owner of its folder.
 
         Returns:
             Its descriptor, open for reading and writing.
         """
-        descriptor, at = self.create(temporary, mode), 0
+        descriptor, at = self.create(temporary), 0
         try:
+            _set_owner_and_mode(descriptor, path, adopted=adopted)
             for piece in pieces:
                 self.write(descriptor, piece, at)
                 at += len(piece)
@@ -121,6 +129,40 @@ class Disk:
                 temporary.unlink()
             raise
         return descriptor
+
+
+def _set_owner_and_mode(descriptor: int, path: Path, *, adopted: bool) -> None:
+    if not hasattr(os, "fchown"):
+        return
+    mode = 0o600
+    try:
+        before = path.lstat()
+    except FileNotFoundError:
+        before = None
+    if before is not None and stat.S_ISREG(before.st_mode):
+        mode = stat.S_IMODE(before.st_mode)
+        with contextlib.suppress(PermissionError):  # only root gives files away
+            os.fchown(descriptor, before.st_uid, before.st_gid)
+    elif adopted:
+        hand_over(descriptor, path.parent)
+    os.fchmod(descriptor, mode)
+
+
+def hand_over(made: int | Path, folder: Path) -> None:
+    """Give what root made in a folder to the folder's owner, who could not use it otherwise."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(made, owner.st_uid, owner.st_gid)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all that is in it, or whatever else has that name."""
+    import shutil
+
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)  # `rmtree` would block on a FIFO
 
 
 def open_regular(path: Path, *, writable: bool = False) -> int | None:
@@ -178,8 +220,7 @@ def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
             return
         path = Path(os.path.realpath(path))
         temporary = path.with_name(f".{os.urandom(4).hex()}.tmp")
-        mode = None if status is None else stat.S_IMODE(status.st_mode)
-        os.close(disk.write_new(path, pieces, temporary=temporary, mode=mode))
+        os.close(disk.write_new(path, pieces, temporary=temporary, adopted=False))
         disk.sync_folder(path.parent)
     except OSError as error:
         msg = (

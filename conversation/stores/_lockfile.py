@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from conversation.stores._disk import hand_over
+
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 _open: weakref.WeakSet[LockFile] = weakref.WeakSet()
@@ -41,13 +43,24 @@ class LockFile:
         self.path = path
         self._name = str(path)
         self._inode: int | None = None
-        flags = _FLAGS | (os.O_CREAT if create else 0)
         with _opening:  # no fork comes between opening and noting
             # The object closes its descriptor however it ends.
             self._file = io.FileIO(
-                self._name, "r+", opener=lambda name, _: os.open(name, flags, 0o600)
+                self._name, "r+", opener=lambda name, _: self._opened(name, create=create)
             )
             _open.add(self)
+
+    def _opened(self, name: str, *, create: bool) -> int:
+        try:
+            return os.open(name, _FLAGS)
+        except FileNotFoundError:
+            if not create:
+                raise
+        descriptor = os.open(name, _FLAGS | os.O_CREAT, 0o600)
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o600)  # whatever the umask
+        hand_over(descriptor, self.path.parent)
+        return descriptor
 
     def try_lock(self) -> bool:
         """Take the lock, if it is free."""

@@ -10,6 +10,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from conversation.stores._disk import hand_over
 from conversation.stores._lockfile import LockFile
 
 
@@ -38,6 +39,7 @@ class Queue:
         while self._ticket is None:
             with contextlib.suppress(FileExistsError):
                 self._folder.mkdir(mode=0o700)
+                hand_over(self._folder, self._folder.parent)
             with contextlib.suppress(FileNotFoundError):  # the last waiter has just left
                 self._ticket = LockFile(self._folder / f".{os.urandom(8).hex()}")
         ticket = self._ticket

@@ -31,7 +31,7 @@ from conversation.errors import (
     not_found,
 )
 from conversation.stores import Kind, News, Recovery, Salvage, State
-from conversation.stores._disk import Disk, open_regular, read_all
+from conversation.stores._disk import Disk, hand_over, open_regular, read_all, remove_tree
 from conversation.stores._document import Document
 from conversation.stores._format import Snapshot, Torn
 from conversation.stores._lockfile import LockFile
@@ -372,20 +372,15 @@ class FileSession:
 
     def remove(self) -> None:
         """Delete the session and all its files; needs the lock."""
-        import shutil
-
         if not self.exists():
             self._lock.unlink(missing_ok=True)
             raise self.not_found()
         try:
             self.file.unlink(missing_ok=True)
-            if self._folder.is_symlink():
-                self._folder.unlink()
-            elif self._folder.exists():
-                shutil.rmtree(self._folder)
-            shutil.rmtree(self._folder.with_suffix(".queue"), ignore_errors=True)
-            for path in self._left_over():
-                path.unlink(missing_ok=True)
+            for path in (self._folder, *self._left_over()):
+                remove_tree(path)
+            with contextlib.suppress(OSError):
+                remove_tree(self._folder.with_suffix(".queue"))
             self._disk.sync_folder(self.file.parent)
             self._lock.unlink(missing_ok=True)
         except OSError as error:
@@ -423,6 +418,7 @@ class FileSession:
             self._make_folder(folder.parent)
             folder.mkdir(mode=0o700, exist_ok=True)
             folder.chmod(0o700)
+            hand_over(folder, folder.parent)
             self._disk.sync_folder(folder.parent)
 
     @contextlib.contextmanager

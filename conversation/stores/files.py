@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from conversation.errors import InvalidSetting, SessionError
+from conversation.errors import InvalidSetting, SessionError, corrupt
 from conversation.stores import Salvage, SessionInfo
 from conversation.stores._disk import Disk, open_regular, read_all, read_at
 from conversation.stores._format import TURNS, parse, parse_header
@@ -28,6 +28,8 @@ log = logging.getLogger("conversation")
 _SAFE = re.compile(r"[A-Za-z0-9_@-]|(?<=.)\.(?=.)")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 _LONGEST = 150
+_LONGEST_HEADER = 16 * 2**20
+"""Bytes of a file that `list` looks for a header in: any file may lie in the folder."""
 
 
 class FileStore:
@@ -70,7 +72,8 @@ class FileStore:
     def list(self, *, limit: int | None = None, prefix: str = "") -> Sequence[SessionInfo]:
         """Return all sessions, last changed first. Reads only the first line of each.
 
-        A file that is no session is skipped, with a log warning.
+        A file that is no session, or whose header is longer than 16 MB, is skipped, with a log
+        warning.
 
         Args:
             limit: The largest number of sessions to return; None: all.
@@ -174,8 +177,10 @@ def _info(path: Path) -> SessionInfo | None:
             line = _first_line(descriptor)
             if line.endswith(TURNS):
                 header = parse_header(line, path)
-            else:
+            elif status.st_size <= _LONGEST_HEADER:
                 header = parse(read_all(descriptor), path).header  # another layout
+            else:
+                raise corrupt(path, f"its first {_LONGEST_HEADER} bytes hold no header in one line")
         finally:
             os.close(descriptor)
     except (OSError, SessionError) as error:
@@ -196,7 +201,7 @@ def _info(path: Path) -> SessionInfo | None:
 
 def _first_line(descriptor: int) -> bytes:
     pieces, at = [], 0
-    while piece := read_at(descriptor, 4096, at):
+    while at < _LONGEST_HEADER and (piece := read_at(descriptor, 4096, at)):
         before, end, _ = piece.partition(b"\n")
         pieces.append(before)
         at += len(piece)

@@ -23,6 +23,8 @@ from conversation.testing import (
 )
 from conversation.testing._refusals import Refused, server_error, unreadable_body
 
+KEPT_REQUESTS = 1000
+
 
 class Received(dict[str, Any]):
     """Body of a received request: its JSON, or the fields of its form.
@@ -58,15 +60,16 @@ class Api:
         self._lock = threading.Lock()
         self._issued: dict[str, _answers.IssuedAudio] = {}
         self._texts: dict[bytes, str] = {}
-        self._requests: list[Received] = []
+        self._requests: deque[tuple[Received, int]] = deque()
+        self._bytes = 0
         self.script: deque[_answers.Answer | Refused | _http.Reply] = deque()
         self.transcripts: deque[str] = deque()
 
     @property
     def requests(self) -> list[Received]:
-        """The received requests, oldest first."""
+        """The received requests that are kept, oldest first."""
         with self._lock:
-            return list(self._requests)
+            return [received for received, _ in self._requests]
 
     def forget(self, audio_id: str) -> None:
         """Forget an audio id.
@@ -93,7 +96,7 @@ class Api:
         endpoint = self._endpoint(request)
         body = _body_of(request)
         with self._lock:
-            self._requests.append(Received(_fields(body), request.path, request.headers))
+            self._keep(Received(_fields(body), request.path, request.headers), len(request.data))
             scripted = self.script[0] if self.script else None
             if scripted is None or isinstance(scripted, _answers.Answer):
                 return endpoint(request, body)
@@ -101,6 +104,12 @@ class Api:
         if isinstance(scripted, Refused):
             raise scripted
         return scripted
+
+    def _keep(self, received: Received, size: int) -> None:
+        self._requests.append((received, size))
+        self._bytes += size
+        while len(self._requests) > KEPT_REQUESTS or self._bytes > _http.MOST_BYTES:
+            self._bytes -= self._requests.popleft()[1]
 
     def _endpoint(self, request: _http.Request) -> Callable[[_http.Request, Any], _http.Reply]:
         match request.method, request.path:

@@ -175,7 +175,11 @@ def _check_parts(content: Any, path: str) -> None:
 
 
 def _check_fields(body: Mapping[str, Any]) -> None:
-    for name, expected, kind in (("n", "an integer", int), ("stream_options", "an object", dict)):
+    for name, expected, kind in (
+        ("n", "an integer", int),
+        ("stream_options", "an object", dict),
+        ("response_format", "an object", dict),
+    ):
         if body.get(name) is not None and not isinstance(body[name], kind):
             raise invalid_type(name, expected, body[name])
     n = body.get("n")
@@ -184,6 +188,12 @@ def _check_fields(body: Mapping[str, Any]) -> None:
             f"Invalid 'n': integer below minimum value. Expected a value >= 1, but got {n} instead."
         )
         raise Refused(message, "n", "integer_below_min_value")
+    if n is not None and n > 128:
+        message = (
+            f"Invalid 'n': integer above maximum value. Expected a value <= 128, but got {n} "
+            "instead."
+        )
+        raise Refused(message, "n", "integer_above_max_value")
     modalities = body.get("modalities")
     if modalities is None:
         return
@@ -224,7 +234,7 @@ def _check_model(model: str, body: Mapping[str, Any]) -> None:
         message = "This model requires that either input content or output modality contain audio."
         raise Refused(message, "model", "invalid_value")
     response_format = body.get("response_format")
-    if isinstance(response_format, dict) and response_format.get("type") == "json_schema":
+    if response_format is not None and response_format.get("type") == "json_schema":
         message = (
             "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this "
             "model."

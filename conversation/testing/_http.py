@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +13,11 @@ import attrs
 import orjson
 
 from conversation.testing._streams import Control
+
+MOST_BYTES = 256 * 2**20
+"""Largest body of a request, in bytes."""
+
+_LONGEST_LINE = 65_536
 
 
 @attrs.frozen
@@ -119,8 +125,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, self.path.partition("?")[0], headers, self._body())
-        reply = self.server.answer(request)
+        try:
+            data = self._body()
+        except ValueError as error:
+            self.close_connection = True  # nobody knows where the next request begins
+            fault = {"message": str(error), "type": "invalid_request_error"}
+            reply = json_reply({"error": {**fault, "param": None, "code": None}}, 400)
+        else:
+            request = Request(self.command, self.path.partition("?")[0], headers, data)
+            reply = self.server.answer(request)
         self.send_response(reply.status)
         self.send_header("Content-Type", reply.content_type)
         if reply.length is None:
@@ -139,15 +152,39 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
 
     def _body(self) -> bytes:
+        """Return the body of the request.
+
+        Raises:
+            ValueError: if its length is wrong, too large or not reached.
+        """
         if self.headers.get("transfer-encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("content-length") or 0))
-        pieces = []
-        while size := int(self.rfile.readline().partition(b";")[0], 16):
-            pieces.append(self.rfile.read(size))
-            self.rfile.readline()
-        while self.rfile.readline().strip():
+            return self._read(self.headers.get("content-length") or "0", 10, MOST_BYTES)
+        pieces: list[bytes] = []
+        left = MOST_BYTES
+        while piece := self._read(self._line().partition(";")[0], 16, left):
+            pieces.append(piece)
+            left -= len(piece)
+            if self._line():
+                raise ValueError("A chunk is longer than its size.")
+        while self._line():
             continue
         return b"".join(pieces)
+
+    def _line(self) -> str:
+        return self.rfile.readline(_LONGEST_LINE).decode("latin-1").strip()
+
+    def _read(self, size: str, base: int, most: int) -> bytes:
+        size = size.strip()
+        # `int` takes signs, underscores and the digits of other scripts, too.
+        if not re.fullmatch("[0-9]{1,20}" if base == 10 else "[0-9a-fA-F]{1,20}", size):
+            raise ValueError(f"The size {size[:40]!r} of the body is not a number.")
+        count = int(size, base)
+        if count > most:
+            raise ValueError(f"The body is larger than {MOST_BYTES} bytes.")
+        data = self.rfile.read(count)
+        if len(data) < count:
+            raise ValueError("The body ended before its size.")
+        return data
 
     def _is_disconnected(self) -> bool:
         try:

@@ -127,7 +127,10 @@ class StandIn:
 
     @property
     def requests(self) -> list[_api.Received]:
-        """The received requests, refused ones included, oldest first."""
+        """The last received requests, refused ones included, oldest first.
+
+        At most 1,000, and at most 256 MB of bodies: a server may run for long.
+        """
         return self._api.requests
 
     def forget(self, audio_id: str) -> None:

@@ -71,9 +71,9 @@ class FaultyDisk(Disk):
         self._check("replace")
         super().replace(source, target)
 
-    def create(self, path: Path, mode: int | None) -> int:
+    def create(self, path: Path) -> int:
         self._check("create")
-        return super().create(path, mode)
+        return super().create(path)
 
 
 @contextlib.contextmanager

@@ -121,8 +121,8 @@ class DyingDisk(Disk):
             die()
         self._do(super().write, descriptor, data, at)
 
-    def create(self, path: Path, mode: int | None) -> int:
-        return int(self._do(super().create, path, mode))
+    def create(self, path: Path) -> int:
+        return int(self._do(super().create, path))
 
     def replace(self, source: Path, target: Path) -> None:
         self._do(super().replace, source, target)

@@ -75,6 +75,36 @@ def count_of(operation: str, change: str, root: Path, clock: Clock, *, begun: bo
     return disk.done.count(operation)
 
 
+class SilentDisk(Disk):
+    """A disk that takes a few bytes of each write, and at times none."""
+
+    def __init__(self) -> None:
+        super().__init__(fsync=False)
+        self.most = 7
+
+    def write_some(self, descriptor: int, data: bytes, at: int) -> int:
+        return super().write_some(descriptor, data[: self.most], at) if self.most else 0
+
+
+@pytest.mark.parametrize("change", ["text", "sound", "title"])
+@pytest.mark.usefixtures("no_hang")
+def test_a_write_of_no_bytes_fails(change: str, tmp_path: Path, clock: Clock) -> None:
+    """The change raises `SaveFailed` and releases the lock; short writes are continued."""
+    store = FileStore(tmp_path)
+    store._disk = disk = SilentDisk()
+    chat = begin(store, clock, begun=True)
+    before = (tmp_path / "retriever.json").read_bytes()
+    disk.most = 0
+    with pytest.raises(SaveFailed, match="no byte was written"):
+        CHANGES[change](chat)
+    assert (tmp_path / "retriever.json").read_bytes() == before
+    disk.most = 7
+    with Conversation.open("retriever", store=FileStore(tmp_path), timeout=0.1) as other:
+        other.add_user("The lock is free")
+    CHANGES[change](chat)
+    assert "The lock is free" in [turn.text for turn in chat.turns]
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EROFS])
 @pytest.mark.parametrize("begun", [True, False])
 @pytest.mark.parametrize("change", CHANGES)

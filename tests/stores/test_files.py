@@ -9,6 +9,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -407,6 +408,40 @@ def test_list_accepts_any_modification_time(
     assert [info.id for info in store.list()] == ["retriever"]
 
 
+@pytest.mark.parametrize(
+    "beginning", [b"", b"{\n", b'{"conversation":1,"title":"', b'{"conversation":1,"id":"x"}\n']
+)
+def test_list_reads_no_huge_file(
+    beginning: bytes, store: FileStore, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beside a sparse file of 1 GB, `list` takes some megabytes, and warns."""
+    create(store, clock)
+    path = store.root / "x.json"
+    path.write_bytes(beginning)
+    os.truncate(path, 2**30)
+    tracemalloc.start()
+    try:
+        assert [info.id for info in store.list()] == ["retriever"]
+        assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert "skipping" in caplog.text
+    assert "x.json" in caplog.text
+
+
+def test_a_session_whose_header_is_too_long_for_list_can_be_opened(
+    store: FileStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beyond 16 MB it is skipped with a warning, and nothing is lost."""
+    metadata = {"notes": "x" * 2**24}
+    with Conversation.open("x", store=store) as chat:
+        chat.add_user("Hello")
+        chat.set_metadata(metadata)
+    assert list(store.list()) == []
+    assert "hold no header" in caplog.text
+    assert Conversation.open("x", store=store, create=False).metadata == metadata
+
+
 # --- delete ---------------------------------------------------------------------------------------
 
 
@@ -436,6 +471,50 @@ def test_delete_removes_all_files_of_one_session(store: FileStore, clock: Clock)
         opened(store, create=False)
     with opened(store) as chat:
         assert chat.turns == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("retriever.json", kind) for kind in ("fifo", "socket", "link")),
+        *(("retriever.audio", kind) for kind in ("fifo", "socket", "link", "file", "odd files")),
+    ],
+)
+@pytest.mark.usefixtures("no_hang")
+def test_delete_removes_whatever_has_the_name(
+    name: str, kind: str, store: FileStore, clock: Clock, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A FIFO does not block it, and a link is not followed."""
+    create(store, clock)
+    path = store.root / name
+    if path.exists():
+        path.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(store.root)  # the path of a socket has to be short
+    if kind == "fifo":
+        os.mkfifo(name)
+    elif kind == "socket":
+        bound(name)
+    elif kind == "file":
+        path.write_bytes(b"x")
+    elif kind == "link":
+        (tmp_path / "target").mkdir()
+        (tmp_path / "target" / "precious").touch()
+        path.symlink_to(tmp_path / "target")
+    else:
+        (path / "folder").mkdir(parents=True)
+        os.mkfifo(path / "folder" / "fifo")
+        os.mkfifo(path / "fifo")
+        bound(f"{name}/socket")
+        (path / "link").symlink_to(tmp_path)
+    store.delete("retriever")
+    assert list(store.root.iterdir()) == []
+    assert kind != "link" or (tmp_path / "target" / "precious").exists()
+
+
+def bound(name: str) -> None:
+    """Make a socket in the file system."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(name)
 
 
 def test_delete_of_an_unknown_session_is_refused(store: FileStore, clock: Clock) -> None:

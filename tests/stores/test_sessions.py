@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from conversation import (
+    AssistantAudio,
     AssistantTurn,
     AudioInput,
     Conversation,
@@ -130,6 +131,38 @@ def test_keep_sound_none_keeps_pictures_and_files(tmp_path: Path, clock: Clock) 
         url, file = again.messages()[0]["content"]
         assert url["image_url"]["url"].startswith("data:image/png;base64,")
         assert file["file"]["file_data"].startswith("data:application/pdf;base64,")
+
+
+@pytest.mark.parametrize("keep_sound", ["user", "none"])
+def test_keep_sound_goes_by_kind_and_not_by_format(
+    tmp_path: Path, clock: Clock, keep_sound: str
+) -> None:
+    """Sound of a format that is not listed is sound, and a document may be named voice.mp3."""
+    store = FileStore(tmp_path, fsync=False, keep_sound=keep_sound)
+    formats = (None, "aiff", "../x")
+    with opened(store, clock=clock) as chat:
+        chat.add_user(FileInput(b"words", "voice.mp3"))
+        for sound_format in formats:
+            audio = AssistantAudio("audio_1", None, "Hi", b"some bytes", sound_format)
+            assert answer_audio(chat.add(AssistantTurn(audio=audio))).read() == b"some bytes"
+    assert [path.suffix for path in (tmp_path / "retriever.audio").iterdir()] == [".mp3"]
+    with opened(store, clock=clock) as again:
+        file = again.messages()[0]["content"][0]["file"]
+        assert file["filename"] == "voice.mp3"
+        assert file["file_data"].endswith("d29yZHM=")
+
+
+def test_sound_of_any_format_is_kept_under_a_plain_name(tmp_path: Path, clock: Clock) -> None:
+    """A format that is not listed, such as a path, does not become part of the file's name."""
+    store = FileStore(tmp_path, fsync=False)
+    with opened(store, clock=clock) as chat:
+        for sound_format in ("aiff", "../x", "wav"):
+            audio = AssistantAudio("audio_1", None, "Hi", b"some bytes", sound_format)
+            chat.add(AssistantTurn(audio=audio))
+    found = sorted((tmp_path / "retriever.audio").iterdir())
+    assert [path.suffix for path in found] == [".bin", ".bin", ".wav"]
+    turns = opened(store, clock=clock, read_only=True).turns
+    assert [answer_audio(turn).read() for turn in turns] == [b"some bytes"] * 3
 
 
 @pytest.mark.parametrize("keep_sound", ["", "some", None, True])

@@ -27,7 +27,8 @@ import openai
 import pytest
 
 import conversation
-from conversation.testing import StandIn
+from conversation.testing import StandIn, _http
+from conversation.testing._api import Api
 from tests.conftest import START, Clock
 from tests.samples import MP3, SOUND, tool_call
 
@@ -193,6 +194,11 @@ N_TOO_SMALL = (
     "n",
     "integer_below_min_value",
 )
+N_TOO_LARGE = (
+    "Invalid 'n': integer above maximum value. Expected a value <= 128, but got 999 instead.",
+    "n",
+    "integer_above_max_value",
+)
 TEXT_OR_IMAGE = (
     "Invalid 'messages[3]'. Content blocks are expected to be either text or image_url type.",
     "messages[3]",
@@ -239,6 +245,13 @@ REFUSED: dict[str, tuple[Json, tuple[str, str | None, str | None]]] = {
     "audio parameter to a text model": (asking(model="gpt-5"), unknown("audio")),
     "audio out of a text model": (writing(modalities=["text", "audio"]), unknown("modalities")),
     "json_schema": (asking(response_format=SCHEMA), NO_SCHEMA),
+    **{
+        f"response_format {found}": (
+            asking(response_format=value),
+            wrong_type("response_format", "an object", found),
+        )
+        for found, value in (("a string", "text"), ("an array", [SCHEMA]), ("an integer", 5))
+    },
     "assistant without anything": (asking(HELLO, assistant()), (*NO_CONTENT, None)),
     "assistant of null": (
         asking(HELLO, assistant(content=None, audio=None, tool_calls=None)),
@@ -275,6 +288,7 @@ REFUSED: dict[str, tuple[Json, tuple[str, str | None, str | None]]] = {
     ),
     "audio without id": (asking(HELLO, assistant(audio={})), missing("messages[1].audio.id")),
     "n of 0": (asking(n=0), N_TOO_SMALL),
+    "n of 999": (asking(n=999), N_TOO_LARGE),
     "n of text": (asking(n="2"), wrong_type("n", "an integer", "a string")),
     "n of a fraction": (asking(n=1.5), wrong_type("n", "an integer", "a decimal number")),
     "content of number": (
@@ -710,6 +724,73 @@ def test_requests_are_recorded_with_path_and_headers(server: StandIn) -> None:
     assert received[0].headers["authorization"] == "Bearer any"
     received.clear()
     assert server.requests == bodies
+
+
+def test_the_last_thousand_requests_are_kept() -> None:
+    """Older ones are dropped, and so are those before the last 256 MB of bodies."""
+    api = Api(3600, lambda: START)
+
+    def receive(data: bytes) -> None:
+        api.answer(_http.Request("POST", "/v1/chat/completions", {"authorization": "x"}, data))
+
+    for number in range(1002):
+        receive(b'{"seed":%d}' % number)
+    assert [received["seed"] for received in api.requests] == list(range(2, 1002))
+    large = b'{"user":"%b"}' % (b"x" * 2**26)
+    for _ in range(5):
+        receive(large)
+    assert [received.keys() for received in api.requests] == [{"user"}] * 3
+
+
+def raw(server: StandIn, head: str, body: bytes = b"") -> tuple[int, bytes]:
+    """Send these bytes as a request; return status and body of the answer, up to the end."""
+    request = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: x\r\n{head}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0), 10) as connection:
+        connection.sendall(request.encode() + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer, _, data = b"".join(iter(lambda: connection.recv(65_536), b"")).partition(
+            b"\r\n\r\n"
+        )
+    return int(answer.split()[1]), data
+
+
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        *((f"Content-Length: {size}", b"{}") for size in ("abc", "-1", f"{10**15}", "+2", "0_2")),
+        ("Content-Length: 99", b"{}"),
+        *(
+            (CHUNKED, size + b"\r\n{}\r\n0\r\n\r\n")
+            for size in (b"x", b"-2", b"0x2", b"", b"f" * 99)
+        ),
+        (CHUNKED, b"8\r\n{}\r\n0\r\n\r\n"),
+        (CHUNKED, b"1\r\n{}\r\n0\r\n\r\n"),
+        (CHUNKED, b"2\r\n{}\r\n%x\r\n" % 10**15),
+        (CHUNKED, b"\xff" * 100_000),
+        (CHUNKED, b"2\r\n{}\r\n"),
+    ],
+    ids=repr,
+)
+def test_a_body_of_unknown_length_is_refused(
+    head: str, body: bytes, server: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With 400 and no traceback; the connection is closed, and the next one is served."""
+    status, data = raw(server, head, body)
+    assert status == 400
+    assert json.loads(data)["error"]["type"] == "invalid_request_error"
+    assert ask(server, asking())[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_a_body_in_chunks_is_read(server: StandIn) -> None:
+    """Sizes are hexadecimal, extensions and trailers are skipped."""
+    data = json.dumps(asking()).encode()
+    pieces = b"1\r\n%b\r\n%X;x=y\r\n%b\r\n0\r\nX: y\r\n\r\n" % (data[:1], len(data) - 1, data[1:])
+    assert raw(server, f"{CHUNKED}\r\nConnection: close", pieces)[0] == 200
+    assert server.requests == [asking()]
 
 
 def streamed(server: StandIn, **changes: Any) -> list[Json]:

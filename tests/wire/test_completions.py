@@ -258,7 +258,7 @@ def test_missing_and_repeated_ids_of_tool_calls_are_replaced() -> None:
     """Each tool call gets an id of its own, so that it can be answered."""
     calls = [tool_call("a"), tool_call("a"), {"function": {"name": "f"}}, tool_call("call_2")]
     turn = parsed(answer(content=None, tool_calls=calls))
-    assert [call.id for call in turn.tool_calls] == ["a", "a_", "call_2", "call_2_"]
+    assert [call.id for call in turn.tool_calls] == ["a", "a_1", "call_2", "call_2_3"]
     assert [call.type for call in turn.tool_calls] == ["function"] * 4
     assert turn_from_entry(entry_from_turn(turn)) == turn
 
