@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 from conversation import _base
 from conversation._async_client import AsyncStream, client_or_default, run
 from conversation._base import BaseConversation
-from conversation._exchange.exchange import adding, adding_completion
+from conversation._exchange.holding import adding, adding_completion
 from conversation._exchange.steps import Steps, work
 from conversation._rendering.explanation import Rendering
 from conversation._rendering.settings import SettingsGiven
@@ -38,18 +38,8 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
 
     Args:
         client: An `openai.AsyncOpenAI`. None: one for each event loop, made when first needed.
-        model: As in `Conversation`.
-        voice: As in `Conversation`.
-        audio_format: As in `Conversation`.
-        modalities: As in `Conversation`.
-        instructions: As in `Conversation`.
         tools: As in `Conversation`; functions may be async too. Others run in worker threads.
-        max_tool_rounds: As in `Conversation`.
-        context: As in `Conversation`.
-        transcribe: As in `Conversation`.
-        speak_when_dropped: As in `Conversation`.
-        clock: As in `Conversation`.
-        expiry_margin: As in `Conversation`.
+        others: As in `Conversation`.
 
     Raises:
         InvalidSetting: if one of them cannot work.

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import attrs
 import orjson
 
-from conversation._exchange.exchange import asking, changing, holding
+from conversation._exchange.exchange import asking
+from conversation._exchange.holding import changing, holding
 from conversation._exchange.requests import Requests
 from conversation._exchange.speech import Transcripts
 from conversation._exchange.steps import Over, Steps, Work

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from conversation import _base
 from conversation._base import BaseConversation
 from conversation._client import Stream, client_or_default, run
-from conversation._exchange.exchange import adding, adding_completion
+from conversation._exchange.holding import adding, adding_completion
 from conversation._exchange.steps import Steps
 from conversation._rendering.explanation import Rendering
 from conversation._rendering.settings import SettingsGiven

@@ -1,4 +1,4 @@
-"""One exchange with the model, without I/O: acquire, render, send, heal, record, run tools, again.
+"""One exchange with the model, without I/O: render, send, heal, record, run tools, again.
 
 Generators that yield steps for a driver and are sent the outcome, or thrown the error that came
 instead; between the steps they yield events. `_client` and `_async_client` are the drivers.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
+from conversation._exchange.holding import work_on
 from conversation._exchange.requests import Requests, SentRequest
 from conversation._exchange.speech import Transcripts, speech_request, spoken
 from conversation._exchange.steps import (
@@ -24,12 +25,10 @@ from conversation._exchange.steps import (
     Send,
     Speak,
     Steps,
-    Wait,
     Work,
 )
 from conversation._history.edits import check
 from conversation._history.history import History
-from conversation._locking import Polling, Ticket
 from conversation._tools import (
     InvalidArguments,
     Tool,
@@ -39,7 +38,7 @@ from conversation._tools import (
     result_text,
 )
 from conversation._values.events import AudioDelta, ToolCalled, TurnFinished
-from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, Turn, UserTurn
+from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, UserTurn
 from conversation._wire.chunks import StreamedCompletion
 from conversation._wire.completions import completion_object
 from conversation._wire.failures import add_remedy, is_refused
@@ -61,123 +60,7 @@ _PARTLY_KEPT = (
 )
 NOT_KEPT = "the part of the answer that arrived was not kept: {}"
 
-_T = TypeVar("_T")
-_TurnT = TypeVar("_TurnT", bound=Turn)
-
 Template: TypeAlias = tuple[dict[str, Any], SentRequest]
-
-
-# --- one at a time --------------------------------------------------------------------------------
-
-
-def holding(
-    history: History, steps: Callable[[], Steps[_T]], turn: Turn | None = None
-) -> Steps[_T]:
-    """Run steps while nobody else can change the conversation.
-
-    Args:
-        history: What is locked.
-        steps: Called once the lock is acquired and the changes of others are taken in.
-        turn: A turn that is to be added; errors carry it.
-
-    Raises:
-        ConversationBusy: if the calling code runs inside of the conversation's own exchange.
-        SessionLocked: if another one held the lock for too long.
-        SessionReadOnly, SessionChanged, SessionCorrupt, SaveFailed: if it cannot be changed.
-    """
-    return _ticketed(history, partial(_held, history, steps, turn))
-
-
-def _ticketed(history: History, steps: Callable[[Polling], Steps[_T]]) -> Steps[_T]:
-    """Run steps when it is their turn in this object."""
-    ticket, polling = Ticket(), history.polling()
-
-    def ticketed() -> Steps[_T]:
-        try:
-            history.lock.enqueue(ticket)
-            while not history.lock.try_acquire(ticket):
-                yield Wait(polling.pause())
-            return (yield from steps(polling))
-        finally:
-            try:
-                if history.lock.is_held_by(ticket):
-                    history.release()  # again, if it was interrupted, or waited in a queue
-            finally:
-                history.lock.release(ticket)
-
-    ticket.steps = taken = ticketed()
-    return taken
-
-
-def _held(
-    history: History, steps: Callable[[], Steps[_T]], turn: Turn | None, polling: Polling
-) -> Steps[_T]:
-    if not history.is_saved:
-        return (yield from steps())
-    try:
-        try:
-            while not (yield Work(history.acquire)):
-                yield Wait(polling.pause())
-        except (SaveFailed, SessionChanged) as error:
-            error.turn = turn
-            raise
-        result = yield from steps()
-    except GeneratorExit:  # nobody performs steps any more
-        raise
-    except BaseException:
-        yield Work(history.release)
-        raise
-    yield Work(history.release)
-    return result
-
-
-def changing(history: History, job: Callable[[], _T], turn: Turn | None = None) -> Steps[_T]:
-    """Make one change: same as `holding`, in a single step."""
-    return _ticketed(history, partial(_changed, history, job, turn))
-
-
-def _changed(
-    history: History, job: Callable[[], _T], turn: Turn | None, polling: Polling
-) -> Steps[_T]:
-    if not history.is_saved:
-        return job()
-    step = Work(partial(history.change, job))
-    try:
-        done: tuple[_T] | None = yield step
-        while done is None:
-            yield Wait(polling.pause())
-            done = yield step
-    except (SaveFailed, SessionChanged) as error:
-        error.turn = error.turn or turn
-        raise
-    return done[0]
-
-
-def adding(history: History, turn: _TurnT) -> Steps[_TurnT]:
-    """Add one turn."""
-    return changing(history, partial(history.add, turn), turn)
-
-
-def adding_completion(requests: Requests, completion: Any) -> Steps[AssistantTurn]:
-    """Add the answer in a completion of the caller's own request."""
-    whole = completion_object(completion)
-    history = requests.history
-    try:
-        return (yield from changing(history, lambda: history.add(requests.answer(whole))))
-    except (SaveFailed, SessionChanged) as error:
-        error.turn = error.turn or requests.answer(whole)
-        raise
-
-
-def _work(history: History, job: Callable[[], _T]) -> Steps[_T]:
-    """Call a function that changes the history: a step of its own where there is a store."""
-    if not history.is_saved:
-        return job()
-    result: _T = yield Work(job)
-    return result
-
-
-# --- the exchange ---------------------------------------------------------------------------------
 
 
 def asking(
@@ -205,7 +88,7 @@ def asking(
     requests.begin_exchange()
     history.lock.begin_exchange()
     if question is not None:
-        question = yield from _work(history, partial(history.add, question))
+        question = yield from work_on(history, partial(history.add, question))
     try:
         return (yield from _rounds(requests, transcripts, template))
     except SessionError as error:
@@ -230,7 +113,7 @@ def _fate_of(
     if not is_refused(error):
         return "the user turn is kept: reply() tries again"
     try:
-        taken = yield from _work(history, partial(history.take_back, question))
+        taken = yield from work_on(history, partial(history.take_back, question))
     except SaveFailed as failure:
         return f"the user turn could not be taken back ({failure}): undo() tries again"
     transcripts.forget(taken)
@@ -260,7 +143,7 @@ def _rounds(
         rounds += 1
         for call, tool in calls:
             result = yield from _result(call, tool)
-            yield from _work(history, partial(history.add, ToolTurn(call.id, result)))
+            yield from work_on(history, partial(history.add, ToolTurn(call.id, result)))
             yield ToolCalled(call, result)
         if len(calls) < len(turn.tool_calls):
             return turn
@@ -373,7 +256,7 @@ def _broken_off(
     yield from _spent(requests.history, arrived.streamed.head)
     if is_settled or not isinstance(error, Exception):
         return False
-    healed: bool = yield from _work(requests.history, partial(requests.heal, error))
+    healed: bool = yield from work_on(requests.history, partial(requests.heal, error))
     return healed
 
 
@@ -430,7 +313,7 @@ def _record(requests: Requests, arrived: _Arrived, *, streams: bool) -> Steps[As
             turn = spoken(requests, turn, sound, streams=streams)
         except Exception:  # whatever happens to the sound, the words are there
             log.warning("an answer that came as text could not be spoken", exc_info=True)
-    kept = yield from _work(history, partial(history.add, turn))
+    kept = yield from work_on(history, partial(history.add, turn))
     if sound and streams:
         yield AudioDelta(sound[: len(sound) // 2 * 2])
     return kept
@@ -442,7 +325,7 @@ def _record_part(
     """Keep what has arrived, and note on the error what became of it."""
     history = requests.history
     try:
-        yield from _work(history, partial(_keep, requests, arrived, before))
+        yield from work_on(history, partial(_keep, requests, arrived, before))
     except InvalidCompletion as lost:
         yield from _spent(history, arrived.completion())
         error.add_note(f"the part of the answer that arrived is lost: {lost}")
@@ -461,4 +344,4 @@ def _record_part(
 def _spent(history: History, completion: Mapping[str, Any]) -> Steps[None]:
     """Count what an answer cost that cannot be kept."""
     usage = usage_from_entry(completion.get("usage"))
-    yield from _work(history, partial(history.spend, usage))
+    yield from work_on(history, partial(history.spend, usage))
