@@ -38,8 +38,18 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
 
     Args:
         client: An `openai.AsyncOpenAI`. None: one for each event loop, made when first needed.
+        model: As in `Conversation`.
+        voice: As in `Conversation`.
+        audio_format: As in `Conversation`.
+        modalities: As in `Conversation`.
+        instructions: As in `Conversation`.
         tools: As in `Conversation`; functions may be async too. Others run in worker threads.
-        others: As in `Conversation`.
+        max_tool_rounds: As in `Conversation`.
+        context: As in `Conversation`.
+        transcribe: As in `Conversation`.
+        speak_when_dropped: As in `Conversation`.
+        clock: As in `Conversation`.
+        expiry_margin: As in `Conversation`.
 
     Raises:
         InvalidSetting: if one of them cannot work.
