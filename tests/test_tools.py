@@ -377,7 +377,7 @@ def test_json_arguments_arrive_as_they_were_sent(arguments: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ("{", "Invalid JSON: EOF"),
         ("[1]", "should be an object"),
@@ -394,9 +394,9 @@ def test_json_arguments_arrive_as_they_were_sent(arguments: dict[str, Any]) -> N
         (json.dumps({"place": "x" * 10**6, "tags": [1] * 1000}), "tags.0: Input should be"),
     ],
 )
-def test_invalid_arguments_have_a_short_error(arguments: str, told: str) -> None:
+def test_invalid_arguments_have_a_short_error(arguments: str, message: str) -> None:
     """The error for the model has place and reason, whatever the size of the input."""
-    with pytest.raises(InvalidArguments, match=re.escape(told)) as caught:
+    with pytest.raises(InvalidArguments, match=re.escape(message)) as caught:
         call_arguments(tool_from(weather), arguments)
     assert len(str(caught.value)) < 2500
     assert "pydantic" not in str(caught.value)

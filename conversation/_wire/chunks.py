@@ -243,12 +243,14 @@ class _Choice:
                 self._call_at[index] = at
         call = self._calls[at or 0]
         for key, value in piece.items():
+            body = call.get(key)
             if isinstance(value, Mapping):
-                body = call.setdefault(key, {})
+                if not isinstance(body, dict):
+                    body = call[key] = {}
                 for name, part in value.items():
                     joins = name in ("arguments", "input")
                     body[name] = _joined(body.get(name), part) if joins else part or body.get(name)
-            elif value and key != "index":
+            elif value and key != "index" and not isinstance(body, dict):
                 call[key] = value
 
     def whole(self) -> dict[str, Any]:

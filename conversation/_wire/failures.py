@@ -16,7 +16,7 @@ _RETRIABLE = frozenset({401, 403, 408, 409, 429})
 
 
 def tokens_refused(error: BaseException) -> int | None:
-    """Return the tokens of a request that was too long for the model; None if not told."""
+    """Return the tokens of a request that was too long for the model; None if not known."""
     text = f"{error} {getattr(error, 'body', None)}"
     if "context_length_exceeded" not in f"{getattr(error, 'code', None)} {text}":
         return None

@@ -12,7 +12,7 @@ from tests.samples import MP3, PNG, SOUND
 
 
 def test_format_of_sound_is_detected_from_its_bytes() -> None:
-    """`AudioInput` recognises WAV and MP3 without being told."""
+    """`AudioInput` recognises WAV and MP3."""
     assert AudioInput(SOUND).format == "wav"
     assert AudioInput(MP3).format == "mp3"
     assert AudioInput(b"ID3\4\0\0\0\0\0\0" + MP3).format == "mp3"

@@ -222,6 +222,17 @@ def test_fields_of_a_chunk_with_a_wrong_type_are_skipped(delta: dict[str, Any]) 
     assert turn.text.startswith("Hi")
 
 
+@pytest.mark.parametrize("function", ["f", 5, ["f"], True])
+def test_function_of_a_tool_call_with_a_wrong_type_is_skipped(function: Any) -> None:
+    """Pieces of the tool call before and after it are joined."""
+    first = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}
+    strange, last = {"index": 0, "function": function}, {"index": 0, "function": {"arguments": "}"}}
+    pieces = [first, strange, last], [strange, first, last]
+    for each in pieces:
+        chunks = [chunk({"tool_calls": [call]}) for call in each]
+        assert turn_of(chunks).tool_calls == (ToolCall("a", "f", "{}"),)
+
+
 @pytest.mark.parametrize("strange", [False, 5, {}, [], ["x"], None, ""])
 @pytest.mark.parametrize("kind", ["spoken", "written"])
 def test_words_of_a_wrong_type_do_not_replace_earlier_words(strange: Any, kind: str) -> None:

@@ -382,4 +382,4 @@ def test_leaving_a_stream_early_keeps_its_events(
         *before, last = [whole.add(each) for each in chunks[: line.sent]]
         events_before = [event for deltas in before for event in deltas]
         assert check_broken(chat, reply, events) == total([*events_before, *last])
-        assert len(events_before) <= count, "nothing is read ahead of what is wanted"
+        assert len(events_before) <= count, "no chunk is read too early"
