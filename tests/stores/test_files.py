@@ -151,6 +151,7 @@ def test_new_files_are_private_under_every_umask(tmp_path: Path, clock: Clock, u
         create(store, clock)
         with opened(store) as chat:
             chat.set_title("Dogs")
+            chat.add_user("Bye.")
         path_of(store).write_bytes(path_of(store).read_bytes()[:-9])
         with opened(store) as chat:
             chat.add_completion(spoken())
