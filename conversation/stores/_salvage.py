@@ -19,8 +19,10 @@ from conversation.stores._disk import Disk, open_regular, read_all
 from conversation.stores._document import Document
 from conversation.stores._format import TURNS, entry_in, parse_header
 
-_TOKEN = re.compile(rb'[\s,:]*+(?:([{\[])|([}\]])|"(?:[^"\\\n]|\\.)*+"|[-+.\w]++)')
-"""A bracket that opens, one that closes, or a string, number or name."""
+_TOKEN = re.compile(
+    rb'[\s,:]*+(?:([{\[])|([}\]])|(?:"(?:[^"\\\n]|\\.)*+"|[-+.\w]++)(?=\s*+(?:[,:}\]]|$)))'
+)
+"""A bracket that opens, one that closes, or a string, number or name with its end."""
 
 _DEPTH = 1000
 """Nesting that no reader accepts."""

@@ -97,6 +97,21 @@ def test_verify_reports_damage_and_changes_nothing(damage: Callable[[Path], str]
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
+def test_verify_reports_put_aside_bytes_until_they_are_repaired(cli: Run, session: str) -> None:
+    """Bytes that a recovery put aside are a problem, until `repair` has read them again."""
+    path = next(FileStore().root.glob("*.json"))
+    path.write_bytes(path.read_bytes()[:-20])
+    with Conversation.open(session) as chat:
+        assert chat.recovered
+        aside = chat.recovered.put_aside
+    assert aside
+    status, out, _ = cli("verify")
+    assert status == 1
+    assert f"{aside.name} has {aside.stat().st_size} bytes of a turn that was cut off" in out
+    assert cli("repair", session)[0] == 0
+    assert cli("verify")[0] == 0
+
+
 def test_verify_of_a_store_that_is_not_a_folder(cli: Run, tmp_path: Path) -> None:
     """A file in the place of the store is an error, not an empty store."""
     (tmp_path / "file").touch()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +123,102 @@ def test_repair_of_a_session_deleted_meanwhile_is_not_found(
     monkeypatch.setattr(FileSession, "locked", late)
     with pytest.raises(SessionNotFound):
         store.repair("retriever")
+
+
+@pytest.mark.parametrize(
+    "ending", [b"[", b"{", b'"', b'{"a":[', b"[" * 2000, b'{"role":"user","x":']
+)
+@pytest.mark.parametrize("number", [0, 1, 2, 4])
+def test_damaged_line_swallows_no_other(store: FileStore, ending: bytes, number: int) -> None:
+    """`repair` keeps every whole line, whatever open bracket or quote a damaged one ends in."""
+    path = store.root / "retriever.json"
+    whole = texts(store)
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(
+        b"\n".join([*lines[:number], lines[number][:-20] + ending, *lines[number + 1 :]])
+    )
+    store.repair("retriever")
+    assert texts(store) == (whole if number == 0 else [*whole[: number - 1], *whole[number:]])
+    kept = [line.strip(b",") for line in path.read_bytes().split(b"\n")[1:]]
+    assert kept == [line.strip(b",") for i, line in enumerate(lines) if i not in (0, number)]
+
+
+@pytest.mark.parametrize("lost", range(4))
+def test_repair_finds_turns_that_are_no_lines(store: FileStore, lost: int) -> None:
+    """`repair` finds the whole turns of a document in one line, whose one turn is damaged."""
+    path = store.root / "retriever.json"
+    whole = texts(store)
+    entries = json.loads(path.read_bytes())["turns"]
+    one_line = json.dumps(json.loads(path.read_bytes()))
+    turn = json.dumps(entries[lost])
+    for damaged in (turn.replace('": "', '": ', 1), turn[:-9], turn[:-1] + "[", turn[1:]):
+        path.write_text(one_line.replace(turn, damaged))
+        store.repair("retriever")
+        assert texts(store) == [*whole[:lost], *whole[lost + 1 :]]
+
+
+NESTED = [
+    b"[",
+    b"{",
+    b'{"a":',
+    b'{"role":',
+    b'[{"a":[',
+    b'{"',
+    b'{\\"',
+    b'"turns":[',
+    b"{},",
+    b'{"a"\n',
+]
+
+
+@pytest.mark.parametrize("unit", NESTED)
+@pytest.mark.parametrize("closing", [b"", b"}", b"]}"])
+def test_repair_takes_linear_time(store: FileStore, unit: bytes, closing: bytes) -> None:
+    """Eight times the rubble takes `repair` about eight times as long, not 64 times."""
+    path = store.root / "retriever.json"
+    whole, document = texts(store), path.read_bytes()
+    header, line = document.split(b"\n")[:2]
+
+    def seconds(times: int) -> float:
+        rubble = unit * times + closing * times
+        path.write_bytes(document.replace(header, header + b"\n" + rubble, 1))
+        begun = time.process_time()
+        assert store.repair("retriever").kept == len(whole)
+        return time.process_time() - begun
+
+    assert line.startswith(b"{")
+    small, large = min(seconds(3_000) for _ in range(3)), seconds(24_000)
+    assert large < 25 * small + 0.1
+
+
+def put_aside(store: FileStore, name: str, data: bytes) -> Path:
+    """Put bytes aside, as a recovery does."""
+    path = store.root / f"{name}.torn-0123abcd"
+    path.write_bytes(data)
+    return path
+
+
+def test_repair_reads_put_aside_bytes_again(store: FileStore, clock: Clock) -> None:
+    """A whole turn among put-aside bytes becomes the last one, unless the session went on."""
+    other = put_aside(store, "retriever.x", b"{}")  # of another session
+    whole = texts(store)
+    clock.now += 60
+    at = datetime.fromtimestamp(clock.now, UTC).isoformat()
+    late = json.dumps({"role": "user", "content": "Late", "at": at}).encode()
+    aside = put_aside(store, "retriever", b']}\n{"ro' + late + b"\0\0")
+    report = store.repair("retriever")
+    assert texts(store) == [*whole, "Late"]
+    assert (report.kept, report.lost) == (len(whole) + 1, (b'{"ro',))
+    assert not aside.exists()
+    assert aside.with_suffix(".damaged-0123abcd").exists()
+
+    put_aside(store, "retriever", late + b"\n" + late.replace(b"Late", b"Early"))
+    clock.now += 60
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        chat.add_user("And on")
+    report = store.repair("retriever")
+    assert texts(store) == [*whole, "Late", "And on"]
+    assert report.lost == (late.replace(b"Late", b"Early"),)
+    assert other.exists()
+    store.delete("retriever")
+    assert [path.name for path in store.root.glob("retriever*")] == [other.name]
