@@ -135,6 +135,16 @@ def test_overwritten_tail_loses_no_turn_in_silence(store: FileStore, clock: Cloc
                 check(store, damaged, 100)
 
 
+def test_damage_before_whole_turns_is_no_torn_end(store: FileStore, clock: Clock) -> None:
+    """A lost block, or closing bytes, before whole turns is corrupt, also without a count."""
+    data = without_count(saved(store, clock, 200))
+    assert check(store, data[:PAGE] + bytes(PAGE) + data[2 * PAGE :], 200) == "corrupt"
+    at = data.index(b",\n{", PAGE)
+    for closing in (END, b"\n]", b",]}\n"):
+        damaged = data[:at] + closing + data[at + len(closing) :]
+        assert check(store, damaged, 200) == "corrupt"
+
+
 def test_damage_of_the_only_turn_is_no_empty_session(store: FileStore, clock: Clock) -> None:
     """A damaged byte in the only turn is `SessionCorrupt`, also in documents without a count."""
     data = saved(store, clock, 1)

@@ -191,6 +191,21 @@ def test_repair_takes_linear_time(store: FileStore, unit: bytes, closing: bytes)
     assert large < 25 * small + 0.1
 
 
+def test_repair_reads_nested_rubble_a_few_times(store: FileStore) -> None:
+    """A large value inside 900 objects that cannot be read takes about as long as inside of 9."""
+    path = store.root / "retriever.json"
+    document = path.read_bytes()
+
+    def seconds(levels: int) -> float:
+        value = b'["' + b"x" * 3_000_000 + b'",x]'
+        path.write_bytes(document + b'{"a":' * levels + value + b"}" * levels)
+        begun = time.process_time()
+        assert store.repair("retriever").kept == 4
+        return time.process_time() - begun
+
+    assert seconds(900) < 5 * min(seconds(9) for _ in range(3)) + 0.1
+
+
 def put_aside(store: FileStore, name: str, data: bytes) -> Path:
     """Put bytes aside, as a recovery does."""
     path = store.root / f"{name}.torn-0123abcd"
