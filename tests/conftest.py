@@ -12,9 +12,7 @@ from openai import OpenAI
 
 from conversation import Conversation, _client
 from conversation.testing import StandIn
-
-START = 1_762_000_000.0
-"""Unix time at which the clocks start: 2025-11-01 12:26:40 UTC."""
+from tests.samples import START
 
 for name, examples in {"quick": 20, "usual": 100, "thorough": 1000}.items():
     settings.register_profile(

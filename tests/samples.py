@@ -10,7 +10,9 @@ import orjson
 from conversation import AudioInput
 from conversation._values.turns import Turn
 from conversation._wire.writing import line_from_turn
-from tests.conftest import START
+
+START = 1_762_000_000.0
+"""Unix time at which the clocks start: 2025-11-01 12:26:40 UTC."""
 
 SOUND = AudioInput.from_pcm(b"\1\0" * 2400, 24_000).read()
 """A WAV file of 0.1 s."""

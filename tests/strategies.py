@@ -17,8 +17,7 @@ from conversation import (
     UserTurn,
 )
 from conversation._values.turns import Turn
-from tests.conftest import START
-from tests.samples import MP3, PNG, SOUND
+from tests.samples import MP3, PNG, SOUND, START
 
 words = st.text(min_size=1, max_size=20).filter(lambda text: bool(text.strip()))
 any_text = st.text(max_size=20)

@@ -13,8 +13,7 @@ import pytest
 from conversation import AssistantTurn, AsyncConversation, Conversation
 from conversation.errors import InvalidSetting
 from conversation.testing import StandIn
-from tests.conftest import START
-from tests.samples import spoken
+from tests.samples import START, spoken
 
 
 def _raise() -> float:

@@ -35,8 +35,8 @@ from conversation.errors import (
     SessionReadOnly,
 )
 from conversation.testing import StandIn
-from tests.conftest import START, Clock
-from tests.samples import MP3, PNG, SOUND, spoken
+from tests.conftest import Clock
+from tests.samples import MP3, PNG, SOUND, START, spoken
 from tests.stores.faulty_disk import FaultyDisk, files
 
 BILL = Usage(64, 200, 26, 38, 12, 41, 159)

@@ -16,7 +16,8 @@ from conversation._rendering.forms import Moment, prepare
 from conversation._rendering.messages import arranged, messages
 from conversation._values.turns import Turn
 from conversation.testing import _contract
-from tests.conftest import START, Clock
+from tests.conftest import Clock
+from tests.samples import START
 from tests.strategies import histories, user_turns, words
 
 moments = st.floats(START - 9000, START + 9000).map(lambda now: Moment(now, 30.0))

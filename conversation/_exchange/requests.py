@@ -14,6 +14,7 @@ from conversation._history.history import History
 from conversation._rendering.explanation import Rendering, explained, reasons
 from conversation._rendering.forms import (
     NEVER,
+    NO_VOICE,
     Form,
     Moment,
     Prepared,
@@ -97,8 +98,10 @@ class Requests:
         self._cache: list[Prepared | None] = []
         self._systems: list[int] = []
         self._cached_revision = -1
-        # Positions that are not in the cache, and an upper bound of what all others cost.
+        # Positions that are not in the cache, and an upper bound of what all others cost: without
+        # voice, and until when each voice costs how much more.
         self._missing, self._most = 0, Size()
+        self._voices: list[tuple[float, int]] = []
         self._decodes = context.ages
 
     def learn_from(self, other: Requests) -> None:
@@ -206,7 +209,9 @@ class Requests:
             self._measured,
         )
         count = self._refresh()
-        if not self._missing and not self.context.ages and limits.hold(*self._most):
+        living = sum(extra for end, extra in self._voices if at.limit < end)
+        most = self._most._replace(tokens=self._most.tokens + living)
+        if not self._missing and not self.context.ages and limits.hold(*most):
             return Window(0, arranged(self._cached, self.settings.instructions))
         return window(
             self._prepared,
@@ -231,7 +236,7 @@ class Requests:
         count = len(self.history)
         if self._cached_revision != self.history.revision:
             self._cached_revision = self.history.revision
-            self._cache, self._systems, self._missing = [], [], 0
+            self._cache, self._systems, self._voices, self._missing = [], [], [], 0
             self._most = Size(text_tokens(self.settings.instructions or ""))
         known = len(self._cache)
         self._missing += count - known
@@ -251,6 +256,9 @@ class Requests:
         if cached is None:
             self._missing -= 1
             self._most = self._most.plus(prepared)
+            if prepared.voice_end > NO_VOICE:
+                extra = prepared.voice_tokens - prepared.tokens
+                self._voices.append((prepared.voice_end, extra))
         return prepared
 
     @property

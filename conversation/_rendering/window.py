@@ -78,8 +78,8 @@ class Size(NamedTuple):
     upload: int = 0
 
     def plus(self, item: Prepared) -> Size:
-        """Return the size with one more item, at most: in its larger form."""
-        tokens = max(item.tokens, item.voice_tokens)
+        """Return the size with one more item at most, in its form without voice."""
+        tokens = item.tokens
         if item.in_tools and isinstance(item.turn, AssistantTurn):
             tokens += text_tokens(NO_RESULT) * len(item.turn.tool_calls)
         return Size(self.tokens + tokens, self.upload + item.upload)

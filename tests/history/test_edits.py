@@ -24,9 +24,9 @@ from conversation import (
 )
 from conversation.errors import AudioFileMissing, InvalidTurn, SaveFailed
 from conversation.testing import StandIn
-from tests.conftest import START, Clock
+from tests.conftest import Clock
 from tests.exchange.test_speech import Talker, samples, spoken_part
-from tests.samples import MP3, SOUND, spoken
+from tests.samples import MP3, SOUND, START, spoken
 from tests.stores.faulty_disk import FaultyDisk, files
 
 

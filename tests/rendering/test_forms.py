@@ -30,8 +30,8 @@ from conversation._rendering.messages import arranged, messages
 from conversation._values.turns import Turn
 from conversation._wire.reading import turn_from_entry
 from conversation._wire.writing import line_from_turn
-from tests.conftest import START, Clock
-from tests.samples import PNG, SOUND, spoken
+from tests.conftest import Clock
+from tests.samples import PNG, SOUND, START, spoken
 from tests.strategies import turns
 
 HOUR = 3600.0

@@ -17,8 +17,8 @@ from conversation._rendering.explanation import explained
 from conversation._rendering.forms import Moment, prepare
 from conversation._rendering.messages import NO_RESULT, arranged, messages
 from conversation._values.turns import Turn
-from tests.conftest import START, Clock
-from tests.samples import SOUND, spoken
+from tests.conftest import Clock
+from tests.samples import SOUND, START, spoken
 
 
 def called(*ids: str, **fields: Any) -> AssistantTurn:

@@ -40,8 +40,8 @@ from conversation._values.sound import duration_of
 from conversation._values.turns import Turn
 from conversation.errors import ContextTooSmall, InvalidSetting
 from conversation.testing import StandIn, _contract
-from tests.conftest import START, Clock
-from tests.samples import MP3, PNG, SOUND, answer
+from tests.conftest import Clock
+from tests.samples import MP3, PNG, SOUND, START, answer
 from tests.strategies import histories, user_turns, words
 
 CHATS = "/v1/chat/completions"

@@ -25,8 +25,8 @@ from conversation.errors import (
     SessionError,
     SessionTooNew,
 )
-from tests.conftest import START, Clock
-from tests.samples import MP3, PNG, SOUND, answer, recorded, spoken, tool_call
+from tests.conftest import Clock
+from tests.samples import MP3, PNG, SOUND, START, answer, recorded, spoken, tool_call
 
 SECRET = b"RIFF\x24\0\0\0WAVE a secret of another program"
 

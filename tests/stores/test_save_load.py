@@ -19,8 +19,8 @@ from conversation import (
     ImageInput,
 )
 from conversation.errors import InvalidSetting, SaveFailed, SessionCorrupt, SessionTooNew
-from tests.conftest import START, Clock
-from tests.samples import MP3, PNG, SOUND, answer, recorded, spoken, tool_call
+from tests.conftest import Clock
+from tests.samples import MP3, PNG, SOUND, START, answer, recorded, spoken, tool_call
 from tests.stores.faulty_disk import limited_file_size
 from tests.stores.samples import answer_audio, create, opened, tree, user_audio
 

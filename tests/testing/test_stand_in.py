@@ -29,8 +29,8 @@ import pytest
 import conversation
 from conversation.testing import StandIn, _http
 from conversation.testing._api import Api
-from tests.conftest import START, Clock
-from tests.samples import MP3, SOUND, tool_call
+from tests.conftest import Clock
+from tests.samples import MP3, SOUND, START, tool_call
 
 Json = dict[str, Any]
 

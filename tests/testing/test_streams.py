@@ -22,7 +22,7 @@ from openai.types.chat import ChatCompletionAudio, ChatCompletionChunk
 
 from conversation.testing import StandIn
 from conversation.testing._streams import Order
-from tests.conftest import START
+from tests.samples import START
 
 Json = dict[str, Any]
 

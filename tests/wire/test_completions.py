@@ -14,11 +14,11 @@ from conversation import AssistantTurn, Conversation, Usage
 from conversation._wire.completions import Asked, completion_object, skew_of, turn_from_completion
 from conversation._wire.reading import turn_from_entry
 from conversation.errors import InvalidCompletion
-from tests.conftest import START
 from tests.samples import (
     RECORDED_ID,
     RECORDED_USAGE,
     SOUND,
+    START,
     answer,
     entry_from_turn,
     recorded,

@@ -30,8 +30,8 @@ from conversation._rendering.messages import NO_RESULT
 from conversation._values.turns import Turn
 from conversation.errors import InvalidSetting, InvalidTurn
 from conversation.testing import StandIn, _contract
-from tests.conftest import START, Clock
-from tests.samples import MP3, PNG, RECORDED_ID, SOUND, recorded, tool_call
+from tests.conftest import Clock
+from tests.samples import MP3, PNG, RECORDED_ID, SOUND, START, recorded, tool_call
 from tests.strategies import histories, user_turns, words
 
 ID = f"audio_{int(START) - 60:08x}{'0' * 24}"

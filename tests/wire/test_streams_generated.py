@@ -29,8 +29,8 @@ from conversation import (
 from conversation._values.events import Event
 from conversation._wire.chunks import StreamedCompletion
 from conversation.testing import _contract
-from tests.conftest import START, Clock
-from tests.samples import RECORDED_USAGE, chunk
+from tests.conftest import Clock
+from tests.samples import RECORDED_USAGE, START, chunk
 
 Json = dict[str, Any]
 Lane = list[Json]

@@ -30,8 +30,8 @@ from conversation import (
 )
 from conversation._wire.chunks import StreamedCompletion
 from conversation.testing import StandIn
-from tests.conftest import START, Clock
-from tests.samples import MP3, RECORDED_USAGE, chunk, piece
+from tests.conftest import Clock
+from tests.samples import MP3, RECORDED_USAGE, START, chunk, piece
 
 Json = dict[str, Any]
 
