@@ -77,7 +77,10 @@ async def in_thread(job: Callable[[], _R]) -> _R:
     """Return the job's result from a worker thread; a cancellation goes on after the job's end."""
     context = contextvars.copy_context()
     threads = _disk_threads(os.getpid())
-    future = asyncio.get_running_loop().run_in_executor(threads, context.run, _contained, job)
+    try:
+        future = asyncio.get_running_loop().run_in_executor(threads, context.run, _contained, job)
+    except RuntimeError:  # the interpreter ends, and starts no thread any more
+        return context.run(_contained, job)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError as cancelled:

@@ -256,6 +256,9 @@ class BaseConversation(Generic[_ClientT]):
         settings: SettingsGiven,
     ) -> Steps[Self]:
         """Open a session; if its end is torn, repair it."""
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+            msg = f"timeout must be a number of seconds >= 0, got {timeout!r}"
+            raise InvalidSetting(msg)
         if isinstance(store, str | Path):
             store = FileStore(store)
         session = session_of(store, session_id)

@@ -119,19 +119,37 @@ def _perform(step: Step | Event, client: Any) -> Any:  # noqa: C901  # a case a 
     return None
 
 
+class _Deferring:
+    """A handler of Ctrl-C that waits for the end of a job; harmless where it is left behind."""
+
+    def __init__(self, handler: Callable[..., Any]) -> None:
+        self.handler = handler
+        self.waiting: list[tuple[int, FrameType | None]] = []
+        self.is_over = False
+
+    def __call__(self, *caught: Any) -> None:
+        if self.is_over:
+            self.handler(*caught)
+        else:
+            self.waiting.append(caught)
+
+
 def _uninterrupted(job: Callable[[], Any]) -> Any:
     """Call a function, and defer Ctrl-C to its end, as far as Python handles it."""
     handler = _signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         return job()
-    waiting: list[tuple[int, FrameType | None]] = []
-    _signal.signal(signal.SIGINT, lambda *caught: waiting.append(caught))
+    if isinstance(handler, _Deferring) and handler.is_over:
+        handler = handler.handler
+    deferring = _Deferring(handler)
     try:
+        _signal.signal(signal.SIGINT, deferring)
         return job()
     finally:
+        deferring.is_over = True
         _signal.signal(signal.SIGINT, handler)
-        if waiting:
-            handler(*waiting[0])
+        if deferring.waiting:
+            handler(*deferring.waiting[0])
 
 
 class Stream(BaseStream):

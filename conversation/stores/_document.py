@@ -134,7 +134,7 @@ class Document:
             SessionChanged: if the file is gone.
             SessionCorrupt, SessionTooNew, OSError: as `read`.
         """
-        seen = self._status
+        seen, revision = self._status, self._revision
         if self._was_read:
             try:
                 status = os.lstat(self._name)
@@ -150,6 +150,9 @@ class Document:
         if snapshot is None and seen is not None:
             self._status = seen  # it stays deleted, however often it is tried
             raise self._changed("it was deleted")
+        if seen and self._status and self._status[:2] == seen[:2] and self._revision == revision:
+            # Edited in place: the next write renews the revision, so that others notice.
+            self._is_laid_out = False
         return snapshot or News()
 
     def _added(self, seen: _Status) -> tuple[Any, ...] | None:

@@ -131,6 +131,9 @@ def parse(data: bytes, path: Path) -> Snapshot:
         snapshot = _parse_torn(data, path, error)
     else:
         snapshot = _checked(document, path)
+    if not data.startswith(_BEGIN):
+        # Elsewhere it is a label that another version copied, and not counted on.
+        snapshot = attrs.evolve(snapshot, at_least=None)
     found = len(snapshot.entries)
     if found < (snapshot.at_least or 0):
         line = snapshot.torn.line if snapshot.torn else None

@@ -62,6 +62,11 @@ class LockFile:
         hand_over(descriptor, self.path.parent)
         return descriptor
 
+    @property
+    def is_abandoned(self) -> bool:
+        """True if it was closed, perhaps because this is a forked child."""
+        return self._file.closed
+
     def try_lock(self) -> bool:
         """Take the lock, if it is free."""
         return _lock_functions()[0](self._file.fileno(), blocking=False)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 from conversation.stores._disk import hand_over
 from conversation.stores._lockfile import LockFile
+
+_NUMBER = re.compile("[0-9]{12,18}")
 
 
 class Queue:
@@ -28,19 +31,27 @@ class Queue:
 
     def is_next(self) -> bool:
         """Return True if nobody waits who came before; else wait in the queue from now on."""
-        if self._ticket is None:
-            if not os.path.lexists(self._name) or not self._has_live_waiter_before(None):
-                return True
-            self.enter()
-        return not self._has_live_waiter_before(self._ticket)
+        if self._ticket is not None and self._ticket.is_abandoned:
+            self._ticket = None  # the place is the parent process's
+        if self._ticket is None and not (
+            os.path.lexists(self._name) and self._has_live_waiter_before()
+        ):
+            return True
+        self.enter()
+        return not self._has_live_waiter_before()
 
     def enter(self) -> None:
-        """Take the last place, if none is taken yet."""
+        """Take the last place, if none is taken yet; a disk that has no room for it gives none."""
+        with contextlib.suppress(OSError):
+            self._enter()
+
+    def _enter(self) -> None:
         while self._ticket is None:
             with contextlib.suppress(FileExistsError):
                 self._folder.mkdir(mode=0o700)
-                hand_over(self._folder, self._folder.parent)
-            with contextlib.suppress(FileNotFoundError):  # the last waiter has just left
+                with contextlib.suppress(FileNotFoundError):  # the last waiter has just left
+                    hand_over(self._folder, self._folder.parent)
+            with contextlib.suppress(FileNotFoundError):
                 self._ticket = LockFile(self._folder / f".{os.urandom(8).hex()}")
         ticket = self._ticket
         ticket.try_lock()
@@ -55,6 +66,8 @@ class Queue:
     def leave(self) -> None:
         """Give up the place; idempotent."""
         ticket = self._ticket
+        if ticket is not None and ticket.is_abandoned:
+            self._ticket = ticket = None
         if ticket is not None:
             with contextlib.suppress(OSError):
                 ticket.path.unlink()
@@ -65,25 +78,26 @@ class Queue:
     def _numbers(self) -> list[int]:
         with contextlib.suppress(FileNotFoundError):
             names = [path.name for path in self._folder.iterdir()]
-            return sorted(int(name) for name in names if name.isdigit())
+            return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
         return []
 
-    def _has_live_waiter_before(self, ticket: LockFile | None) -> bool:
-        own = None if ticket is None else int(ticket.path.name)
+    def _has_live_waiter_before(self) -> bool:
+        name = None if self._ticket is None else self._ticket.path.name
+        own = int(name) if name and _NUMBER.fullmatch(name) else None
         for number in reversed(self._numbers()):
             if own is not None and number >= own:
                 continue
             try:
                 other = LockFile(self._folder / f"{number:012}", create=False)
-            except FileNotFoundError:
-                continue  # it got its turn in between
+            except OSError:
+                continue  # it got its turn in between, or is no file of ours
             try:
                 if not other.try_lock():
                     return True
                 other.path.unlink(missing_ok=True)
             finally:
                 other.close()
-        if ticket is None:
+        if self._ticket is None:
             self._remove_folder()
         return False
 

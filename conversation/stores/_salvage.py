@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 
 from conversation._values.turns import Turn
-from conversation.errors import SessionError
+from conversation.errors import SessionCorrupt
 from conversation.stores import Salvage
 from conversation.stores._disk import Disk, open_regular, read_all
 from conversation.stores._document import Document
-from conversation.stores._format import TURNS, entry_in, parse_header
+from conversation.stores._format import TURNS, entry_in, parse, parse_header
 
 _TOKEN = re.compile(
     rb'[\s,:]*+(?:([{\[])|([}\]])|(?:"(?:[^"\\\n]|\\.)*+"|[-+.\w]++)(?=\s*+(?:[,:}\]]|$)))'
@@ -48,12 +48,15 @@ def salvage(
         disk: The system calls to write with.
 
     Raises:
+        SessionTooNew: if a later version wrote it.
         OSError: if it cannot be read, or the disk refuses; the document is unchanged.
     """
     data = _read(path)
     if data is None:
         raise FileNotFoundError(f"there is no {path}")
     header, start = _header(data, path)
+    wrong = [key for key in ("settings", "metadata") if not isinstance(header.get(key, {}), dict)]
+    header = {key: value for key, value in header.items() if key not in wrong}
     lines: list[bytes] = []
     lost: list[bytes] = []
     latest = datetime.min.replace(tzinfo=UTC)
@@ -75,7 +78,7 @@ def salvage(
     document.replace({"id": session_id} | begun | header | {"id": session_id}, lines)
     for each in torn:
         disk.replace(each, each.with_suffix(each.suffix.replace("torn", "damaged")))
-    return Salvage(len(lines), tuple(lost), not header, original)
+    return Salvage(len(lines), tuple(lost), bool(wrong) or not header, original)
 
 
 def torn_files(path: Path) -> list[Path]:
@@ -102,15 +105,15 @@ def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int]:
         end = data.find(TURNS, end) + len(TURNS)
         if end < len(TURNS):
             break
-        with contextlib.suppress(SessionError):
+        with contextlib.suppress(SessionCorrupt):
             return parse_header(data[:end], path), end
-    with contextlib.suppress(ValueError, AttributeError):
+    with contextlib.suppress(SessionCorrupt):
+        return parse(data, path).header, 0  # whole, in another layout
+    at = data.find(b'"turns"')
+    with contextlib.suppress(orjson.JSONDecodeError, SessionCorrupt):
         # Another layout: the header is whatever stands before the turns.
-        at = data.index(b'"turns"')
-        header = dict(orjson.loads(data[:at].rstrip(b" \n\r\t,") + b"}"))
-        for key in ("conversation", "turns_at_least", "revision"):
-            header.pop(key, None)
-        return header, at
+        before = orjson.loads(data[:at].rstrip(b" \n\r\t,") + b"}")
+        return parse(orjson.dumps({**before, "turns": []}), path).header, at
     return {}, 0
 
 

@@ -239,7 +239,13 @@ class FileSession:
                 put_aside = self._folder.with_suffix(f".torn-{os.urandom(4).hex()}")
                 os.close(self._write(put_aside, torn.rest))
             lines = dict(enumerate(torn.lines))
-            self._document.rewrite(snapshot.header, lines, len(lines))
+            try:
+                self._document.rewrite(snapshot.header, lines, len(lines))
+            except BaseException:
+                if put_aside is not None:
+                    with contextlib.suppress(OSError):
+                        put_aside.unlink()  # it is still in the document
+                raise
         return self._recovered(snapshot, torn, put_aside)
 
     def _recovered(self, snapshot: Snapshot, torn: Torn, put_aside: Path | None) -> State:
