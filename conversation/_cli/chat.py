@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from conversation._cli.terminal import coloured, one_line, plain, report
+from conversation._cli.terminal import Text, one_line, report, write_line, write_text
 from conversation._conversation import Conversation
 from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
 from conversation._values.parts import AudioInput
@@ -33,12 +33,13 @@ _STAND_IN = "stand_in"
 _SHOWN_AGAIN = 6
 """Turns shown when a session is resumed."""
 
-_HELP = """\
-/audio FILE   send a WAV or MP3 file as your speech
-/undo         remove the last exchange
-/why          show what the next request would send, and why
-/quit         quit, like Ctrl-D
-An empty line retries a missing answer; Ctrl-C interrupts an answer."""
+_HELP = (
+    "/audio FILE   send a WAV or MP3 file as your speech",
+    "/undo         remove the last exchange",
+    "/why          show what the next request would send, and why",
+    "/quit         quit, like Ctrl-D",
+    "An empty line retries a missing answer; Ctrl-C interrupts an answer.",
+)
 
 
 def chat(options: argparse.Namespace, store: FileStore) -> int:
@@ -137,7 +138,7 @@ class _Chat:
             while (line := self._line()) is not None:
                 self._attempt(self._enter, line)
         except KeyboardInterrupt:
-            print()
+            write_line()
         return 0
 
     def _attempt(self, action: Callable[[_T], None], argument: _T) -> None:
@@ -152,17 +153,17 @@ class _Chat:
         turns = self._conversation.turns
         with contextlib.suppress(ImportError):
             importlib.import_module("readline")
-        name = plain(str(self._conversation.id))
-        print(coloured(f"session {name}, {len(turns)} turns; /help lists the commands", "dim"))
+        name = self._conversation.id
+        write_line((f"session {name}, {len(turns)} turns; /help lists the commands", "dim"))
         for turn in turns[-_SHOWN_AGAIN:]:
-            print(coloured(f"{turn.role}: {plain(turn.text) or '(sound)'}", "dim"))
+            write_text(turn.text or "(sound)", "dim", before=f"{turn.role}: ", before_colour="dim")
 
     def _line(self) -> str | None:
         try:
             line = input("you> " if self._is_interactive else "").strip()
         except EOFError:
             if self._is_interactive:
-                print()
+                write_line()
             return None
         return None if line == "/quit" else line
 
@@ -177,11 +178,13 @@ class _Chat:
                 self._answer(AudioInput.from_file(Path(argument.strip()).expanduser()))
             case "/undo":
                 undone = self._conversation.undo()
-                print(f"removed {len(undone)} turns")
+                write_line(f"removed {len(undone)} turns")
             case "/why":
-                print(plain(str(self._conversation.render())))
+                for item in self._conversation.render().items:
+                    write_line(f"{item.role}: {item.why}")
             case _ if command.startswith("/"):
-                print(_HELP)
+                for about in _HELP:
+                    write_line(about)
             case _:
                 self._answer(line)
 
@@ -191,7 +194,7 @@ class _Chat:
         before = conversation.turns[-1:]
         _mark_stand_in(conversation, is_real=self._is_real)
         if self._is_interactive:
-            print(coloured("it> ", "blue"), end="", flush=True)
+            write_line(("it> ", "blue"), end="")
         try:
             self._show(*content)
         except KeyboardInterrupt:
@@ -199,22 +202,23 @@ class _Chat:
                 raise
             match conversation.turns[-1:]:
                 case same if content and same == before:
-                    print(coloured("(interrupted; nothing was sent)", "dim"), end="")
+                    write_line(("(interrupted; nothing was sent)", "dim"), end="")
                 case [AssistantTurn(interrupted=True)]:
-                    print(coloured(" (interrupted; this part is kept)", "dim"), end="")
+                    write_line((" (interrupted; this part is kept)", "dim"), end="")
                 case [UserTurn()]:
-                    print(coloured("(interrupted; an empty line retries)", "dim"), end="")
+                    write_line(("(interrupted; an empty line retries)", "dim"), end="")
         finally:
-            print()
+            write_line()
         if conversation.turns[-1:] != before:
             self._show_sound_file()
 
     def _show(self, *content: str | AudioInput) -> None:
+        answer = Text("    ", 4 if self._is_interactive else 0)
         with self._speaker() as speaker, self._conversation.stream(*content) as events:
             for event in events:
                 match event:
                     case TranscriptDelta(text) | TextDelta(text):
-                        print(plain(text), end="", flush=True)
+                        answer.write(text)
                     case AudioDelta(data) if speaker:
                         speaker.write(data)
 
@@ -223,4 +227,4 @@ class _Chat:
             case [AssistantTurn(audio=audio)] if (
                 self._is_interactive and audio and isinstance(audio.data, StoredFile)
             ):
-                print(coloured(f"    {audio.duration or 0:.1f} s  {audio.data.path}", "dim"))
+                write_line((f"    {audio.duration or 0:.1f} s  {audio.data.path}", "dim"))

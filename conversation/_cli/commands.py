@@ -15,15 +15,17 @@ from typing import Any
 import orjson
 
 from conversation._cli.terminal import (
-    coloured,
+    ask,
+    escaped,
     one_line,
-    plain,
     plain_line,
-    print_json,
     progress,
     report,
     show_progress,
     table,
+    write_json,
+    write_line,
+    write_text,
 )
 from conversation._client import run
 from conversation._conversation import Conversation
@@ -41,7 +43,7 @@ def list_sessions(options: argparse.Namespace, store: FileStore) -> int:
     sessions = store.list()
     if options.json:
         keys = ("id", "title", "created_at", "updated_at", "size")
-        print_json([{key: getattr(info, key) for key in keys} for info in sessions])
+        write_json([{key: getattr(info, key) for key in keys} for info in sessions])
         return 0
     if not sessions:
         report(f"no sessions in {store.root}; `conversation chat` starts one")
@@ -56,7 +58,7 @@ def list_sessions(options: argparse.Namespace, store: FileStore) -> int:
         for info in sessions
     ]
     for line in table(rows):
-        print(line)
+        write_line(line)
     return 0
 
 
@@ -80,26 +82,31 @@ def _show_json(chat: Conversation, exported: Exported) -> None:
     header = {"id": chat.id, "title": chat.title, "metadata": chat.metadata}
     settings = chat._history.header.get("settings")
     usage = usage_entry(exported.usage)
-    print_json({**header, "settings": settings, "usage": usage, "turns": turns})
+    write_json({**header, "settings": settings, "usage": usage, "turns": turns})
 
 
 def _show_text(exported: Exported) -> None:
-    print(coloured(plain_line(exported.title), "bold"))
-    print(coloured(plain_line(" · ".join(exported.about)), "dim"))
+    write_text(plain_line(exported.title), "bold", before="")
+    write_text(plain_line(" · ".join(exported.about)), "dim", before="")
     if exported.instructions:
-        print(f"\n{coloured('instructions', 'yellow')}\n  {plain(exported.instructions)}")
+        write_line()
+        write_line(("instructions", "yellow"))
+        write_text(exported.instructions)
     for turn in exported.turns:
         form, why = exported.reasons.get(id(turn), (Form.PLAIN, ""))
         colour = "green" if turn.role == "user" else "blue"
         sent = "" if form is Form.PLAIN else f" → {why}"
-        about = plain(" · ".join(time_and_notes(turn)) + sent)
-        print(f"\n{coloured(turn.role, colour)} {coloured(about, 'dim')}".rstrip())
-        for line in plain(text_of(turn)).splitlines():
-            print(f"  {line}")
+        about = plain_line(" · ".join(time_and_notes(turn)) + sent)
+        write_line()
+        role = f"{turn.role} " if about else turn.role
+        write_text(about, "dim", before=role, before_colour=colour)
+        if text := text_of(turn):
+            write_text(text)
         for call in getattr(turn, "tool_calls", ()):
-            print(plain(f"  {call.name}({call.arguments})"))
+            write_text(f"{call.name}({call.arguments})")
     counted = ", ".join(f"{count:,} {name}" for name, count in counts(exported.usage))
-    print(coloured(f"\ntokens: {counted or 'none'}", "dim"))
+    write_line()
+    write_line((f"tokens: {counted or 'none'}", "dim"))
 
 
 def export(options: argparse.Namespace, store: FileStore) -> int:
@@ -139,8 +146,9 @@ def _export_one(
     chat = Conversation.open(session_id, store=store, read_only=True)
     if options.output == "-":
         sys.stdout.flush()
+        is_json = format_name in ("json", "jsonl", "messages")
         for piece in chat._pieces(format_name):
-            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.write(escaped(piece, is_json=is_json))
         return
     path = Path(options.output or ".")
     if folder or not options.output:
@@ -159,7 +167,7 @@ def _export_one(
     chat.export(path, format_name)
     show_progress("")
     if path.is_file():
-        print(path)
+        write_line(str(path))
 
 
 def import_file(options: argparse.Namespace, store: FileStore) -> int:
@@ -186,7 +194,7 @@ def import_file(options: argparse.Namespace, store: FileStore) -> int:
     name = path.name.removesuffix(".json").removesuffix(".jsonl").removesuffix(".messages")
     session_id = options.id or chat.id or name
     with run(chat._moving(store, session_id)) as moved:
-        print(f"imported session {moved.id!r}, {len(moved.turns)} turns")
+        write_line(f"imported session {moved.id!r}, {len(moved.turns)} turns")
     return 0
 
 
@@ -196,25 +204,21 @@ def delete(options: argparse.Namespace, store: FileStore) -> int:
         if not sys.stdin.isatty():
             raise InvalidSetting("cannot ask for confirmation without a terminal; pass --yes")
         ids = ", ".join(map(repr, options.id))
-        try:
-            answer = input(plain(f"permanently delete {ids} and all audio? [y/N] "))
-        except EOFError:
-            answer = ""
-            print()
+        answer = ask(f"permanently delete {ids} and all audio? [y/N]")
         if answer.strip().lower() not in ("y", "yes"):
             return 1
     for session_id in options.id:
         store.delete(session_id)
-        print(f"deleted {plain(session_id)}")
+        write_line(f"deleted {session_id}")
     return 0
 
 
 def repair(options: argparse.Namespace, store: FileStore) -> int:
     """Recover a damaged session."""
     salvage = store.repair(options.id)
-    print(f"kept {salvage.kept} turns; the damaged file is {salvage.original}")
+    write_line(f"kept {salvage.kept} turns; the damaged file is {salvage.original}")
     if salvage.header_lost:
-        print("title, settings and metadata could not be read")
+        write_line("title, settings and metadata could not be read")
     for piece in salvage.lost:
-        print(f"lost: {plain(piece[:200].decode(errors='replace'))}")
+        write_line(f"lost: {piece[:200].decode(errors='replace')}")
     return 0

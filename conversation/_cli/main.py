@@ -14,10 +14,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from conversation._cli import commands
 from conversation._cli.chat import chat
-from conversation._cli.terminal import LogHandler, one_line, report, show_progress
+from conversation._cli.terminal import LogHandler, one_line, plain_line, report, show_progress
 from conversation._cli.verification import verify
 from conversation._export.formats import FORMATS
 from conversation.errors import InvalidSetting
@@ -67,8 +68,13 @@ def _run(arguments: Sequence[str] | None) -> int:
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(plain_line(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="conversation",
         description="Talk with OpenAI's voice models, and manage saved sessions.",
     )

@@ -1,11 +1,17 @@
-"""Terminal output: colours, progress, and text without control characters."""
+"""Terminal output: lines, texts, colours and progress, none of which a terminal obeys.
+
+No other module of the command line prints. Further lines of a text are indented, so that its words
+cannot pass for another turn or message.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
+import shutil
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO, TypeVar
 
@@ -14,25 +20,115 @@ import orjson
 _T = TypeVar("_T")
 
 # They move the cursor, colour the text that follows, or reverse its direction.
-_CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-_UNESCAPED_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_BEYOND_ASCII = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+_CONTROLS = re.compile(f"[\0-\x08\x0b-\x1f{_BEYOND_ASCII}]")
+_CONTROLS_IN_FILES = re.compile(f"[{_BEYOND_ASCII}]")
+_LINE_END = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 
 
 def plain(text: str) -> str:
-    """Return the text with control characters replaced, so that a terminal obeys none."""
-    return _CONTROLS.sub("\ufffd", text)
+    """Return the text in one line, with all control characters replaced."""
+    return _CONTROLS.sub("\ufffd", _LINE_END.sub(" ", text))
 
 
 def plain_line(text: str) -> str:
-    """Return the text in one line and without control characters."""
+    """Same as `plain`, without spaces in a row."""
     return plain(" ".join(text.split()))
 
 
-def print_json(value: Any) -> None:
+def write_line(*parts: str | tuple[str, str], end: str = "\n") -> None:
+    """Print a line.
+
+    Args:
+        parts: Texts, or texts with their colours.
+        end: The end of the line.
+    """
+    shown = (
+        plain(part) if isinstance(part, str) else coloured(plain(part[0]), part[1])
+        for part in parts
+    )
+    print("".join(shown), end=end, flush=not end)
+
+
+class Text:
+    """Prints a text as it comes, all of its lines but the first indented.
+
+    In a terminal, lines are broken before the terminal wraps them.
+
+    Args:
+        indent: The indentation.
+        column: Characters that stand in the first line already.
+        colour: Its colour.
+    """
+
+    def __init__(self, indent: str, column: int, colour: str | None = None) -> None:
+        self._colour = colour
+        self._indent = f"\n{indent}"
+        self._first = len(indent)
+        self._column = column
+        self._width = max(shutil.get_terminal_size().columns - 1, 20)
+
+    def write(self, text: str) -> None:
+        """Print the next piece."""
+        lines = [plain(line) for line in _LINE_END.split(text.replace("\t", "    "))]
+        if sys.stdout.isatty():
+            lines = ["".join(self._fitting(line, number)) for number, line in enumerate(lines)]
+        shown = self._indent.join(lines)
+        print(coloured(shown, self._colour) if self._colour else shown, end="", flush=True)
+
+    def _fitting(self, line: str, number: int) -> Iterator[str]:
+        if number:
+            self._column = self._first
+        for word in re.split("(?<= )", line):
+            if self._column + sum(map(_columns, word)) > self._width and self._column > self._first:
+                yield self._indent
+                self._column = self._first
+            for char in word:
+                if self._column + _columns(char) > self._width:
+                    yield self._indent
+                    self._column = self._first
+                self._column += _columns(char)
+                yield char
+
+
+def _columns(char: str) -> int:
+    # Of unknown width is wide: a line may be too short, but not too long.
+    return 1 if unicodedata.east_asian_width(char) in ("Na", "N", "H") else 2
+
+
+def write_text(
+    text: str, colour: str | None = None, *, before: str = "  ", before_colour: str | None = None
+) -> None:
+    """Print a text behind some characters of ours, further lines indented."""
+    print(coloured(before, before_colour) if before_colour else before, end="")
+    Text("  ", len(before), colour).write(text)
+    print()
+
+
+def write_json(value: Any) -> None:
     """Print JSON with all control characters escaped."""
-    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode()
-    print(_UNESCAPED_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z)
+    print(escaped(text, is_json=True).decode())
+
+
+def escaped(piece: bytes, *, is_json: bool) -> bytes:
+    """Escape the control characters in a piece of a JSON, HTML or Markdown file.
+
+    Those of ASCII do not occur there: JSON escapes them, the others leave them out.
+    """
+    form = "\\u{:04x}" if is_json else "&#x{:x};"
+    text = piece.decode()
+    return _CONTROLS_IN_FILES.sub(lambda found: form.format(ord(found[0])), text).encode()
+
+
+def ask(question: str) -> str:
+    """Ask a question, and return the answer; empty at the end of input."""
+    try:
+        return input(f"{plain_line(question)} ")
+    except EOFError:
+        print()
+        return ""
 
 
 def coloured(text: str, colour: str, *, on: TextIO | None = None) -> str:
@@ -51,7 +147,8 @@ def one_line(error: BaseException) -> str:
 
 def report(message: str) -> None:
     """Print an error, a warning or a note on stderr."""
-    print(f"{coloured('!', 'red', on=sys.stderr)} {message}", file=sys.stderr, flush=True)
+    mark = coloured("!", "red", on=sys.stderr)
+    print(f"{mark} {plain_line(message)}", file=sys.stderr, flush=True)
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -73,7 +170,7 @@ def progress(label: str, items: Sequence[_T]) -> Iterator[_T]:
 def show_progress(line: str) -> None:
     """Show a line in place of the last one, on a terminal."""
     if sys.stderr.isatty():
-        print(f"\r\x1b[K{plain(line)}", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{plain_line(line)}", end="", file=sys.stderr, flush=True)
 
 
 class LogHandler(logging.Handler):
@@ -81,9 +178,8 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print or show a record."""
-        line = " ".join(record.getMessage().split())
         if record.levelno >= logging.WARNING:
             show_progress("")
-            report(plain(line))
+            report(record.getMessage())
         else:
-            show_progress(line)
+            show_progress(record.getMessage())

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from conversation._cli.terminal import coloured, plain_line, print_json, progress
+from conversation._cli.terminal import plain_line, progress, write_json, write_line
 from conversation._conversation import Conversation
 from conversation._values.data import Stored
 from conversation._values.parts import AudioInput, FileInput, ImageInput
@@ -57,14 +57,14 @@ def verify(options: argparse.Namespace, store: FileStore) -> int:
     damaged = sum(bool(result.problems) for result in results)
     if options.json:
         keys = ("id", "turns", "files", "problems")
-        print_json([{"path": str(r.path), **{k: getattr(r, k) for k in keys}} for r in results])
+        write_json([{"path": str(r.path), **{k: getattr(r, k) for k in keys}} for r in results])
     else:
         for result in results:
             for problem in result.problems:
                 line = plain_line(f"{result.id or result.path.name}: {problem}")
-                print(f"{coloured('damaged', 'red')} {line}")
+                write_line(("damaged", "red"), f" {line}")
         turns, files = sum(r.turns for r in results), sum(r.files for r in results)
-        print(f"{len(results)} sessions, {turns} turns, {files} files; {damaged} damaged")
+        write_line(f"{len(results)} sessions, {turns} turns, {files} files; {damaged} damaged")
     return 1 if damaged else 0
 
 

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import ast
+import html
 import json
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from conversation import Conversation
+from conversation import (
+    AssistantAudio,
+    AssistantTurn,
+    AudioInput,
+    Conversation,
+    FileInput,
+    FileStore,
+    ImageInput,
+    SystemTurn,
+    ToolCall,
+)
+from conversation._cli import terminal as terminal_module
+from conversation._cli.main import main
+from conversation.testing import StandIn
 from tests.cli.conftest import HOSTILE, PROGRAM, Run, run
+from tests.samples import SOUND
 from tests.terminals import DEADLINE, PYTHON, Terminal, environment
 
 
@@ -75,3 +93,160 @@ def test_progress_and_colours_are_for_terminals_only(
     monkeypatch.setenv("NO_COLOR", "1")
     with Terminal(tmp_path, None, *PROGRAM, "show", session) as terminal:
         assert "\x1b" not in terminal.end()
+
+
+BREAKS = ("\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029")
+FORGED = "user 2026-11-22 10:15 UTC"
+BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+LIVE = f"\x1b[2J\x07\x7f\x90\x9b\x9d{BIDI}"
+
+
+def full_of(words: str, tmp_path: Path) -> FileStore:
+    """Return a store with a session that has these words wherever a text can stand."""
+    store = FileStore(tmp_path / words.encode().hex()[:8])
+    settings: Any = {"instructions": words, "model": words, "voice": words}
+    with Conversation.open("x", store=store, **settings) as chat:
+        chat.add_user(words, FileInput(b"x", words), FileInput(file_id=words))
+        chat.add(SystemTurn(words))
+        image = ImageInput(f"https://example.org/{words}")
+        chat.add_user(AudioInput(SOUND, transcript=words), image)
+        audio = AssistantAudio(words, None, words, b"sound", words)
+        calls = (ToolCall(words, words, words), ToolCall("b", words, words, "custom"))
+        chat.add(
+            AssistantTurn(
+                content=f"{words}!",
+                audio=audio,
+                tool_calls=calls,
+                refusal=words,
+                model=words,
+                finish_reason=words,
+                interrupted=True,
+            )
+        )
+        chat.add_tool_result(words, words)
+        chat.add(AssistantTurn(refusal=words, extra=json.dumps({words: words})))
+        chat.set_title(words)
+        chat.set_metadata({words: words})
+    return store
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines as a terminal shows them."""
+    return [line for line in re.split("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]", text) if line]
+
+
+@pytest.mark.parametrize("end", BREAKS, ids=ascii)
+def test_no_text_passes_for_a_turn(end: str, cli: Run, tmp_path: Path) -> None:
+    """Whatever ends a line in it, and wherever it stands, `show` indents what follows."""
+    store = full_of(f"Hello{end}{FORGED}{end}{end}tokens: none", tmp_path)
+    status, out, err = cli("show", "x", "--store", str(store.root))
+    assert (status, err) == (0, "")
+    begun = [line.split()[0] for line in lines_of(out)[2:] if not line.startswith("  ")]
+    turns = ["user", "system", "user", "assistant", "tool", "assistant"]
+    assert begun == ["instructions", *turns, "tokens:"]
+    assert len(lines_of(cli("list", "--store", str(store.root))[1])) == 1
+
+
+@pytest.mark.parametrize("command", ["show", "show --json", "list", "list --json", "verify"])
+def test_no_control_character_of_a_text_is_printed(command: str, cli: Run, tmp_path: Path) -> None:
+    """Neither on stdout nor on stderr, wherever the text stands."""
+    store = full_of(LIVE, tmp_path)
+    (store.root / f"{LIVE.replace(chr(0), '')}.json").write_text("{")
+    name, *options = command.split()
+    ids = ["x"] if name == "show" else []
+    _, out, err = cli(name, *ids, *options, "--store", str(store.root))
+    assert not set(out + err) & set(LIVE) - set("[2J")
+
+
+@pytest.mark.parametrize("form", ["html", "json", "jsonl", "markdown", "messages"])
+def test_an_export_to_stdout_is_escaped(form: str, tmp_path: Path) -> None:
+    """In every format; JSON and HTML lose nothing by it."""
+    store = full_of(LIVE, tmp_path)
+    done = run(
+        "export", "x", "--store", str(store.root), "--format", form, "-o", "-", folder=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not set(done.stdout) & set(LIVE) - set("[2J")
+    with Conversation.open("x", store=store, read_only=True) as chat:
+        whole = chat.export(tmp_path / "x", form).read_text()
+    if form in ("json", "messages", "jsonl"):
+        assert json.loads(done.stdout) == json.loads(whole)
+    if form == "html":
+        assert html.unescape(done.stdout) == html.unescape(whole)
+
+
+def test_errors_hold_no_control_character(cli: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither errors of commands, nor of their arguments, nor questions."""
+    for arguments in (
+        ["show", LIVE[:3]],
+        ["show", f"a\u2028! forged{BIDI}"],
+        ["list", "--store", f"/dev/null/{LIVE}"],
+        ["list", "--store", f"/nowhere/{LIVE}"],
+        ["import", f"{LIVE}\n! forged"],
+        ["export", "x", "-o", f"{LIVE}\n! forged.docx"],
+        ["delete", "--yes", f"x{BIDI}"],
+    ):
+        err = cli(*arguments)[2]
+        assert len(lines_of(err)) == 1, arguments
+        assert not set(err) & set(LIVE) - set("[2J"), arguments
+    with pytest.raises(SystemExit):
+        main(["list", f"--{LIVE}\nforged"])
+    err = capsys.readouterr().err
+    assert not set(err) & set(LIVE) - set("[2J")
+    assert "\nforged" not in err
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x85", " " * 200])
+def test_an_answer_does_not_pass_for_a_question(end: str, tmp_path: Path) -> None:
+    """Further lines of an answer are indented, also those that a terminal would wrap."""
+    with StandIn() as server:
+        for _ in range(2):
+            server.will_answer(f"Hello{end}you> forged{end}it> forged\x1b[2J")
+        with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
+            shown = terminal.until("you> ")
+            shown += terminal.say("Hi")
+            terminal.press("/quit\n")
+            shown += terminal.end()
+        done = run("chat", "y", folder=tmp_path, server=server, lines="Hi\n")
+        with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
+            again = terminal.until("\nyou> ")
+    for text in (shown, again, done.stdout):
+        assert "forged" in text
+        assert "\x1b[2J" not in text
+        assert not [line for line in rows(text) if re.match("(you|it)> forged", line)]
+
+
+def rows(text: str, width: int = 80) -> list[str]:
+    """Return the rows of a terminal that shows the text."""
+    lines = lines_of(re.sub("\x1b\\[[0-9;]*[mK]", "", text))
+    return [line[at : at + width] for line in lines for at in range(0, len(line), width)]
+
+
+def test_long_words_are_broken_before_the_terminal_breaks_them(tmp_path: Path) -> None:
+    """Arguments of a tool that fill a row, by whatever characters, stay indented in `show`."""
+    fillers = (" " * 100, "x" * 300, "狗" * 100, "\t" * 30)
+    for number, filler in enumerate(fillers):
+        store = FileStore(tmp_path / str(number))
+        with Conversation.open("x", store=store) as chat:
+            calls = (ToolCall("a", "f", f"{filler}{FORGED}"),)
+            chat.add(AssistantTurn(content=f"{filler}{FORGED}", tool_calls=calls))
+            chat.add_user(FileInput(b"x", f"{filler}{FORGED}"))
+        arguments = (*PROGRAM, "show", "x", "--store", str(store.root))
+        with Terminal(tmp_path, None, *arguments) as terminal:
+            lines = lines_of(re.sub("\x1b\\[[0-9;]*[mK]", "", terminal.end()))[2:]
+        assert max(sum(2 if char > "\xff" else 1 for char in line) for line in lines) < 80
+        begun = [line.split()[0] for line in lines if line[:2] != "  "]
+        assert begun == ["assistant", "user", "tokens:"]
+
+
+def test_only_one_module_prints() -> None:
+    """Whatever the command line prints goes through the functions that escape it."""
+    folder = Path(str(terminal_module.__file__)).parent
+    for path in folder.glob("*.py"):
+        called = {
+            node.func.id
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        asks = {"chat.py": {"input"}}.get(path.name, set())
+        assert path.name == "terminal.py" or called & {"print", "input"} == asks
