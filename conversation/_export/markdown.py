@@ -1,7 +1,11 @@
-"""The format `markdown`: the words, to be read."""
+"""The format `markdown`: the words, to be read.
+
+All words are escaped: a viewer shows them as they are, and fetches nothing.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from conversation._export.outline import (
@@ -12,6 +16,15 @@ from conversation._export.outline import (
     without_controls,
 )
 from conversation._values.turns import AssistantTurn, Usage
+
+# Of Markdown and its common extensions: emphasis, code, links, tables, math, marks, mentions and
+# emoji; addresses, which some viewers link; HTML.
+_LIVE = re.compile(
+    r"[\\`*_{}\[\]#|~$^@<&]|:(?=[^\s\d])|(?<!\d):(?=\d)|\.(?=[^\W\d])|([=%+!])(?=\1)"
+)
+_HTML = {"<": "&lt;", "&": "&amp;"}
+# Quotes, lists, definitions, and the line below a heading.
+_LIVE_AT_START = re.compile(r"^(\d+(?=[.)])|(?=[-+>:=]))")
 
 
 def markdown_document(exported: Exported) -> Iterator[str]:
@@ -25,24 +38,30 @@ def markdown_document(exported: Exported) -> Iterator[str]:
         if text := text_of(turn):
             yield f"\n{_quoted(text)}"
         for call in turn.tool_calls if isinstance(turn, AssistantTurn) else ():
-            yield f"\n> calls `{_code(call.name)}` with `{_code(call.arguments)}`\n"
+            yield f"\n> calls {_code(call.name)} with {_code(call.arguments)}\n"
     if exported.usage != Usage():
         yield "\n## Usage\n\n| tokens | |\n| --- | ---: |\n"
         yield from (f"| {name} | {count:,} |\n" for name, count in counts(exported.usage))
 
 
 def _line(text: str) -> str:
-    return " ".join(_without_html(text).split())
+    return _escaped(" ".join(text.split()))
 
 
 def _quoted(text: str) -> str:
-    lines = _without_html(text).splitlines()
-    return "".join(f"> {line}".rstrip() + "\n" for line in lines)
+    return "".join(f"> {_escaped(line)}".rstrip() + "\n" for line in text.splitlines())
+
+
+def _escaped(line: str) -> str:
+    words = without_controls(line.expandtabs(4)).rstrip()
+    # Spaces at the start would make it code.
+    indent, words = len(words) - len(words.lstrip(" ")), words.lstrip(" ")
+    words = _LIVE.sub(lambda found: _HTML.get(found[0], f"\\{found[0]}"), words)
+    return "&nbsp;" * indent + _LIVE_AT_START.sub(r"\1\\", words)
 
 
 def _code(text: str) -> str:
-    return " ".join(without_controls(text).replace("`", "'").split())
-
-
-def _without_html(text: str) -> str:
-    return without_controls(text).replace("&", "&amp;").replace("<", "&lt;")
+    code = " ".join(without_controls(text).split())
+    fence = "`" * (max(map(len, re.findall("`+", code)), default=0) + 1)
+    # A viewer takes one space away on each side.
+    return f"{fence} {code} {fence}" if "`" in code or not code else f"`{code}`"

@@ -41,7 +41,7 @@ def test_control_characters_in_text_are_replaced(cli: Run, tmp_path: Path) -> No
     assert "\u202e" not in out
     cli("export", "x", "-o", str(tmp_path / "x.md"))
     words = (tmp_path / "x.md").read_text()
-    assert "red \ufffd[31m" in words
+    assert "red \ufffd\\[31m" in words
     assert "\x1b" not in words
 
 
