@@ -113,6 +113,7 @@ def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int]:
     with contextlib.suppress(orjson.JSONDecodeError, SessionCorrupt):
         # Another layout: the header is whatever stands before the turns.
         before = orjson.loads(data[:at].rstrip(b" \n\r\t,") + b"}")
+        before.pop("turns_at_least", None)
         return parse(orjson.dumps({**before, "turns": []}), path).header, at
     return {}, 0
 
