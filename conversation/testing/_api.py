@@ -23,7 +23,7 @@ from conversation.testing import (
 )
 from conversation.testing._refusals import Refused, server_error, unreadable_body
 
-KEPT_REQUESTS = 1000
+KEPT_REQUESTS = 2000
 
 
 class Received(dict[str, Any]):

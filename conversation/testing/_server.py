@@ -129,7 +129,7 @@ class StandIn:
     def requests(self) -> list[_api.Received]:
         """The last received requests, refused ones included, oldest first.
 
-        At most 1,000, and at most 256 MB of bodies: a server may run for long.
+        At most 2,000, and at most 256 MB of bodies: a server may run for long.
         """
         return self._api.requests
 

@@ -727,16 +727,16 @@ def test_requests_are_recorded_with_path_and_headers(server: StandIn) -> None:
     assert server.requests == bodies
 
 
-def test_the_last_thousand_requests_are_kept() -> None:
+def test_the_last_two_thousand_requests_are_kept() -> None:
     """Older ones are dropped, and so are those before the last 256 MB of bodies."""
     api = Api(3600, lambda: START)
 
     def receive(data: bytes) -> None:
         api.answer(_http.Request("POST", "/v1/chat/completions", {"authorization": "x"}, data))
 
-    for number in range(1002):
+    for number in range(2002):
         receive(b'{"seed":%d}' % number)
-    assert [received["seed"] for received in api.requests] == list(range(2, 1002))
+    assert [received["seed"] for received in api.requests] == list(range(2, 2002))
     large = b'{"user":"%b"}' % (b"x" * 2**26)
     for _ in range(5):
         receive(large)
