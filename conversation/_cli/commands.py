@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -144,13 +145,17 @@ def _export_one(
         with Conversation.open(session_id, store=store, create=False) as chat:
             chat.transcribe()
     chat = Conversation.open(session_id, store=store, read_only=True)
-    if options.output == "-":
+    path = Path(options.output or ".")
+    if options.output == "-" or path.is_char_device():  # perhaps a terminal
         sys.stdout.flush()
         is_json = format_name in ("json", "jsonl", "messages")
-        for piece in chat._pieces(format_name):
-            sys.stdout.buffer.write(escaped(piece, is_json=is_json))
+        with contextlib.ExitStack() as stack:
+            out = sys.stdout.buffer
+            if options.output != "-":
+                out = stack.enter_context(path.open("wb"))
+            for piece in chat._pieces(format_name):
+                out.write(escaped(piece, is_json=is_json))
         return
-    path = Path(options.output or ".")
     if folder or not options.output:
         path = (folder or path) / f"{file_name(session_id)}{FORMATS[format_name].ending}"
     if path.is_file() and not options.force:

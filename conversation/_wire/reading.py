@@ -197,6 +197,18 @@ def _take_stored(rest: dict[str, Any], fetch: Fetch | None) -> Stored | None:
     return None
 
 
+def _take_data(body: dict[str, Any], key: str, fetch: Fetch | None) -> Stored | str:
+    """Take out stored data or the text under `key`; null stands for data that were gone.
+
+    Earlier versions left out the null, in the entries of sessions.
+    """
+    stored = _take_stored(body, fetch)
+    if stored is None and body.get(key, "" if fetch is None else None) is None:
+        body.pop(key, None)
+        return NotKept()
+    return stored or _take_required(body, key)
+
+
 def _drop_own(rest: dict[str, Any], fetch: Fetch | None) -> None:
     """Drop the keys that only saved entries have, if it is none of a session."""
     if fetch is None:
@@ -248,8 +260,7 @@ def _take_part(rest: dict[str, Any], fetch: Fetch | None) -> Part:
     if kind == "input_audio":
         part = _audio_input(body, fetch)
     elif kind == "image_url":
-        url = _take_stored(body, fetch) or _take_required(body, "url")
-        part = ImageInput(url, _take_text(body, "detail"))
+        part = ImageInput(_take_data(body, "url", fetch), _take_text(body, "detail"))
     else:
         part = _file_input(body, fetch)
     _drop_own(body, fetch)
@@ -278,7 +289,8 @@ def _file_input(body: dict[str, Any], fetch: Fetch | None) -> FileInput:
     if "file_id" in body:
         return FileInput(filename=filename, file_id=_take_required(body, "file_id"))
     body.pop("filename", None)
-    data = _take_stored(body, fetch) or _decoded(_without_url(_take_required(body, "file_data")))
+    given = _take_data(body, "file_data", fetch)
+    data = _decoded(_without_url(given)) if isinstance(given, str) else given
     return FileInput(data, filename or "file")
 
 

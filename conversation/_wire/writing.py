@@ -61,9 +61,11 @@ def _part_entry(part: Part) -> dict[str, Any]:
             sound |= _given(format=audio_format, transcript=transcript, duration=part.duration)
             return {"type": "input_audio", "input_audio": sound}
         case ImageInput(Stored() as data, detail):
-            return {"type": "image_url", "image_url": _data_entry(data) | _given(detail=detail)}
+            image = _data_entry(data) or {"url": None}
+            return {"type": "image_url", "image_url": image | _given(detail=detail)}
         case FileInput(Stored() as data, filename):
-            return {"type": "file", "file": _data_entry(data) | _given(filename=filename)}
+            file = _data_entry(data) or {"file_data": None}
+            return {"type": "file", "file": file | _given(filename=filename)}
     return part_message(part)
 
 
@@ -84,7 +86,7 @@ def _audio_entry(audio: AssistantAudio) -> dict[str, Any]:
     return entry
 
 
-def _data_entry(data: Data) -> dict[str, str]:
+def _data_entry(data: Data) -> dict[str, str | None]:
     if isinstance(data, bytes):
         return {"data": base64_text(data)}
     return {"file": data.name} if data.name else {}

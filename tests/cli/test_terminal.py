@@ -175,6 +175,16 @@ def test_an_export_to_stdout_is_escaped(form: str, tmp_path: Path) -> None:
         assert html.unescape(done.stdout) == html.unescape(whole)
 
 
+def test_an_export_to_a_terminal_by_its_name_is_escaped(tmp_path: Path) -> None:
+    """The same as to stdout."""
+    store = full_of(LIVE, tmp_path)
+    arguments = ("export", "x", "--store", str(store.root), "--format", "json", "-o", "/dev/stdout")
+    with Terminal(tmp_path, None, *PROGRAM, *arguments) as terminal:
+        shown = terminal.end().replace("\r\x1b[K", "")  # progress
+    assert "\\u202e" in shown
+    assert not set(shown) & set(LIVE) - set("[2J")
+
+
 def test_errors_hold_no_control_character(cli: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither errors of commands, nor of their arguments, nor questions."""
     for arguments in (
