@@ -31,7 +31,9 @@ from conversation.testing import StandIn
 from tests.conftest import Clock
 from tests.samples import SOUND
 
-pytestmark = pytest.mark.slow
+# Python itself ignores what is raised while it collects a generator that was not read to its end.
+IGNORED = "ignore:Exception ignored in. <generator object:pytest.PytestUnraisableExceptionWarning"
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(IGNORED)]
 
 ALL = bool(os.environ.get("CONVERSATION_INTERRUPTS"))
 STRIDE = 1 if ALL else 23
