@@ -28,6 +28,7 @@ from conversation._history.history import (
     time_from_clock,
 )
 from conversation._history.journal import Journal
+from conversation._locking import check_timeout
 from conversation._rendering.settings import Settings, SettingsGiven, read_settings
 from conversation._rendering.window import Context
 from conversation._values.media import inlined
@@ -256,9 +257,7 @@ class BaseConversation(Generic[_ClientT]):
         settings: SettingsGiven,
     ) -> Steps[Self]:
         """Open a session; if its end is torn, repair it."""
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
-            msg = f"timeout must be a number of seconds >= 0, got {timeout!r}"
-            raise InvalidSetting(msg)
+        check_timeout(timeout)
         if isinstance(store, str | Path):
             store = FileStore(store)
         session = session_of(store, session_id)

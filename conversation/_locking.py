@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from conversation.errors import ConversationBusy, SessionLocked
+from conversation.errors import ConversationBusy, InvalidSetting, SessionLocked
 
 
 class Ticket:
@@ -128,6 +128,17 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def check_timeout(timeout: object) -> None:
+    """Refuse what is no number of seconds.
+
+    Raises:
+        InvalidSetting: if it is no number >= 0.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+        msg = f"timeout must be a number of seconds >= 0, got {timeout!r}"
+        raise InvalidSetting(msg)
 
 
 class Polling:

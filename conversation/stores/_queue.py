@@ -76,7 +76,7 @@ class Queue:
             self._remove_folder()
 
     def _numbers(self) -> list[int]:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             names = [path.name for path in self._folder.iterdir()]
             return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
         return []

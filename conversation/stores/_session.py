@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import orjson
 
-from conversation._locking import Polling
+from conversation._locking import Polling, check_timeout
 from conversation._values.data import Data, Stored, Unsaved, read_data
 from conversation._values.turns import Turn
 from conversation._wire.reading import turn_from_entry
@@ -153,9 +153,11 @@ class FileSession:
         """Hold the lock against all other processes, threads and objects; reads nothing.
 
         Raises:
+            InvalidSetting: if `timeout` is no number >= 0.
             SessionLocked: if another one held it for `timeout` seconds.
             SaveFailed: if the lock's file cannot be made.
         """
+        check_timeout(timeout)
         polling = Polling(timeout, self.pauses, self.place, self.file)
         try:
             with self._writing():

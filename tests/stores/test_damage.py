@@ -251,3 +251,25 @@ def test_every_state_of_a_crash_is_recovered(
             with Conversation.open("s", store=store) as chat:
                 assert [turn.text for turn in chat.turns[:turns]] == before
             assert parse(path.read_bytes(), path).torn is None
+
+
+def test_count_that_an_older_version_moved_is_not_counted_on(
+    store: FileStore, clock: Clock
+) -> None:
+    """A count that an older version copied behind its own keys refuses nothing, and is renewed."""
+    document = json.loads(saved(store, clock, 3))
+    moved = {key: document[key] for key in ("id", "created_at", "title", "settings", "metadata")}
+    copied = {"turns_at_least": document["turns_at_least"], "revision": document["revision"]}
+    entries = document["turns"][:1]
+    (store.root / "s.json").write_text(
+        json.dumps({"conversation": 1, **moved, **copied, "turns": []})[:-2]
+        + "\n"
+        + ",\n".join(map(json.dumps, entries))
+        + "\n]}\n"
+    )
+    with Conversation.open("s", store=store, clock=clock) as chat:
+        assert len(chat.turns) == 1
+        chat.add_user("More")
+    data = (store.root / "s.json").read_bytes()
+    assert data.startswith(b'{"conversation":1,"turns_at_least":2')
+    assert data.count(b"turns_at_least") == data.count(b'"revision"') == 1

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from conversation import Conversation, FileStore
 from conversation.errors import SessionLocked
+from conversation.stores._queue import Queue
 from conversation.testing import StandIn
 
 pytestmark = pytest.mark.slow
@@ -103,3 +105,32 @@ def test_dead_waiter_is_passed_by(tmp_path: Path) -> None:
     with Conversation.open("s", store=store, timeout=0) as chat:
         chat.add_user("At once")
     assert not list(tmp_path.glob("*.queue"))
+
+
+def test_session_can_be_shared_where_no_queue_can_be_made(tmp_path: Path) -> None:
+    """Where the queue's folder cannot be made, waiters take the lock in any order."""
+    store = FileStore(tmp_path, fsync=False)
+    (tmp_path / "s.queue").write_text("in the way")
+    holder, waiter = store.session("s"), store.session("s")
+    assert holder.acquire() is not None
+    assert waiter.acquire() is None
+    holder.release()
+    assert waiter.acquire() is not None
+    waiter.release()
+    assert (tmp_path / "s.queue").read_text() == "in the way"
+
+
+def test_waiters_may_come_and_leave_at_the_same_time(tmp_path: Path) -> None:
+    """Threads that make and remove the queue's folder at once do not disturb each other."""
+
+    def come_and_leave() -> None:
+        queue = Queue(tmp_path / "s.queue")
+        for _ in range(200):
+            queue.enter()
+            assert queue.is_next() in (True, False)
+            queue.leave()
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(come_and_leave) for _ in range(4)]:
+            done.result()
+    assert not list(tmp_path.iterdir())

@@ -99,3 +99,25 @@ def test_child_of_a_killed_parent_holds_no_lock(server: StandIn, tmp_path: Path)
             chat.add_user("Now")
         os.close(read_end)
         os.close(write_end)  # the child ends
+
+
+def test_child_is_forked_while_a_thread_waits_in_the_queue(tmp_path: Path) -> None:
+    """The child neither holds its parent's place in the queue nor gives it up."""
+    store = FileStore(tmp_path, fsync=False)
+    holder, waiter = store.session("s"), store.session("s")
+    assert holder.acquire() is not None
+    assert waiter.acquire() is None
+    places = sorted((tmp_path / "s.queue").iterdir())
+
+    def wait() -> None:
+        assert waiter.acquire() is None
+        waiter.release()
+        assert sorted((tmp_path / "s.queue").iterdir()) == places
+
+    assert exit_code_of(wait) == 0
+    holder.release()
+    with Conversation.open("s", store=store, timeout=0) as chat, pytest.raises(SessionLocked):
+        chat.add_user("Not my turn")
+    assert waiter.acquire() is not None
+    waiter.release()
+    assert not list(tmp_path.glob("*.queue"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conversation import AssistantTurn, Conversation, FileStore
-from conversation.errors import SaveFailed, SessionCorrupt, SessionNotFound
+from conversation.errors import SaveFailed, SessionCorrupt, SessionNotFound, SessionTooNew
 from conversation.stores._format import revision_of
 from conversation.stores._session import FileSession
 from tests.conftest import Clock
@@ -237,3 +237,14 @@ def test_repair_reads_put_aside_bytes_again(store: FileStore, clock: Clock) -> N
     assert other.exists()
     store.delete("retriever")
     assert [path.name for path in store.root.glob("retriever*")] == [other.name]
+
+
+def test_repair_refuses_a_newer_format(store: FileStore) -> None:
+    """`repair` of a document that a later version wrote raises, and changes nothing."""
+    path = store.root / "retriever.json"
+    newer = path.read_bytes().replace(b'{"conversation":1,', b'{"conversation":2,')
+    for document in (newer, newer[:-9], json.dumps(json.loads(newer), indent=2).encode()):
+        path.write_bytes(document)
+        with pytest.raises(SessionTooNew, match="upgrade conversation"):
+            store.repair("retriever")
+        assert path.read_bytes() == document

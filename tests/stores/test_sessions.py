@@ -34,6 +34,7 @@ from conversation.errors import (
 )
 from tests.conftest import Clock
 from tests.samples import PNG, SOUND, spoken
+from tests.stores.faulty_disk import files
 from tests.stores.samples import (
     answer_audio,
     create,
@@ -613,3 +614,19 @@ def test_invalid_metadata_and_titles_are_refused(store: FileStore, value: Any) -
             chat.set_title(5)  # type: ignore[arg-type]  # not a text
         assert chat.metadata == {"old": 1}
         assert tree(store.root) == before
+
+
+@pytest.mark.parametrize("timeout", ["5", True, -1, float("nan"), None])
+def test_timeout_that_is_no_number_of_seconds_is_refused(store: FileStore, timeout: Any) -> None:
+    """`open`, `delete` and `repair` refuse a timeout that is no number >= 0; nothing is changed."""
+    with Conversation.open("retriever", store=store) as chat:
+        chat.add_user("Hello")
+    before = files(store.root)
+    for call in (
+        lambda: Conversation.open("retriever", store=store, timeout=timeout),
+        lambda: store.delete("retriever", timeout=timeout),
+        lambda: store.repair("retriever", timeout=timeout),
+    ):
+        with pytest.raises(InvalidSetting, match="timeout must be a number of seconds >= 0, got"):
+            call()
+    assert files(store.root) == before
