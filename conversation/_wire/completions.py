@@ -9,7 +9,7 @@ import attrs
 
 from conversation._values.turns import AssistantTurn
 from conversation._wire.chunks import assembled, json_object
-from conversation._wire.reading import assistant_turn
+from conversation._wire.reading import assistant_turn, without_own
 from conversation.errors import InvalidCompletion, InvalidTurn
 
 
@@ -40,7 +40,8 @@ def completion_object(completion: Any) -> Mapping[str, Any]:
         InvalidCompletion: if it is none of these.
     """
     if isinstance(completion, Mapping) or hasattr(completion, "model_dump"):
-        whole = json_object(completion)
+        whole = dict(json_object(completion))
+        whole.pop("interrupted", None)  # only `assembled` says so
         if whole.get("object") == "chat.completion.chunk":
             return assembled([whole])
         return whole
@@ -58,7 +59,7 @@ def turn_from_completion(completion: Mapping[str, Any], asked: Asked) -> Assista
         InvalidCompletion: if the completion has no answer, or more than one.
     """
     message, finish_reason = _one_answer(completion.get("choices"))
-    entry = {**_without_ours(message), "role": "assistant", "finish_reason": finish_reason}
+    entry = {**without_own(message), "role": "assistant", "finish_reason": finish_reason}
     if completion.get("interrupted"):
         entry["interrupted"] = True
     entry |= {key: completion[key] for key in ("model", "usage") if completion.get(key)}
@@ -67,14 +68,6 @@ def turn_from_completion(completion: Mapping[str, Any], asked: Asked) -> Assista
     except InvalidTurn as error:
         msg = f"the message of the completion is invalid: {error}"
         raise InvalidCompletion(msg) from error
-
-
-def _without_ours(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the message without keys by which only a saved entry says something."""
-    left = {key: message[key] for key in message if key not in ("at", "interrupted")}
-    if isinstance(audio := left.get("audio"), Mapping):
-        left["audio"] = {key: audio[key] for key in audio if key != "lost"}
-    return left
 
 
 def skew_of(completion: Mapping[str, Any], asked: Asked) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 from conversation._values.text import shown
 from conversation._values.turns import AssistantTurn, SystemTurn, Turn, UserTurn
 from conversation._wire.chunks import json_object, json_value
-from conversation._wire.reading import turn_from_entry
+from conversation._wire.reading import turn_from_entry, without_own
 from conversation._wire.strict_json import json_text
 from conversation.errors import InvalidCompletion, InvalidTurn
 
@@ -33,7 +33,7 @@ def turns_from_messages(messages: Iterable[Any]) -> list[Turn]:
         except InvalidCompletion:
             _skipped(number, f"it must be a message, got {type(given).__name__}")
             continue
-        message = {key: json_value(value) for key, value in fields.items()}
+        message = without_own({key: json_value(value) for key, value in fields.items()})
         _log_skipped_fields(message, number)
         turn = _turn(_in_current_form(message, number, called), number)
         if isinstance(turn, UserTurn) and not turn.content:

@@ -44,6 +44,9 @@ Fetch = Callable[[str], Stored]
 
 _OWN = ("at", "duration", "file", "interrupted", "lost", "voice_dropped")
 
+_MOST = 1e15
+"""A time or duration in seconds that is beyond all sense."""
+
 _OBJECT = (dict, Mapping)  # `dict` is tried first: checking an abstract class takes far longer
 
 _user_turn = unchecked(UserTurn)
@@ -84,6 +87,25 @@ def turn_from_entry(
         call_id = _take_required(rest, "tool_call_id")
         return ToolTurn(call_id, text, at=at, extra=_extra(rest))
     return SystemTurn(text, role, at=at, extra=_extra(rest))
+
+
+def without_own(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message from outside without the keys by which only saved entries say something."""
+    left = _others(message)
+    if isinstance(audio := left.get("audio"), _OBJECT):
+        left["audio"] = _others(audio)
+    if isinstance(content := left.get("content"), list | tuple):
+        left["content"] = [
+            {key: _others(v) if isinstance(v, _OBJECT) else v for key, v in part.items()}
+            if isinstance(part, _OBJECT)
+            else part
+            for part in content
+        ]
+    return left
+
+
+def _others(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: given[key] for key in given if key not in _OWN}
 
 
 def role_of(entry: object) -> str:
@@ -169,9 +191,9 @@ def _take_required(rest: dict[str, Any], key: str) -> str:
     return text
 
 
-def _take_number(rest: dict[str, Any], key: str) -> float | None:
+def _take_number(rest: dict[str, Any], key: str, least: float = -_MOST) -> float | None:
     value: Any = rest.get(key)
-    if type(value) not in (int, float) or not abs(value) < 1e15:
+    if type(value) not in (int, float) or not least <= value < _MOST:
         return None
     number: float = rest.pop(key)
     return number
@@ -277,7 +299,7 @@ def _audio_input(body: dict[str, Any], fetch: Fetch | None) -> AudioInput:
         data or _decoded(_without_url(_take_required(body, "data"))),
         str(audio_format) if data else None,
         _take_text(body, "transcript"),
-        duration=_take_number(body, "duration"),
+        duration=_take_number(body, "duration", 0),
     )
     if audio.duration is not None:
         body.pop("duration", None)
@@ -326,12 +348,12 @@ def _take_audio(
         transcript=_take_text(body, "transcript"),
         data=data,
         format=audio_format,
-        duration=_take_number(body, "duration"),
+        duration=_take_number(body, "duration", 0),
         lost=_take_true(body, "lost"),
     )
     _drop_own(body, fetch)
     if isinstance(data, bytes):
-        if seconds and audio.duration is None:
+        if seconds and audio.duration is None and seconds < _MOST:
             audio = attrs.evolve(audio, duration=seconds)
         del body["data"]
     if body:

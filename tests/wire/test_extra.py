@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from conversation import (
 )
 from conversation._values.media import kept_data
 from conversation._values.turns import Turn
-from conversation._wire.completions import Asked, turn_from_completion
+from conversation._wire.completions import Asked, completion_object, turn_from_completion
 from conversation._wire.reading import turn_from_entry
 from conversation._wire.strict_json import json_text
 from conversation.stores._session import StoredFile
@@ -179,8 +180,64 @@ def test_reserved_keys_of_imported_messages_are_dropped(tmp_path: Path) -> None:
 def test_reserved_keys_of_a_servers_answer_are_dropped() -> None:
     """A server cannot date, interrupt or lose an answer, nor name a file."""
     own = {**OWN, "at": "2026-11-22T10:15:00Z", "interrupted": True, "lost": True}
-    message = {"audio": {"id": "audio_1", "transcript": "Hi", **own, "duration": 2.0}, **own}
-    turn = turn_from_completion(answer(**message), Asked(None, None, speaks=True))
+    message = {"audio": {"id": "audio_1", "transcript": "Hi", **own, "duration": 1e14}, **own}
+    completion = completion_object({**answer(**message), "interrupted": True})
+    turn = turn_from_completion(completion, Asked(None, None, speaks=True))
     assert (turn.at, turn.interrupted, turn.voice_dropped) == (None, False, False)
-    assert turn.audio == AssistantAudio("audio_1", None, "Hi", duration=2.0)
+    assert turn.audio == AssistantAudio("audio_1", None, "Hi")
     assert turn.extra == "{}"
+
+
+@pytest.mark.parametrize("duration", [1e14, -1e14, 0])
+def test_imported_messages_say_nothing_that_is_ours(duration: float) -> None:
+    """An import cannot date, interrupt or lose an answer, nor say how long a sound is."""
+    own = {**OWN, "at": "9999-12-31T23:59:59Z", "interrupted": True, "voice_dropped": True}
+    sound = {"data": base64.b64encode(SOUND).decode(), "format": "wav", "duration": duration}
+    chat = Conversation.from_messages(
+        [
+            {"role": "user", "content": [{"type": "input_audio", "input_audio": sound}], **own},
+            {
+                "role": "assistant",
+                "content": "Hi",
+                "audio": {"id": "audio_1", "lost": True, "duration": duration, "transcript": "Hi"},
+                **own,
+            },
+        ]
+    )
+    question, reply = chat.turns
+    assert isinstance(question, UserTurn)
+    assert question.content == (AudioInput(SOUND),)
+    assert isinstance(reply, AssistantTurn)
+    assert reply.audio == AssistantAudio("audio_1", None, "Hi")
+    assert (reply.interrupted, reply.voice_dropped, question.at, reply.at) == (
+        False,
+        False,
+        *2 * (None,),
+    )
+    assert question.extra == reply.extra == "{}"
+
+
+def test_negative_duration_in_a_document_counts_as_unknown() -> None:
+    """A saved answer of less than no seconds does not make room for others in a request."""
+    audio = {"id": "audio_1", "transcript": "Hi", "duration": -1e14}
+    turn = turn_from_entry({"role": "assistant", "audio": audio})
+    assert isinstance(turn, AssistantTurn)
+    assert turn.audio == AssistantAudio("audio_1", None, "Hi")
+
+
+def test_more_audio_tokens_than_any_answer_has_leave_its_duration_unknown() -> None:
+    """An absurd count of audio tokens does not lose the answer."""
+    message = {
+        "audio": {
+            "id": "a",
+            "transcript": "Hi",
+            "data": base64.b64encode(b"OggS" + bytes(99)).decode(),
+        }
+    }
+    usage = {"completion_tokens_details": {"audio_tokens": 2**60}}
+    turn = turn_from_completion(
+        {**answer(**message), "usage": usage}, Asked(None, "opus", speaks=True)
+    )
+    assert turn.audio
+    assert turn.audio.duration is None
+    assert turn.audio.transcript == "Hi"
