@@ -125,8 +125,9 @@ async def _perform(step: Step | Event, client: Any) -> Any:
             return await in_thread(job)
         case Wait(seconds):
             await asyncio.sleep(seconds)
-        case Send(request):
-            return await client.chat.completions.create(**request)
+        case Send(request, arrival):
+            arrival.answer = await client.chat.completions.create(**request)
+            return arrival.answer
         case Open(request):
             stream = await client.chat.completions.create(**request)
             return stream if hasattr(stream, "__anext__") else aiter(stream)

@@ -97,8 +97,9 @@ def _perform(step: Step | Event, client: Any) -> Any:  # noqa: C901  # a case a 
             return _uninterrupted(job) if writes else job()
         case Wait(seconds):
             time.sleep(seconds)
-        case Send(request):
-            return client.chat.completions.create(**request)
+        case Send(request, arrival):
+            arrival.answer = client.chat.completions.create(**request)
+            return arrival.answer
         case Open(request):
             stream = client.chat.completions.create(**request)
             return stream if hasattr(stream, "__next__") else iter(stream)

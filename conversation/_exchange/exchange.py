@@ -17,6 +17,7 @@ from conversation._exchange.requests import Requests, SentRequest
 from conversation._exchange.speech import Transcripts, speech_request, spoken
 from conversation._exchange.steps import (
     END,
+    Arrival,
     Call,
     Close,
     Left,
@@ -218,7 +219,7 @@ def _answer(
             if streams:
                 yield from _receive(request, arrived)
             else:
-                arrived.whole = completion_object((yield Send(request)))
+                yield Send(request, arrived)
             return (yield from _record(requests, arrived, streams=streams))
         except GeneratorExit:  # nobody performs steps any more
             if arrived:
@@ -265,10 +266,11 @@ def _close(arrived: _Arrived) -> Steps[None]:
         yield Close(arrived.stream)
 
 
-class _Arrived:
+class _Arrived(Arrival):
     """The part of an answer that has arrived.
 
     Attributes:
+        answer: The completion as the client returned it; None for a stream.
         stream: The stream that it comes from.
         streamed: Collects the chunks of the stream.
         whole: The completion, once all of it is there.
@@ -276,15 +278,19 @@ class _Arrived:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.stream: Any = None
         self.streamed = StreamedCompletion()
         self.whole: Mapping[str, Any] | None = None
         self.is_refused = False
 
     def __bool__(self) -> bool:
-        return self.whole is not None or not self.streamed.is_empty
+        answer = self.whole if self.answer is None else self.answer
+        return answer is not None or not self.streamed.is_empty
 
     def completion(self) -> Mapping[str, Any]:
+        if self.whole is None and self.answer is not None:
+            self.whole = completion_object(self.answer)
         return self.streamed.broken_off() if self.whole is None else self.whole
 
 
@@ -298,12 +304,12 @@ def _receive(request: Mapping[str, Any], arrived: _Arrived) -> Steps[None]:
 
 
 def _record(requests: Requests, arrived: _Arrived, *, streams: bool) -> Steps[AssistantTurn]:
-    history, completion = requests.history, arrived.completion()
+    history = requests.history
     try:
-        turn = requests.answer(completion)
+        turn = requests.answer(arrived.completion())
     except InvalidCompletion:
         arrived.is_refused = True
-        yield from _spent(history, completion)
+        yield from _spent(history, arrived.whole or arrived.streamed.head)
         raise
     request = speech_request(requests, turn, streams=streams)
     sound = b""
@@ -327,7 +333,7 @@ def _record_part(
     try:
         yield from work_on(history, partial(_keep, requests, arrived, before))
     except InvalidCompletion as lost:
-        yield from _spent(history, arrived.completion())
+        yield from _spent(history, arrived.whole or arrived.streamed.head)
         error.add_note(f"the part of the answer that arrived is lost: {lost}")
     except SessionError as failure:
         if isinstance(error, Left):

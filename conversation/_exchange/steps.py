@@ -13,11 +13,19 @@ from conversation._values.events import Event
 _T = TypeVar("_T")
 
 
+class Arrival:
+    """A place for an answer, where an exception right behind its arrival does not lose it."""
+
+    def __init__(self) -> None:
+        self.answer: Any = None
+
+
 @attrs.frozen
 class Send:
-    """Call `chat.completions.create`; the completion is sent back."""
+    """Call `chat.completions.create`; the completion is put into `arrival` and sent back."""
 
     request: Mapping[str, Any]
+    arrival: Arrival = attrs.field(factory=Arrival)
 
 
 @attrs.frozen

@@ -208,6 +208,45 @@ def test_exception_at_any_moment_of_a_stream_keeps_what_was_delivered(
     assert tried > 3
 
 
+class Watched:
+    """A client that notes at which moment an answer arrived, in the place of an `OpenAI`."""
+
+    def __init__(self, client: OpenAI) -> None:
+        self.chat = self.completions = self
+        self.arrived = 0
+        self.moments = [0]
+        self._client = client
+
+    def create(self, **request: Any) -> object:
+        """Same as the client's."""
+        answer = self._client.chat.completions.create(**request)
+        self.arrived = self.moments[0]
+        return answer
+
+
+def test_answer_that_arrived_is_kept_whatever_comes(
+    origin: Path, tmp_path: Path, client: OpenAI, clock: Clock
+) -> None:
+    """An exception at any moment behind the arrival of an answer does not lose it."""
+    step, first, last = sys.maxsize, 0, 0
+    while not first or step <= last:
+        store = FileStore(tmp_path / f"{step}", fsync=False)
+        shutil.copytree(origin, store.root)
+        watched = Watched(client)
+        given: Any = {"client": watched, "store": store, "clock": clock, "timeout": 0}
+        with Conversation.open("s", **given) as chat:
+            before = len(chat.turns)
+            with contextlib.suppress(Injected), injected(step) as watched.moments:
+                chat.say("Hello?")
+            assert [turn.role for turn in chat.turns[before:]] == ["user", "assistant"]
+            with Conversation.open("s", store=store, read_only=True) as again:
+                assert again.turns == chat.turns
+        if not first:
+            step, first, last = watched.arrived, watched.arrived, watched.moments[0]
+        step += 1 if ALL else 11
+    assert last > first + 100
+
+
 @pytest.mark.parametrize("kind", ["SIGINT", "SIGALRM"])
 def test_signals_at_random_moments_lose_nothing(kind: str, tmp_path: Path) -> None:
     """A program that is interrupted again and again goes on, and nothing acknowledged is lost."""
