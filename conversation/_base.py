@@ -19,7 +19,7 @@ from conversation._exchange.holding import changing, holding
 from conversation._exchange.requests import Requests
 from conversation._exchange.speech import Transcripts
 from conversation._exchange.steps import Over, Steps, Work
-from conversation._export.formats import format_for, pieces
+from conversation._export.formats import escaped_json, format_for, pieces
 from conversation._export.outline import Exported, time_of
 from conversation._history.history import (
     INHERITED_TURNS,
@@ -301,7 +301,7 @@ class BaseConversation(Generic[_ClientT]):
         """Yield all of the conversation in that format, piece by piece."""
         if form == "json":
             lines = (line_from_turn(inlined(turn)) for turn in self._history.turns)
-            return document_pieces(self._history.header, lines)
+            return escaped_json(document_pieces(self._history.header, lines))
         return pieces(self._exported(), form)
 
     def _exported(self) -> Exported:

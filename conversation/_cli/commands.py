@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import contextlib
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,6 @@ import orjson
 
 from conversation._cli.terminal import (
     ask,
-    escaped,
     one_line,
     plain_line,
     progress,
@@ -146,15 +144,9 @@ def _export_one(
             chat.transcribe()
     chat = Conversation.open(session_id, store=store, read_only=True)
     path = Path(options.output or ".")
-    if options.output == "-" or path.is_char_device():  # perhaps a terminal
+    if options.output == "-":
         sys.stdout.flush()
-        is_json = format_name in ("json", "jsonl", "messages")
-        with contextlib.ExitStack() as stack:
-            out = sys.stdout.buffer
-            if options.output != "-":
-                out = stack.enter_context(path.open("wb"))
-            for piece in chat._pieces(format_name):
-                out.write(escaped(piece, is_json=is_json))
+        sys.stdout.buffer.writelines(chat._pieces(format_name))
         return
     if folder or not options.output:
         path = (folder or path) / f"{file_name(session_id)}{FORMATS[format_name].ending}"

@@ -17,12 +17,12 @@ from typing import Any, TextIO, TypeVar
 
 import orjson
 
+from conversation._export.formats import escaped_json
+from conversation._values.text import CONTROLS_BEYOND
+
 _T = TypeVar("_T")
 
-# They move the cursor, colour the text that follows, or reverse its direction.
-_BEYOND_ASCII = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
-_CONTROLS = re.compile(f"[\0-\x08\x0b-\x1f{_BEYOND_ASCII}]")
-_CONTROLS_IN_FILES = re.compile(f"[{_BEYOND_ASCII}]")
+_CONTROLS = re.compile(f"[\0-\x08\x0b-\x1f]|{CONTROLS_BEYOND.pattern}")
 _LINE_END = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 
@@ -109,17 +109,7 @@ def write_text(
 def write_json(value: Any) -> None:
     """Print JSON with all control characters escaped."""
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z)
-    print(escaped(text, is_json=True).decode())
-
-
-def escaped(piece: bytes, *, is_json: bool) -> bytes:
-    """Escape the control characters in a piece of a JSON, HTML or Markdown file.
-
-    Those of ASCII do not occur there: JSON escapes them, the others leave them out.
-    """
-    form = "\\u{:04x}" if is_json else "&#x{:x};"
-    text = piece.decode()
-    return _CONTROLS_IN_FILES.sub(lambda found: form.format(ord(found[0])), text).encode()
+    print(b"".join(escaped_json([text])).decode())
 
 
 def ask(question: str) -> str:

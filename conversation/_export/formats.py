@@ -13,6 +13,7 @@ from conversation._export.fine_tuning import fine_tuning_line
 from conversation._export.markdown import markdown_document
 from conversation._export.messages import message_list
 from conversation._export.outline import Exported
+from conversation._values.text import CONTROLS_BEYOND
 from conversation.errors import InvalidSetting
 
 
@@ -73,5 +74,23 @@ def pieces(exported: Exported, name: str) -> Iterator[bytes]:
     write = FORMATS[name].write
     if write is None:
         raise NotImplementedError(f"the conversation itself writes the format {name!r}")
+    form = "\\u{:04x}" if name in ("jsonl", "messages") else "&#x{:x};"
     for piece in write(exported):
-        yield piece.encode() if isinstance(piece, str) else piece
+        yield _escaped(piece, form)
+
+
+def escaped_json(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the pieces of a JSON file with all control characters escaped."""
+    for piece in pieces:
+        yield _escaped(piece, "\\u{:04x}")
+
+
+def _escaped(piece: str | bytes, form: str) -> bytes:
+    """Escape control characters: a file may be shown in a terminal.
+
+    Those of ASCII do not occur: JSON escapes them, the others leave them out.
+    """
+    data = piece.encode() if isinstance(piece, str) else piece
+    if data.isascii() and b"\x7f" not in data:
+        return data
+    return CONTROLS_BEYOND.sub(lambda found: form.format(ord(found[0])), data.decode()).encode()

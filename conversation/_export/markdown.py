@@ -20,11 +20,12 @@ from conversation._values.turns import AssistantTurn, Usage
 # Of Markdown and its common extensions: emphasis, code, links, tables, math, marks, mentions and
 # emoji; addresses, which some viewers link; HTML.
 _LIVE = re.compile(
-    r"[\\`*_{}\[\]#|~$^@<&]|:(?=[^\s\d])|(?<!\d):(?=\d)|\.(?=[^\W\d])|([=%+!])(?=\1)"
+    r"[\\`*_{}\[\]#|~$^@<&]|:(?=[^\s\d])|(?<!\d):(?=\d)|(?<=www)\.|\.(?=[^\W\d])|(?<=/)/|([=%+!])(?=\1)",
+    re.IGNORECASE,
 )
 _HTML = {"<": "&lt;", "&": "&amp;"}
 # Quotes, lists, definitions, and the line below a heading.
-_LIVE_AT_START = re.compile(r"^(\d+(?=[.)])|(?=[-+>:=]))")
+_LIVE_AT_START = re.compile(r"^(\d+(?=[.)])|(?=[-+>:=!]))")
 
 
 def markdown_document(exported: Exported) -> Iterator[str]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from conversation.errors import InvalidTurn
+
+CONTROLS_BEYOND = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters beyond ASCII's first: they move a cursor, or reverse the direction of text."""
 
 
 def clean_text(text: str) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import html
 import json
+import os
 import re
 import subprocess
+import threading
+import tty
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +187,33 @@ def test_an_export_to_a_terminal_by_its_name_is_escaped(tmp_path: Path) -> None:
         shown = terminal.end().replace("\r\x1b[K", "")  # progress
     assert "\\u202e" in shown
     assert not set(shown) & set(LIVE) - set("[2J")
+
+
+@pytest.mark.parametrize("form", ["html", "json", "jsonl", "markdown", "messages"])
+def test_an_exported_file_can_be_shown_in_a_terminal(form: str, tmp_path: Path) -> None:
+    """A file, a terminal by its name, or whatever a name leads to: nothing in it is obeyed."""
+    store = full_of(LIVE, tmp_path)
+    with Conversation.open("x", store=store, read_only=True) as chat:
+        assert not set(chat.export(tmp_path / "x", form).read_text()) & set(LIVE) - set("[2J")
+        master, terminal = os.openpty()
+        tty.setraw(terminal)
+        shown = []
+        reader = threading.Thread(target=lambda: shown.append(until_hung_up(master)))
+        reader.start()
+        chat.export(os.ttyname(terminal), form)
+        os.close(terminal)
+        reader.join()
+        os.close(master)
+    assert shown[0].decode().strip() == chat.export(tmp_path / "x", form).read_text().strip()
+
+
+def until_hung_up(descriptor: int) -> bytes:
+    """Return what is written to a terminal until nobody has it open."""
+    pieces = []
+    with contextlib.suppress(OSError):
+        while piece := os.read(descriptor, 65_536):
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 def test_errors_hold_no_control_character(cli: Run, capsys: pytest.CaptureFixture[str]) -> None:

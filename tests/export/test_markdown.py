@@ -37,6 +37,8 @@ LIVE = """
 <b>bold</b> <img src=x onerror=alert(1)> <https://example.org> <a@example.org> <!-- x -->
 <script>alert(1)</script>
 https://example.org www.example.org example.org a@example.org mailto:a@example.org ftp://x.org
+//192.168.0.1/reboot //localhost/x //1.1.1.1/x?y=z //example.org WWW.1evil。com www.-x
+!spoiler
 # heading ## heading
 #
 Setext
@@ -230,3 +232,16 @@ def test_text_cannot_leave_its_quote(tmp_path: Path) -> None:
     chat.add_user("One\n\n# Two\n```\nthree")
     text = chat.export(tmp_path / "a.md").read_text()
     assert "> One\n>\n> \\# Two\n> \\`\\`\\`\n> three\n" in text
+
+
+@pytest.mark.parametrize("address", ["www.1evil\u3002com/x", "WWW.-x", "www. 5", "//10.0.0.1/x"])
+def test_addresses_are_broken_for_viewers_that_link_them_early(
+    address: str, tmp_path: Path
+) -> None:
+    """Viewers that look for `www.` or `//` before they read escapes find neither."""
+    chat = Conversation()
+    chat.add_user(address)
+    document = chat.export(tmp_path / "x.md").read_text()
+    assert "www." not in document.lower()
+    assert "//" not in document
+    assert document.splitlines()[-1].replace("\\", "") == f"> {address}"
