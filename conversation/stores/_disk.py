@@ -148,11 +148,30 @@ def _set_owner_and_mode(descriptor: int, path: Path, *, adopted: bool) -> None:
     os.fchmod(descriptor, mode)
 
 
-def hand_over(made: int | Path, folder: Path) -> None:
+def hand_over(descriptor: int, folder: Path) -> None:
     """Give what root made in a folder to the folder's owner, who could not use it otherwise."""
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         owner = folder.stat()
-        os.chown(made, owner.st_uid, owner.st_gid)
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a private folder for the owner of the one above.
+
+    Raises:
+        FileExistsError: if there is anything of that name.
+        OSError: if it cannot be created, or somebody put something else in its place.
+    """
+    folder.mkdir(mode=0o700)
+    if not hasattr(os, "fchown"):
+        return
+    # By a descriptor: a name may lead elsewhere by now.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _CAREFUL)
+    try:
+        os.fchmod(descriptor, 0o700)  # whatever the umask
+        hand_over(descriptor, folder.parent)
+    finally:
+        os.close(descriptor)
 
 
 def remove_tree(path: Path) -> None:

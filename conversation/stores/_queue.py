@@ -11,7 +11,7 @@ import os
 import re
 from pathlib import Path
 
-from conversation.stores._disk import hand_over
+from conversation.stores._disk import make_folder
 from conversation.stores._lockfile import LockFile
 
 _NUMBER = re.compile("[0-9]{12,18}")
@@ -48,9 +48,7 @@ class Queue:
     def _enter(self) -> None:
         while self._ticket is None:
             with contextlib.suppress(FileExistsError):
-                self._folder.mkdir(mode=0o700)
-                with contextlib.suppress(FileNotFoundError):  # the last waiter has just left
-                    hand_over(self._folder, self._folder.parent)
+                make_folder(self._folder)
             with contextlib.suppress(FileNotFoundError):
                 self._ticket = LockFile(self._folder / f".{os.urandom(8).hex()}")
         ticket = self._ticket

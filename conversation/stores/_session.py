@@ -31,7 +31,7 @@ from conversation.errors import (
     not_found,
 )
 from conversation.stores import Kind, News, Recovery, Salvage, State
-from conversation.stores._disk import Disk, hand_over, open_regular, read_all, remove_tree
+from conversation.stores._disk import Disk, make_folder, open_regular, read_all, remove_tree
 from conversation.stores._document import Document
 from conversation.stores._format import Snapshot, Torn
 from conversation.stores._lockfile import LockFile
@@ -424,9 +424,8 @@ class FileSession:
     def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():
             self._make_folder(folder.parent)
-            folder.mkdir(mode=0o700, exist_ok=True)
-            folder.chmod(0o700)
-            hand_over(folder, folder.parent)
+            with contextlib.suppress(FileExistsError):  # another one was faster
+                make_folder(folder)
             self._disk.sync_folder(folder.parent)
 
     @contextlib.contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from conversation import Conversation, FileStore
 from conversation._cli.main import main
+from conversation.stores._disk import make_folder
 from tests.conftest import Clock
 from tests.stores.samples import create, opened, path_of
 
@@ -97,3 +100,36 @@ def test_saved_and_exported_files_are_private(
     for path in (*paths, tmp_path / "b.md"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(open_to_all.stat().st_mode) == 0o644
+
+
+@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="needs fchmod")
+def test_a_folder_that_is_swapped_for_a_link_changes_nothing_elsewhere(tmp_path: Path) -> None:
+    """Whoever replaces a new folder by a link gets no other folder's mode or owner changed."""
+    victim, name = tmp_path / "victim", tmp_path / "s.audio"
+    victim.mkdir()
+    victim.chmod(0o755)
+    is_over = threading.Event()
+
+    def swap() -> None:
+        while not is_over.is_set():
+            with contextlib.suppress(OSError):
+                name.rmdir()
+                name.symlink_to(victim)
+
+    attacker = threading.Thread(target=swap)
+    attacker.start()
+    swapped = 0
+    try:
+        for _ in range(1000):
+            with contextlib.suppress(OSError):
+                make_folder(name)
+            with contextlib.suppress(OSError):
+                name.unlink()
+                swapped += 1
+            with contextlib.suppress(OSError):
+                name.rmdir()
+    finally:
+        is_over.set()
+        attacker.join()
+    assert swapped
+    assert owned(victim) == (os.getuid(), os.getgid(), 0o755)
