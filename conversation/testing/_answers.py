@@ -11,7 +11,7 @@ import attrs
 import orjson
 
 from conversation._values.sound import duration_of
-from conversation.testing import _streams, _voice
+from conversation.testing import _forced, _streams, _voice
 
 
 @attrs.frozen
@@ -108,19 +108,25 @@ def message_and_reason(
         "refusal": answer.refusal,
         "annotations": [],
     }
-    if answer.tool_calls:
+    calls = [
+        ("function", name, orjson.dumps(arguments).decode())
+        for name, arguments in answer.tool_calls
+    ]
+    is_default = answer.text is None and not calls and answer.refusal is None
+    forced = _forced.forced_call(request) if is_default else None
+    if forced:
+        calls.append(forced)
+    if calls:
         message["tool_calls"] = [
-            {
-                "id": f"call_{secrets.token_hex(12)}",
-                "type": "function",
-                "function": {"name": name, "arguments": orjson.dumps(arguments).decode()},
-            }
-            for name, arguments in answer.tool_calls
+            {"id": f"call_{secrets.token_hex(12)}", "type": kind, kind: {"name": name, field: body}}
+            for kind, name, body in calls
+            for field in ("arguments" if kind == "function" else "input",)
         ]
     issued = None
-    has_text = answer.text is not None or not (answer.tool_calls or answer.refusal is not None)
-    if has_text:
-        text = default_text(request["messages"]) if answer.text is None else answer.text
+    text = answer.text
+    if is_default and not forced:
+        text = _forced.formatted(default_text(request["messages"]), request)
+    if text is not None:
         if answer.spoken and "audio" in (request.get("modalities") or ()):
             issued = IssuedAudio(text, _voice.spoken_tokens(text), int(now) + lifetime)
             message["audio"] = {
@@ -132,7 +138,7 @@ def message_and_reason(
             }
         else:
             message["content"] = text
-    reason = answer.finish_reason or ("tool_calls" if answer.tool_calls else "stop")
+    reason = answer.finish_reason or ("tool_calls" if calls else "stop")
     return message, reason, issued
 
 
@@ -146,7 +152,7 @@ def usage(
     prompt_audio = sum(int(round(10 * seconds, 6)) for seconds in sound_seconds(messages))
     prompt_text = sum(4 + _tokens(_text(message.get("content"))) for message in messages)
     for message in messages:
-        if message.get("audio"):
+        if message["role"] == "assistant" and message.get("audio"):
             earlier = issued[message["audio"]["id"]]
             prompt_audio += earlier.tokens
             prompt_text += _tokens(earlier.transcript)

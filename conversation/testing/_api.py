@@ -25,6 +25,8 @@ from conversation.testing._refusals import Refused, server_error, unreadable_bod
 
 KEPT_REQUESTS = 2000
 
+_TIERS = {"fast": "priority", "flex": "flex", "priority": "priority", "scale": "scale"}
+
 
 class Received(dict[str, Any]):
     """Body of a received request: its JSON, or the fields of its form.
@@ -133,10 +135,8 @@ class Api:
         if scripted is not None:
             self.script.popleft()
         if body.get("stream"):
-            with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-            events = _streams.events(
-                completion, answer.order, answer.chunk_bytes, with_usage=with_usage
-            )
+            options = body.get("stream_options") or {}
+            events = _streams.events(completion, answer.order, answer.chunk_bytes, options)
             return _http.Reply(answer.interruptions.apply(events), None, "text/event-stream")
         if answer.interruptions.fail_after is not None:
             raise server_error()
@@ -170,7 +170,8 @@ class Api:
             if issued:
                 self._issued[message["audio"]["id"]] = issued
                 self._remember_text(issued.transcript)
-            choices.append({"index": index, "message": message, "finish_reason": reason})
+            fields = {"message": message, "logprobs": None, "finish_reason": reason}
+            choices.append({"index": index, **fields})
         messages = [choice["message"] for choice in choices]
         usage = _answers.usage(body["messages"], messages, self._issued)
         if usage["prompt_tokens"] > _contract.WINDOW:
@@ -187,7 +188,7 @@ class Api:
             "model": body["model"],
             "choices": choices,
             "usage": usage,
-            "service_tier": "default",
+            "service_tier": _TIERS.get(body.get("service_tier"), "default"),
             "system_fingerprint": None,
         }
 

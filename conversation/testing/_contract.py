@@ -9,47 +9,25 @@ from typing import Any
 
 from conversation._values.sound import FORMATS, format_of
 from conversation.testing import _models, _voice
+from conversation.testing._forced import chosen_tools
+from conversation.testing._parameters import PARAMETERS
 from conversation.testing._refusals import (
     Refused,
-    empty_array,
-    invalid_type,
-    invalid_value,
     missing_model,
     missing_parameter,
     model_not_found,
+    not_enabled,
+    not_without,
     unknown_parameter,
     unreadable_body,
     unsupported_here,
 )
+from conversation.testing._shapes import one_of, record, string_or, text
 
 WINDOW = 128_000
 """Context window of the audio models, in tokens (CONTRACT §4)."""
 
-_PARAMETER_NAMES = """
-audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens
-max_tokens messages metadata modalities model n parallel_tool_calls prediction presence_penalty
-prompt_cache_key prompt_cache_retention reasoning_effort response_format safety_identifier seed
-service_tier stop store stream stream_options temperature tool_choice tools top_logprobs top_p
-user verbosity web_search_options
-"""
-_PARAMETERS = frozenset(_PARAMETER_NAMES.split())
-_ROLES: dict[str, frozenset[str]] = {
-    "system": frozenset({"role", "content", "name"}),
-    "assistant": frozenset(
-        {"role", "content", "name", "audio", "refusal", "tool_calls", "function_call"}
-    ),
-    "user": frozenset({"role", "content", "name"}),
-    "function": frozenset({"role", "content", "name"}),
-    "tool": frozenset({"role", "content", "tool_call_id"}),
-    "developer": frozenset({"role", "content", "name"}),
-}
-_PARTS: dict[str, frozenset[str]] = {
-    "text": frozenset({"text"}),
-    "image_url": frozenset({"url", "detail"}),
-    "input_audio": frozenset({"data", "format"}),
-    "file": frozenset({"file_data", "file_id", "filename"}),
-    "refusal": frozenset({"refusal"}),
-}
+_LARGEST_ANSWER = 16_384  # tokens
 
 
 def check(body: Any, knows_audio: Callable[[str], bool]) -> None:
@@ -72,15 +50,17 @@ def check(body: Any, knows_audio: Callable[[str], bool]) -> None:
     if "messages" not in body:
         raise missing_parameter("messages")
     for name in body:
-        if name not in _PARAMETERS:
+        if name not in PARAMETERS and name not in ("model", "audio"):
             raise unknown_parameter(name)
     messages = body["messages"]
-    _check_messages(messages)
-    _check_fields(body)
+    for name, shape in PARAMETERS.items():
+        if name == "messages" or body.get(name) is not None:
+            shape(body[name], name)
+    _check_combinations(body)
     _check_model(model, body)
     for position, message in enumerate(messages):
         _check_sound(message)
-        audio = message.get("audio")
+        audio = message.get("audio") if message["role"] == "assistant" else None
         if audio is not None and not knows_audio(audio["id"]):
             param = f"content.messages[{position}].audio.id"
             raise Refused(f"Assistant audio {audio['id']} not found.", param, "audio_not_found")
@@ -88,125 +68,39 @@ def check(body: Any, knows_audio: Callable[[str], bool]) -> None:
     _check_content(messages)
 
 
-def _check_messages(messages: Any) -> None:
-    if not isinstance(messages, list):
-        raise invalid_type("messages", "an array of objects", messages)
-    if not messages:
-        raise empty_array("messages")
-    for position, message in enumerate(messages):
-        path = f"messages[{position}]"
-        if not isinstance(message, dict):
-            raise invalid_type(path, "an object", message)
-        if "role" not in message:
-            raise missing_parameter(f"{path}.role")
-        role = message["role"]
-        if not isinstance(role, str) or role not in _ROLES:
-            raise invalid_value(role, _ROLES, f"{path}.role")
-        for name in message:
-            if name not in _ROLES[role]:
-                raise unknown_parameter(f"{path}.{name}")
-        _check_parts(message.get("content"), f"{path}.content")
-        if role == "assistant":
-            _check_assistant(message, path)
-        elif role == "tool":
-            _check_string(message, "tool_call_id", path)
-
-
-def _check_assistant(message: dict[str, Any], path: str) -> None:
-    audio = message.get("audio")
-    if audio is not None:
-        if not isinstance(audio, dict):
-            raise invalid_type(f"{path}.audio", "an object", audio)
-        for name in audio:
-            if name != "id":
-                raise unknown_parameter(f"{path}.audio.{name}")
-        _check_string(audio, "id", f"{path}.audio")
-    calls = message.get("tool_calls")
-    if calls is None:
-        return
-    if not isinstance(calls, list):
-        raise invalid_type(f"{path}.tool_calls", "an array of objects", calls)
-    if not calls:
-        raise empty_array(f"{path}.tool_calls")
-    for index, call in enumerate(calls):
-        place = f"{path}.tool_calls[{index}]"
-        if not isinstance(call, dict):
-            raise invalid_type(place, "an object", call)
-        for name in ("id", "type"):
-            _check_string(call, name, place)
-        if call["type"] not in ("function", "custom"):
-            raise invalid_value(call["type"], ("function", "custom"), f"{place}.type")
-        body = call.get(call["type"])
-        for name in ("name", "arguments" if call["type"] == "function" else "input"):
-            _check_string(body if isinstance(body, dict) else {}, name, f"{place}.{call['type']}")
-
-
-def _check_parts(content: Any, path: str) -> None:
-    if content is None or isinstance(content, str):
-        return
-    if not isinstance(content, list):
-        raise invalid_type(path, "one of a string or array of objects", content)
-    for index, part in enumerate(content):
-        place = f"{path}[{index}]"
-        if not isinstance(part, dict):
-            raise invalid_type(place, "an object", part)
-        kind = part.get("type")
-        if not isinstance(kind, str) or kind not in _PARTS:
-            raise invalid_value(kind, ("text", "image_url", "input_audio", "file"), f"{place}.type")
-        body = part if kind in ("text", "refusal") else part.get(kind)
-        if not isinstance(body, dict):
-            raise missing_parameter(f"{place}.{kind}")
-        for name in part:
-            if name not in ("type", kind):
-                raise unknown_parameter(f"{place}.{name}")
-        if body is part:
-            if not isinstance(part.get(kind), str):
-                raise invalid_type(f"{place}.{kind}", "a string", part.get(kind))
-            continue
-        for name in body:
-            if name not in _PARTS[kind]:
-                raise unknown_parameter(f"{place}.{kind}.{name}")
-        if kind == "input_audio":
-            for name in ("data", "format"):
-                if name not in body:
-                    raise missing_parameter(f"{place}.input_audio.{name}")
-            if body["format"] not in ("wav", "mp3"):
-                raise invalid_value(body["format"], ("wav", "mp3"), f"{place}.input_audio.format")
-
-
-def _check_fields(body: Mapping[str, Any]) -> None:
-    for name, expected, kind in (
-        ("n", "an integer", int),
-        ("stream_options", "an object", dict),
-        ("response_format", "an object", dict),
+def _check_combinations(body: Mapping[str, Any]) -> None:
+    for name, other in (
+        ("function_call", "functions"),
+        ("tool_choice", "tools"),
+        ("parallel_tool_calls", "tools"),
     ):
-        if body.get(name) is not None and not isinstance(body[name], kind):
-            raise invalid_type(name, expected, body[name])
-    n = body.get("n")
-    if n is not None and n < 1:
+        if body.get(name) is not None and body.get(other) is None:
+            raise not_without(name, other)
+    for name, other in (("top_logprobs", "logprobs"), ("stream_options", "stream")):
+        if body.get(name) is not None and not body.get(other):
+            raise not_enabled(name, other)
+    if (body.get("top_logprobs") or 0) > 20:
+        message = "Invalid value for 'top_logprobs': must be less than or equal to 20."
+        raise Refused(message, "top_logprobs")
+    declared = [tool[tool["type"]]["name"] for tool in body.get("tools") or ()]
+    for name in chosen_tools(body):
+        if name not in declared:
+            message = (
+                f"Invalid value for 'function_call': no function named '{name}' was specified in "
+                "the 'functions' parameter."
+            )
+            raise Refused(message, "function_call")
+    response_format = body.get("response_format") or {}
+    if response_format.get("type") == "json_object" and not _mentions_json(body["messages"]):
         message = (
-            f"Invalid 'n': integer below minimum value. Expected a value >= 1, but got {n} instead."
+            "'messages' must contain the word 'json' in some form, to use 'response_format' of "
+            "type 'json_object'."
         )
-        raise Refused(message, "n", "integer_below_min_value")
-    if n is not None and n > 128:
-        message = (
-            f"Invalid 'n': integer above maximum value. Expected a value <= 128, but got {n} "
-            "instead."
-        )
-        raise Refused(message, "n", "integer_above_max_value")
-    modalities = body.get("modalities")
-    if modalities is None:
-        return
-    if not isinstance(modalities, list):
-        raise invalid_type("modalities", "an array of strings", modalities)
-    for index, modality in enumerate(modalities):
-        if modality not in ("text", "audio"):
-            raise invalid_value(modality, ("text", "audio"), f"modalities[{index}]")
-    if "text" not in modalities:
-        message = (
-            f"Invalid value: {modalities}. Supported values are: ['text'] and ['text', 'audio']."
-        )
-        raise Refused(message, "modalities", "invalid_value")
+        raise Refused(message, "messages")
+
+
+def _mentions_json(messages: list[dict[str, Any]]) -> bool:
+    return any("json" in str(message.get("content")).lower() for message in messages)
 
 
 def _check_model(model: str, body: Mapping[str, Any]) -> None:
@@ -227,14 +121,21 @@ def _check_model(model: str, body: Mapping[str, Any]) -> None:
             raise Refused(message, f"messages[{hears[0]}]", "invalid_value")
         return
     if body.get("audio") is not None:
-        _check_audio_parameter(body["audio"])
+        _AUDIO(body["audio"], "audio")
     if speaks:
         _check_audio_output(body)
     elif not hears:
         message = "This model requires that either input content or output modality contain audio."
         raise Refused(message, "model", "invalid_value")
+    for name in ("max_completion_tokens", "max_tokens"):
+        if (body.get(name) or 0) > _LARGEST_ANSWER:
+            message = (
+                f"{name} is too large: {body[name]}. This model supports at most {_LARGEST_ANSWER} "
+                f"completion tokens, whereas you provided {body[name]}."
+            )
+            raise Refused(message, name, "invalid_value")
     response_format = body.get("response_format")
-    if response_format is not None and response_format.get("type") == "json_schema":
+    if response_format is not None and response_format["type"] == "json_schema":
         message = (
             "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this "
             "model."
@@ -242,14 +143,12 @@ def _check_model(model: str, body: Mapping[str, Any]) -> None:
         raise Refused(message, "response_format")
 
 
-def _check_audio_parameter(audio: Any) -> None:
-    if not isinstance(audio, dict):
-        raise invalid_type("audio", "an object", audio)
-    for name in ("voice", "format"):
-        if name not in audio:
-            raise missing_parameter(f"audio.{name}")
-    if audio["format"] not in FORMATS:
-        raise invalid_value(audio["format"], FORMATS, "audio.format")
+_AUDIO = record(
+    {
+        "voice": string_or(record({"id": text()}), dict, "a string or object"),
+        "format": one_of(*FORMATS),
+    }
+)
 
 
 def _check_audio_output(body: Mapping[str, Any]) -> None:
@@ -263,7 +162,9 @@ def _check_audio_output(body: Mapping[str, Any]) -> None:
         )
         raise Refused(message, "audio.format", "unsupported_value")
     if audio_format not in _voice.FORMATS:
-        raise unsupported_here(f"'{audio_format}'", "audio.format")
+        raise unsupported_here(
+            f"'{audio_format}'", "audio.format", instead="'wav', 'mp3' or 'pcm16'"
+        )
 
 
 def _check_sound(message: Mapping[str, Any]) -> None:
@@ -297,7 +198,8 @@ def _check_tool_exchanges(messages: list[dict[str, Any]]) -> None:
             continue
         if waiting:
             break
-        waiting = {call["id"] for call in message.get("tool_calls") or ()}
+        if message["role"] == "assistant":
+            waiting = {call["id"] for call in message.get("tool_calls") or ()}
     if waiting:
         text = (
             "An assistant message with 'tool_calls' must be followed by tool messages responding "
@@ -310,7 +212,8 @@ def _check_tool_exchanges(messages: list[dict[str, Any]]) -> None:
 def _check_content(messages: list[dict[str, Any]]) -> None:
     for position, message in enumerate(messages):
         others = ("audio", "tool_calls", "function_call", "refusal")
-        if message.get("content") is None and not any(message.get(name) for name in others):
+        has_other = message["role"] == "assistant" and any(message.get(name) for name in others)
+        if message.get("content") is None and not has_other:
             text = "Invalid value for 'content': expected a string, got null."
             raise Refused(text, f"messages.[{position}].content")
 
@@ -318,10 +221,3 @@ def _check_content(messages: list[dict[str, Any]]) -> None:
 def _has_sound(message: Mapping[str, Any]) -> bool:
     content = message.get("content")
     return isinstance(content, list) and any(part["type"] == "input_audio" for part in content)
-
-
-def _check_string(values: Mapping[str, Any], name: str, path: str) -> None:
-    if name not in values:
-        raise missing_parameter(f"{path}.{name}")
-    if not isinstance(values[name], str):
-        raise invalid_type(f"{path}.{name}", "a string", values[name])

@@ -62,13 +62,59 @@ def empty_array(path: str) -> Refused:
     return Refused(message, path, "empty_array")
 
 
+def too_long(path: str, kind: str, most: int, length: int) -> Refused:
+    """Return the error for a string or an array that is too long."""
+    article = "a" if kind == "string" else "an"
+    message = (
+        f"Invalid '{path}': {kind} too long. Expected {article} {kind} with maximum length {most}, "
+        f"but got {article} {kind} with length {length} instead."
+    )
+    return Refused(message, path, f"{kind}_above_max_length")
+
+
+def out_of_bounds(
+    path: str, kind: str, low: float | None, high: float | None, value: float
+) -> Refused:
+    """Return the error for an integer or a decimal below or above its bounds."""
+    below = low is not None and value < low
+    side, name, sign, bound = (
+        ("below minimum", "below_min", ">=", low)
+        if below
+        else ("above maximum", "above_max", "<=", high)
+    )
+    message = (
+        f"Invalid '{path}': {kind} {side} value. Expected a value {sign} {bound}, but got {value} "
+        "instead."
+    )
+    return Refused(message, path, f"{kind}_{name}_value")
+
+
+def not_without(path: str, other: str) -> Refused:
+    """Return the error for a parameter that is sent without the one it belongs to."""
+    message = f"Invalid value for '{path}': '{path}' is only allowed when '{other}' are specified."
+    return Refused(message, path)
+
+
+def not_enabled(path: str, other: str) -> Refused:
+    """Return the error for a parameter of a feature that the request leaves off."""
+    return Refused(f"The '{path}' parameter is only allowed when '{other}' is enabled.", path)
+
+
+def _listed(values: Collection[str], conjunction: str) -> str:
+    *most, last = [f"'{value}'" for value in values]
+    comma = "," if len(most) > 1 else ""
+    return f"{', '.join(most)}{comma} {conjunction} {last}" if most else last
+
+
+def one_of_values(values: Collection[str]) -> str:
+    """Return the words for an enumerated string in errors about types."""
+    return f"one of {_listed(values, 'or')}"
+
+
 def invalid_value(value: Any, values: Collection[str], path: str) -> Refused:
     """Return the error for a value that is not one of the supported ones."""
-    *most, last = [f"'{value}'" for value in values]
-    listed = f"{', '.join(most)}{',' if len(most) > 1 else ''} and {last}"
-    return Refused(
-        f"Invalid value: '{value}'. Supported values are: {listed}.", path, "invalid_value"
-    )
+    message = f"Invalid value: '{value}'. Supported values are: {_listed(values, 'and')}."
+    return Refused(message, path, "invalid_value")
 
 
 def invalid_type(path: str, expected: str, value: Any) -> Refused:
@@ -87,9 +133,11 @@ def invalid_type(path: str, expected: str, value: Any) -> Refused:
     return Refused(message, path, "invalid_type")
 
 
-def unsupported_here(what: str, param: str, verb: str = "make") -> Refused:
-    """Return the error for a feature of the API that the stand-in lacks."""
+def unsupported_here(what: str, param: str, verb: str = "make", instead: str = "") -> Refused:
+    """Return the error for a feature of the API that the stand-in lacks, with what it has."""
     message = f"This is a stand-in: it does not {verb} {what}; the real API does."
+    if instead:
+        message += f" Ask for {instead}."
     return Refused(message, param, "not_made_by_the_stand_in")
 
 

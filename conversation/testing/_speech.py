@@ -57,7 +57,7 @@ def speech(body: Any) -> tuple[bytes, str]:
         raise Refused(str(errors))
     audio_format = "pcm16" if chosen == "pcm" else chosen
     if audio_format not in _voice.FORMATS:
-        raise unsupported_here(f"'{chosen}'", "response_format")
+        raise unsupported_here(f"'{chosen}'", "response_format", instead="'mp3', 'wav' or 'pcm'")
     if body.get("stream_format") == "sse":
         raise unsupported_here("speech as server-sent events", "stream_format")
     return _voice.spoken(body["input"], audio_format), SPEECH_FORMATS[chosen]

@@ -6,6 +6,7 @@ import base64
 import enum
 import itertools
 import re
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -65,20 +66,38 @@ def event_of(chunk: Mapping[str, Any]) -> bytes:
 
 
 def events(
-    completion: Mapping[str, Any], order: Order, chunk_bytes: int, *, with_usage: bool
+    completion: Mapping[str, Any], order: Order, chunk_bytes: int, options: Mapping[str, Any]
 ) -> Iterator[bytes]:
-    """Yield the server-sent events of a completion, `[DONE]` included."""
-    head = {key: completion[key] for key in ("id", "created", "model", "system_fingerprint")}
+    """Yield the server-sent events of a completion, `[DONE]` included.
+
+    Args:
+        completion: The answer.
+        order: Order of the parts.
+        chunk_bytes: Bytes of sound in each chunk.
+        options: The request's `stream_options`.
+    """
+    names = ("id", "created", "model", "service_tier", "system_fingerprint")
+    head = {key: completion[key] for key in names}
     head["object"] = "chat.completion.chunk"
+    with_usage = options.get("include_usage")
+    padded = options.get("include_obfuscation") is not False
     if with_usage:
         head["usage"] = None
     for choice in completion["choices"]:
         for delta, finish_reason in _deltas(choice, order, chunk_bytes):
             fields = {"delta": delta, "logprobs": None, "finish_reason": finish_reason}
-            yield event_of({**head, "choices": [{"index": choice["index"], **fields}]})
+            chunk = {**head, "choices": [{"index": choice["index"], **fields}]}
+            yield event_of(_padded(chunk) if padded else chunk)
     if with_usage:
-        yield event_of({**head, "choices": [], "usage": completion["usage"]})
+        chunk = {**head, "choices": [], "usage": completion["usage"]}
+        yield event_of(_padded(chunk) if padded else chunk)
     yield DONE
+
+
+def _padded(chunk: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the chunk with random characters that hide its length."""
+    length = 4 + secrets.randbelow(12)
+    return {**chunk, "obfuscation": secrets.token_urlsafe(length)[:length]}
 
 
 def _deltas(
@@ -106,18 +125,25 @@ def _deltas(
 
 
 def _text_deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    yield {"role": "assistant", "refusal": None}
+    calls = message.get("tool_calls", ())
+    if message["content"] is not None:
+        yield {"role": "assistant", "content": "", "refusal": None}
+    elif calls:
+        yield {"role": "assistant", "content": None}
+    else:
+        yield {"role": "assistant", "refusal": None}
     for piece in _words(message["content"] or ""):
         yield {"content": piece}
     if message["refusal"]:
         yield {"refusal": message["refusal"]}
-    for index, call in enumerate(message.get("tool_calls", ())):
-        arguments = call["function"]["arguments"]
-        function = {"name": call["function"]["name"], "arguments": ""}
-        yield {"tool_calls": [{**call, "index": index, "function": function}]}
+    for index, call in enumerate(calls):
+        kind = call["type"]
+        field = "arguments" if kind == "function" else "input"
+        name, arguments = call[kind]["name"], call[kind][field]
+        yield {"tool_calls": [{**call, "index": index, kind: {"name": name, field: ""}}]}
         for start in range(0, len(arguments), 8):
-            function = {"arguments": arguments[start : start + 8]}
-            yield {"tool_calls": [{"index": index, "function": function}]}
+            piece = {field: arguments[start : start + 8]}
+            yield {"tool_calls": [{"index": index, kind: piece}]}
 
 
 def _recorded_deltas(

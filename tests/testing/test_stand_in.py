@@ -438,7 +438,7 @@ def test_a_spoken_answer_has_the_shape_of_the_recorded_one(server: StandIn) -> N
         "system_fingerprint": None,
     }
     message = choice.pop("message")
-    assert choice == {"index": 0, "finish_reason": "stop"}
+    assert choice == {"index": 0, "logprobs": None, "finish_reason": "stop"}
     audio = message.pop("audio")
     assert message == {"role": "assistant", "content": None, "refusal": None, "annotations": []}
     assert audio.keys() == {"id", "data", "expires_at", "transcript"}
