@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from conversation.testing._server import StandIn
 
@@ -27,12 +28,25 @@ def main() -> int:
         metavar="SECONDS",
         help="lifetime of audio ids (default: 3600)",
     )
+    parser.add_argument(
+        "--script",
+        type=Path,
+        metavar="FILE",
+        help='JSON lines with the answers, such as {"text": "Sunny."}, {"tool_calls": [["weather", '
+        '{"city": "Oslo"}]]} or {"fail": 429}; POST /stand-in/script takes more of them',
+    )
     options = parser.parse_args()
     try:
         server = StandIn(options.audio_lifetime, port=options.port)
     except (OSError, OverflowError) as error:
         print(f"cannot listen on port {options.port}: {error}", file=sys.stderr)
         return 1
+    if options.script:
+        try:
+            server.will_follow(options.script.read_bytes())
+        except (OSError, ValueError) as error:
+            print(f"cannot follow {options.script}: {error}", file=sys.stderr)
+            return 1
     # SIGINT too: background jobs of a script inherit it as ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import orjson
 
 from conversation._values.sound import duration_of
 from conversation.testing import _forced, _streams, _voice
+from conversation.testing._refusals import Refused
 
 
 @attrs.frozen
@@ -52,6 +53,84 @@ class IssuedAudio:
     transcript: str
     tokens: int
     expires_at: float
+
+
+def scripted_answer(
+    *,
+    text: str | None = None,
+    spoken: bool = True,
+    tool_calls: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    refusal: str | None = None,
+    finish_reason: str | None = None,
+    order: _streams.Order = "recorded",
+    chunk_bytes: int = _streams.CHUNK_BYTES,
+    hold_after: int | None = None,
+    cut_after: int | None = None,
+    fail_after: int | None = None,
+) -> Answer:
+    """Return the answer with the arguments of `StandIn.will_answer`.
+
+    Raises:
+        ValueError: if an argument has a wrong type or value, or cannot be sent as JSON.
+    """
+    for name, words in (("text", text), ("refusal", refusal), ("finish_reason", finish_reason)):
+        _require(words is None or isinstance(words, str), f"{name} must be a string", words)
+    _require(isinstance(spoken, bool), "spoken must be true or false", spoken)
+    orders = get_args(_streams.Order)
+    _require(order in orders, f"order must be one of {', '.join(map(repr, orders))}", order)
+    _require(_is_count(chunk_bytes, 1), "chunk_bytes must be >= 1", chunk_bytes)
+    counts = {"hold_after": hold_after, "cut_after": cut_after, "fail_after": fail_after}
+    for name, count in counts.items():
+        _require(count is None or _is_count(count, 0), f"{name} must be >= 0", count)
+    _require(isinstance(tool_calls, list | tuple), "tool_calls must be a list", tool_calls)
+    for call in tool_calls:
+        match call:
+            case [str(), Mapping()]:
+                continue
+        _require(False, "a tool call must be a pair ('name', {arguments})", call)
+    calls = tuple((name, dict(arguments)) for name, arguments in tool_calls)
+    check_json("the answer", [text, refusal, finish_reason, calls])
+    interruptions = _streams.Interruptions(**counts)
+    return Answer(text, spoken, calls, refusal, finish_reason, order, chunk_bytes, interruptions)
+
+
+def scripted_failure(
+    status: int,
+    message: str = "The server had an error while processing your request.",
+    *,
+    code: str | None = None,
+    param: str | None = None,
+) -> Refused:
+    """Return the error with the arguments of `StandIn.will_fail`.
+
+    Raises:
+        ValueError: as `scripted_answer`.
+    """
+    is_failure = _is_count(status, 400) and status <= 599
+    _require(is_failure, "the status of an error must be from 400 to 599", status)
+    for name, words in (("message", message), ("code", code), ("param", param)):
+        is_known = isinstance(words, str) or (words is None and name != "message")
+        _require(is_known, f"{name} must be a string", words)
+    check_json("the error", [message, code, param])
+    return Refused(message, param, code, status)
+
+
+def check_json(what: str, value: Any) -> None:
+    """Raise `ValueError` for a value that cannot be sent, such as text with half a character."""
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        msg = f"{what} cannot be sent as JSON ({error}); lone surrogates are no text, for example"
+        raise ValueError(msg) from error
+
+
+def _require(condition: bool, rule: str, value: Any) -> None:
+    if not condition:
+        raise ValueError(f"{rule}, got {value!r}")
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def default_text(messages: Sequence[Mapping[str, Any]]) -> str:

@@ -17,6 +17,7 @@ from conversation.testing import (
     _forms,
     _http,
     _models,
+    _script,
     _speech,
     _streams,
     _voice,
@@ -87,6 +88,8 @@ class Api:
     def answer(self, request: _http.Request) -> _http.Reply:
         """Return the answer to a request."""
         try:
+            if (request.method, request.path) == ("POST", "/stand-in/script"):
+                return self._take_script(request.data)
             return self._dispatch(request)
         except Refused as refused:
             return _http.json_reply(refused.body, refused.status)
@@ -106,6 +109,14 @@ class Api:
         if isinstance(scripted, Refused):
             raise scripted
         return scripted
+
+    def _take_script(self, data: bytes) -> _http.Reply:
+        try:
+            answers = _script.parse(data)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        self.script.extend(answers)
+        return _http.json_reply({"scripted": len(answers)})
 
     def _keep(self, received: Received, size: int) -> None:
         self._requests.append((received, size))
@@ -188,7 +199,7 @@ class Api:
             "model": body["model"],
             "choices": choices,
             "usage": usage,
-            "service_tier": _TIERS.get(body.get("service_tier"), "default"),
+            "service_tier": _TIERS.get(body.get("service_tier") or "", "default"),
             "system_fingerprint": None,
         }
 

@@ -23,7 +23,7 @@ def chosen_tools(request: Mapping[str, Any]) -> list[str]:
 def forced_call(request: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """Return type, name and arguments of the call that `tool_choice` forces, made of the schema."""
     choice = request.get("tool_choice")
-    tools = request.get("tools") or ()
+    tools: list[dict[str, Any]] = request.get("tools") or []
     names = chosen_tools(request)
     if isinstance(choice, dict):
         if choice["type"] == "allowed_tools" and choice["allowed_tools"]["mode"] == "auto":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http
 import re
+import secrets
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -18,6 +21,19 @@ MOST_BYTES = 256 * 2**20
 """Largest body of a request, in bytes."""
 
 _LONGEST_LINE = 65_536
+
+_HEADERS = {
+    "openai-version": "2020-10-01",
+    "x-ratelimit-limit-requests": "10000",
+    "x-ratelimit-limit-tokens": "2000000",
+    "x-ratelimit-remaining-requests": "9999",
+    "x-ratelimit-remaining-tokens": "1999999",
+    "x-ratelimit-reset-requests": "6ms",
+    "x-ratelimit-reset-tokens": "0s",
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "*",
+}
+"""Headers of all answers; pages of any origin may read them."""
 
 
 @attrs.frozen
@@ -62,6 +78,12 @@ def bytes_reply(body: bytes, content_type: str = "application/json") -> Reply:
 def json_reply(value: Mapping[str, Any], status: int = 200) -> Reply:
     """Return an answer with this JSON body."""
     return attrs.evolve(bytes_reply(orjson.dumps(value)), status=status)
+
+
+def _failure(message: str, status: int) -> Reply:
+    """Return the answer to a request that cannot be read."""
+    fault = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return json_reply({"error": fault}, status)
 
 
 class Server(ThreadingHTTPServer):
@@ -114,33 +136,60 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: Server
 
-    def do_POST(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer()
+    def __getattr__(self, name: str) -> Any:
+        if name == "do_OPTIONS":
+            return self._allow
+        if name.startswith("do_"):
+            return self._answer
+        raise AttributeError(name)
 
     def log_message(self, *_: Any) -> None:
         """Log nothing."""
 
+    def send_error(self, code: int, message: str | None = None, _: str | None = None) -> None:
+        """Answer a request that is no HTTP, in JSON like all others."""
+        self.close_connection = True
+        self.request_version = self.protocol_version
+        self._send(_failure(message or http.HTTPStatus(code).phrase, code), time.monotonic())
+
+    def _allow(self) -> None:
+        """Answer the question of a browser whether a page may send a request."""
+        self.send_response(204)
+        self.send_header("Access-Control-Allow-Origin", "*")
+        self.send_header("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
+        asked = self.headers.get("Access-Control-Request-Headers", "*")
+        self.send_header("Access-Control-Allow-Headers", asked)
+        self.send_header("Access-Control-Allow-Private-Network", "true")
+        self.send_header("Access-Control-Max-Age", "600")
+        self.end_headers()
+
     def _answer(self) -> None:
+        start = time.monotonic()
         headers = {name.lower(): value for name, value in self.headers.items()}
         try:
             data = self._body()
         except ValueError as error:
             self.close_connection = True  # nobody knows where the next request begins
-            fault = {"message": str(error), "type": "invalid_request_error"}
-            reply = json_reply({"error": {**fault, "param": None, "code": None}}, 400)
+            reply = _failure(str(error), 400)
         else:
             request = Request(self.command, self.path.partition("?")[0], headers, data)
             reply = self.server.answer(request)
+        self._send(reply, start)
+
+    def _send(self, reply: Reply, start: float) -> None:
         self.send_response(reply.status)
         self.send_header("Content-Type", reply.content_type)
         if reply.length is None:
             self.send_header("Transfer-Encoding", "chunked")
         else:
             self.send_header("Content-Length", str(reply.length))
+        self.send_header("x-request-id", f"req_{secrets.token_hex(16)}")
+        self.send_header("openai-processing-ms", str(round(1000 * (time.monotonic() - start))))
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
         self.end_headers()
+        if self.command == "HEAD":
+            return
         for piece in reply.pieces:
             if isinstance(piece, bytes):
                 framed = b"%x\r\n%b\r\n" % (len(piece), piece) if reply.length is None else piece

@@ -7,13 +7,12 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
-from conversation.testing import _answers, _api, _http, _streams
+from conversation.testing import _answers, _api, _http, _script, _streams
 from conversation.testing._holds import Holds
-from conversation.testing._refusals import Refused
 from conversation.testing._streams import Order
 
 if TYPE_CHECKING:
@@ -182,33 +181,31 @@ class StandIn:
                 fails with 500.
 
         Raises:
-            ValueError: if `order` is unknown, a tool call is not a pair, or `chunk_bytes` < 1.
+            ValueError: if an argument has a wrong type or value, or cannot be sent as JSON, such as
+                text with a lone surrogate.
         """
-        if order not in get_args(Order):
-            msg = f"order must be one of {', '.join(map(repr, get_args(Order)))}, got {order!r}"
-            raise ValueError(msg)
-        if chunk_bytes < 1:
-            msg = f"chunk_bytes must be >= 1, got {chunk_bytes}"
-            raise ValueError(msg)
-        for call in tool_calls:
-            if not (isinstance(call, tuple | list) and len(call) == 2):
-                msg = f"a tool call must be a pair ('name', {{arguments}}), got {call!r}"
-                raise ValueError(msg)
         self._api.script.append(
-            _answers.Answer(
+            _answers.scripted_answer(
                 text=text,
                 spoken=spoken,
-                tool_calls=tuple(tool_calls),
+                tool_calls=tool_calls,
                 refusal=refusal,
                 finish_reason=finish_reason,
                 order=order,
                 chunk_bytes=chunk_bytes,
-                interruptions=_streams.Interruptions(hold_after, cut_after, fail_after),
+                hold_after=hold_after,
+                cut_after=cut_after,
+                fail_after=fail_after,
             )
         )
 
     def will_transcribe(self, text: str) -> None:
-        """Script the text of the next transcription; several calls queue up."""
+        """Script the text of the next transcription; several calls queue up.
+
+        Raises:
+            ValueError: if the text cannot be sent as JSON.
+        """
+        _answers.check_json("the transcript", text)
         self._api.transcripts.append(text)
 
     def will_fail(
@@ -219,8 +216,24 @@ class StandIn:
         code: str | None = None,
         param: str | None = None,
     ) -> None:
-        """Script an error as the answer to the next request of any kind; several calls queue up."""
-        self._api.script.append(Refused(message, param, code, status))
+        """Script an error as the answer to the next request of any kind; several calls queue up.
+
+        Raises:
+            ValueError: if the status is not from 400 to 599, or the error cannot be sent as JSON.
+        """
+        self._api.script.append(_answers.scripted_failure(status, message, code=code, param=param))
+
+    def will_follow(self, script: str | bytes) -> None:
+        """Script several answers by JSON lines, as `POST /stand-in/script` does.
+
+        Each line is an object with arguments of `will_answer`, such as `{"text": "Sunny."}`, or
+        with the status of an error, such as `{"fail": 429}`, and optionally its `message`, `code`
+        and `param`.
+
+        Raises:
+            ValueError: if a line is no such object, named by its number; nothing is taken then.
+        """
+        self._api.script.extend(_script.parse(script))
 
     def will_send(self, body: Mapping[str, Any] | bytes) -> None:
         """Script the body of the next answer, verbatim if it is bytes."""

@@ -142,8 +142,8 @@ def _text_deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         name, arguments = call[kind]["name"], call[kind][field]
         yield {"tool_calls": [{**call, "index": index, kind: {"name": name, field: ""}}]}
         for start in range(0, len(arguments), 8):
-            piece = {field: arguments[start : start + 8]}
-            yield {"tool_calls": [{"index": index, kind: piece}]}
+            part = {field: arguments[start : start + 8]}
+            yield {"tool_calls": [{"index": index, kind: part}]}
 
 
 def _recorded_deltas(
