@@ -239,9 +239,7 @@ PARAMETERS: Mapping[str, Shape] = {
     "max_tokens": _TOKENS,
     "reasoning_effort": one_of(*_EFFORTS),
     "logit_bias": _logit_bias,
-    "stop": string_or(
-        array(text(), _ARRAY_OF_STRINGS, most=4), list, f"a string or {_ARRAY_OF_STRINGS}"
-    ),
+    "stop": string_or(array(text(), "", most=4), list, "a string or array of strings"),
     "stream": _BOOLEAN,
     "stream_options": record({}, {"include_usage": _BOOLEAN, "include_obfuscation": _BOOLEAN}),
     "store": _BOOLEAN,

@@ -153,14 +153,14 @@ class _Examples:
                     raise
                 break
             if schema.get("uniqueItems") and value in found:
-                value = _other(items[len(found)], value, found)
+                value = _other(self._resolved(items[len(found)], above)[0], value, found)
             found.append(value)
         return found
 
 
-def _other(schema: Any, value: Any, found: list[Any]) -> Any:
+def _other(schema: Mapping[str, Any], value: Any, found: list[Any]) -> Any:
     """Return another value than those found, for arrays of unique items."""
-    if isinstance(schema, dict) and schema.get("enum"):
+    if schema.get("enum"):
         return next((choice for choice in schema["enum"] if choice not in found), value)
     if isinstance(value, bool):
         return not value
@@ -209,8 +209,9 @@ def _matches(pattern: Any, text: str) -> bool:
 def _number(schema: Mapping[str, Any], kind: str) -> float:
     low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
     over, under = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-    over = low if over is True else -math.inf if over in (None, False) else over
-    under = high if under is True else math.inf if under in (None, False) else under
+    # Older schemas have booleans here, which make the other bound exclusive.
+    over = low if over is True else -math.inf if over is None or over is False else over
+    under = high if under is True else math.inf if under is None or under is False else under
     step = schema.get("multipleOf") or 1
 
     def fits(value: float) -> bool:
