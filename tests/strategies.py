@@ -26,7 +26,11 @@ call_ids = st.sampled_from(["a", "b", "c"])
 parts = st.one_of(
     words,
     st.builds(AudioInput, st.sampled_from([SOUND, MP3]), transcript=st.none() | any_text),
-    st.builds(ImageInput, st.sampled_from([PNG, "https://example.org/a.png"]), st.none() | words),
+    st.builds(
+        ImageInput,
+        st.sampled_from([PNG, "https://example.org/a.png"]),
+        st.sampled_from([None, "low", "high", "auto"]),
+    ),
     st.builds(FileInput, st.binary(max_size=9), st.just("a.pdf")),
     st.builds(FileInput, file_id=words),
 )

@@ -697,6 +697,7 @@ def test_not_given_options_leave_settings_in_force(server: StandIn, chat: Conver
     assert server.requests[0]["audio"] == {"voice": "alloy", "format": "wav"}
     assert chat.say("Hi", stream=1).audio
     assert server.requests[1]["audio"]["format"] == "pcm16"
+    assert server.requests[1]["stream"] is True
 
 
 def test_stream_yields_each_event_once_and_inside_its_block(chat: Conversation) -> None:

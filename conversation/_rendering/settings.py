@@ -175,6 +175,8 @@ class Settings:
             request["tools"] = copy.deepcopy(described)
         request |= options
         streams = bool(options.get("stream"))
+        if "stream" in options:
+            request["stream"] = streams  # the API takes no other truth
         if streams:
             request.setdefault("stream_options", {"include_usage": True})
         if asks_for_sound(request):

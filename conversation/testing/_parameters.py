@@ -56,10 +56,10 @@ _PART = tagged(
     }
 )
 _CONTENT = string_or(array(_PART, ""), list, "a string or array of objects")
-_FUNCTION_CALL = record({"name": _NAME, "arguments": text()})
+_FUNCTION_CALL = record({"name": text(), "arguments": text()})
 _MESSAGE: Mapping[str, Shape] = {
     "content": _CONTENT,
-    "name": _NAME,
+    "name": text(),
     "audio": record({"id": text()}),
     "refusal": text(),
     "annotations": array(_OBJECT, _ARRAY_OF_OBJECTS),
@@ -71,7 +71,7 @@ _MESSAGE: Mapping[str, Shape] = {
                     {
                         "id": text(),
                         "type": text(),
-                        "custom": record({"name": _NAME, "input": text()}),
+                        "custom": record({"name": text(), "input": text()}),
                     }
                 ),
             }

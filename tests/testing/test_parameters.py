@@ -291,11 +291,6 @@ REFUSED: dict[str, tuple[Json, Fault]] = {
             "empty_string",
         ),
     ),
-    "a speaker with a blank": (asking({**HELLO, "name": "Ann B"}), pattern("messages[0].name")),
-    "a call with a blank": (
-        asking(HELLO, called(function={"name": "a b", "arguments": "{}"}), result("a")),
-        pattern("messages[1].tool_calls[0].function.name"),
-    ),
     # Enumerations.
     "service_tier": (asking(service_tier="x"), enumerated("service_tier", "x", *TIERS)),
     "verbosity": (asking(verbosity="x"), enumerated("verbosity", "x", "low", "medium", "high")),
