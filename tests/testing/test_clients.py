@@ -1,4 +1,4 @@
-"""Other clients of the stand-in: curl and the official Node package."""
+"""Other clients of the stand-in: curl, the official Node package, and the AI SDK."""
 
 from __future__ import annotations
 
@@ -23,10 +23,23 @@ NODE_MODULES = os.environ.get("CONVERSATION_NODE_MODULES")
 CUT_SHORT = 18  # curl's exit status for an incomplete body
 
 needs_curl = pytest.mark.skipif(CURL is None, reason="needs curl")
-needs_node = pytest.mark.skipif(
-    NODE is None or not NODE_MODULES or not Path(NODE_MODULES, "openai").is_dir(),
-    reason="needs node, and the package `openai` in CONVERSATION_NODE_MODULES",
-)
+
+
+def needs_node(package: str) -> pytest.MarkDecorator:
+    """Skip a test where Node or one of its packages is not installed."""
+    is_there = NODE and NODE_MODULES and Path(NODE_MODULES, package).is_dir()
+    reason = f"needs node, and the package `{package}` in CONVERSATION_NODE_MODULES"
+    return pytest.mark.skipif(not is_there, reason=reason)
+
+
+def node(script: str, *arguments: str) -> Json:
+    """Run a script of the folder `clients`; return the JSON that it prints."""
+    path = Path(__file__).parent / "clients" / script
+    command = [str(NODE), str(path), *arguments]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
+    results: Json = json.loads(done.stdout)
+    return results
 
 
 def curl(server: StandIn, path: str, *options: str) -> subprocess.CompletedProcess[bytes]:
@@ -112,15 +125,10 @@ def test_curl_lists_the_models(server: StandIn) -> None:
     assert "gpt-audio-1.5" in [model["id"] for model in models["data"]]
 
 
-@needs_node
+@needs_node("openai")
 def test_the_official_node_package_is_served(server: StandIn) -> None:
     """The Node client reads answers, streams, errors, speech, transcriptions and models."""
-    script = Path(__file__).parent / "clients" / "node_client.mjs"
-    done = subprocess.run(
-        [str(NODE), str(script), server.url], capture_output=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    results: Json = json.loads(done.stdout)
+    results = node("node_client.mjs", server.url)
     first = "You wrote: Hello I recall 0 of my earlier answers by voice and 0 from transcripts."
     second = "You wrote: And now? I recall 1 of my earlier answers by voice and 0 from transcripts."
     tokens = 8 * len(second.split())
@@ -140,4 +148,44 @@ def test_the_official_node_package_is_served(server: StandIn) -> None:
         },
         "transcription": first,
         "speechBytes": 2 * 8 * 2400,
+    }
+
+
+SAID_COLD = (
+    "The tool says cold in Oslo. I recall 0 of my earlier answers by voice and 0 from transcripts."
+)
+SAID_HELLO = "You wrote: Hello I recall 0 of my earlier answers by voice and 0 from transcripts."
+
+
+@needs_node("openai")
+def test_the_tool_runner_of_the_official_node_package_is_served(server: StandIn) -> None:
+    """The runner calls the scripted tool and sends its result, streamed and not."""
+    for _ in range(2):
+        server.will_answer(tool_calls=[("weather", {"city": "Oslo"})])
+        server.will_answer()
+    assert node("node_tools.mjs", server.url, "gpt-5") == {
+        "content": SAID_COLD,
+        "streamed": SAID_COLD,
+        "calls": ["Oslo", "Oslo"],
+    }
+
+
+@needs_node("@ai-sdk/openai-compatible")
+def test_the_ai_sdk_is_served(server: StandIn, tmp_path: Path) -> None:
+    """The AI SDK gets text, streams, tools, objects of a schema, answers to sound, and errors."""
+    sound = tmp_path / "question.wav"
+    sound.write_bytes(SOUND)
+    for answer in (None, None, "weather", None, "weather", None):
+        server.will_answer(tool_calls=[(answer, {"city": "Oslo"})] if answer else ())
+    assert node("ai_sdk.mjs", server.url, str(sound)) == {
+        "text": SAID_HELLO,
+        "streamed": SAID_HELLO,
+        "tools": SAID_COLD,
+        "streamedTools": SAID_COLD,
+        "forced": [["weather", {"city": "city"}]],
+        "object": {"city": "city", "days": 3},
+        "heard": "I heard 0.1 seconds of sound. " + SAID_HELLO.replace("Hello", "What did I say?"),
+        "refused": "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but "
+        "got 3 instead.",
+        "calls": ["Oslo", "Oslo", "city"],
     }
