@@ -100,7 +100,12 @@ def _check_combinations(body: Mapping[str, Any]) -> None:
 
 
 def _mentions_json(messages: list[dict[str, Any]]) -> bool:
-    return any("json" in str(message.get("content")).lower() for message in messages)
+    texts = []
+    for message in messages:
+        content = message.get("content")
+        parts = content if isinstance(content, list) else [{"text": content or ""}]
+        texts += [part.get("text", "") for part in parts]
+    return any("json" in text.lower() for text in texts)
 
 
 def _check_model(model: str, body: Mapping[str, Any]) -> None:

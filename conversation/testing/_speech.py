@@ -46,7 +46,7 @@ def speech(body: Any) -> tuple[bytes, str]:
         Refused: if the API would refuse the request.
     """
     _model(body, _models.SPEECH)
-    errors = [*_input_errors(body), *_voice_errors(body)]
+    errors = [*_input_errors(body), *_voice_errors(body), *_speed_errors(body)]
     chosen = body.get("response_format") or "mp3"
     if not isinstance(chosen, str) or chosen not in SPEECH_FORMATS:
         *most, last = [f"'{name}'" for name in SPEECH_FORMATS]
@@ -87,6 +87,22 @@ def _voice_errors(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     named = voice.get("id") if isinstance(voice, dict) else voice
     if not isinstance(named, str):
         return [_validator_error("string_type", "voice", "Input should be a valid string")]
+    return []
+
+
+def _speed_errors(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    speed = body.get("speed")
+    if speed is None:
+        return []
+    if isinstance(speed, bool) or not isinstance(speed, int | float):
+        return [_validator_error("float_type", "speed", "Input should be a valid number")]
+    for kind, sign, word, bound in (
+        ("greater_than_equal", "ge", "greater", 0.25),
+        ("less_than_equal", "le", "less", 4.0),
+    ):
+        if speed < bound if sign == "ge" else speed > bound:
+            message = f"Input should be {word} than or equal to {bound:g}"
+            return [{**_validator_error(kind, "speed", message), "ctx": {sign: bound}}]
     return []
 
 

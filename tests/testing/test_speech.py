@@ -121,6 +121,15 @@ EXPECTED = "'mp3', 'opus', 'aac', 'flac', 'wav' or 'pcm'"
 NO_FORMAT = listed(
     "enum", "response_format", f"Input should be {EXPECTED}", ctx={"expected": EXPECTED}
 )
+FAST = listed(
+    "less_than_equal", "speed", "Input should be less than or equal to 4", ctx={"le": 4.0}
+)
+SLOW = listed(
+    "greater_than_equal",
+    "speed",
+    "Input should be greater than or equal to 0.25",
+    ctx={"ge": 0.25},
+)
 NEITHER = str(
     [
         {"type": "missing", "loc": ("body", name), "msg": "Field required"}
@@ -144,6 +153,9 @@ NEITHER = str(
         ({"input": "é" * 4097}, LONG),
         ({"response_format": "ogg"}, NO_FORMAT),
         ({"response_format": ["mp3"]}, NO_FORMAT),
+        ({"speed": 4.1}, FAST),
+        ({"speed": 0.2}, SLOW),
+        ({"speed": "fast"}, listed("float_type", "speed", "Input should be a valid number")),
     ],
 )
 def test_invalid_speech_requests_get_the_list_of_the_validator(

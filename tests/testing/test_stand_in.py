@@ -514,6 +514,8 @@ def test_output_formats_that_the_stand_in_cannot_make_are_refused(
     status, answer = ask(server, body)
     code = "invalid_value" if audio_format == "ogg" else "not_made_by_the_stand_in"
     assert status == 400
+    assert f"'{audio_format}'" in answer["error"]["message"]
+    assert "'wav'" in answer["error"]["message"]
     assert (answer["error"]["param"], answer["error"]["code"]) == ("audio.format", code)
 
 
@@ -882,6 +884,30 @@ def test_text_refusal_and_tool_calls_are_streamed_in_pieces(server: StandIn) -> 
     assert len(more) > 1
     assert all(call.keys() == {"index", "function"} for call in more)
     assert json.loads("".join(call["function"]["arguments"] for call in more)) == arguments
+
+
+def test_streams_begin_like_recorded_ones(server: StandIn) -> None:
+    """The first delta has empty text before text, null before tool calls, and none before sound."""
+    server.will_answer("Hi.", spoken=False)
+    server.will_answer(tool_calls=[("weather", {})])
+    first = [streamed(server)[0]["choices"][0]["delta"] for _ in range(3)]
+    assert first == [
+        {"role": "assistant", "content": "", "refusal": None},
+        {"role": "assistant", "content": None},
+        {"role": "assistant", "refusal": None},
+    ]
+
+
+def test_chunks_tell_their_tier_and_hide_their_length(server: StandIn) -> None:
+    """Each chunk has `service_tier`, and `obfuscation` unless the request does without."""
+    usage = {"include_usage": True}
+    chunks = streamed(server, service_tier="fast", stream_options=usage)
+    assert {chunk["service_tier"] for chunk in chunks} == {"priority"}
+    padding = [chunk["obfuscation"] for chunk in chunks]
+    assert len(set(padding)) == len(padding) > 3
+    assert len({len(characters) for characters in padding}) > 1
+    plain = streamed(server, stream_options={**usage, "include_obfuscation": False})
+    assert not any("obfuscation" in chunk for chunk in plain)
 
 
 def test_streamed_choices_are_told_apart_by_their_index(server: StandIn) -> None:
