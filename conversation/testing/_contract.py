@@ -9,7 +9,7 @@ from typing import Any
 
 from conversation._values.sound import FORMATS, format_of
 from conversation.testing import _models, _voice
-from conversation.testing._forced import chosen_tools
+from conversation.testing._forced import chosen_tools, name_of
 from conversation.testing._parameters import PARAMETERS
 from conversation.testing._refusals import (
     Refused,
@@ -42,9 +42,9 @@ def check(body: Any, knows_audio: Callable[[str], bool]) -> None:
     """
     if not isinstance(body, dict):
         raise unreadable_body()
-    if "model" not in body:
+    model = body.get("model")
+    if model is None or model == "":
         raise missing_model()
-    model = body["model"]
     if not isinstance(model, str):
         raise unreadable_body()
     if "messages" not in body:
@@ -82,7 +82,7 @@ def _check_combinations(body: Mapping[str, Any]) -> None:
     if (body.get("top_logprobs") or 0) > 20:
         message = "Invalid value for 'top_logprobs': must be less than or equal to 20."
         raise Refused(message, "top_logprobs")
-    declared = [tool[tool["type"]]["name"] for tool in body.get("tools") or ()]
+    declared = [name_of(tool) for tool in body.get("tools") or ()]
     for name in chosen_tools(body):
         if name not in declared:
             message = (

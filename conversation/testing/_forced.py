@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from conversation.testing._refusals import Refused
 from conversation.testing._schemas import example
 
 
@@ -16,8 +17,8 @@ def chosen_tools(request: Mapping[str, Any]) -> list[str]:
     if not isinstance(choice, dict):
         return []
     if choice["type"] == "allowed_tools":
-        return [_name(tool) for tool in choice["allowed_tools"]["tools"]]
-    return [_name(choice)]
+        return [name_of(tool) for tool in choice["allowed_tools"]["tools"]]
+    return [name_of(choice)]
 
 
 def forced_call(request: Mapping[str, Any]) -> tuple[str, str, str] | None:
@@ -28,15 +29,15 @@ def forced_call(request: Mapping[str, Any]) -> tuple[str, str, str] | None:
     if isinstance(choice, dict):
         if choice["type"] == "allowed_tools" and choice["allowed_tools"]["mode"] == "auto":
             return None
-        tools = [tool for tool in tools if _name(tool) == names[0]]
+        tools = [tool for tool in tools if name_of(tool) == names[0]]
     elif choice != "required":
         return None
     kind = tools[0]["type"]
     if kind == "custom":
-        return kind, _name(tools[0]), "text"
-    schema = tools[0]["function"].get("parameters") or {}
-    arguments = example({"type": "object", **schema})
-    return kind, _name(tools[0]), orjson.dumps(arguments).decode()
+        return kind, name_of(tools[0]), "text"
+    position = request["tools"].index(tools[0])
+    path = f"tools[{position}].function.parameters"
+    return kind, name_of(tools[0]), _made(tools[0]["function"].get("parameters"), path)
 
 
 def formatted(text: str, request: Mapping[str, Any]) -> str:
@@ -45,12 +46,19 @@ def formatted(text: str, request: Mapping[str, Any]) -> str:
     if response_format.get("type") == "json_object":
         return orjson.dumps({"answer": text}).decode()
     if response_format.get("type") == "json_schema":
-        schema = response_format["json_schema"].get("schema") or {}
-        return orjson.dumps(example({"type": "object", **schema})).decode()
+        return _made(response_format["json_schema"].get("schema"), "response_format")
     return text
 
 
-def _name(tool: Mapping[str, Any]) -> str:
-    body = tool.get(tool.get("type", "function"))
-    name = body.get("name") if isinstance(body, dict) else None
-    return name if isinstance(name, str) else ""
+def _made(schema: Mapping[str, Any] | None, path: str) -> str:
+    try:
+        return orjson.dumps(example({"type": "object", **(schema or {})})).decode()
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        message = f"Invalid schema for '{path}': no value fits it, or it is no JSON Schema."
+        raise Refused(message, path, "invalid_function_parameters") from error
+
+
+def name_of(tool: Mapping[str, Any]) -> str:
+    """Return the name of a tool, or of one that is chosen."""
+    name: str = tool[tool["type"]]["name"]
+    return name

@@ -134,8 +134,12 @@ _TOOL = tagged(
     }
 )
 _NAMED = record({"name": text()})
+_ANY_NAMED = record({"name": text()}, closed=False)
+_ALLOWED_TOOL = tagged(
+    {kind: record({"type": text(), kind: _ANY_NAMED}) for kind in ("function", "custom")}
+)
 _ALLOWED = record(
-    {"mode": one_of("auto", "required"), "tools": array(_OBJECT, _ARRAY_OF_OBJECTS, least=1)}
+    {"mode": one_of("auto", "required"), "tools": array(_ALLOWED_TOOL, _ARRAY_OF_OBJECTS, least=1)}
 )
 
 

@@ -34,6 +34,7 @@ _MORE_STRINGS = (
     "1.0.0",
     "+4712345678",
 )
+_LONGEST = 10_000
 _EMPTY: Mapping[str, Any] = {}
 
 
@@ -45,11 +46,15 @@ def example(schema: Any, name: str = "text") -> Any:
     Args:
         schema: The schema; references point into it.
         name: Text for strings of any content; below the top, the name of the property.
+
+    Raises:
+        ValueError: if each value would contain itself, or a length is over 10,000.
+        AttributeError, KeyError, TypeError: if it is no JSON Schema.
     """
     return _Examples(schema if isinstance(schema, dict) else {}).of(schema, name, frozenset())
 
 
-class _Endless(Exception):
+class _Endless(ValueError):
     """Every value of the schema contains itself."""
 
 
@@ -130,7 +135,7 @@ class _Examples:
         others = [key for key in properties if key not in found]
         more = (f"key{number}" for number in itertools.count(1))
         for key in itertools.chain(others, more):
-            if len(found) >= schema.get("minProperties", 0):
+            if len(found) >= _length(schema, "minProperties"):
                 break
             value = properties.get(key, schema.get("additionalProperties"))
             found[key] = self.of(value, key, above)
@@ -138,7 +143,7 @@ class _Examples:
 
     def _array(self, schema: Mapping[str, Any], name: str, above: frozenset[str]) -> list[Any]:
         first = list(schema.get("prefixItems", ()))
-        least = max(schema.get("minItems", 0), len(first))
+        least = max(_length(schema, "minItems"), len(first))
         most = schema.get("maxItems", math.inf)
         found: list[Any] = []
         while len(found) < min(max(least, 1), most):
@@ -156,6 +161,13 @@ class _Examples:
                 value = _other(self._resolved(items[len(found)], above)[0], value, found)
             found.append(value)
         return found
+
+
+def _length(schema: Mapping[str, Any], word: str) -> int:
+    length = schema.get(word, 0)
+    if length > _LONGEST:
+        raise ValueError(f"{word} of {length}")
+    return int(length)
 
 
 def _other(schema: Mapping[str, Any], value: Any, found: list[Any]) -> Any:
@@ -187,10 +199,10 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 
 def _string(schema: Mapping[str, Any], name: str) -> str:
-    least, most = schema.get("minLength", 0), schema.get("maxLength", math.inf)
+    least, most = _length(schema, "minLength"), schema.get("maxLength", math.inf)
     pattern = schema.get("pattern")
     known = _STRINGS.get(schema.get("format", ""))
-    candidates = (known,) if known else (name, *_MORE_STRINGS, *_STRINGS.values())
+    candidates = (known,) if known else (name or "text", *_MORE_STRINGS, *_STRINGS.values())
     for text in candidates:
         longer = text if known else (text * (least // len(text) + 1))[: max(least, len(text))]
         for candidate in (longer, longer[: int(min(most, len(longer)))]):

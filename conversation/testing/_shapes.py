@@ -97,8 +97,13 @@ def array(item: Shape, expected: str, *, least: int = 0, most: int | None = None
     return check
 
 
-def record(required: Mapping[str, Shape], optional: Mapping[str, Shape] | None = None) -> Shape:
-    """Return the shape of an object. Optional fields may be null."""
+def record(
+    required: Mapping[str, Shape],
+    optional: Mapping[str, Shape] | None = None,
+    *,
+    closed: bool = True,
+) -> Shape:
+    """Return the shape of an object, `closed` to other keys. Optional fields may be null."""
     fields = {**required, **(optional or {})}
 
     def check(value: Any, path: str) -> None:
@@ -108,7 +113,7 @@ def record(required: Mapping[str, Shape], optional: Mapping[str, Shape] | None =
             if name not in value:
                 raise missing_parameter(f"{path}.{name}")
         for name in value:
-            if name not in fields:
+            if closed and name not in fields:
                 raise unknown_parameter(f"{path}.{name}")
         for name, shape in fields.items():
             if name in required or value.get(name) is not None:

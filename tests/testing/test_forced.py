@@ -13,6 +13,7 @@ from tests.testing.test_stand_in import (
     HELLO,
     Json,
     answered,
+    ask,
     asking,
     message_of,
     sound,
@@ -132,3 +133,27 @@ def test_plain_text_is_the_default_format(server: StandIn) -> None:
     """`response_format` of text changes nothing."""
     message = message_of(answered(server, writing(HELLO, response_format={"type": "text"})))
     assert message["content"].startswith("You wrote: Hello")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": [], "required": ["a"]},
+        {"type": "object", "required": 7},
+        {"type": "object", "minProperties": 10**9},
+        {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+        {"type": "object", "properties": {"a": {"minLength": "x"}}, "required": ["a"]},
+    ],
+)
+def test_a_schema_that_nothing_fits_is_refused(server: StandIn, schema: Json) -> None:
+    """Such a schema is refused where a value of it is needed, and the next request is answered."""
+    broken = {"type": "function", "function": {"name": "broken", "parameters": schema}}
+    forced = asking(tools=[*TOOLS, broken], tool_choice=NAMED | {"function": {"name": "broken"}})
+    response_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    for body, param in (
+        (forced, "tools[2].function.parameters"),
+        (writing(response_format=response_format), "response_format"),
+    ):
+        status, answer = ask(server, body)
+        assert (status, answer["error"]["param"]) == (400, param)
+    assert ask(server, {**forced, "tool_choice": "auto"})[0] == 200

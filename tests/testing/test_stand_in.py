@@ -357,6 +357,7 @@ def test_checks_run_in_the_order_of_the_api(server: StandIn) -> None:
     body |= {"modalities": ["text", "audio"], "response_format": SCHEMA}
     steps: list[tuple[Json, tuple[str, str | None, str | None]]] = [
         ({}, ("you must provide a model parameter", None, None)),
+        ({"model": ""}, ("you must provide a model parameter", None, None)),
         ({"model": 5}, (UNREADABLE, None, None)),
         ({"model": "gpt-audio-1.5"}, missing("messages")),
         ({"messages": webm}, unknown("surprise")),
