@@ -59,7 +59,7 @@ _CONTENT = string_or(array(_PART, ""), list, "a string or array of objects")
 _FUNCTION_CALL = record({"name": text(), "arguments": text()})
 _MESSAGE: Mapping[str, Shape] = {
     "content": _CONTENT,
-    "name": text(),
+    "name": _NAME,
     "audio": record({"id": text()}),
     "refusal": text(),
     "annotations": array(_OBJECT, _ARRAY_OF_OBJECTS),

@@ -295,6 +295,11 @@ REFUSED: dict[str, tuple[Json, Fault]] = {
             "empty_string",
         ),
     ),
+    "a speaker with a blank": (asking({**HELLO, "name": "Ann B"}), pattern("messages[0].name")),
+    "a long speaker": (
+        asking({**HELLO, "name": "k" * 65}),
+        long("messages[0].name", "string", 64, 65),
+    ),
     # Enumerations.
     "service_tier": (asking(service_tier="x"), enumerated("service_tier", "x", *TIERS)),
     "verbosity": (asking(verbosity="x"), enumerated("verbosity", "x", "low", "medium", "high")),
