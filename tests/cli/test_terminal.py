@@ -162,6 +162,7 @@ def test_no_control_character_of_a_text_is_printed(command: str, cli: Run, tmp_p
     assert not set(out + err) & set(LIVE) - set("[2J")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["html", "json", "jsonl", "markdown", "messages"])
 def test_an_export_to_stdout_is_escaped(form: str, tmp_path: Path) -> None:
     """In every format; JSON and HTML lose nothing by it."""
@@ -179,6 +180,7 @@ def test_an_export_to_stdout_is_escaped(form: str, tmp_path: Path) -> None:
         assert html.unescape(done.stdout) == html.unescape(whole)
 
 
+@pytest.mark.slow
 def test_an_export_to_a_terminal_by_its_name_is_escaped(tmp_path: Path) -> None:
     """The same as to stdout."""
     store = full_of(LIVE, tmp_path)
@@ -237,6 +239,7 @@ def test_errors_hold_no_control_character(cli: Run, capsys: pytest.CaptureFixtur
     assert "\nforged" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["\n", "\r", "\x85", " " * 200])
 def test_an_answer_does_not_pass_for_a_question(end: str, tmp_path: Path) -> None:
     """Further lines of an answer are indented, also those that a terminal would wrap."""
@@ -263,6 +266,7 @@ def rows(text: str, width: int = 80) -> list[str]:
     return [line[at : at + width] for line in lines for at in range(0, len(line), width)]
 
 
+@pytest.mark.slow
 def test_long_words_are_broken_before_the_terminal_breaks_them(tmp_path: Path) -> None:
     """Arguments of a tool that fill a row, by whatever characters, stay indented in `show`."""
     fillers = (" " * 100, "x" * 300, "狗" * 100, "\t" * 30)
