@@ -438,7 +438,7 @@ class Conversation(BaseConversation["OpenAI"]):
         first takes in what the others added.
 
         Args:
-            session_id: Text of 1 to 128 UTF-8 bytes without control characters.
+            session_id: Text of 1 to 512 UTF-8 bytes without control characters.
             store: The store of the session; a path: `FileStore(path)`; None: `FileStore()`.
             create: False: refuse a session that does not exist.
             read_only: Never change it; needs no lock.

@@ -224,12 +224,31 @@ class AudioFileMissing(SessionError, FileNotFoundError):
     """
 
 
-def corrupt(place: Path | str, reason: str, line: int | None = None) -> SessionCorrupt:
-    """Return the error for a document that is damaged or no saved conversation."""
+def corrupt(
+    place: Path | str, reason: str, line: int | None = None, *, mends: bool = False
+) -> SessionCorrupt:
+    """Return the error for a document that is damaged or no saved conversation.
+
+    Args:
+        place: The document.
+        reason: The fault.
+        line: Its line.
+        mends: True if it is a session that `FileStore.repair` can mend.
+    """
     where = f"{place}, line {line}," if line else f"{place}"
     msg = f"{where} is not a saved conversation that can be read: {reason}; it was not changed"
+    if mends:
+        msg += "; FileStore.repair(id), or `conversation repair`, saves what can be read"
     path = place if isinstance(place, Path) else None
     return SessionCorrupt(msg, path=path, line=line, reason=reason)
+
+
+def another_session(place: Path, said: object, session_id: str) -> SessionCorrupt:
+    """Return the error for a document that is the one of another session."""
+    why = "a copied or renamed file: rename it back, or move it away"
+    if isinstance(said, str) and said.casefold() == session_id.casefold():
+        why = "a file system that ignores case cannot hold both; or a copied or renamed file"
+    return corrupt(place, f"it is the session {said!r}, not {session_id!r} ({why})")
 
 
 def not_found(session_id: str, place: str, file: Path | None) -> SessionNotFound:

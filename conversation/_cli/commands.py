@@ -38,15 +38,16 @@ from conversation.stores.files import FileStore, file_name
 
 
 def list_sessions(options: argparse.Namespace, store: FileStore) -> int:
-    """Print all sessions."""
+    """Print all sessions; the exit status is 1 if files were skipped."""
     sessions = store.list()
+    skipped = max(len(store._documents()) - len(sessions), 0)
+    status = 1 if skipped else 0
     if options.json:
         keys = ("id", "title", "created_at", "updated_at", "size")
         write_json([{key: getattr(info, key) for key in keys} for info in sessions])
-        return 0
-    if not sessions:
+        return status
+    if not sessions and not skipped:
         report(f"no sessions in {store.root}; `conversation chat` starts one")
-        return 0
     rows = [
         (
             plain_line(info.id),
@@ -58,7 +59,7 @@ def list_sessions(options: argparse.Namespace, store: FileStore) -> int:
     ]
     for line in table(rows):
         write_line(line)
-    return 0
+    return status
 
 
 def show(options: argparse.Namespace, store: FileStore) -> int:
@@ -213,6 +214,9 @@ def delete(options: argparse.Namespace, store: FileStore) -> int:
 def repair(options: argparse.Namespace, store: FileStore) -> int:
     """Recover a damaged session."""
     salvage = store.repair(options.id)
+    if salvage.original == store.session(options.id).file:
+        write_line(f"all {salvage.kept} turns can be read; nothing was changed")
+        return 0
     write_line(f"kept {salvage.kept} turns; the damaged file is {salvage.original}")
     if salvage.header_lost:
         write_line("title, settings and metadata could not be read")

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import attrs
 
@@ -17,11 +18,18 @@ from conversation._values.data import Stored
 from conversation._values.parts import AudioInput, FileInput, ImageInput
 from conversation._values.sound import duration_of, format_of
 from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, UserTurn
-from conversation.errors import AudioFileMissing, InvalidSetting, SessionError, corrupt
+from conversation.errors import (
+    AudioFileMissing,
+    InvalidSetting,
+    SessionCorrupt,
+    SessionError,
+    another_session,
+    corrupt,
+)
 from conversation.stores import _format
 from conversation.stores._disk import open_regular, read_all
 from conversation.stores._salvage import torn_files
-from conversation.stores.files import FileStore, file_name
+from conversation.stores.files import FileStore, file_name, is_file_of
 
 _TOLERANCE = 0.1
 """Seconds by which a sound's length may differ from its turn's."""
@@ -53,7 +61,8 @@ def verify(options: argparse.Namespace, store: FileStore) -> int:
         if not path.exists():
             raise store.session(session_id).not_found()
     logging.getLogger("conversation").setLevel(logging.CRITICAL)  # the problems are printed below
-    results = [_check(store, path) for path in progress("verifying", paths or _documents(store))]
+    paths = paths or list(store._documents())
+    results = [_check(store, path) for path in progress("verifying", paths)]
     damaged = sum(bool(result.problems) for result in results)
     if options.json:
         keys = ("id", "turns", "files", "problems")
@@ -66,12 +75,6 @@ def verify(options: argparse.Namespace, store: FileStore) -> int:
         turns, files = sum(r.turns for r in results), sum(r.files for r in results)
         write_line(f"{len(results)} sessions, {turns} turns, {files} files; {damaged} damaged")
     return 1 if damaged else 0
-
-
-def _documents(store: FileStore) -> list[Path]:
-    """Return the documents of all sessions, even damaged ones, which `store.list` skips."""
-    found = store.root.iterdir() if store.root.exists() else ()
-    return sorted(path for path in found if path.suffix == ".json" and path.name[0] != ".")
 
 
 def _check(store: FileStore, path: Path) -> _Result:
@@ -113,14 +116,16 @@ def _id_in(path: Path) -> str:
         raise corrupt(path, "it does not exist any more")
     try:
         session_id: Any = _format.parse(read_all(descriptor), path).header.get("id")
+    except SessionCorrupt as error:
+        raise corrupt(path, error.reason, error.line, mends=True) from error
     finally:
         os.close(descriptor)
     try:
-        name = file_name(session_id)
+        file_name(session_id)
     except InvalidSetting as error:
-        raise corrupt(path, str(error)) from error
-    if f"{name}.json" != path.name:
-        raise corrupt(path, f"it holds the session {session_id!r} (copied or renamed?)")
+        raise corrupt(path, str(error), mends=True) from error
+    if not is_file_of(path, session_id):
+        raise another_session(path, session_id, unquote(path.stem))
     return str(session_id)
 
 

@@ -286,7 +286,8 @@ class History(Sequence[Turn]):
         return list(entries)
 
     def _corrupt(self, position: int, error: InvalidTurn) -> SessionCorrupt:
-        return corrupt(self._place, f"turn {position + 1}: {error}", position + 2)
+        reason = f"turn {position + 1}: {error}"
+        return corrupt(self._place, reason, position + 2, mends=self.file is not None)
 
     # --- changing ------------------------------------------------------------------------------
 

@@ -96,7 +96,8 @@ class Salvage:
         lost: Pieces that could not be read, in their order: of the damaged file, and of bytes that
             recoveries had put aside. They are still in `original`, and in `….damaged-…` files.
         header_lost: True if title, settings and metadata could not be read.
-        original: The damaged file under its new name.
+        original: The damaged file under its new name; the session's own file if that was whole,
+            and nothing was done.
     """
 
     kept: int

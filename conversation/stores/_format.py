@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ def parse(data: bytes, path: Path) -> Snapshot:
         SessionCorrupt: if it is no saved conversation, or a damaged one.
         SessionTooNew: if a later version wrote it.
     """
+    data = data.removeprefix(BOM_UTF8)  # of an editor
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -153,10 +155,21 @@ def parse_header(line: bytes, path: Path) -> dict[str, Any]:
 def _beginning(line: bytes, path: Path) -> Snapshot:
     """Return the document as it would be without turns."""
     try:
-        document = orjson.loads(line.rstrip() + b"]}")
+        document = orjson.loads(line.removeprefix(BOM_UTF8).rstrip() + b"]}")
     except orjson.JSONDecodeError as error:
         raise corrupt(path, f"its header is not JSON ({error.msg})", 1) from error
     return _checked(document, path)
+
+
+def id_in(data: bytes) -> str | None:
+    """Return the id that a document's header names, in any format; None if it cannot be read."""
+    data = data.removeprefix(BOM_UTF8)
+    for text in (data.partition(b"\n")[0].rstrip() + b"]}", data):
+        with contextlib.suppress(orjson.JSONDecodeError):
+            found = orjson.loads(text)
+            if isinstance(found, dict) and isinstance(found.get("id"), str):
+                return str(found["id"])
+    return None
 
 
 def is_laid_out(data: bytes, snapshot: Snapshot) -> bool:
@@ -232,9 +245,7 @@ def _parse_torn(data: bytes, path: Path, error: orjson.JSONDecodeError) -> Snaps
         at = end + 1
     number = data.count(b"\n", 0, at) + 1
     if not _is_torn(data, whole):
-        reason = (
-            "this line is damaged, and not by a write that was cut off; repair keeps the others"
-        )
+        reason = "this line is damaged, and not by a write that was cut off"
         raise corrupt(path, reason, number) from error
     with contextlib.suppress(orjson.JSONDecodeError):
         orjson.loads(dump(begun.header, lines))

@@ -7,13 +7,16 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from conversation._values.turns import Turn
-from conversation.errors import SessionCorrupt
+from conversation._wire.strict_json import json_text
+from conversation._wire.writing import line_from_turn
+from conversation.errors import SessionCorrupt, another_session
 from conversation.stores import Salvage
 from conversation.stores._disk import Disk, open_regular, read_all
 from conversation.stores._document import Document
@@ -32,6 +35,9 @@ _TRIES = 8
 
 _RUBBLE = b" \t\r\n,[]}\0"
 
+_BEGIN = re.compile(rb'\{\s*+"conversation"')
+"""The beginning of a document, as all layouts of ours have it."""
+
 
 def salvage(
     path: Path, session_id: str, read_turn: Callable[[Any], Turn | None], disk: Disk
@@ -39,7 +45,8 @@ def salvage(
     """Put the readable turns of a document in its place, and the document itself beside it.
 
     Turns in bytes that an earlier recovery put aside come last, unless the session went on since.
-    The caller holds the session's lock.
+    Nothing is done where the document is whole and nothing was put aside. The caller holds the
+    session's lock.
 
     Args:
         path: The damaged document.
@@ -48,22 +55,30 @@ def salvage(
         disk: The system calls to write with.
 
     Raises:
+        SessionCorrupt: if it is another session's.
         SessionTooNew: if a later version wrote it.
         OSError: if it cannot be read, or the disk refuses; the document is unchanged.
     """
     data = _read(path)
     if data is None:
         raise FileNotFoundError(f"there is no {path}")
-    header, start = _header(data, path)
+    torn = torn_files(path)
+    header, begin, start = _header(data, path)
+    if isinstance(said := header.get("id"), str) and said != session_id:
+        raise another_session(path, said, session_id)
     wrong = [key for key in ("settings", "metadata") if not isinstance(header.get(key, {}), dict)]
     header = {key: value for key, value in header.items() if key not in wrong}
     lines: list[bytes] = []
     lost: list[bytes] = []
     latest = datetime.min.replace(tzinfo=UTC)
-    for piece, turn in _turns(data[start:], read_turn):
+    if not torn and not wrong and header.get("id") == session_id:
+        with contextlib.suppress(SessionCorrupt):
+            found = parse(data, path)
+            if found.torn is None and all(map(read_turn, found.entries)):
+                return Salvage(len(found.entries), (), header_lost=False, original=path)
+    for piece, turn in chain(_turns(data[:begin], read_turn), _turns(data[start:], read_turn)):
         (lost if turn is None else lines).append(piece)
         latest = max(latest, (turn and turn.at) or latest)
-    torn = torn_files(path)
     for piece, turn in (found for each in torn for found in _turns(_read(each) or b"", read_turn)):
         if piece not in lines:
             fits = turn is not None and turn.at is not None and turn.at >= latest
@@ -98,24 +113,27 @@ def _read(path: Path) -> bytes | None:
         os.close(descriptor)
 
 
-def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int]:
-    """Return the readable part of the header, and the offset of the turns."""
-    end = 0
-    for _ in range(_TRIES):
-        end = data.find(TURNS, end) + len(TURNS)
-        if end < len(TURNS):
-            break
+def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int, int]:
+    """Return the readable part of the header, its offset, and the offset of the turns."""
+    first = max(data.find(b"{"), 0)
+    begins = [found.start() for found in islice(_BEGIN.finditer(data), _TRIES)]
+    for begin in dict.fromkeys((first, *begins)):
+        end = begin
+        for _ in range(_TRIES):
+            end = data.find(TURNS, end) + len(TURNS)
+            if end < len(TURNS):
+                break
+            with contextlib.suppress(SessionCorrupt):
+                return parse_header(data[begin:end], path), begin, end
         with contextlib.suppress(SessionCorrupt):
-            return parse_header(data[:end], path), end
-    with contextlib.suppress(SessionCorrupt):
-        return parse(data, path).header, 0  # whole, in another layout
-    at = data.find(b'"turns"')
-    with contextlib.suppress(orjson.JSONDecodeError, SessionCorrupt):
-        # Another layout: the header is whatever stands before the turns.
-        before = orjson.loads(data[:at].rstrip(b" \n\r\t,") + b"}")
-        before.pop("turns_at_least", None)
-        return parse(orjson.dumps({**before, "turns": []}), path).header, at
-    return {}, 0
+            return parse(data[begin:], path).header, begin, begin  # whole, in another layout
+        at = data.find(b'"turns"', begin)
+        with contextlib.suppress(orjson.JSONDecodeError, SessionCorrupt):
+            # Another layout: the header is whatever stands before the turns.
+            before = orjson.loads(data[begin:at].rstrip(b" \n\r\t,") + b"}")
+            before.pop("turns_at_least", None)
+            return parse(orjson.dumps({**before, "turns": []}), path).header, begin, at
+    return {}, 0, 0
 
 
 def _turns(
@@ -140,6 +158,7 @@ def _turns_between(
     """Yield the turns in bytes that are no lines, and the pieces between them; in linear time."""
     between = inside = 0
     unread: list[int] = []
+
     for begin, end in sorted(_objects(data)):
         while unread and unread[-1] <= begin:
             unread.pop()
@@ -152,13 +171,25 @@ def _turns_between(
             unread.append(end)  # perhaps an object inside can be read
             continue
         inside = end
-        if "role" in value:
+        # Without a role it may be a document in another layout.
+        entries = [value] if "role" in value else value.get("turns")
+        if isinstance(entries, list):
             if rubble := data[between:begin].strip(_RUBBLE):
                 yield rubble, None
-            yield orjson.dumps(value) if b"\n" in piece else piece, read_turn(value)
             between = end
+            for entry in entries:
+                turn = read_turn(entry)
+                is_line = entry is value and b"\n" not in piece
+                yield piece if is_line else _line(entry, turn), turn
     if rubble := data[between:].strip(_RUBBLE):
         yield rubble, None
+
+
+def _line(entry: Any, turn: Turn | None) -> bytes:
+    try:
+        return orjson.dumps(entry)
+    except orjson.JSONEncodeError:  # nested too deep
+        return line_from_turn(turn) if turn else json_text(entry).encode()
 
 
 def _objects(data: bytes) -> Iterator[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -25,15 +26,17 @@ from conversation.errors import (
     InvalidTurn,
     SaveFailed,
     SessionChanged,
+    SessionCorrupt,
     SessionError,
     SessionNotFound,
+    another_session,
     corrupt,
     not_found,
 )
 from conversation.stores import Kind, News, Recovery, Salvage, State
 from conversation.stores._disk import Disk, make_folder, open_regular, read_all, remove_tree
 from conversation.stores._document import Document
-from conversation.stores._format import Snapshot, Torn
+from conversation.stores._format import Snapshot, Torn, id_in
 from conversation.stores._lockfile import LockFile
 from conversation.stores._queue import Queue
 
@@ -41,6 +44,9 @@ log = logging.getLogger("conversation")
 
 _NOT_KEPT = {"all": (), "user": ("answer",), "none": ("answer", "speech")}
 """Kinds of bytes that stay in memory, by `keep_sound`."""
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""Errors of file systems without locks, as some of networks and in user space are."""
 
 _BARE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
@@ -131,7 +137,8 @@ class FileSession:
             with self._writing():
                 if not self._try_lock():
                     return None
-                news = self._document.news()
+                with self._naming_repair():
+                    news = self._document.news()
                 return News(state=self._repaired(news)) if isinstance(news, Snapshot) else news
         except BaseException:
             self.release()
@@ -216,7 +223,8 @@ class FileSession:
             SessionCorrupt, SessionTooNew: if it is no sound session; it is not changed.
             OSError: if it cannot be read.
         """
-        snapshot = self._document.read()
+        with self._naming_repair():
+            snapshot = self._document.read()
         if snapshot is None:
             return None
         self._check(snapshot)
@@ -224,11 +232,18 @@ class FileSession:
             return State(snapshot.header, snapshot.entries)
         return self._recovered(snapshot, snapshot.torn, None)
 
+    @contextlib.contextmanager
+    def _naming_repair(self) -> Iterator[None]:
+        try:
+            yield
+        except SessionCorrupt as error:
+            mends = self.file.is_file() and not self.file.is_symlink()
+            raise corrupt(self.file, error.reason, error.line, mends=mends) from error
+
     def _check(self, snapshot: Snapshot) -> None:
         said = snapshot.header.get("id")
         if said != self.id:
-            reason = f"it is the session {said!r}, not {self.id!r} (a copied or renamed file?)"
-            raise corrupt(self.file, reason)
+            raise another_session(self.file, said, self.id)
 
     def _repaired(self, snapshot: Snapshot) -> State:
         """Put a torn end aside and make the document whole; needs the lock."""
@@ -370,6 +385,7 @@ class FileSession:
 
         if not self.file.exists():
             raise self.not_found()
+        self._refuse_another()
         with self._writing():
             return salvage(self.file, self.id, self._turn_in, self._disk)
 
@@ -378,11 +394,34 @@ class FileSession:
             return turn_from_entry(value, fetch=self.fetch)
         return None
 
+    def _refuse_another(self) -> None:
+        """Refuse to change the files of another session, as file systems that ignore case offer.
+
+        Raises:
+            SessionCorrupt: if the document names another id, or lies under another name.
+        """
+        said = None
+        with contextlib.suppress(OSError):
+            if (descriptor := open_regular(self.file)) is not None:
+                try:
+                    said = id_in(read_all(descriptor))
+                finally:
+                    os.close(descriptor)
+        if said is not None and said != self.id:
+            raise another_session(self.file, said, self.id)
+        listed = set() if said else set(self.file.parent.iterdir())
+        for path in (self.file, self._folder):
+            own = {path, path.with_name(path.name.lower())}  # some file systems list small letters
+            if not said and os.path.lexists(path) and not own & listed:
+                reason = "its name has another case: this file system ignores it"
+                raise corrupt(path, f"it is another session's ({reason})")
+
     def remove(self) -> None:
         """Delete the session and all its files; needs the lock."""
         if not self.exists():
             self._lock.unlink(missing_ok=True)
             raise self.not_found()
+        self._refuse_another()
         try:
             self.file.unlink(missing_ok=True)
             for path in (self._folder, *self._left_over()):
@@ -441,4 +480,9 @@ class FileSession:
         why = error.strerror or str(error)
         unchanged = "" if what == "deleted" else "; nothing was changed"
         msg = f"session {self.id!r} could not be {what} ({why}: {path}){unchanged}"
+        if error.errno in _NO_LOCKS:
+            msg += (
+                "; this file system has no file locks: keep sessions on a local disk, by "
+                "FileStore(folder), $CONVERSATION_HOME or --store"
+            )
         return SaveFailed(msg, path=path)

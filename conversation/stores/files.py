@@ -27,6 +27,9 @@ log = logging.getLogger("conversation")
 
 _SAFE = re.compile(r"[A-Za-z0-9_@-]|(?<=.)\.(?=.)")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+_MOST_BYTES = 512
+"""Bytes of an id: those of Teams have 258."""
+
 _LONGEST = 150
 _LONGEST_HEADER = 16 * 2**20
 """Bytes of a file that `list` looks for a header in: any file may lie in the folder."""
@@ -38,7 +41,8 @@ class FileStore:
     For one host and a local disk. Folders are made with mode 0700, files with 0600.
 
     Args:
-        root: The folder. None: `$CONVERSATION_HOME`, else the user's data folder.
+        root: The folder; `~` is the user's home. None: `$CONVERSATION_HOME`, else the user's data
+            folder.
         fsync: False leaves power cuts to the operating system; kills are survived either way.
         keep_sound: `"all"`; `"user"`: no spoken answers; `"none"`: no sound at all. Sound that is
             not kept stays in the memory of the object that has it, until another object rewrites
@@ -52,7 +56,7 @@ class FileStore:
             msg = f'keep_sound must be "all", "user" or "none", got {keep_sound!r}'
             raise InvalidSetting(msg)
         # Absolute: the program may change its folder while sessions are open.
-        self.root = (Path(root) if root is not None else default_root()).absolute()
+        self.root = (_expanded(root) if root is not None else default_root()).absolute()
         self.keep_sound = keep_sound
         self._disk = Disk(fsync=fsync)
 
@@ -63,7 +67,7 @@ class FileStore:
         """Return the session of this id, whether it exists or not. `Conversation.open` uses it.
 
         Raises:
-            InvalidSetting: if the id is not text of 1 to 128 UTF-8 bytes without control
+            InvalidSetting: if the id is not text of 1 to 512 UTF-8 bytes without control
                 characters.
         """
         file = self.root / f"{file_name(session_id)}.json"
@@ -72,31 +76,34 @@ class FileStore:
     def list(self, *, limit: int | None = None, prefix: str = "") -> Sequence[SessionInfo]:
         """Return all sessions, last changed first. Reads only the first line of each.
 
-        A file that is no session, or whose header is longer than 16 MB, is skipped, with a log
-        warning.
+        A file that is no session, has another name than its session's, or a header longer than
+        16 MB, is skipped, with a log warning.
 
         Args:
             limit: The largest number of sessions to return; None: all.
             prefix: The literal beginning of their ids.
         """
-        found = []
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.root) as entries:
-            for entry in entries:
-                if entry.name.endswith(".json") and not entry.name.startswith("."):
-                    info = _info(Path(entry.path))
-                    if info is not None and info.id.startswith(prefix):
-                        found.append(info)
+        found = [info for path in self._documents() if (info := _info(path))]
+        found = [info for info in found if info.id.startswith(prefix)]
         return sorted(found, key=lambda info: info.updated_at, reverse=True)[:limit]
+
+    def _documents(self) -> Sequence[Path]:
+        """Return the documents of all sessions, also of those that cannot be read."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.root) as entries:
+            names = [each.name for each in entries if each.name.endswith(".json")]
+            return [self.root / name for name in sorted(names) if not name.startswith(".")]
+        return ()
 
     def repair(self, session_id: str, *, timeout: float = 60.0) -> Salvage:
         """Save what can be read of a damaged session; the damaged file is kept beside it.
 
-        A whole session comes out as it was. Bytes that recoveries have put aside are read again:
-        a whole turn among them becomes the last one, if none was added since. Their files are
-        called `….damaged-…` afterwards.
+        Nothing is done to a whole session. Bytes that recoveries have put aside are read again: a
+        whole turn among them becomes the last one, if none was added since. Their files are called
+        `….damaged-…` afterwards.
 
         Raises:
             SessionNotFound: if there is no such session.
+            SessionCorrupt: if the file is another session's; it is not changed.
             SessionLocked: if it is in use for longer than `timeout` seconds.
             SaveFailed: if the disk refuses; nothing is changed.
         """
@@ -111,6 +118,7 @@ class FileStore:
 
         Raises:
             SessionNotFound: if there is no such session.
+            SessionCorrupt: if the file is another session's; it is not changed.
             SessionLocked: if it is in use for longer than `timeout` seconds.
             SaveFailed: if the disk refuses.
         """
@@ -125,10 +133,18 @@ def default_root() -> Path:
     """Return `$CONVERSATION_HOME`, else `conversation/sessions` in the user's data folder."""
     home = os.environ.get("CONVERSATION_HOME")
     if home:
-        return Path(home)
+        return _expanded(home)
     import platformdirs
 
     return platformdirs.user_data_path("conversation") / "sessions"
+
+
+def _expanded(root: str | Path) -> Path:
+    try:
+        return Path(root).expanduser()
+    except RuntimeError as error:
+        msg = f"the folder {str(root)!r} cannot be found ({error}); write it in full"
+        raise InvalidSetting(msg) from error
 
 
 def file_name(session_id: str) -> str:
@@ -140,9 +156,9 @@ def file_name(session_id: str) -> str:
     if not isinstance(session_id, str):
         raise InvalidSetting(f"a session id must be text, got {type(session_id).__name__}")
     size = len(session_id.encode(errors="replace"))
-    if not 1 <= size <= 128 or not _is_plain(session_id):
+    if not 1 <= size <= _MOST_BYTES or not _is_plain(session_id):
         msg = (
-            f"a session id must have 1 to 128 UTF-8 bytes and no control characters, got "
+            f"a session id must have 1 to {_MOST_BYTES} UTF-8 bytes and no control characters, got "
             f"{session_id[:40]!r} with {size} bytes"
         )
         raise InvalidSetting(msg)
@@ -183,12 +199,23 @@ def _info(path: Path) -> SessionInfo | None:
                 raise corrupt(path, f"its first {_LONGEST_HEADER} bytes hold no header in one line")
         finally:
             os.close(descriptor)
-    except (OSError, SessionError) as error:
+    except OSError as error:
+        log.warning("skipping %s: %s; make it readable for this user", path, error.strerror)
+        return None
+    except SessionError as error:
         log.warning("skipping %s: %s", path, error)
         return None
     session_id, title = header.get("id"), header.get("title")
     if not isinstance(session_id, str):
         log.warning("skipping %s: it names no session", path)
+        return None
+    if not is_file_of(path, session_id):
+        log.warning(
+            "skipping %s: it is not the file of the session %r that it holds (a copied or renamed "
+            "file?); rename it back, or move it away",
+            path,
+            session_id,
+        )
         return None
     return SessionInfo(
         id=session_id,
@@ -197,6 +224,15 @@ def _info(path: Path) -> SessionInfo | None:
         updated_at=datetime.fromtimestamp(status.st_mtime, UTC),
         size=status.st_size,
     )
+
+
+def is_file_of(path: Path, session_id: str) -> bool:
+    """Return True if a document lies under the name of the session that it holds."""
+    with contextlib.suppress(InvalidSetting, OSError):
+        own = path.with_name(f"{file_name(session_id)}.json")
+        ignores_case = own.name.lower() == path.name.lower() and own.samefile(path)
+        return own.name == path.name or ignores_case
+    return False
 
 
 def _first_line(descriptor: int) -> bytes:

@@ -20,13 +20,13 @@ from tests.terminals import CTRL_D, DEADLINE, PYTHON, Terminal, environment, tur
 
 
 def test_list_prints_all_sessions_newest_first(cli: Run, session: str) -> None:
-    """Each line holds id, time, size and title; a damaged session is a warning."""
+    """Each line holds id, time, size and title; damaged ones are warnings and status 1."""
     with Conversation.open("bob") as chat:
         chat.add_user("Hello")
         chat.set_title(HOSTILE)
     (FileStore().root / "broken.json").write_text("{")
     status, out, err = cli("list")
-    assert status == 0
+    assert status == 1
     first, second = out.splitlines()
     assert first.startswith("bob       ")
     assert first.endswith("KB  red \ufffd[31m and \ufffd2J and \ufffdback")
@@ -36,6 +36,20 @@ def test_list_prints_all_sessions_newest_first(cli: Run, session: str) -> None:
     assert "broken.json: " in err
     status, out, _ = cli("list", "--json")
     assert [info["id"] for info in json.loads(out)] == ["bob", session]
+
+
+def test_list_of_nothing_but_unreadable_files_does_not_say_that_there_is_nothing(
+    cli: Run, session: str
+) -> None:
+    """The exit status is 1, and each file that was skipped is a line on stderr."""
+    path = FileStore().root / f"{session}.json"
+    path.rename(path.with_name("ann (copy).json"))
+    (FileStore().root / "folder.json").mkdir()
+    for option in ((), ("--json",)):
+        status, _, err = cli("list", *option)
+        assert status == 1
+        assert "no sessions" not in err
+        assert [line[:10] for line in err.splitlines()] == ["! skipping"] * 2
 
 
 def test_list_without_sessions_says_how_to_start_one(cli: Run) -> None:
@@ -331,7 +345,10 @@ def test_repair_recovers_what_can_be_read(cli: Run, session: str) -> None:
     lines = path.read_bytes().splitlines()
     lines[1] = b'{"role":"user","content' + HOSTILE.encode()
     path.write_bytes(b"\n".join(lines) + b"\n")
-    assert cli("show", session)[0] == 1
+    status, _, err = cli("show", session)
+    assert status == 1
+    assert "`conversation repair`" in err
+    assert "`conversation repair`" in cli("verify")[1]
     status, out, _ = cli("repair", session)
     assert status == 0
     assert out.startswith("kept 4 turns; the damaged file is ")
@@ -339,3 +356,6 @@ def test_repair_recovers_what_can_be_read(cli: Run, session: str) -> None:
     assert 'lost: "role":"user","content' in out.replace("{", "")
     assert cli("verify")[0] == 0
     assert cli("repair", "nobody")[0] == 1
+    before = sorted(path.name for path in FileStore().root.iterdir())
+    assert cli("repair", session)[:2] == (0, "all 4 turns can be read; nothing was changed\n")
+    assert sorted(path.name for path in FileStore().root.iterdir()) == before

@@ -39,7 +39,7 @@ def not_json(root: Path) -> str:
 def copied(root: Path) -> str:
     """Copy the document to the name of another session."""
     (root / "y.json").write_bytes((root / "x.json").read_bytes())
-    return "it holds the session 'x'"
+    return "it is the session 'x', not 'y'"
 
 
 def missing(root: Path) -> str:

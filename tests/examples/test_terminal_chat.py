@@ -232,7 +232,7 @@ def test_failed_requests_are_one_line(server: StandIn, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("session", "words"), [("broken", "broken.json"), ("x" * 129, "1 to 128 UTF-8 bytes")]
+    ("session", "words"), [("broken", "broken.json"), ("x" * 513, "1 to 512 UTF-8 bytes")]
 )
 def test_a_session_that_cannot_be_opened_is_one_line(
     session: str, words: str, tmp_path: Path

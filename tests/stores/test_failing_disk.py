@@ -146,6 +146,21 @@ def test_failed_operation_changes_nothing(
             assert all(turn.audio and turn.audio.read() == SOUND for turn in spoken_turns)
 
 
+def test_disk_without_locks_is_named_with_the_remedy(
+    store: FileStore, disk: FaultyDisk, clock: Clock
+) -> None:
+    """Where a file system has no locks, the error says where to keep sessions instead."""
+    chat = begin(store, clock, begun=True)
+    for number in (errno.ENOLCK, errno.ENOTSUP):
+        disk.arm("write", error=number)
+        with pytest.raises(SaveFailed, match=r"no file locks: keep sessions on a local disk"):
+            chat.add_user("Hi")
+    disk.arm("write", error=errno.EIO)
+    with pytest.raises(SaveFailed) as caught:
+        chat.add_user("Hi")
+    assert "file locks" not in str(caught.value)
+
+
 def test_order_of_disk_operations(store: FileStore, disk: FaultyDisk, clock: Clock) -> None:
     """Sound is durable before the turn that names it, and a new file before its folder."""
     whole = ["create", "write", "sync", "replace", "sync_folder"]

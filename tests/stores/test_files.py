@@ -41,12 +41,13 @@ IDS = [
     "🐕‍🦺 der Hund",
     "é",
     "e\u0301",
-    "ü" * 64,
-    "語" * 42 + "ab",
-    "語" * 42 + "ac",
-    "😀" * 32,
-    "x" * 128,
-    "X" * 128,
+    "ü" * 256,
+    "語" * 170 + "ab",
+    "語" * 170 + "ac",
+    "😀" * 128,
+    "29:" + "x" * 255,
+    "x" * 512,
+    "X" * 512,
     ".",
     "..",
     "...",
@@ -112,6 +113,18 @@ def test_root_argument_wins_over_the_environment(
         chat.add_user("Hi")
     assert path_of(store).is_file()
     assert not (tmp_path / "home").exists()
+
+
+def test_root_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`~` is the user's home, in an argument and in `$CONVERSATION_HOME`; an unknown user's not."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for root in ("~/x", Path("~/x")):
+        assert FileStore(root).root == tmp_path / "x"
+    assert FileStore(tmp_path / "~").root == tmp_path / "~"
+    monkeypatch.setenv("CONVERSATION_HOME", "~/y")
+    assert FileStore().root == tmp_path / "y"
+    with pytest.raises(InvalidSetting, match="write it in full"):
+        FileStore("~nobody-of-this-name/x")
 
 
 def test_root_defaults_to_conversation_home(tmp_path: Path) -> None:
@@ -228,7 +241,7 @@ def test_file_names_are_portable(store: FileStore, session_id: str) -> None:
 
 session_ids = st.text(
     st.characters(exclude_categories=("Cc", "Cs")) | st.sampled_from("aA.%/~ "), min_size=1
-).filter(lambda text: len(text.encode()) <= 128)
+).filter(lambda text: len(text.encode()) <= 512)
 
 
 @given(session_ids, session_ids)
@@ -244,9 +257,9 @@ def test_different_ids_have_different_file_names(one: str, other: str) -> None:
     "session_id",
     [
         "",
-        "x" * 129,
-        "ü" * 64 + "x",
-        "😀" * 33,
+        "x" * 513,
+        "ü" * 256 + "x",
+        "😀" * 129,
         "a\0b",
         "a\nb",
         "\t",
@@ -264,7 +277,7 @@ def test_different_ids_have_different_file_names(one: str, other: str) -> None:
     ],
 )
 def test_invalid_id_is_refused(store: FileStore, session_id: Any) -> None:
-    """Ids must be texts of 1 to 128 bytes without control characters and surrogates."""
+    """Ids must be texts of 1 to 512 bytes without control characters and surrogates."""
     with pytest.raises(InvalidSetting, match="id"):
         Conversation.open(session_id, store=store)
     with pytest.raises(InvalidSetting, match="id"):
@@ -288,7 +301,57 @@ def test_document_with_another_id_is_corrupt(store: FileStore, clock: Clock, nam
     assert tree(store.root) == before
 
 
+@pytest.mark.parametrize("named", ["Retriever", "RETRIEVER", "other"])
+def test_delete_and_repair_refuse_the_file_of_another_session(
+    store: FileStore, clock: Clock, named: str
+) -> None:
+    """A file that holds another id, as where case is ignored, is neither deleted nor taken over."""
+    create(store, clock)
+    path_of(store).write_text(json.dumps(document(store) | {"id": named}))
+    before = tree(store.root)
+    for call in (store.delete, store.repair):
+        with pytest.raises(SessionCorrupt, match=f"it is the session '{named}', not 'retriever'"):
+            call("retriever")
+        assert tree(store.root) == before
+    path_of(store).write_bytes(b"<<<" + path_of(store).read_bytes() + b">>>")
+    with pytest.raises(SessionCorrupt, match=f"it is the session '{named}'"):
+        store.repair("retriever")
+
+
+def test_session_of_a_later_version_is_deleted_but_not_that_of_another_id(
+    store: FileStore, clock: Clock
+) -> None:
+    """The id in a document counts, whatever its format; a document without one is deleted."""
+    create(store, clock)
+    for text in ('{"conversation":99,"id":"Retriever","turns":[]}', '{"id":"x"}'):
+        path_of(store).write_text(text)
+        with pytest.raises(SessionCorrupt):
+            store.delete("retriever")
+    path_of(store).write_text('{"conversation":99,"id":"retriever"}')
+    store.delete("retriever")
+    path_of(store).write_text('{"conversation":99,')
+    store.delete("retriever")
+    assert not path_of(store).exists()
+
+
 # --- list -----------------------------------------------------------------------------------------
+
+
+def test_list_shows_a_file_only_under_the_name_of_its_id(
+    store: FileStore, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A copy that a synchronization left is a warning, and lends its old date to no session."""
+    create(store, clock)
+    for name in ("retriever (conflicted copy)", "retriever 2", "Retriever.bak", "other"):
+        copy = store.root / f"{name}.json"
+        copy.write_bytes(path_of(store).read_bytes())
+        os.utime(copy, (0, 0))
+    (info,) = store.list()
+    assert (info.id, info.updated_at.year > 1970) == ("retriever", True)
+    assert "retriever (conflicted copy).json: it is not the file of the session" in caplog.text
+    assert len(caplog.records) == 4
+    path_of(store).unlink()
+    assert store.list() == []
 
 
 def test_list_is_sorted_by_time_of_change(store: FileStore, clock: Clock) -> None:

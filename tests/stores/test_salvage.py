@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import pytest
 
 from conversation import AssistantTurn, Conversation, FileStore
 from conversation.errors import SaveFailed, SessionCorrupt, SessionNotFound, SessionTooNew
-from conversation.stores._format import revision_of
 from conversation.stores._session import FileSession
 from tests.conftest import Clock
 from tests.samples import SOUND, spoken
@@ -90,14 +90,64 @@ def test_repair_drops_a_turn_with_invalid_utf8(store: FileStore) -> None:
     assert path.read_bytes().split(b"\n")[1:] == [lines[1], *lines[3:]]
 
 
-def test_repair_leaves_an_intact_session_unchanged(store: FileStore) -> None:
-    """`repair` leaves labels and turns of an intact session, and counts all of its turns."""
+@pytest.mark.parametrize("indent", [None, 2, ...])
+def test_repair_does_nothing_to_a_whole_session(store: FileStore, indent: Any) -> None:
+    """`repair` counts the turns of a whole session in any layout, and writes no file."""
     path = store.root / "retriever.json"
-    before = path.read_bytes()
+    if indent is not ...:
+        path.write_text("\ufeff" + json.dumps(json.loads(path.read_bytes()), indent=indent))
+    before = {each: each.read_bytes() for each in store.root.iterdir() if each.is_file()}
     report = store.repair("retriever")
-    assert (report.kept, report.lost) == (4, ())
-    after = path.read_bytes().replace(revision_of(path.read_bytes()), revision_of(before))
-    assert after == before.replace(b'_least":3', b'_least":4')
+    assert (report.kept, report.lost, report.header_lost) == (4, (), False)
+    assert report.original == path
+    assert {each: each.read_bytes() for each in store.root.iterdir() if each.is_file()} == before
+
+
+LAYOUTS: dict[str, Callable[[bytes], bytes]] = {
+    "ours": lambda data: data,
+    "indented": lambda data: json.dumps(json.loads(data), indent=2).encode(),
+    "one line": lambda data: json.dumps(json.loads(data)).encode(),
+}
+RUBBLE = [
+    b"\0" * 9,
+    b"x",
+    b"<<<<<<< HEAD\n",
+    b"{junk}\n",
+    b"{{{[",
+    b'{"a":1}',
+    b'{"a": {"b": [1, 2',
+    b'{"turns":[{"a":1}]}\n',
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("rubble", RUBBLE)
+def test_repair_looks_behind_rubble(store: FileStore, rubble: bytes, layout: str) -> None:
+    """`repair` keeps header and turns, whatever stands before the first brace or at the end."""
+    path = store.root / "retriever.json"
+    whole = texts(store)
+    path.write_bytes(rubble + LAYOUTS[layout](path.read_bytes()) + b">>>>>>> other\n")
+    with pytest.raises(SessionCorrupt, match=r"FileStore\.repair"):
+        Conversation.open("retriever", store=store)
+    report = store.repair("retriever")
+    assert (report.kept, report.header_lost) == (4, False)
+    assert texts(store) == whole
+    assert b"".join(report.lost).endswith(b">>>>>>> other")
+    with Conversation.open("retriever", store=store) as chat:
+        assert chat.title == "Dogs"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_document_with_a_byte_order_mark_opens(store: FileStore, clock: Clock, layout: str) -> None:
+    """An editor's byte order mark is no damage; the next change removes it."""
+    path = store.root / "retriever.json"
+    whole = texts(store)
+    path.write_bytes(b"\xef\xbb\xbf" + LAYOUTS[layout](path.read_bytes()))
+    assert [info.title for info in store.list()] == ["Dogs"]
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        chat.add_user("And on")
+    assert texts(store) == [*whole, "And on"]
+    assert path.read_bytes().startswith(b"{")
 
 
 def test_repair_needs_a_document(tmp_path: Path) -> None:
@@ -158,6 +208,8 @@ def test_repair_finds_turns_that_are_no_lines(store: FileStore, lost: int) -> No
 
 
 NESTED = [
+    b'{"conversation"',
+    b'{"conversation":1,"turns":[',
     b"[",
     b"{",
     b'{"a":',
@@ -173,7 +225,10 @@ NESTED = [
 
 @pytest.mark.parametrize("unit", NESTED)
 @pytest.mark.parametrize("closing", [b"", b"}", b"]}"])
-def test_repair_takes_linear_time(store: FileStore, unit: bytes, closing: bytes) -> None:
+@pytest.mark.parametrize("before", [False, True])
+def test_repair_takes_linear_time(
+    store: FileStore, unit: bytes, closing: bytes, before: bool
+) -> None:
     """Eight times the rubble takes `repair` about eight times as long, not 64 times."""
     path = store.root / "retriever.json"
     whole, document = texts(store), path.read_bytes()
@@ -181,7 +236,10 @@ def test_repair_takes_linear_time(store: FileStore, unit: bytes, closing: bytes)
 
     def seconds(times: int) -> float:
         rubble = unit * times + closing * times
-        path.write_bytes(document.replace(header, header + b"\n" + rubble, 1))
+        damaged = (
+            rubble + document if before else document.replace(header, header + b"\n" + rubble, 1)
+        )
+        path.write_bytes(damaged)
         begun = time.process_time()
         assert store.repair("retriever").kept == len(whole)
         return time.process_time() - begun
