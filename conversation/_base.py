@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 import attrs
 import orjson
@@ -215,12 +215,26 @@ class BaseConversation(Generic[_ClientT]):
     ) -> Steps[Self]:
         """Return a copy of this conversation in a session, or in memory."""
         turns: Sequence[Turn] = yield Work(lambda: self._history.turns, writes=False)
+        chat = self._empty_copy(session, store, inherited=None if moves else len(turns))
+        if session is None:
+            turns = yield Work(lambda: [inlined(turn) for turn in turns], writes=False)
+        yield from chat._changing(partial(chat._history.fill, turns))
+        return chat
+
+    def _empty_copy(
+        self, session: StoredSession | None, store: Store | None, *, inherited: int | None
+    ) -> Self:
+        """Return a conversation with the same settings and labels, whose turns are to be filled in.
+
+        Args:
+            session: Its session; None: in memory.
+            store: The store of the session.
+            inherited: Number of turns that were paid for here; None: their usage counts there.
+        """
         header = copy.deepcopy(self._history.header) | {"id": session and session.id}
-        if not moves:
-            header |= {
-                "created_at": _time_text(self._history.clock),
-                INHERITED_TURNS: len(turns),
-            }
+        if inherited is not None:
+            created = _time_text(self._history.clock)
+            header |= {"created_at": created, INHERITED_TURNS: inherited}
             header.pop(UNDONE_USAGE, None)
         history = History(
             header,
@@ -237,10 +251,25 @@ class BaseConversation(Generic[_ClientT]):
             store=store,
         )
         chat._requests.learn_from(self._requests)
-        if session is None:
-            turns = yield Work(lambda: [inlined(turn) for turn in turns], writes=False)
-        yield from chat._changing(partial(history.fill, turns))
         return chat
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a fork in memory, of the turns that this object knows."""
+        turns = [inlined(turn) for turn in self._history.turns]
+        memo[id(self)] = chat = self._empty_copy(None, self._store, inherited=len(turns))
+        chat._history.fill(turns)
+        return chat
+
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)
+
+    def __reduce__(self) -> NoReturn:
+        name = type(self).__name__
+        msg = (
+            f"{name} cannot be pickled, because it holds locks and a client; keep its id and "
+            f"{name}.open(id) it again, or save(path) and {name}.load(path)"
+        )
+        raise TypeError(msg)
 
     @classmethod
     def _opening(

@@ -6,6 +6,7 @@ import functools
 import inspect
 import re
 import textwrap
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from types import SimpleNamespace
@@ -197,6 +198,35 @@ def result_text(result: object) -> str:
     with suppress(Exception):
         return clean_text(repr(result))
     return f"<a {type(result).__name__} that cannot be shown>"
+
+
+def refuse_bytes(result: object) -> None:
+    """Refuse a result with bytes in it, also inside of other values: a model reads only text.
+
+    Raises:
+        TypeError: if there are any.
+    """
+    seen: set[int] = set()
+    waiting = [result]
+    while waiting:
+        value: Any = waiting.pop()
+        if isinstance(value, bytes | bytearray | memoryview):
+            msg = "the tool returned bytes, which a model cannot read; return text, or JSON values"
+            raise TypeError(msg)
+        if isinstance(value, str) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Mapping):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set | frozenset | deque):
+            waiting += value
+        elif fields := getattr(type(value), "__dataclass_fields__", None):
+            waiting += [getattr(value, name, None) for name in fields]
+        elif hasattr(type(value), "model_dump_json"):
+            try:
+                value.model_dump_json()  # as text, where the model says how
+            except ValueError:
+                waiting += vars(value).values()
 
 
 def fault_text(error: BaseException) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import errno
 import os
+import pickle
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -779,3 +781,46 @@ def test_usage_counts_a_stream_that_breaks(
     assert chat.usage.total_tokens == 105
     chat.close()
     assert opened().usage.total_tokens == 105
+
+
+# --- copies by Python's own means --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Conversation, AsyncConversation])
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_python_copy_is_a_fork_in_memory(
+    kind: type[Conversation | AsyncConversation], copied: Callable[[Any], Any], clock: Clock
+) -> None:
+    """`copy.copy` and `copy.deepcopy` share no turn, in containers and for both twins."""
+    origin = kind.from_messages([{"role": "user", "content": "One"}], clock=clock, voice="ash")
+    origin._history.fill([*origin.turns, billed()])
+    other = copied(origin)
+    origin._history.fill([])
+    assert texts(other) == ["One", "Yes."]
+    assert type(other) is kind
+    assert (other.usage.total_tokens, other._requests.settings.voice) == (0, "ash")
+    one, two = copy.deepcopy([other, other])
+    assert one is two
+    assert one is not other
+
+
+def test_deep_copy_of_a_session_is_in_memory(
+    opened: Callable[..., Conversation], store: FileStore
+) -> None:
+    """Its sound is its own: it outlives the session, which it never changes."""
+    chat = begun(opened())
+    before = of(store, "origin")
+    other = copy.deepcopy(chat)
+    other.add_user("Only here")
+    assert (other.id, other.title, of(store, "origin")) == (None, "Dogs", before)
+    store.delete("origin")
+    assert sounds(other) == [SOUND, billed().audio.read(), MP3]  # type: ignore[union-attr]
+    other.fork("again").close()
+    assert [info.id for info in store.list()] == ["again"]
+
+
+@pytest.mark.parametrize("kind", [Conversation, AsyncConversation])
+def test_conversation_cannot_be_pickled_and_says_what_to_do(kind: type[Any]) -> None:
+    """Pickling is refused with the remedy: open it again by its id, or save and load it."""
+    with pytest.raises(TypeError, match=rf"{kind.__name__}\.open\(id\) it again, or save\(path\)"):
+        pickle.dumps(kind())

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from conversation import Conversation, ToolTurn
 from conversation._tools import (
@@ -27,6 +28,7 @@ from conversation._tools import (
     by_name,
     call_arguments,
     fault_text,
+    refuse_bytes,
     result_text,
     tool_from,
 )
@@ -634,6 +636,64 @@ class Even:
 def test_result_of_a_tool_becomes_text(result: object, text: str) -> None:
     """Text stays, other values become JSON, and those that JSON cannot hold their `repr`."""
     assert result_text(result) == text
+
+
+class Scan(BaseModel):
+    data: Any
+
+
+@dataclass(slots=True)
+class Slotted:
+    data: Any
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        b"abc",
+        b"\xff",
+        bytearray(b"x"),
+        memoryview(b"x"),
+        [1, {"a": (b"x",)}],
+        {b"key": 1},
+        {frozenset({b"x"})},
+        deque([b"x"]),
+        Slotted([b"x"]),
+        Span(b"x"),  # type: ignore[arg-type]
+        {"scan": Scan(data=[b"\xff"])},
+    ],
+)
+def test_result_with_bytes_is_refused(result: object) -> None:
+    """Bytes are refused wherever they are: a model reads only text."""
+    with pytest.raises(TypeError, match="returned bytes, which a model cannot read"):
+        refuse_bytes(result)
+
+
+def test_result_without_bytes_is_not_refused() -> None:
+    """Objects that contain themselves are looked at once, and a model's own encoding counts."""
+    cyclic: list[Any] = [Even(), Scan(data="x"), Place, None]
+    cyclic.append(cyclic)
+
+    class Encoded(BaseModel):
+        model_config = ConfigDict(ser_json_bytes="base64")
+        data: bytes
+
+    for result in ("x", cyclic, _deep(), Encoded(data=b"\xff"), Slotted(1)):
+        refuse_bytes(result)
+
+
+def test_tool_that_returns_bytes_tells_the_model(
+    chat: Conversation, server: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The model gets a fault that says what the tool has to return, and no `repr` of bytes."""
+
+    def photo() -> dict[str, bytes]:
+        return {"jpeg": b"\xff\xd8"}
+
+    server.will_answer(tool_calls=[("photo", {})])
+    chat.say("Show it", tools=[photo])
+    assert chat.turns[2].text.startswith("Error: TypeError: the tool returned bytes")
+    assert "'photo' failed" in caplog.text
 
 
 class BrokenError(Exception):

@@ -36,6 +36,7 @@ from conversation._tools import (
     by_name,
     call_arguments,
     fault_text,
+    refuse_bytes,
     result_text,
 )
 from conversation._values.events import AudioDelta, ToolCalled, TurnFinished
@@ -194,6 +195,7 @@ def _result(call: ToolCall, tool: Tool | str) -> Steps[str]:
         return tool
     try:
         returned = yield Call(tool, call_arguments(tool, call.arguments))
+        refuse_bytes(returned)
         return result_text(returned)
     except InvalidArguments as error:
         log.warning("the arguments for the tool %r do not fit (%s)", call.name, error.faults)

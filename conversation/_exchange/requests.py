@@ -18,6 +18,7 @@ from conversation._rendering.forms import (
     Form,
     Moment,
     Prepared,
+    cut,
     prepare,
     prepare_entry,
     text_tokens,
@@ -252,6 +253,8 @@ class Requests:
         if not decoded and not self._decodes and (entry := self.history.entry(position)):
             prepared = prepare_entry(entry)
         prepared = prepared or prepare(self.history[position])
+        if self.context.max_tool_result_tokens is not None:
+            prepared = cut(prepared, self.context.max_tool_result_tokens)
         self._cache[position] = prepared
         if cached is None:
             self._missing -= 1

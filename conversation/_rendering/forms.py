@@ -18,6 +18,7 @@ from conversation._values.parts import AudioInput, Part
 from conversation._values.turns import (
     AssistantTurn,
     SystemTurn,
+    ToolTurn,
     Turn,
     UserTurn,
     own_text,
@@ -60,6 +61,7 @@ class Form(Enum):
     PLACEHOLDER = "placeholder"
     WORDS = "words"
     NO_RESULT = "no result"
+    CUT = "tool result"
     LEFT_OUT = "left out"
 
 
@@ -159,6 +161,19 @@ def prepare(turn: Turn) -> Prepared:
     return Prepared(
         turn, NO_VOICE, Form.PLAIN, message, in_tools=True, tokens=text_tokens(turn.content)
     )
+
+
+def cut(prepared: Prepared, most: int) -> Prepared:
+    """Return a tool's result, cut to so many tokens if it has more."""
+    if not isinstance(prepared.turn, ToolTurn) or prepared.tokens <= most:
+        return prepared
+    mark = f"\n[cut: the result has some {prepared.tokens} tokens, of which this is the beginning]"
+    room = max(4 * most - len(mark), 0)
+    text = prepared.turn.content.encode()[:room].decode(errors="ignore") + mark
+    text = text if text_tokens(text) <= most else text[: 4 * most]
+    message = tool_message(prepared.turn.tool_call_id, text)
+    tokens, reason = text_tokens(text), f"cut to {most} tokens"
+    return prepared._replace(form=Form.CUT, message=message, tokens=tokens, reason=reason)
 
 
 def _prepared_user(turn: UserTurn) -> Prepared:

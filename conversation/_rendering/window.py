@@ -47,12 +47,15 @@ class Context:
             are sent as their words, where they are known. None: all.
         assistant_audio_turns: Number of the last spoken answers that may be sent as voice; older
             ones are sent as their transcripts. None: all.
+        max_tool_result_tokens: Estimated tokens of each tool's result in a request; of longer ones,
+            only the beginning is sent. None: all of it.
     """
 
     max_prompt_tokens: int | None = attrs.field(default=None, validator=_count)
     max_upload_bytes: int = attrs.field(default=20_000_000, validator=_count)
     user_audio_turns: int | None = attrs.field(default=None, validator=_count)
     assistant_audio_turns: int | None = attrs.field(default=None, validator=_count)
+    max_tool_result_tokens: int | None = attrs.field(default=None, validator=_count)
 
     def limit_for(self, model: str) -> int | None:
         """Return the largest number of prompt tokens for this model; None: no limit is known."""
@@ -263,7 +266,8 @@ def _too_small(size: Size, limits: Limits) -> ContextTooSmall:
     msg = (
         f"the newest exchange alone, with instructions and system turns, has some {tokens} tokens "
         f"(limit: {limits.tokens}) and {size.upload} bytes of sound, pictures and files (limit: "
-        f"{limits.upload}); shorten it, or raise the limits of Context"
+        f"{limits.upload}); shorten it, raise the limits of Context, or cut long tool results by "
+        "its max_tool_result_tokens"
     )
     return ContextTooSmall(
         msg,

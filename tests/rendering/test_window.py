@@ -274,7 +274,14 @@ def test_question_after_any_history_is_answered_or_refused_unsent(
 
 
 @pytest.mark.parametrize(
-    "field", ["max_prompt_tokens", "max_upload_bytes", "user_audio_turns", "assistant_audio_turns"]
+    "field",
+    [
+        "max_prompt_tokens",
+        "max_upload_bytes",
+        "user_audio_turns",
+        "assistant_audio_turns",
+        "max_tool_result_tokens",
+    ],
 )
 @pytest.mark.parametrize("value", [-1, 1.5, "5", True, [], float("inf")])
 def test_invalid_bound_is_refused(field: str, value: Any) -> None:
@@ -619,6 +626,42 @@ def test_tool_exchange_is_never_cut() -> None:
     }
     results = [m["content"] for m in bodies[50]["messages"] if m["role"] == "tool"]
     assert results == [NO_RESULT, "late"]
+
+
+@pytest.mark.parametrize("most", [0, 5, 40, 1000, 1004, 1005])
+def test_long_tool_result_is_cut_in_what_is_sent(store: FileStore, clock: Clock, most: int) -> None:
+    """Its beginning is sent, within the bound, with a mark; what is stored stays whole."""
+    long = "ü" * 2008  # 1,004 tokens
+    calls = (ToolCall("a", "look_up", "{}"), ToolCall("b", "wait", "{}"))
+    history: list[Turn] = [UserTurn(("Look",)), AssistantTurn(tool_calls=calls)]
+    with Conversation.open("x", store=store, clock=clock) as saved:
+        history += [ToolTurn("a", long), ToolTurn("b", "Rain")]
+        for turn in history:
+            saved.add(turn)
+    context = Context(max_tool_result_tokens=most, max_prompt_tokens=2 * most + 100)
+    chat = Conversation.open("x", store=store, clock=clock, context=context)
+    _contract.check(chat.request(), lambda _: True)
+    first, _ = (m["content"] for m in chat.messages() if m["role"] == "tool")
+    item = chat.render().items[2]
+    if most >= 1004:
+        assert (first, item.form, item.why) == (long, Form.PLAIN, "as it is")
+    else:
+        assert len(first.encode()) <= 4 * most
+        assert (item.form, item.why) == (Form.CUT, f"tool result, cut to {most} tokens")
+    if most == 1000:
+        assert first.startswith("ü" * 1900)
+        assert "[cut: the result has some 1004 tokens" in first
+    assert chat.turns[2].text == chat.fork().turns[2].text == long
+
+
+def test_error_for_a_large_tool_result_names_the_bound_that_cuts_it() -> None:
+    """`ContextTooSmall` says which setting of `Context` helps."""
+    call = AssistantTurn(tool_calls=(ToolCall("a", "look_up", "{}"),))
+    history: list[Turn] = [UserTurn(("Look",)), call, ToolTurn("a", "x" * 660_000)]
+    with pytest.raises(ContextTooSmall, match="max_tool_result_tokens"):
+        talking(history, Context()).messages()
+    chat = talking(history, Context(max_tool_result_tokens=500))
+    assert len(chat.messages()[2]["content"]) <= 2000
 
 
 def test_stray_tool_result_is_left_out_with_its_reason() -> None:
