@@ -50,6 +50,7 @@ from conversation.stores import Recovery, Store, StoredSession
 from conversation.stores._disk import replace_file
 from conversation.stores._format import parse
 from conversation.stores._format import pieces as document_pieces
+from conversation.stores._session import fetch_beside
 from conversation.stores.files import FileStore
 
 _ClientT = TypeVar("_ClientT")
@@ -380,8 +381,8 @@ class BaseConversation(Generic[_ClientT]):
         if document.torn is not None:
             raise corrupt(path, "its end was cut off", document.torn.line)
         merged, labels = _resumed(document.header, settings, path, clock)
-        history = History(labels, clock, document.entries, place=path)
-        history.turns  # noqa: B018  # decoded now, so that a damaged file is refused here
+        history = History(labels, clock, document.entries, place=path, fetch=fetch_beside(path))
+        history.fill([inlined(turn) for turn in history.turns])  # refuses a damaged file
         return cls._made(merged, history, client=client, context=context, store=None)
 
     @classmethod

@@ -376,14 +376,15 @@ class Conversation(BaseConversation["OpenAI"]):
         """Return the conversation that `save` wrote, in memory.
 
         Args:
-            path: The file.
+            path: The file; or a session's own document, with its folder of sound beside it.
             client: As in `Conversation`.
             clock: As in `Conversation`.
             context: As in `Conversation`; it is not saved.
             settings: Settings of `Conversation`, which override those in the file.
 
         Raises:
-            SessionCorrupt: if it is no saved conversation, or a damaged one.
+            SessionCorrupt: if it is no saved conversation, a damaged one, or a session's document
+                without its sound.
             SessionTooNew: if a later version wrote it.
             OSError: if it cannot be read.
         """
@@ -405,14 +406,17 @@ class Conversation(BaseConversation["OpenAI"]):
         results and results without calls are all kept. Anything else is named in log warnings.
 
         Args:
-            messages: Messages as `chat.completions.create(messages=…)` takes or returns them.
+            messages: Messages as `chat.completions.create(messages=…)` takes or returns them; items
+                of the Responses API, the Agents SDK or the Realtime API; messages of LangChain or
+                pydantic-ai; or one conversation of ShareGPT or of ChatGPT's export.
             client: As in `Conversation`.
             clock: As in `Conversation`.
             context: As in `Conversation`.
             settings: Settings of `Conversation`.
 
         Raises:
-            InvalidTurn: if it is no list of messages.
+            InvalidTurn: if it is no list of messages, several conversations, or in a format that is
+                not known, which is named.
         """
         turns = turns_from_messages(messages)
         return cls._imported(turns, client=client, clock=clock, context=context, **settings)

@@ -1,4 +1,4 @@
-"""The commands that list, show, export, import, delete and repair saved sessions.
+"""The commands that list, show, export, delete and repair saved sessions.
 
 Each takes the parsed arguments and the store, and returns the exit status.
 """
@@ -6,11 +6,8 @@ Each takes the parsed arguments and the store, and returns the exit status.
 from __future__ import annotations
 
 import argparse
-import codecs
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -26,14 +23,12 @@ from conversation._cli.terminal import (
     write_line,
     write_text,
 )
-from conversation._client import run
 from conversation._conversation import Conversation
 from conversation._export.formats import FORMATS, format_for
 from conversation._export.outline import Exported, counts, text_of, time_and_notes
 from conversation._rendering.forms import Form
-from conversation._rendering.window import Context
 from conversation._wire.writing import line_from_turn, usage_entry
-from conversation.errors import InvalidSetting, SessionCorrupt, SessionError
+from conversation.errors import InvalidSetting, SessionError
 from conversation.stores.files import FileStore, file_name
 
 
@@ -166,34 +161,6 @@ def _export_one(
     show_progress("")
     if path.is_file():
         write_line(str(path))
-
-
-def import_file(options: argparse.Namespace, store: FileStore) -> int:
-    """Make a session of an exported file or of API messages."""
-    path = Path(options.file)
-    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        msg = f"{path} is not JSON ({error.msg}, line {error.lineno})"
-        if data.count(b"\n{"):
-            msg = f"{msg}; if each of its lines is a conversation, import one at a time"
-        raise SessionCorrupt(msg, path=path, line=error.lineno, reason=error.msg) from error
-    if isinstance(document, dict) and "messages" in document:
-        document = document["messages"]  # a line for fine-tuning, or a request
-    if isinstance(document, list):
-        chat = Conversation.from_messages(document)
-        if document and not chat.turns:
-            msg = f"{path}: none of its {len(document)} messages can be imported"
-            raise SessionCorrupt(msg, path=path, reason="no message can be imported")
-    else:
-        given: Any = {"client": None, "clock": time.time, "context": Context(), "settings": {}}
-        chat = Conversation._loaded(path, **given, data=data)
-    name = path.name.removesuffix(".json").removesuffix(".jsonl").removesuffix(".messages")
-    session_id = options.id or chat.id or name
-    with run(chat._moving(store, session_id)) as moved:
-        write_line(f"imported session {moved.id!r}, {len(moved.turns)} turns")
-    return 0
 
 
 def delete(options: argparse.Namespace, store: FileStore) -> int:

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from conversation._cli import commands
 from conversation._cli.chat import chat
+from conversation._cli.importing import import_file
 from conversation._cli.terminal import LogHandler, one_line, plain_line, report, show_progress
 from conversation._cli.verification import verify
 from conversation._export.formats import FORMATS
@@ -125,9 +126,18 @@ def _parser() -> argparse.ArgumentParser:
         help="first transcribe user audio that has no transcript; costs money",
     )
 
-    importing = add("import", commands.import_file, "Import an exported file or API messages.")
-    importing.add_argument("file", help="a file of the format json, messages or jsonl")
-    importing.add_argument("--id", help="the new session (default: from the file, else its name)")
+    importing = add("import", import_file, "Import an exported file, or a history of others.")
+    importing.add_argument(
+        "file",
+        help="an exported file; or JSON, whole or by lines, of Chat Completions, the Responses or "
+        "Realtime API, LangChain, pydantic-ai, ShareGPT or ChatGPT's export",
+    )
+    importing.add_argument(
+        "--id",
+        help="the new session (default: from the file, else its name); of several conversations, "
+        "the beginning of their ids, followed by numbers",
+    )
+    importing.add_argument("--key", help="of several conversations in an object, the one to import")
 
     delete = add("delete", commands.delete, "Delete sessions and their audio permanently.")
     delete.add_argument("id", nargs="+")

@@ -1,63 +1,96 @@
-"""Turns from lists of API messages."""
+"""Turns from lists of API messages, and from histories of other programs."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from conversation._values.text import shown
 from conversation._values.turns import AssistantTurn, SystemTurn, Turn, UserTurn
 from conversation._wire.chunks import json_object, json_value
-from conversation._wire.reading import turn_from_entry, without_own
+from conversation._wire.foreign.conversations import messages_of, refuse_unknown
+from conversation._wire.foreign.messages import Left, chat_messages
+from conversation._wire.reading import TEXTS, turn_from_entry, without_own
 from conversation._wire.strict_json import json_text
 from conversation.errors import InvalidCompletion, InvalidTurn
 
 log = logging.getLogger("conversation")
 
 
-def turns_from_messages(messages: Iterable[Any]) -> list[Turn]:
-    """Return turns for all messages that can be kept; log a warning for each part that cannot.
+class _Skipped:
+    """Notes what is left out, and logs it: each reason once, with a count.
+
+    Args:
+        of: The name of the conversation, where there are several.
+    """
+
+    def __init__(self, of: str) -> None:
+        self._of = of
+        self._places: dict[str, list[str]] = {}
+
+    def add(self, what: str, why: object) -> None:
+        self._places.setdefault(str(why), []).append(what)
+
+    def log(self) -> None:
+        for why, (first, *others) in self._places.items():
+            more = f" and {len(others)} more" if others else ""
+            log.warning("skipping %s%s%s: %s", first, more, self._of, why)
+
+
+def turns_from_messages(messages: Iterable[Any], *, of: str = "") -> list[Turn]:
+    """Return turns for all messages that can be kept; log a warning for what cannot.
+
+    Args:
+        messages: API messages, or one conversation of another program.
+        of: Words for the warnings, to tell several conversations apart.
 
     Raises:
-        InvalidTurn: if it is not a list of messages.
+        InvalidTurn: if it is not a list of messages, or in a format that is not known.
     """
-    if isinstance(messages, Mapping | str | bytes) or not isinstance(messages, Iterable):
-        msg = f"messages must be a list of API messages, got {type(messages).__name__}"
-        raise InvalidTurn(msg)
+    listed = messages_of(messages)
+    refuse_unknown(listed)
     turns = []
     called: dict[str, str] = {}
-    for number, given in enumerate(messages):
+    skipped = _Skipped(of)
+    for number, given in chat_messages(listed):
+        what = f"message {number}"
+        if isinstance(given, Left):
+            skipped.add(what, given)
+            continue
         try:
             fields = json_object(given)
         except InvalidCompletion:
-            _skipped(number, f"it must be a message, got {type(given).__name__}")
+            skipped.add(what, f"it must be a message, got {type(given).__name__}")
             continue
         message = without_own({key: json_value(value) for key, value in fields.items()})
-        _log_skipped_fields(message, number)
-        turn = _turn(_in_current_form(message, number, called), number)
+        _note_skipped_fields(message, what, skipped)
+        turn = _turn(_in_current_form(message, number, called), what, skipped)
         if isinstance(turn, UserTurn) and not turn.content:
-            _skipped(number, "it is empty")
+            skipped.add(what, "it is empty")
         elif isinstance(turn, AssistantTurn) and not (turn.text or turn.audio or turn.tool_calls):
-            _skipped(number, "it has no words, no sound and no calls")
+            skipped.add(what, "it has no words, no sound and no calls")
         elif isinstance(turn, SystemTurn) and not turn.text:
-            _skipped(number, "it has no words")
+            skipped.add(what, "it has no words")
         elif turn is not None:
             turns.append(turn)
+    skipped.log()
     return turns
 
 
-def _log_skipped_fields(message: Mapping[str, Any], number: int) -> None:
+def _note_skipped_fields(message: Mapping[str, Any], what: str, skipped: _Skipped) -> None:
     role, content, audio = (message.get(key) for key in ("role", "content", "audio"))
-    if role != "user" and isinstance(content, list):
+    if role != "user" and isinstance(content, list | tuple):
         for at, part in enumerate(content):
-            if not isinstance(part, Mapping) or part.get("type") not in ("text", "refusal"):
-                _skipped(number, f"only users send {shown(part)}", what=f"part {at} of message")
+            kind = part.get("type", "text") if isinstance(part, Mapping) else part
+            if kind not in (*TEXTS, "refusal"):
+                why = f"only words are kept of this role, and no {shown(kind)}"
+                skipped.add(f"part {at} of {what}", why)
     if role == "assistant" and audio is not None and not isinstance(audio, Mapping):
-        _skipped(number, f"it must be an object, got {shown(audio)}", what="the audio of message")
+        skipped.add(f"the audio of {what}", f"it must be an object, got {shown(audio)}")
     calls = message.get("tool_calls")
     if calls is not None and not isinstance(calls, list):
-        _skipped(number, f"it must be a list, got {shown(calls)}", what="tool_calls of message")
+        skipped.add(f"tool_calls of {what}", f"it must be a list, got {shown(calls)}")
 
 
 def _in_current_form(
@@ -85,49 +118,39 @@ def _in_current_form(
     return message
 
 
-def _turn(message: Mapping[str, Any], number: int) -> Turn | None:
+def _turn(message: Mapping[str, Any], what: str, skipped: _Skipped) -> Turn | None:
     """Return the turn, without parts and calls that cannot be kept."""
     role, content, calls = (message.get(key) for key in ("role", "content", "tool_calls"))
+
+    def kept(values: Iterable[object], name: str, entry: Callable[[object], object]) -> list[Any]:
+        """Return the values of which a message of its own can be read."""
+        found = []
+        for at, value in enumerate(values):
+            try:
+                turn_from_entry(entry(value))
+                found.append(value)
+            except InvalidTurn as error:
+                skipped.add(f"{name} {at} of {what}", error)
+        return found
+
     if role == "user" and isinstance(content, list | tuple):
-        kept = [part for at, part in enumerate(content) if _can_be_kept(part, number, at)]
-        message = {**message, "content": kept}
+        parts = kept(content, "part", lambda part: {"role": "user", "content": [part]})
+        message = {**message, "content": parts}
     elif role == "user" and content in (None, ""):
         message = {**message, "content": []}
     if role == "assistant" and isinstance(calls, list | tuple):
-        kept = [call for at, call in enumerate(calls) if _can_be_called(call, number, at)]
-        message = {**message, "tool_calls": kept}
+        given = kept(calls, "call", lambda call: {"role": "assistant", "tool_calls": [call]})
+        message = {**message, "tool_calls": given}
     if role == "assistant" and isinstance(content, list | tuple) and not message.get("refusal"):
         parts = [part.get("refusal") for part in content if isinstance(part, Mapping)]
         message = {**message, "refusal": "".join(p for p in parts if isinstance(p, str)) or None}
     try:
         turn = turn_from_entry(message)
     except InvalidTurn as error:
-        _skipped(number, str(error))
+        skipped.add(what, error)
         return None
     audio = message.get("audio")
     sent = audio.get("data") if isinstance(audio, Mapping) else None
     if sent and not (isinstance(turn, AssistantTurn) and turn.audio and turn.audio.data):
-        _skipped(number, "it must be base64; the words are kept", what="the sound of message")
+        skipped.add(f"the sound of {what}", "it must be base64; the words are kept")
     return turn
-
-
-def _can_be_kept(part: object, number: int, at: int) -> bool:
-    try:
-        turn_from_entry({"role": "user", "content": [part]})
-    except InvalidTurn as error:
-        _skipped(number, str(error), what=f"part {at} of message")
-        return False
-    return True
-
-
-def _can_be_called(call: object, number: int, at: int) -> bool:
-    try:
-        turn_from_entry({"role": "assistant", "tool_calls": [call]})
-    except InvalidTurn as error:
-        _skipped(number, str(error), what=f"call {at} of message")
-        return False
-    return True
-
-
-def _skipped(number: int, why: str, *, what: str = "message") -> None:
-    log.warning("skipping %s %d: %s", what, number, why)

@@ -42,6 +42,9 @@ TOKENS_PER_SECOND = 20
 Fetch = Callable[[str], Stored]
 """Maps the name in an entry to the data that is kept under it."""
 
+TEXTS = ("text", "output_text", "input_text")
+"""Types of parts with the words of a message."""
+
 _OWN = ("at", "duration", "file", "interrupted", "lost", "voice_dropped")
 
 _MOST = 1e15
@@ -440,9 +443,13 @@ def _take_usage(rest: dict[str, Any]) -> Usage | None:
 
 
 def joined_text(content: object) -> str | None:
-    """Return text content: a string, or a list of text parts, which some servers answer with."""
+    """Return text content: a string, or a list of text parts, which some servers answer with.
+
+    Parts of other types, such as reasoning, are no words of the answer.
+    """
     if isinstance(content, list | tuple):
-        texts = (part.get("text") for part in content if isinstance(part, _OBJECT))
+        parts = (part for part in content if isinstance(part, _OBJECT))
+        texts = (part.get("text") for part in parts if part.get("type", "text") in TEXTS)
         content = "".join(text for text in texts if isinstance(text, str)) or None
     return clean_text(content) if isinstance(content, str) else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,26 @@ from conversation.errors import InvalidSetting
 
 _LEVELS = 50
 """Nesting deeper than this becomes text."""
+
+
+def read_json(data: bytes) -> Any:
+    """Return the JSON value in bytes that another program wrote, in any of JSON's encodings.
+
+    Lone surrogates become U+FFFD in it, and what strict JSON cannot hold, such as NaN, text.
+
+    Raises:
+        ValueError: if it is not JSON.
+    """
+    data = data.removeprefix(BOM_UTF8)
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        import json
+
+        try:
+            return _holdable(json.loads(data), 4 * _LEVELS)
+        except (ValueError, RecursionError):
+            raise error from None  # it names the place better
 
 
 def json_text(value: object) -> str:

@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import attrs
 import orjson
 
 from conversation._locking import Polling, check_timeout
-from conversation._values.data import Data, Stored, Unsaved, read_data
+from conversation._values.data import Data, NotKept, Stored, Unsaved, read_data
 from conversation._values.turns import Turn
 from conversation._wire.reading import turn_from_entry
 from conversation._wire.writing import line_from_turn
@@ -91,6 +91,28 @@ class StoredFile(Stored):
         with contextlib.suppress(OSError):
             return self.path.lstat().st_size
         return 0
+
+
+def fetch_beside(document: Path) -> Callable[[str], Stored]:
+    """Return a function that finds what a session's document names, in the folder beside it.
+
+    It raises `SessionCorrupt` if there is no such folder; names that no session gives mean nothing.
+    """
+    folder = document.with_name(f"{document.name.removesuffix('.json')}.audio")
+
+    def fetch(name: str) -> Stored:
+        if not _BARE_NAME.fullmatch(name):
+            return NotKept()
+        if not folder.is_dir():
+            msg = (
+                f"{document} is the document of a session without its sound, which lies in "
+                f"{folder.name} beside it; export the session by `conversation export --format "
+                "json`, or copy that folder, too"
+            )
+            raise SessionCorrupt(msg, path=document, reason="its sound is not beside it")
+        return StoredFile(folder, name)
+
+    return fetch
 
 
 class FileSession:

@@ -252,8 +252,9 @@ def test_import_reads_from_a_pipe(session: str, tmp_path: Path) -> None:
     [
         (b"{", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
-        (b'{"a": 1}', "no format number"),
-        (b'"text"', "no format number"),
+        (b'{"a": 1}', "no conversation of a format that can be imported: got {'a': 1}"),
+        (b'"text"', "no conversation of a format that can be imported: got 'text'"),
+        (b"[]", "none of its 0 messages can be imported"),
         (b'{"conversation": 99, "turns": []}', "format 99"),
     ],
 )
@@ -275,13 +276,13 @@ def test_import_of_an_invalid_file_is_an_error(
     [
         (b'\xef\xbb\xbf[{"role": "user", "content": "Hello"}]', 0, ""),
         (b'[{"role": "alien"}]', 1, "none of its 1 messages can be imported"),
-        (b'{"messages": []}\n{"messages": []}\n', 1, "import one at a time"),
+        (b'{"messages": []}\n{"messages": []}\n', 1, "x-2: none of its 0 messages"),
     ],
 )
 def test_import_of_unusual_files(
     content: bytes, status: int, words: str, cli: Run, tmp_path: Path
 ) -> None:
-    """A byte order mark is skipped; no valid message, or several lines of JSON, are errors."""
+    """A byte order mark is skipped; conversations without a valid message are errors."""
     path = tmp_path / "x.json"
     path.write_bytes(content)
     found, _, err = cli("import", str(path))

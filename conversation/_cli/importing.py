@@ -1,0 +1,114 @@
+"""`conversation import`: sessions of exported files, API messages and other programs' histories."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from conversation._cli.terminal import one_line, progress, report, show_progress, write_line
+from conversation._client import run
+from conversation._conversation import Conversation
+from conversation._rendering.window import Context
+from conversation._wire.foreign.conversations import Found, conversations
+from conversation._wire.importing import turns_from_messages
+from conversation._wire.strict_json import read_json
+from conversation.errors import InvalidTurn, SessionCorrupt, SessionError
+from conversation.stores.files import FileStore
+
+_ENDINGS = (".jsonl", ".json", ".messages")
+
+
+def import_file(options: argparse.Namespace, store: FileStore) -> int:
+    """Make a session of each conversation in a file; exit status 1 if one is not imported."""
+    path = Path(options.file)
+    document = _document(path, path.read_bytes())
+    if isinstance(document, dict) and type(document.get("conversation")) is int:
+        given: Any = {"client": None, "clock": time.time, "context": Context(), "settings": {}}
+        chat = Conversation._loaded(path, **given, data=orjson.dumps(document))
+        _save(chat, options.id or chat.id or _name(path), store)
+        return 0
+    try:
+        found = conversations(document, options.key)
+        if len(found) == 1:
+            chat = _conversation(found[0], "")
+            _save(chat, options.id or _id(found[0]) or _name(path), store)
+            return 0
+    except InvalidTurn as error:
+        raise SessionCorrupt(f"{path}: {error}", path=path, reason=str(error)) from error
+    status = 0
+    for session_id, each in progress("importing", list(_named(found, options.id, _name(path)))):
+        try:
+            _save(_conversation(each, f" of {session_id!r}"), session_id, store)
+        except (InvalidTurn, SessionError) as error:
+            show_progress("")
+            report(f"{session_id}: {one_line(error)}")
+            status = 1  # and goes on with the others
+    return status
+
+
+def _document(path: Path, data: bytes) -> Any:
+    """Return the JSON value in a file, or a list of those in its lines."""
+    encoding = json.detect_encoding(data)
+    if not encoding.startswith("utf-8"):
+        data = data.decode(encoding, "replace").encode()
+    try:
+        return read_json(data)
+    except orjson.JSONDecodeError as error:
+        why, at, values = error.msg, error.lineno, []
+        for number, line in enumerate(data.split(b"\n"), 1):
+            try:
+                values += [read_json(line)] if line.strip() else []
+            except orjson.JSONDecodeError as fault:
+                if values:  # by lines, of which this one is broken
+                    why, at = fault.msg, number
+                break
+        else:
+            if values:
+                return values
+        msg = f"{path} is not JSON ({why}, line {at})"
+        raise SessionCorrupt(msg, path=path, line=at, reason=why) from error
+
+
+def _conversation(found: Found, of: str) -> Conversation:
+    turns = turns_from_messages(found.messages, of=of)
+    if not turns:
+        msg = f"none of its {len(found.messages)} messages can be imported"
+        raise InvalidTurn(msg)
+    chat = Conversation._imported(turns)
+    chat.set_title(found.title)
+    return chat
+
+
+def _save(chat: Conversation, session_id: str, store: FileStore) -> None:
+    with run(chat._moving(store, session_id)) as moved:
+        write_line(f"imported session {moved.id!r}, {len(moved.turns)} turns")
+
+
+def _named(found: list[Found], prefix: str | None, name: str) -> Iterator[tuple[str, Found]]:
+    """Yield the conversations with different ids: their own, their titles, or with numbers."""
+    taken: set[str] = set()
+    for number, each in enumerate(found, 1):
+        session_id = f"{prefix}-{number}" if prefix else _id(each) or f"{name}-{number}"
+        if session_id in taken:
+            session_id = f"{session_id}-{number}"
+        taken.add(session_id)
+        yield session_id, each
+
+
+def _id(found: Found) -> str | None:
+    """Return the id or title that a conversation has, as the id of a session."""
+    label = " ".join((found.id or found.title or "").split())
+    return "".join(filter(str.isprintable, label))[:100] or None
+
+
+def _name(path: Path) -> str:
+    name = path.name
+    for ending in _ENDINGS:
+        name = name.removesuffix(ending)
+    return name

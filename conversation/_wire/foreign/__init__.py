@@ -1,0 +1,1 @@
+"""Histories of other programs to lists of Chat Completions messages."""

@@ -1,0 +1,273 @@
+"""Documents of other programs to the conversations in them, and names for what is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeGuard
+
+import attrs
+
+from conversation._values.text import shown
+from conversation._wire.foreign.parts import field, text_in
+from conversation.errors import InvalidTurn
+
+_LISTS = ("messages", "items", "input", "output", "history")
+"""Keys of requests, fine-tuning lines, responses and the like under which their messages are."""
+
+
+@attrs.frozen
+class Found:
+    """A conversation in a document of another program.
+
+    Attributes:
+        messages: Its messages, as they were written.
+        id: The id that it has there; None if it has none.
+        title: Its title there.
+    """
+
+    messages: Sequence[Any]
+    id: str | None = None
+    title: str | None = None
+
+
+def messages_of(given: Any) -> Sequence[Any]:
+    """Return the messages of the one conversation that was given, as a list or a document.
+
+    Raises:
+        InvalidTurn: if it is none, or several.
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise _no_messages(given)
+    if isinstance(given, Mapping) and "role" in given:
+        raise _no_messages(given)
+    document = given if isinstance(given, Mapping) else list(given)
+    found = conversations(document)
+    if len(found) > 1:
+        msg = (
+            f"messages must be a list of API messages of one conversation, got {len(found)} "
+            "conversations; pass them one by one"
+        )
+        raise InvalidTurn(msg)
+    return found[0].messages if found else ()
+
+
+def _no_messages(given: object) -> InvalidTurn:
+    return InvalidTurn(f"messages must be a list of API messages, got {type(given).__name__}")
+
+
+def conversations(document: Any, key: str | None = None) -> list[Found]:
+    """Return all conversations in a document: a list of messages, or an export of other programs.
+
+    Args:
+        document: A JSON value, or a list of objects.
+        key: Where the document is an object, the key of the conversation that is meant.
+
+    Raises:
+        InvalidTurn: if it is not known; the error names it as far as it can be told.
+    """
+    if key is not None:
+        if not isinstance(document, Mapping) or key not in document:
+            raise InvalidTurn(f"there is nothing under the key {key!r}{_keys_of(document)}")
+        document = document[key]
+    if isinstance(document, Mapping):
+        found = _in_object(document)
+        if found is None:
+            raise unknown(document)
+        return [found]
+    if not isinstance(document, list | tuple):
+        raise unknown(document)
+    if document and all(map(_is_whole, document)):
+        return [each for entry in document for each in conversations(entry)]
+    return [Found(document)]
+
+
+def _is_whole(entry: object) -> bool:
+    """Return True for a conversation among others."""
+    if isinstance(entry, list):
+        return bool(entry) and all(isinstance(each, Mapping) for each in entry)
+    return (
+        isinstance(entry, Mapping)
+        and "role" not in entry
+        and (_in_object(entry, one=False) is not None)
+    )
+
+
+def _in_object(document: Mapping[str, Any], *, one: bool = True) -> Found | None:
+    """Return the conversation in an object; None if it is none.
+
+    Args:
+        document: The object.
+        one: Also take a single list of messages under any key.
+
+    Raises:
+        InvalidTurn: if there are several, and `one`.
+    """
+    own_id = next(filter(None, map(document.get, ("conversation_id", "id", "uuid"))), None)
+    label = str(own_id) if isinstance(own_id, str | int) else None
+    title = text_in(document, "title") or text_in(document, "name")
+    nodes, body = document.get("mapping"), document.get("body")
+    turns = document.get("conversations") or document.get("conversation")
+    if isinstance(nodes, Mapping):
+        return Found(list(_path(nodes, document.get("current_node"))), label, title)
+    if _looks_like_messages(turns):
+        system = document.get("system")
+        first = [{"from": "system", "value": system}] if isinstance(system, str) else []
+        return Found([*first, *turns], label, title)
+    if isinstance(body, Mapping):  # of a batch
+        return _in_object(body, one=one)
+    for key in _LISTS:
+        if isinstance(messages := document.get(key), list | tuple):
+            return Found(messages, label, title)
+    lists = {key: value for key, value in document.items() if _looks_like_messages(value)}
+    if not one or not lists:
+        return None
+    if len(lists) > 1:
+        msg = f"there are {len(lists)} conversations in it; choose one by its key{_keys_of(lists)}"
+        raise InvalidTurn(msg)
+    [(key, messages)] = lists.items()
+    return Found(messages, key)
+
+
+def _looks_like_messages(value: object) -> TypeGuard[Sequence[Any]]:
+    names = ("role", "type", "from", "kind")
+    return (
+        isinstance(value, list | tuple)
+        and bool(value)
+        and all(any(text_in(each, name) for name in names) for each in value)
+    )
+
+
+def _keys_of(document: object) -> str:
+    if not isinstance(document, Mapping):
+        return ", because it has no keys"
+    names = [shown(key) for key in document]
+    return f": it has {', '.join(names[:20])}" + (" …" if len(names) > 20 else "")
+
+
+def _path(nodes: Mapping[str, Any], last: object) -> Iterator[Any]:
+    """Return the messages of ChatGPT's export that lead to the one that was shown last."""
+    if not isinstance(last, str) or last not in nodes:
+        leaves = [key for key, node in nodes.items() if not field(node, "children")]
+        last = max(leaves, key=lambda key: _time_of(nodes[key]), default=None)
+    path: list[Any] = []
+    seen = set()
+    while isinstance(last, str) and last in nodes and last not in seen:
+        seen.add(last)
+        path.append(field(nodes[last], "message"))
+        last = field(nodes[last], "parent")
+    return (message for message in reversed(path) if isinstance(message, Mapping))
+
+
+def _time_of(node: object) -> float:
+    time = field(field(node, "message"), "create_time")
+    return float(time) if isinstance(time, int | float) else 0.0
+
+
+# --- what is not known ---------------------------------------------------------------------------
+
+
+def unknown(document: object) -> InvalidTurn:
+    """Return the error for a document that is no conversation of a known format."""
+    name = seems_to_be(document)
+    what = f"it seems to be {name}" if name else f"got {shown(document)}"
+    return InvalidTurn(
+        f"this is no conversation of a format that can be imported: {what}; {_KNOWN}"
+    )
+
+
+_KNOWN = (
+    "known are messages of Chat Completions, the Responses and Realtime APIs, LangChain, "
+    "pydantic-ai and ShareGPT, and exports of ChatGPT"
+)
+
+
+def refuse_unknown(items: Iterable[Any]) -> None:
+    """Refuse messages of formats of which only a part would be understood.
+
+    Raises:
+        InvalidTurn: naming the format.
+    """
+    for number, item in enumerate(items):
+        if name := seems_to_be(item):
+            msg = f"message {number} cannot be imported: it seems to be {name}; {_KNOWN}"
+            raise InvalidTurn(msg)
+
+
+def seems_to_be(item: object) -> str | None:
+    """Return the name of the unsupported format that a message or document has; None if none."""
+    if _is_pair(item):
+        return "a pair of texts, as Gradio's older histories have"
+    if not isinstance(item, Mapping):
+        return None
+    return next((name for name, fits in _FORMATS if fits(item)), None)
+
+
+def _has_part(item: Mapping[str, Any], key: str, *kinds: str) -> bool:
+    """Return True if one of the parts under a key has one of these types, or one of these keys."""
+    parts = item.get(key)
+    return isinstance(parts, list | tuple) and any(
+        text_in(part, "type") in kinds or any(kind in part for kind in kinds)
+        for part in parts
+        if isinstance(part, Mapping)
+    )
+
+
+def _type(item: Mapping[str, Any]) -> str:
+    return text_in(item, "type") or ""
+
+
+_EVENTS = ("conversation.item.", "response.", "session.", "input_audio_buffer.")
+
+_FORMATS: Sequence[tuple[str, Callable[[Mapping[str, Any]], bool]]] = (
+    ("an export of claude.ai", lambda item: "chat_messages" in item or _is_by(item, "sender")),
+    (
+        "a chat completion; add_completion takes it",
+        lambda item: isinstance(item.get("choices"), list),
+    ),
+    (
+        "a message of the Gemini API",
+        lambda item: (
+            item.keys() & {"contents", "systemInstruction"} != set()
+            or _has_part(item, "parts", "functionCall", "functionResponse", "inlineData")
+            or (_has_part(item, "parts", "text") and not _has_part(item, "parts", "type"))
+        ),
+    ),
+    (
+        "a message of the Vercel AI SDK",
+        lambda item: _has_part(item, "parts", "type") and not item.get("content"),
+    ),
+    ("a message of LlamaIndex", lambda item: _has_part(item, "blocks", "block_type")),
+    (
+        "a message of AutoGen",
+        lambda item: _is_by(item, "source") and _type(item).endswith(("Message", "Event")),
+    ),
+    (
+        "an event of the Realtime API; its items are known",
+        lambda item: _type(item).startswith(_EVENTS),
+    ),
+    ("a message of the Assistants API", lambda item: item.get("object") == "thread.message"),
+    ("a message of Slack", lambda item: {"ts", "user", "text"} <= item.keys()),
+    ("an export of Telegram", lambda item: {"text", "from_id"} <= item.keys()),
+    (
+        "a message of Anthropic's API",
+        lambda item: "role" in item and _has_part(item, "content", "tool_use", "tool_result"),
+    ),
+    (
+        "a message of Bedrock's Converse API",
+        lambda item: _has_part(item, "content", "toolUse", "toolResult"),
+    ),
+)
+"""Formats by what tells them from others."""
+
+
+def _is_by(item: Mapping[str, Any], author: str) -> bool:
+    return "role" not in item and text_in(item, author) is not None
+
+
+def _is_pair(item: object) -> bool:
+    return (
+        isinstance(item, list | tuple)
+        and len(item) == 2
+        and all(isinstance(each, str | None) for each in item)
+        and item != [None, None]
+    )
