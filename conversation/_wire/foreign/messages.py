@@ -187,7 +187,8 @@ class _Reader:
         elif role == "tool":
             yield self._result("\n".join(words))
         else:
-            yield {"role": role, "content": "\n".join(words)}
+            message = {"role": role, "content": "\n".join(words)}
+            yield _Answer(message) if role == "assistant" else message
 
 
 def _words(piece: object) -> str:

@@ -1,0 +1,372 @@
+"""Histories of other programs as conversations: each is kept whole, or refused by its name."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from openai import OpenAI
+
+from conversation import AssistantTurn, AudioInput, Conversation, UserTurn
+from conversation.errors import InvalidTurn
+from conversation.testing import StandIn
+from tests.conftest import Clock
+from tests.samples import MP3, PNG, SOUND
+from tests.wire.foreign.samples import (
+    HISTORIES,
+    PCM,
+    PICTURE,
+    RESPONSES,
+    SHOWN,
+    SOUNDS,
+    WITHOUT_PICTURE,
+    call,
+    chatgpt,
+    encoded,
+    spoken_of,
+)
+
+
+def bare(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages with all calls under one id, since some formats have none."""
+    text = json.dumps(messages)
+    for message in messages:
+        for number, made in enumerate(message.get("tool_calls", ())):
+            text = text.replace(json.dumps(made["id"]), json.dumps(f"id-{number}"))
+    return [dict(message) for message in json.loads(text)]
+
+
+def imported(*messages: Any) -> Conversation:
+    """Return a conversation of these messages, on the tests' clock."""
+    return Conversation.from_messages(messages, clock=Clock())
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_history_of_another_program_is_sent_whole(
+    name: str, server: StandIn, client: OpenAI, clock: Clock
+) -> None:
+    """Words, pictures, calls and results are sent, and accepted by the server."""
+    history = HISTORIES[name]()
+    before = copy.deepcopy(history)
+    chat = Conversation.from_messages(history, client=client, clock=clock)
+    expected = spoken_of(SHOWN) if name in WITHOUT_PICTURE else SHOWN
+    assert bare(chat.messages()) == bare(expected)
+    assert history == before
+    again = Conversation.from_messages(chat.messages(), clock=clock)
+    assert again.messages() == chat.messages()
+    server.will_answer("Yes.")
+    assert chat.say("Really?").text == "Yes."
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_what_has_no_place_is_said_once_with_a_count(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Reasoning and the like is left out, with one warning for each reason."""
+    chat = Conversation.from_messages(HISTORIES[name]())
+    assert "Hm" not in json.dumps(chat.messages())
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == len({line.partition(": ")[2] for line in lines})
+    has_reasoning = any(word in name for word in ("Resp", "resp", "LangChain", "pydantic", "GPT's"))
+    assert bool(lines) is has_reasoning
+
+
+def test_reasons_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """A thousand parts of one kind are one warning, which names the first."""
+    parts = [{"type": "reasoning", "text": "Hm"}, {"type": "output_text", "text": "Yes"}]
+    chat = imported(*[{"role": "assistant", "content": parts}] * 1000)
+    assert {turn.text for turn in chat.turns} == {"Yes"}
+    [record] = caplog.records
+    assert record.getMessage().startswith("skipping part 0 of message 0 and 999 more: ")
+    assert "'reasoning'" in record.getMessage()
+
+
+# --- Responses, Agents and Realtime ------------------------------------------------------------
+
+
+def test_parallel_calls_of_responses_become_one_message() -> None:
+    """Calls in a row are one answer; a call behind a result begins another."""
+    chat = imported(
+        {"role": "user", "content": "Question"},
+        {"type": "function_call", "call_id": "a", "name": "one", "arguments": "{}"},
+        {"type": "reasoning", "summary": []},
+        {"type": "function_call", "call_id": "b", "name": "two", "arguments": ""},
+        {"type": "function_call_output", "call_id": "b", "output": "2"},
+        {
+            "type": "function_call_output",
+            "call_id": "a",
+            "output": [{"type": "input_text", "text": "1"}],
+        },
+        {"type": "custom_tool_call", "call_id": "c", "name": "three", "input": "x = 1"},
+        {"type": "custom_tool_call_output", "call_id": "c", "output": "3"},
+    )
+    assert [message["role"] for message in chat.messages()] == [
+        "user", "assistant", "tool", "tool", "assistant", "tool"
+    ]  # fmt: skip
+    first, second = (turn for turn in chat.turns if isinstance(turn, AssistantTurn))
+    assert [(made.id, made.arguments) for made in first.tool_calls] == [("a", "{}"), ("b", "{}")]
+    assert (second.tool_calls[0].type, second.tool_calls[0].arguments) == ("custom", "x = 1")
+    assert [turn.text for turn in chat.turns if turn.role == "tool"] == ["2", "1", "3"]
+
+
+def test_files_of_responses_are_kept() -> None:
+    """A file inside the item and a file by its id become parts of a user turn."""
+    pdf = f"data:application/pdf;base64,{encoded(b'%PDF')}"
+    chat = imported(
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_file", "file_data": pdf, "filename": "a.pdf"},
+                {"type": "input_file", "file_id": "file-1"},
+                {"type": "input_image", "image_url": "https://e.org/a.png", "detail": "low"},
+            ],
+        }
+    )
+    assert chat.messages()[0]["content"] == [
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": pdf}},
+        {"type": "file", "file": {"file_id": "file-1"}},
+        {"type": "image_url", "image_url": {"url": "https://e.org/a.png", "detail": "low"}},
+    ]
+
+
+@pytest.mark.parametrize("kind", SOUNDS)
+def test_sound_of_realtime_items_is_kept_as_wav(kind: str) -> None:
+    """Raw samples get a header; transcripts stay the words of user and answer."""
+    data = SOUNDS[kind]
+    chat = imported(
+        {
+            "type": "message",
+            "role": "user",
+            "content": [{"type": "input_audio", "audio": data, "transcript": "Good dog?"}],
+        },
+        {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_audio", "audio": data, "transcript": "Yes."}],
+        },
+        {
+            "type": "message",
+            "role": "user",
+            "content": [{"type": "input_audio", "transcript": "Really?"}],
+        },
+    )
+    question, answer, last = chat.turns
+    assert isinstance(question, UserTurn)
+    assert question.content == (AudioInput(SOUND, transcript="Good dog?"),)
+    assert isinstance(answer, AssistantTurn)
+    assert answer.audio
+    assert (answer.audio.read(), answer.audio.format, answer.text) == (SOUND, "wav", "Yes.")
+    assert (last.text, PCM in SOUND) == ("Really?", True)
+
+
+# --- LangChain, ShareGPT and ChatGPT -----------------------------------------------------------
+
+
+def test_sound_of_langchain_messages_is_kept() -> None:
+    """Sound in standard blocks, and the audio id of an answer, which LangChain keeps aside."""
+    audio_id = f"audio_{int(Clock()()):08x}{'0' * 24}"
+    kept = {"audio": {"id": audio_id, "data": "", "expires_at": 0, "transcript": "Yes."}}
+    chat = imported(
+        {
+            "type": "human",
+            "content": [
+                {"type": "audio", "base64": encoded(SOUND), "mime_type": "audio/wav"},
+                {
+                    "type": "audio",
+                    "source_type": "base64",
+                    "data": encoded(MP3),
+                    "mime_type": "audio/mpeg",
+                },
+                {"type": "file", "base64": encoded(b"%PDF"), "mime_type": "application/pdf"},
+                {"type": "image", "url": "https://e.org/a.png"},
+                {"type": "image_url", "image_url": PICTURE},
+            ],
+        },
+        {"type": "ai", "content": "", "additional_kwargs": kept},
+    )
+    parts = chat.messages()[0]["content"]
+    assert [part["type"] for part in parts] == ["input_audio"] * 2 + ["file"] + ["image_url"] * 2
+    assert [part["input_audio"]["format"] for part in parts[:2]] == ["wav", "mp3"]
+    assert chat.messages()[1] == {"role": "assistant", "audio": {"id": audio_id}}
+    assert chat.turns[1].text == "Yes."
+
+
+def test_broken_call_and_names_of_langchain_messages_are_kept() -> None:
+    """A call whose arguments are no JSON, a legacy call, and the name of a user."""
+    legacy = {"function_call": {"name": "f", "arguments": "{}"}}
+    chat = imported(
+        {"type": "human", "content": "Hello", "name": "ann"},
+        {
+            "type": "AIMessageChunk",
+            "content": "",
+            "invalid_tool_calls": [{"id": "a", "name": "g", "args": "{", "error": "no JSON"}],
+        },
+        {"type": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "1"}]},
+        {"type": "ai", "content": "", "additional_kwargs": legacy},
+        {"type": "function", "name": "f", "content": "2"},
+        {"type": "chat", "role": "user", "content": "And?"},
+        {"type": "remove", "id": "1", "content": ""},
+    )
+    assert chat.messages()[0] == {"role": "user", "content": "Hello", "name": "ann"}
+    assert [turn.text for turn in chat.turns] == ["Hello", "", "1", "", "2", "And?"]
+    assert [m["tool_calls"][0]["function"] for m in chat.messages() if "tool_calls" in m] == [
+        {"name": "g", "arguments": "{"},
+        {"name": "f", "arguments": "{}"},
+    ]
+
+
+def test_sharegpt_without_calls_names_what_it_cannot_keep(caplog: pytest.LogCaptureFixture) -> None:
+    """Authors under all of their names are kept; unknown ones are named."""
+    names = ("system", "user", "chatgpt", "Human", "assistant", "bing")
+    chat = imported(
+        *({"from": name, "value": name} for name in names),
+        {"from": "narrator", "value": "x"},
+        {"from": "observation", "value": "x"},
+        {"from": "function_call", "value": "no JSON"},
+    )
+    roles = ["system", "user", "assistant", "user", "assistant", "assistant"]
+    assert [turn.role for turn in chat.turns] == roles
+    assert [record.getMessage()[:18] for record in caplog.records] == [
+        "skipping message 6", "skipping message 7", "skipping message 8"
+    ]  # fmt: skip
+    assert "'narrator'" in caplog.text
+
+
+def test_chatgpt_without_a_current_node_ends_at_the_latest_message() -> None:
+    """Of several branches the one with the latest message is taken; circles end."""
+    document = chatgpt()
+    del document["current_node"]
+    nodes = document["mapping"]
+    nodes["edited"]["message"]["create_time"] = 9
+    assert [turn.text for turn in Conversation.from_messages(document).turns] == [
+        "Be brief.", "Never asked"
+    ]  # fmt: skip
+    nodes["root"]["parent"] = "edited"
+    nodes["edited"]["parent"] = "root"
+    document["current_node"] = "edited"
+    assert len(Conversation.from_messages(document).turns) == 1
+
+
+def test_chatgpt_says_that_files_are_not_in_its_export(caplog: pytest.LogCaptureFixture) -> None:
+    """A picture of the user is named; the words beside it are kept."""
+    Conversation.from_messages(chatgpt())
+    assert "'image_asset_pointer' is a file of its own in ChatGPT's export" in caplog.text
+
+
+# --- what is refused ---------------------------------------------------------------------------
+
+UNKNOWN: dict[str, Any] = {
+    "Gemini": [{"role": "user", "parts": [{"text": "Hi"}]}, {"role": "model", "parts": []}],
+    "Gemini API": {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
+    "Vercel": [{"id": "1", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}],
+    "claude.ai": [{"uuid": "1", "name": "x", "chat_messages": []}],
+    "LlamaIndex": [{"role": "user", "blocks": [{"block_type": "text", "text": "Hi"}]}],
+    "AutoGen": [{"source": "user", "content": "Hi", "type": "TextMessage"}],
+    "event of the Realtime API": [{"type": "conversation.item.created", "item": {}}],
+    "Assistants": [{"object": "thread.message", "role": "user", "content": []}],
+    "Slack": [{"type": "message", "user": "U1", "text": "Hi", "ts": "1.2"}],
+    "Telegram": {"name": "x", "messages": [{"type": "message", "from_id": "u", "text": "Hi"}]},
+    "Anthropic": [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "input": {}}]},
+    ],
+    "Bedrock": [{"role": "assistant", "content": [{"toolUse": {"name": "f"}}]}],
+    "Gradio": [["Hi", "Hello"], ["And?", None]],
+    "chat completion": {"choices": [{"message": {"role": "assistant", "content": "Hi"}}]},
+    "got {'a': 1}": {"a": 1},
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_unknown_format_is_refused_by_its_name(name: str) -> None:
+    """The error says what it seems to be, and which formats are known."""
+    with pytest.raises(InvalidTurn, match=name) as caught:
+        Conversation.from_messages(UNKNOWN[name])
+    assert "known are" in str(caught.value)
+
+
+def test_several_conversations_are_refused() -> None:
+    """`from_messages` takes one conversation; the error counts them, or names their keys."""
+    with pytest.raises(InvalidTurn, match="2 conversations"):
+        Conversation.from_messages([chatgpt(), chatgpt()])
+    with pytest.raises(InvalidTurn, match="'ann', 'bob'"):
+        Conversation.from_messages({"ann": SHOWN, "bob": RESPONSES})
+
+
+# --- live objects of other libraries -----------------------------------------------------------
+
+
+def test_objects_of_langchain_are_kept() -> None:
+    """Messages as LangChain makes them are read without their JSON."""
+    messages = pytest.importorskip("langchain_core.messages")
+    made = [
+        messages.SystemMessage("Be brief."),
+        messages.HumanMessage(
+            [
+                "Shall I take this?",
+                {"type": "image", "base64": encoded(PNG), "mime_type": "image/png"},
+            ]
+        ),
+        messages.AIMessage(
+            "Let me see.",
+            tool_calls=[{"name": "weather", "args": {"city": "Oslo"}, "id": "call_1"}],
+        ),
+        messages.ToolMessage("Rain", tool_call_id="call_1"),
+        messages.AIMessage("Take it."),
+    ]
+    load = pytest.importorskip("langchain_core.load")
+    for history in (
+        made,
+        messages.messages_to_dict(made) if hasattr(messages, "messages_to_dict") else made,
+        [load.dumpd(message) for message in made],
+        [message.model_dump() for message in made],
+    ):
+        assert Conversation.from_messages(history).messages() == SHOWN
+
+
+def test_objects_of_pydantic_ai_are_kept() -> None:
+    """Messages as pydantic-ai makes them are read, and so is the JSON that it writes."""
+    messages = pytest.importorskip("pydantic_ai.messages")
+    made = [
+        messages.ModelRequest(
+            parts=[
+                messages.SystemPromptPart("Be brief."),
+                messages.UserPromptPart(
+                    ["Shall I take this?", messages.BinaryContent(PNG, media_type="image/png")]
+                ),
+            ]
+        ),
+        messages.ModelResponse(
+            parts=[
+                messages.ThinkingPart("Hm"),
+                messages.TextPart("Let me see."),
+                messages.ToolCallPart("weather", {"city": "Oslo"}, tool_call_id="call_1"),
+            ]
+        ),
+        messages.ModelRequest(
+            parts=[messages.ToolReturnPart("weather", "Rain", tool_call_id="call_1")]
+        ),
+        messages.ModelResponse(parts=[messages.TextPart("Take it.")]),
+    ]
+    written = json.loads(messages.ModelMessagesTypeAdapter.dump_json(made))
+    for history in (made, written):
+        assert Conversation.from_messages(history).messages() == SHOWN
+
+
+def test_items_of_the_agents_sdk_are_kept() -> None:
+    """What `SQLiteSession` of openai-agents gives back is a history."""
+    agents = pytest.importorskip("agents.memory")
+    asyncio = pytest.importorskip("asyncio")
+
+    async def stored() -> list[Any]:
+        session = agents.SQLiteSession("x")
+        await session.add_items(RESPONSES)
+        items: list[Any] = await session.get_items()
+        session.close()
+        return items
+
+    chat = Conversation.from_messages(asyncio.run(stored()))
+    assert chat.messages() == SHOWN
+    assert chat.messages()[2]["tool_calls"] == [call("call_1")]
