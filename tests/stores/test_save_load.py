@@ -17,6 +17,7 @@ from conversation import (
     FileInput,
     FileStore,
     ImageInput,
+    UserTurn,
 )
 from conversation.errors import InvalidSetting, SaveFailed, SessionCorrupt, SessionTooNew
 from tests.conftest import Clock
@@ -247,3 +248,43 @@ def test_saved_session_contains_its_sound(store: FileStore, clock: Clock, tmp_pa
     assert again.messages() == messages
     assert (again.title, again.request()["audio"]["voice"]) == ("Dogs", "echo")
     assert again.save(tmp_path / "again.json").read_bytes() == path.read_bytes()
+
+
+# --- a session's own document ------------------------------------------------------------------
+
+
+def test_sessions_own_document_is_loaded_with_its_sound(tmp_path: Path, clock: Clock) -> None:
+    """`load` reads the folder beside it into memory, and changes nothing there."""
+    store = FileStore(tmp_path)
+    with Conversation.open("ann", store=store, clock=clock) as chat:
+        chat.add_user("Look", AudioInput(SOUND), ImageInput(PNG))
+        chat.add_completion(spoken("Yes."))
+        chat.set_title("Dogs")
+    path = tmp_path / "ann.json"
+    before = path.read_bytes()
+    loaded = Conversation.load(path, clock=clock)
+    assert path.read_bytes() == before
+    store.delete("ann")
+    assert (loaded.title, [turn.text for turn in loaded.turns]) == ("Dogs", ["Look", "Yes."])
+    question, answer = loaded.turns
+    assert isinstance(question, UserTurn)
+    assert question.content == ("Look", AudioInput(SOUND), ImageInput(PNG))
+    assert isinstance(answer, AssistantTurn)
+    assert answer.audio
+    assert answer.audio.read() == SOUND
+    again = Conversation.load(loaded.save(tmp_path / "saved.json"), clock=clock)
+    assert again.messages() == loaded.messages()
+
+
+def test_sessions_own_document_without_its_sound_is_refused(tmp_path: Path) -> None:
+    """A copy without the folder of sound is an error that names the export; one of words loads."""
+    store = FileStore(tmp_path)
+    with Conversation.open("ann", store=store) as chat:
+        chat.add_user("Hello")
+        copy = tmp_path / "copy.json"
+        copy.write_bytes((tmp_path / "ann.json").read_bytes())
+        assert Conversation.load(copy).turns[0].text == "Hello"
+        chat.add_user(ImageInput(PNG))
+    copy.write_bytes((tmp_path / "ann.json").read_bytes())
+    with pytest.raises(SessionCorrupt, match=r"copy.audio beside it; .*export --format json"):
+        Conversation.load(copy)

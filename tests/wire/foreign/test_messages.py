@@ -7,11 +7,13 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai import OpenAI
 
 from conversation import AssistantTurn, AudioInput, Conversation, UserTurn
 from conversation.errors import InvalidTurn
-from conversation.testing import StandIn
+from conversation.testing import StandIn, _contract
 from tests.conftest import Clock
 from tests.samples import MP3, PNG, SOUND
 from tests.wire.foreign.samples import (
@@ -370,3 +372,39 @@ def test_items_of_the_agents_sdk_are_kept() -> None:
     chat = Conversation.from_messages(asyncio.run(stored()))
     assert chat.messages() == SHOWN
     assert chat.messages()[2]["tool_calls"] == [call("call_1")]
+
+
+# --- anything ----------------------------------------------------------------------------------
+
+_NAMES = """
+type role kind parts part_kind content text data kwargs id from value mapping current_node
+message parent author content_type tool_calls invalid_tool_calls args name additional_kwargs
+call_id arguments output input tool_call_id tool_name transcript audio image_url url base64
+mime_type media_type source instructions conversations messages recipient metadata
+function_call file
+"""
+_KINDS = """
+message function_call function_call_output custom_tool_call reasoning human ai tool function
+chat system constructor request response text-part user-prompt system-prompt text tool-call
+tool-return retry-prompt user assistant gpt observation input_text output_text input_image
+input_file input_audio output_audio audio image file media binary image-url image/png all
+audio/wav multimodal_text code
+"""
+_KEYS = st.sampled_from(_NAMES.split())
+_WORDS = st.sampled_from(_KINDS.split()) | st.text(max_size=3)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | _WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=6),
+    max_leaves=12,
+)
+
+
+@given(st.lists(st.dictionaries(_KEYS, _JSON, max_size=8), max_size=3) | _JSON)
+def test_any_json_is_kept_or_refused(history: Any) -> None:
+    """Whatever the keys of other programs hold, it makes a valid request, or is `InvalidTurn`."""
+    try:
+        chat = Conversation.from_messages(history)
+    except InvalidTurn:
+        return
+    chat.add_user("Question")
+    _contract.check(chat.request(), lambda _: True)

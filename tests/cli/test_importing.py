@@ -1,0 +1,220 @@
+"""`conversation import`: files with one conversation or several, and what cannot be imported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conversation import AudioInput, Conversation, FileStore, ImageInput
+from tests.cli.conftest import Run
+from tests.samples import PNG, SOUND, spoken
+from tests.wire.foreign.samples import HISTORIES, PYDANTIC_AI, SHAREGPT, SHOWN, chatgpt
+
+TALK = [{"role": "user", "content": "Good dog?"}, {"role": "assistant", "content": "Yes."}]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The file that is imported."""
+    return tmp_path / "talks.json"
+
+
+def texts() -> dict[str, list[str]]:
+    """Return the words of each session in the store, by its id."""
+    return {
+        info.id: [turn.text for turn in Conversation.open(info.id, read_only=True).turns]
+        for info in FileStore().list()
+    }
+
+
+def lines(*values: Any) -> str:
+    """Return the values as JSON, one a line, as other programs write it."""
+    return "".join(json.dumps(value) + "\r\n" for value in values)
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_history_of_another_program_becomes_a_session(name: str, cli: Run, path: Path) -> None:
+    """A file of any known format is one session; `verify` finds it whole."""
+    path.write_text(json.dumps(HISTORIES[name]()))
+    assert cli("import", str(path), "--id", "talk")[:2] == (
+        0, "imported session 'talk', 5 turns\n"
+    )  # fmt: skip
+    assert texts()["talk"][-1] == "Take it."
+    assert cli("verify")[0] == 0
+
+
+@pytest.mark.parametrize("history", [SHOWN, PYDANTIC_AI], ids=["messages", "pydantic-ai"])
+def test_lines_of_messages_are_one_session(history: list[Any], cli: Run, path: Path) -> None:
+    """Messages one a line are one conversation, named after the file."""
+    path = path.with_suffix(".jsonl")
+    path.write_text(lines(*history))
+    assert cli("import", str(path))[0] == 0
+    assert {key: len(found) for key, found in texts().items()} == {"talks": 5}
+
+
+def test_lines_for_fine_tuning_are_a_session_each(cli: Run, path: Path) -> None:
+    """Several lines are named after the file, or after `--id`, with numbers."""
+    path = path.with_suffix(".jsonl")
+    path.write_text("\ufeff" + lines({"messages": TALK}, {"messages": SHOWN, "tools": []}))
+    status, out, err = cli("import", str(path))
+    assert (status, err) == (0, "")
+    assert out == "imported session 'talks-1', 2 turns\nimported session 'talks-2', 5 turns\n"
+    assert cli("import", str(path), "--id", "tuned")[0] == 0
+    assert sorted(texts()) == ["talks-1", "talks-2", "tuned-1", "tuned-2"]
+    status, _, err = cli("import", str(path))
+    assert status == 1, "they are there already"
+    assert [line[:11] for line in err.splitlines()] == ["! talks-1: ", "! talks-2: "]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (lines({"messages": TALK}) + "{broken\n" + lines({"messages": TALK}), 2),
+        (lines(*TALK) + "\n" + '{"role": "user", "cont', 4),
+        ('[\n{"role": "user"},\n{"role": user}]', 3),
+        ("{broken\n" + lines(*TALK), 1),
+    ],
+)
+def test_broken_line_is_named(content: str, line: int, cli: Run, path: Path) -> None:
+    """Nothing is imported of a file with a line that is not JSON."""
+    path.write_text(content)
+    status, out, err = cli("import", str(path))
+    assert (status, out) == (1, "")
+    assert "is not JSON" in err
+    assert f"line {line})" in err
+    assert not texts()
+
+
+def test_object_of_lists_needs_a_key(cli: Run, path: Path) -> None:
+    """The error names the keys; `--key` chooses one, by which the session is not named."""
+    path.write_text(json.dumps({"ann": TALK, "bob": SHOWN, "version": 3}))
+    status, _, err = cli("import", str(path))
+    assert status == 1
+    assert "choose one by its key: it has 'ann', 'bob'" in err
+    status, _, err = cli("import", str(path), "--key", "eve")
+    assert status == 1
+    assert "nothing under the key 'eve': it has 'ann', 'bob', 'version'" in err
+    assert cli("import", str(path), "--key", "bob")[0] == 0
+    assert [len(found) for found in texts().values()] == [5]
+
+
+def test_conversations_of_an_export_are_named_by_id_or_title(cli: Run, path: Path) -> None:
+    """A list of ChatGPT's or ShareGPT's gives one session each, with its title."""
+    untold = chatgpt("Dogs & cats\n") | {"conversation_id": None}
+    nameless = {key: value for key, value in SHAREGPT.items() if key != "id"}
+    path.write_text(json.dumps([chatgpt(), untold, untold, SHAREGPT, nameless]))
+    assert cli("import", str(path))[0] == 0
+    ids = {"6650c0de-1", "Dogs & cats", "Dogs & cats-3", "dog-1", "talks-5"}
+    assert texts().keys() == ids
+    assert Conversation.open("6650c0de-1").title == "An umbrella"
+    assert cli("import", str(path), "--id", "old")[0] == 0
+    assert texts().keys() == ids | {f"old-{number}" for number in range(1, 6)}
+
+
+def test_one_conversation_of_an_export_is_named_by_it(cli: Run, path: Path) -> None:
+    """With a single conversation `--id` is its id, without a number."""
+    path.write_text(json.dumps([chatgpt()]))
+    assert cli("import", str(path))[0] == 0
+    assert cli("import", str(path), "--id", "umbrella")[0] == 0
+    assert sorted(texts()) == ["6650c0de-1", "umbrella"]
+
+
+def test_conversations_of_which_nothing_can_be_kept_are_named(cli: Run, path: Path) -> None:
+    """The others are imported, and the exit status is 1."""
+    gemini = {"messages": [{"role": "model", "parts": [{"text": "Hi"}]}]}
+    path.write_text(json.dumps([{"messages": TALK}, {"messages": []}, gemini]))
+    status, out, err = cli("import", str(path))
+    assert (status, out) == (1, "imported session 'talks-1', 2 turns\n")
+    empty, foreign = err.splitlines()
+    assert empty == "! talks-2: none of its 0 messages can be imported"
+    assert foreign.startswith("! talks-3: message 0 cannot be imported: it seems to be")
+
+
+def test_warnings_of_several_conversations_tell_them_apart(cli: Run, path: Path) -> None:
+    """Each warning names the session whose message is left out."""
+    path.write_text(lines({"messages": TALK}, {"messages": [*TALK, {"role": "alien"}]}))
+    status, _, err = cli("import", str(path))
+    assert status == 0
+    assert err.startswith("! skipping message 2 of 'talks-2': role must be")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('[{"role":"user","content":"caf\\udce9"}]', "caf\ufffd"),
+        ('[{"role":"user","content":"Hi","score":NaN}]', "Hi"),
+        ('[{"role":"user","content":"Hi","score":-Infinity,"big":1' + "0" * 400 + "}]", "Hi"),
+        (
+            '{"conversation":1,"id":"x","turns":[{"role":"user","content":"\\ud83d Hi"}]}',
+            "\ufffd Hi",
+        ),
+        ('{"messages":[{"role":"user","content":"\\ud83d"}]}\n' * 2, "\ufffd"),
+    ],
+)
+def test_json_that_only_python_reads_is_imported(
+    content: str, words: str, cli: Run, path: Path
+) -> None:
+    """Lone surrogates become U+FFFD; NaN and huge numbers are kept as text."""
+    path.write_text(content)
+    assert cli("import", str(path))[0] == 0
+    assert {tuple(found) for found in texts().values()} == {(words,)}
+    assert cli("verify")[0] == 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("text", [json.dumps(TALK), lines(*TALK)], ids=["list", "lines"])
+def test_other_encodings_of_json_are_imported(
+    encoding: str, text: str, cli: Run, path: Path
+) -> None:
+    """Files that a shell on Windows wrote are read, whole or by lines."""
+    path.write_bytes(text.encode(encoding))
+    assert cli("import", str(path))[0] == 0
+    assert texts() == {"talks": ["Good dog?", "Yes."]}
+
+
+# --- a session's own document ------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """The document of a session with sound and a picture, copied with its folder."""
+    with Conversation.open("ann") as chat:
+        chat.add_user("Look", AudioInput(SOUND), ImageInput(PNG))
+        chat.add_completion(spoken("Yes."))
+    root = FileStore().root
+    shutil.copytree(root / "ann.audio", tmp_path / "ann.audio")
+    return Path(shutil.copy(root / "ann.json", tmp_path / "ann.json"))
+
+
+def test_own_document_is_imported_with_the_sound_beside_it(cli: Run, own: Path) -> None:
+    """Sound and pictures are copied into the new session, which `verify` finds whole."""
+    assert cli("import", str(own), "--id", "copy")[:2] == (0, "imported session 'copy', 2 turns\n")
+    shutil.rmtree(own.with_suffix(".audio"))
+    FileStore().delete("ann")
+    assert cli("verify")[:2] == (0, "1 sessions, 2 turns, 3 files; 0 damaged\n")
+    with Conversation.open("copy") as chat:
+        parts = chat.messages()[0]["content"]
+        assert [part["type"] for part in parts] == ["text", "input_audio", "image_url"]
+
+
+def test_own_document_without_its_sound_is_refused(cli: Run, own: Path) -> None:
+    """The error names `export --format json`; nothing is imported."""
+    shutil.rmtree(own.with_suffix(".audio"))
+    status, out, err = cli("import", str(own), "--id", "copy")
+    assert (status, out) == (1, "")
+    assert "`conversation export --format json`" in err
+    assert [info.id for info in FileStore().list()] == ["ann"]
+
+
+def test_own_document_with_one_file_missing_keeps_the_rest(cli: Run, own: Path) -> None:
+    """A single file that is gone is a warning, and the words are kept."""
+    next(own.with_suffix(".audio").glob("*.wav")).unlink()
+    status, _, err = cli("import", str(own), "--id", "copy")
+    assert status == 0
+    assert "is gone" in err
+    assert texts()["copy"] == ["Look", "Yes."]
+    assert cli("verify", "copy")[0] == 0
