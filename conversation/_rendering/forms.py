@@ -157,7 +157,7 @@ def prepare(turn: Turn) -> Prepared:
         return Prepared(
             turn, NO_VOICE, Form.PLAIN, message, tokens=text_tokens(turn.text), stays=True
         )
-    message = tool_message(turn.tool_call_id, turn.content)
+    message = tool_message(turn.tool_call_id, turn.content, turn)
     return Prepared(
         turn, NO_VOICE, Form.PLAIN, message, in_tools=True, tokens=text_tokens(turn.content)
     )
@@ -171,7 +171,7 @@ def cut(prepared: Prepared, most: int) -> Prepared:
     room = max(4 * most - len(mark), 0)
     text = prepared.turn.content.encode()[:room].decode(errors="ignore") + mark
     text = text if text_tokens(text) <= most else text[: 4 * most]
-    message = tool_message(prepared.turn.tool_call_id, text)
+    message = {**(prepared.message or {}), "content": text}
     tokens, reason = text_tokens(text), f"cut to {most} tokens"
     return prepared._replace(form=Form.CUT, message=message, tokens=tokens, reason=reason)
 

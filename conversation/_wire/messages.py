@@ -40,9 +40,10 @@ def user_message(turn: UserTurn, read: ReadData = read_data) -> Message:
     return _named({"role": "user", "content": _content(turn.content, read)}, turn)
 
 
-def tool_message(tool_call_id: str, content: str) -> Message:
-    """Return the message for the result of a tool call."""
-    return {"role": "tool", "tool_call_id": tool_call_id, "content": content}
+def tool_message(tool_call_id: str, content: str, turn: Turn | None = None) -> Message:
+    """Return the message for the result of a tool call; with the name that the turn gives it."""
+    message: Message = {"role": "tool", "tool_call_id": tool_call_id, "content": content}
+    return message if turn is None else _named(message, turn)
 
 
 def tool_call_entry(call: ToolCall) -> dict[str, Any]:

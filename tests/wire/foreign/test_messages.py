@@ -205,7 +205,12 @@ def test_broken_call_and_names_of_langchain_messages_are_kept() -> None:
             "content": "",
             "invalid_tool_calls": [{"id": "a", "name": "g", "args": "{", "error": "no JSON"}],
         },
-        {"type": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "1"}]},
+        {
+            "type": "tool",
+            "name": "g",
+            "tool_call_id": "a",
+            "content": [{"type": "text", "text": "1"}],
+        },
         {"type": "ai", "content": "", "additional_kwargs": legacy},
         {"type": "function", "name": "f", "content": "2"},
         {"type": "chat", "role": "user", "content": "And?"},
@@ -213,6 +218,8 @@ def test_broken_call_and_names_of_langchain_messages_are_kept() -> None:
     )
     assert chat.messages()[0] == {"role": "user", "content": "Hello", "name": "ann"}
     assert [turn.text for turn in chat.turns] == ["Hello", "", "1", "", "2", "And?"]
+    result = {"role": "tool", "tool_call_id": "a", "content": "1", "name": "g"}
+    assert chat.messages()[2] == result
     assert [m["tool_calls"][0]["function"] for m in chat.messages() if "tool_calls" in m] == [
         {"name": "g", "arguments": "{"},
         {"name": "f", "arguments": "{}"},
