@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
@@ -29,19 +30,18 @@ from conversation._export.outline import Exported, counts, text_of, time_and_not
 from conversation._rendering.forms import Form
 from conversation._wire.writing import line_from_turn, usage_entry
 from conversation.errors import InvalidSetting, SessionError
+from conversation.stores import SessionInfo
 from conversation.stores.files import FileStore, file_name
 
 
 def list_sessions(options: argparse.Namespace, store: FileStore) -> int:
     """Print all sessions; the exit status is 1 if files were skipped."""
-    sessions = store.list()
-    skipped = max(len(store._documents()) - len(sessions), 0)
-    status = 1 if skipped else 0
+    sessions, status = _listed(store)
     if options.json:
         keys = ("id", "title", "created_at", "updated_at", "size")
         write_json([{key: getattr(info, key) for key in keys} for info in sessions])
         return status
-    if not sessions and not skipped:
+    if not sessions and not status:
         report(f"no sessions in {store.root}; `conversation chat` starts one")
     rows = [
         (
@@ -55,6 +55,12 @@ def list_sessions(options: argparse.Namespace, store: FileStore) -> int:
     for line in table(rows):
         write_line(line)
     return status
+
+
+def _listed(store: FileStore) -> tuple[Sequence[SessionInfo], int]:
+    """Return all sessions, and the exit status: 1 if files were skipped."""
+    sessions = store.list()
+    return sessions, 1 if len(sessions) < len(store._documents()) else 0
 
 
 def show(options: argparse.Namespace, store: FileStore) -> int:
@@ -106,7 +112,8 @@ def _show_text(exported: Exported) -> None:
 
 def export(options: argparse.Namespace, store: FileStore) -> int:
     """Write sessions in another format, each into its own file or all to stdout."""
-    ids = [info.id for info in store.list()] if options.all else options.id
+    sessions, status = _listed(store) if options.all else ((), 0)
+    ids = [info.id for info in sessions] if options.all else options.id
     if not ids:
         msg = "name at least one session, or pass --all; `conversation list` shows them"
         raise InvalidSetting(msg)
@@ -115,7 +122,6 @@ def export(options: argparse.Namespace, store: FileStore) -> int:
     format_name = options.format or "html"
     if not options.format and output not in (None, "-") and not folder:
         format_name = format_for(Path(output), None, option="--format")
-    status = 0
     for session_id in progress("exporting", list(dict.fromkeys(ids))):
         try:
             _export_one(options, store, session_id, format_name, folder)

@@ -16,7 +16,7 @@ from conversation._client import run
 from conversation._conversation import Conversation
 from conversation._rendering.window import Context
 from conversation._wire.foreign.conversations import Found, conversations
-from conversation._wire.importing import turns_from_messages
+from conversation._wire.importing import Skipped, turns_from_messages
 from conversation._wire.strict_json import read_json
 from conversation.errors import InvalidTurn, SessionCorrupt, SessionError
 from conversation.stores.files import FileStore
@@ -25,7 +25,7 @@ _ENDINGS = (".jsonl", ".json", ".messages")
 
 
 def import_file(options: argparse.Namespace, store: FileStore) -> int:
-    """Make a session of each conversation in a file; exit status 1 if one is not imported."""
+    """Make a session of each conversation in a file; exit status 1 if not all of it was read."""
     path = Path(options.file)
     document = _document(path, path.read_bytes())
     if isinstance(document, dict) and type(document.get("conversation")) is int:
@@ -36,15 +36,17 @@ def import_file(options: argparse.Namespace, store: FileStore) -> int:
     try:
         found = conversations(document, options.key)
         if len(found) == 1:
-            chat = _conversation(found[0], "")
+            chat, status = _conversation(found[0], "")
             _save(chat, options.id or _id(found[0]) or _name(path), store)
-            return 0
+            return status
     except InvalidTurn as error:
         raise SessionCorrupt(f"{path}: {error}", path=path, reason=str(error)) from error
     status = 0
     for session_id, each in progress("importing", list(_named(found, options.id, _name(path)))):
         try:
-            _save(_conversation(each, f" of {session_id!r}"), session_id, store)
+            chat, unread = _conversation(each, f" of {session_id!r}")
+            status |= unread
+            _save(chat, session_id, store)
         except (InvalidTurn, SessionError) as error:
             show_progress("")
             report(f"{session_id}: {one_line(error)}")
@@ -54,6 +56,9 @@ def import_file(options: argparse.Namespace, store: FileStore) -> int:
 
 def _document(path: Path, data: bytes) -> Any:
     """Return the JSON value in a file, or a list of those in its lines."""
+    if data.startswith(b"PK\3\4"):
+        msg = f"{path} is an archive; unpack it, and import the JSON in it"
+        raise SessionCorrupt(msg, path=path, reason="it is an archive")
     encoding = json.detect_encoding(data)
     if not encoding.startswith("utf-8"):
         data = data.decode(encoding, "replace").encode()
@@ -75,14 +80,16 @@ def _document(path: Path, data: bytes) -> Any:
         raise SessionCorrupt(msg, path=path, line=at, reason=why) from error
 
 
-def _conversation(found: Found, of: str) -> Conversation:
-    turns = turns_from_messages(found.messages, of=of)
+def _conversation(found: Found, of: str) -> tuple[Conversation, int]:
+    """Return a conversation, and the exit status: 1 if messages could not be read."""
+    skipped = Skipped(of)
+    turns = turns_from_messages(found.messages, skipped)
     if not turns:
         msg = f"none of its {len(found.messages)} messages can be imported"
         raise InvalidTurn(msg)
     chat = Conversation._imported(turns)
     chat.set_title(found.title)
-    return chat
+    return chat, 1 if skipped.unread else 0
 
 
 def _save(chat: Conversation, session_id: str, store: FileStore) -> None:

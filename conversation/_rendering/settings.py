@@ -226,7 +226,7 @@ def read_settings(saved: object, place: Path | str) -> tuple[Settings, dict[str,
     try:
         known = Settings(**{key: value for key, value in saved.items() if key in names})
     except (InvalidSetting, TypeError) as error:
-        raise corrupt(place, f'"settings": {error}') from error
+        raise corrupt(place, f'"settings": {error}; correct them in the file') from error
     return known, {key: value for key, value in saved.items() if key not in names}
 
 

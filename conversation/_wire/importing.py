@@ -18,32 +18,38 @@ from conversation.errors import InvalidCompletion, InvalidTurn
 log = logging.getLogger("conversation")
 
 
-class _Skipped:
+class Skipped:
     """Notes what is left out, and logs it: each reason once, with a count.
 
     Args:
         of: The name of the conversation, where there are several.
+
+    Attributes:
+        unread: The number of messages that could not be read.
     """
 
-    def __init__(self, of: str) -> None:
+    def __init__(self, of: str = "") -> None:
+        self.unread = 0
         self._of = of
         self._places: dict[str, list[str]] = {}
 
     def add(self, what: str, why: object) -> None:
+        """Note a place that is left out, and the reason."""
         self._places.setdefault(str(why), []).append(what)
 
     def log(self) -> None:
+        """Log a warning for each reason."""
         for why, (first, *others) in self._places.items():
             more = f" and {len(others)} more" if others else ""
             log.warning("skipping %s%s%s: %s", first, more, self._of, why)
 
 
-def turns_from_messages(messages: Iterable[Any], *, of: str = "") -> list[Turn]:
+def turns_from_messages(messages: Iterable[Any], skipped: Skipped | None = None) -> list[Turn]:
     """Return turns for all messages that can be kept; log a warning for what cannot.
 
     Args:
         messages: API messages, or one conversation of another program.
-        of: Words for the warnings, to tell several conversations apart.
+        skipped: Takes note of what is left out.
 
     Raises:
         InvalidTurn: if it is not a list of messages, or in a format that is not known.
@@ -52,7 +58,7 @@ def turns_from_messages(messages: Iterable[Any], *, of: str = "") -> list[Turn]:
     refuse_unknown(listed)
     turns = []
     called: dict[str, str] = {}
-    skipped = _Skipped(of)
+    skipped = skipped or Skipped()
     for number, given in chat_messages(listed):
         what = f"message {number}"
         if isinstance(given, Left):
@@ -62,6 +68,7 @@ def turns_from_messages(messages: Iterable[Any], *, of: str = "") -> list[Turn]:
             fields = json_object(given)
         except InvalidCompletion:
             skipped.add(what, f"it must be a message, got {type(given).__name__}")
+            skipped.unread += 1
             continue
         message = without_own({key: json_value(value) for key, value in fields.items()})
         _note_skipped_fields(message, what, skipped)
@@ -78,7 +85,7 @@ def turns_from_messages(messages: Iterable[Any], *, of: str = "") -> list[Turn]:
     return turns
 
 
-def _note_skipped_fields(message: Mapping[str, Any], what: str, skipped: _Skipped) -> None:
+def _note_skipped_fields(message: Mapping[str, Any], what: str, skipped: Skipped) -> None:
     role, content, audio = (message.get(key) for key in ("role", "content", "audio"))
     if role != "user" and isinstance(content, list | tuple):
         for at, part in enumerate(content):
@@ -118,7 +125,7 @@ def _in_current_form(
     return message
 
 
-def _turn(message: Mapping[str, Any], what: str, skipped: _Skipped) -> Turn | None:
+def _turn(message: Mapping[str, Any], what: str, skipped: Skipped) -> Turn | None:
     """Return the turn, without parts and calls that cannot be kept."""
     role, content, calls = (message.get(key) for key in ("role", "content", "tool_calls"))
 
@@ -148,6 +155,7 @@ def _turn(message: Mapping[str, Any], what: str, skipped: _Skipped) -> Turn | No
         turn = turn_from_entry(message)
     except InvalidTurn as error:
         skipped.add(what, error)
+        skipped.unread += 1
         return None
     audio = message.get("audio")
     sent = audio.get("data") if isinstance(audio, Mapping) else None

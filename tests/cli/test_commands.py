@@ -292,11 +292,11 @@ def test_import_of_unusual_files(
 
 
 def test_import_reports_skipped_messages(cli: Run, tmp_path: Path) -> None:
-    """Each message that is skipped is a line on stderr."""
+    """Each reason for which messages are skipped is a line on stderr, and the exit status is 1."""
     path = tmp_path / "x.json"
     path.write_text(json.dumps([{"role": "user", "content": "Hello"}, {"role": "alien"}, 3]))
     status, out, err = cli("import", str(path))
-    assert (status, out) == (0, "imported session 'x', 1 turns\n")
+    assert (status, out) == (1, "imported session 'x', 1 turns\n")
     assert [line[:20] for line in err.splitlines()] == [
         "! skipping message 1",
         "! skipping message 2",

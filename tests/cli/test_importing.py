@@ -126,19 +126,37 @@ def test_one_conversation_of_an_export_is_named_by_it(cli: Run, path: Path) -> N
 def test_conversations_of_which_nothing_can_be_kept_are_named(cli: Run, path: Path) -> None:
     """The others are imported, and the exit status is 1."""
     gemini = {"messages": [{"role": "model", "parts": [{"text": "Hi"}]}]}
-    path.write_text(json.dumps([{"messages": TALK}, {"messages": []}, gemini]))
+    empty: dict[str, Any] = {"id": "e", "conversations": []}
+    path.write_text(json.dumps([{"messages": TALK}, {"messages": []}, gemini, empty, None]))
     status, out, err = cli("import", str(path))
     assert (status, out) == (1, "imported session 'talks-1', 2 turns\n")
-    empty, foreign = err.splitlines()
-    assert empty == "! talks-2: none of its 0 messages can be imported"
+    first, foreign, second, skipped, nothing = err.splitlines()
+    assert first == "! talks-2: none of its 0 messages can be imported"
     assert foreign.startswith("! talks-3: message 0 cannot be imported: it seems to be")
+    assert second == "! e: none of its 0 messages can be imported"
+    assert skipped.startswith("! skipping message 0 of 'talks-5': it must be a message")
+    assert nothing == "! talks-5: none of its 1 messages can be imported"
+
+
+def test_list_of_lists_is_a_session_each(cli: Run, path: Path) -> None:
+    """Lists of messages without names are numbered."""
+    path.write_text(json.dumps([TALK, SHOWN]))
+    assert cli("import", str(path))[0] == 0
+    assert {key: len(found) for key, found in texts().items()} == {"talks-1": 2, "talks-2": 5}
+
+
+def test_archive_is_refused_by_its_name(cli: Run, path: Path) -> None:
+    """ChatGPT's export comes as an archive; the error says to unpack it."""
+    path.write_bytes(b"PK\3\4" + bytes(99))
+    status, _, err = cli("import", str(path))
+    assert (status, "is an archive; unpack it" in err) == (1, True)
 
 
 def test_warnings_of_several_conversations_tell_them_apart(cli: Run, path: Path) -> None:
     """Each warning names the session whose message is left out."""
     path.write_text(lines({"messages": TALK}, {"messages": [*TALK, {"role": "alien"}]}))
     status, _, err = cli("import", str(path))
-    assert status == 0
+    assert status == 1
     assert err.startswith("! skipping message 2 of 'talks-2': role must be")
 
 

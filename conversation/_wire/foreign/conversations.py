@@ -8,10 +8,11 @@ from typing import Any, TypeGuard
 import attrs
 
 from conversation._values.text import shown
+from conversation._wire.foreign.messages import is_role
 from conversation._wire.foreign.parts import field, text_in
 from conversation.errors import InvalidTurn
 
-_LISTS = ("messages", "items", "input", "output", "history")
+_LISTS = ("messages", "conversations", "conversation", "items", "input", "output", "history")
 """Keys of requests, fine-tuning lines, responses and the like under which their messages are."""
 
 
@@ -38,6 +39,9 @@ def messages_of(given: Any) -> Sequence[Any]:
     """
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise _no_messages(given)
+    if hasattr(given, "model_dump"):  # a response, or LangChain's history, as an object
+        lists = (getattr(given, name, None) for name in ("output", "messages"))
+        given = next((found for found in lists if isinstance(found, list)), {"role": given})
     if isinstance(given, Mapping) and "role" in given:
         raise _no_messages(given)
     document = given if isinstance(given, Mapping) else list(given)
@@ -76,20 +80,29 @@ def conversations(document: Any, key: str | None = None) -> list[Found]:
         return [found]
     if not isinstance(document, list | tuple):
         raise unknown(document)
-    if document and all(map(_is_whole, document)):
-        return [each for entry in document for each in conversations(entry)]
-    return [Found(document)]
+    if not any(map(_is_whole, document)) and not _are_lists(document):
+        return [Found(document)]
+    # What is no conversation is refused by itself later.
+    alone = (
+        conversations(each) if _is_whole(each) or isinstance(each, list) else [Found([each])]
+        for each in document
+    )
+    return [found for several in alone for found in several]
+
+
+def _are_lists(document: Sequence[Any]) -> bool:
+    """Return True if it is made of lists of messages."""
+    return bool(document) and all(
+        isinstance(each, list) and each and all(isinstance(entry, Mapping) for entry in each)
+        for each in document
+    )
 
 
 def _is_whole(entry: object) -> bool:
     """Return True for a conversation among others."""
-    if isinstance(entry, list):
-        return bool(entry) and all(isinstance(each, Mapping) for each in entry)
-    return (
-        isinstance(entry, Mapping)
-        and "role" not in entry
-        and (_in_object(entry, one=False) is not None)
-    )
+    if not isinstance(entry, Mapping) or entry.keys() & {"role", "kind", "call_id"}:
+        return False
+    return _in_object(entry, one=False) is not None
 
 
 def _in_object(document: Mapping[str, Any], *, one: bool = True) -> Found | None:
@@ -102,30 +115,30 @@ def _in_object(document: Mapping[str, Any], *, one: bool = True) -> Found | None
     Raises:
         InvalidTurn: if there are several, and `one`.
     """
-    own_id = next(filter(None, map(document.get, ("conversation_id", "id", "uuid"))), None)
+    names = ("conversation_id", "custom_id", "id", "uuid")
+    own_id = next(filter(None, map(document.get, names)), None)
     label = str(own_id) if isinstance(own_id, str | int) else None
     title = text_in(document, "title") or text_in(document, "name")
-    nodes, body = document.get("mapping"), document.get("body")
-    turns = document.get("conversations") or document.get("conversation")
-    if isinstance(nodes, Mapping):
+    if isinstance(nodes := document.get("mapping"), Mapping):
         return Found(list(_path(nodes, document.get("current_node"))), label, title)
-    if _looks_like_messages(turns):
-        system = document.get("system")
-        first = [{"from": "system", "value": system}] if isinstance(system, str) else []
-        return Found([*first, *turns], label, title)
-    if isinstance(body, Mapping):  # of a batch
-        return _in_object(body, one=one)
+    for key in ("body", "chat"):  # of a line for a batch, and of Open WebUI
+        if isinstance(inner := document.get(key), Mapping):
+            found = _in_object(inner, one=one)
+            return found and attrs.evolve(found, id=label or found.id, title=title or found.title)
+    told = [text for key in ("system", "instructions") if (text := document.get(key))]
+    first = [{"role": "system", "content": text} for text in told]
     for key in _LISTS:
         if isinstance(messages := document.get(key), list | tuple):
-            return Found(messages, label, title)
+            return Found([*first, *messages], label, title)
+    if first and isinstance(words := document.get("input"), str):
+        return Found([*first, {"role": "user", "content": words}], label, title)
     lists = {key: value for key, value in document.items() if _looks_like_messages(value)}
     if not one or not lists:
         return None
     if len(lists) > 1:
         msg = f"there are {len(lists)} conversations in it; choose one by its key{_keys_of(lists)}"
         raise InvalidTurn(msg)
-    [(key, messages)] = lists.items()
-    return Found(messages, key)
+    return Found([*first, *next(iter(lists.values()))], label, title)
 
 
 def _looks_like_messages(value: object) -> TypeGuard[Sequence[Any]]:
@@ -181,25 +194,24 @@ _KNOWN = (
 )
 
 
-def refuse_unknown(items: Iterable[Any]) -> None:
+def refuse_unknown(items: Sequence[Any]) -> None:
     """Refuse messages of formats of which only a part would be understood.
 
     Raises:
         InvalidTurn: naming the format.
     """
+    pairs = "a history of pairs, as older ones of Gradio"
+    all_pairs = bool(items) and all(_is_pair(item) and not is_role(item) for item in items)
     for number, item in enumerate(items):
-        if name := seems_to_be(item):
+        if name := pairs if all_pairs else seems_to_be(item):
             msg = f"message {number} cannot be imported: it seems to be {name}; {_KNOWN}"
             raise InvalidTurn(msg)
 
 
 def seems_to_be(item: object) -> str | None:
     """Return the name of the unsupported format that a message or document has; None if none."""
-    if _is_pair(item):
-        return "a pair of texts, as Gradio's older histories have"
-    if not isinstance(item, Mapping):
-        return None
-    return next((name for name, fits in _FORMATS if fits(item)), None)
+    names = (name for name, fits in _FORMATS if isinstance(item, Mapping) and fits(item))
+    return next(names, None)
 
 
 def _has_part(item: Mapping[str, Any], key: str, *kinds: str) -> bool:
@@ -212,6 +224,10 @@ def _has_part(item: Mapping[str, Any], key: str, *kinds: str) -> bool:
     )
 
 
+def _is_by(item: Mapping[str, Any], author: str) -> bool:
+    return "role" not in item and text_in(item, author) is not None
+
+
 def _type(item: Mapping[str, Any]) -> str:
     return text_in(item, "type") or ""
 
@@ -219,7 +235,17 @@ def _type(item: Mapping[str, Any]) -> str:
 _EVENTS = ("conversation.item.", "response.", "session.", "input_audio_buffer.")
 
 _FORMATS: Sequence[tuple[str, Callable[[Mapping[str, Any]], bool]]] = (
+    ("an export of LibreChat", lambda item: "isCreatedByUser" in item),
     ("an export of claude.ai", lambda item: "chat_messages" in item or _is_by(item, "sender")),
+    ("a chat of SillyTavern", lambda item: {"mes", "is_user"} <= item.keys()),
+    ("an export of Discord", lambda item: {"author", "content", "timestamp"} <= item.keys()),
+    ("a log of Claude Code", lambda item: {"message", "sessionId"} <= item.keys()),
+    (
+        "a prompt with its completion",
+        lambda item: (
+            {"prompt", "completion"} <= item.keys() or {"instruction", "output"} <= item.keys()
+        ),
+    ),
     (
         "a chat completion; add_completion takes it",
         lambda item: isinstance(item.get("choices"), list),
@@ -227,7 +253,7 @@ _FORMATS: Sequence[tuple[str, Callable[[Mapping[str, Any]], bool]]] = (
     (
         "a message of the Gemini API",
         lambda item: (
-            item.keys() & {"contents", "systemInstruction"} != set()
+            bool(item.keys() & {"contents", "systemInstruction", "chunkedPrompt"})
             or _has_part(item, "parts", "functionCall", "functionResponse", "inlineData")
             or (_has_part(item, "parts", "text") and not _has_part(item, "parts", "type"))
         ),
@@ -258,10 +284,6 @@ _FORMATS: Sequence[tuple[str, Callable[[Mapping[str, Any]], bool]]] = (
     ),
 )
 """Formats by what tells them from others."""
-
-
-def _is_by(item: Mapping[str, Any], author: str) -> bool:
-    return "role" not in item and text_in(item, author) is not None
 
 
 def _is_pair(item: object) -> bool:

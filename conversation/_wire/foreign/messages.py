@@ -73,6 +73,17 @@ _ROLES = {
 }
 """Roles by the names that LangChain and ShareGPT give them."""
 
+
+def is_role(item: object) -> bool:
+    """Return True for a pair of a role and a text, as LangChain takes it."""
+    return (
+        isinstance(item, list | tuple)
+        and len(item) == 2
+        and all(isinstance(each, str) for each in item)
+        and _ROLES.get(item[0]) in ("user", "assistant", "system", "developer")
+    )
+
+
 _CALLS = ("tool_use", "tool_call", "function_call", "input_json_delta", "tool_call_chunk")
 """Parts that LangChain repeats as `tool_calls`."""
 
@@ -90,6 +101,8 @@ class _Reader:
             return self._of_pydantic_ai(item)
         if (found := _langchain(item)) is not None:
             return (found,)
+        if is_role(item):
+            return ({"role": _ROLES[item[0]], "content": item[1]},)
         if text_in(item, "from") is not None and text_in(item, "value") is not None:
             return (self._of_sharegpt(item),)
         if text_in(item, "type") is not None and (found := _item(item)) is not None:

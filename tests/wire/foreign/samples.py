@@ -291,6 +291,9 @@ HISTORIES: dict[str, Callable[[], Any]] = {
     "ShareGPT": lambda: SHAREGPT,
     "ChatGPT's export": chatgpt,
     "a list of one": lambda: [{"messages": SHOWN}],
+    "a request of the Responses API": lambda: {"instructions": "Be brief.", "input": RESPONSES[1:]},
+    "Open WebUI": lambda: [{"id": "1", "title": "x", "chat": {"messages": SHOWN, "history": {}}}],
+    "pages of a list": lambda: {"object": "list", "data": SHOWN, "has_more": False},
 }
 """Each is the same history."""
 

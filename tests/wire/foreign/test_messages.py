@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai import OpenAI
+from openai.types.chat import ChatCompletionMessage
+from openai.types.responses import Response
 
 from conversation import AssistantTurn, AudioInput, Conversation, UserTurn
 from conversation.errors import InvalidTurn
@@ -283,6 +285,12 @@ UNKNOWN: dict[str, Any] = {
     ],
     "Bedrock": [{"role": "assistant", "content": [{"toolUse": {"name": "f"}}]}],
     "Gradio": [["Hi", "Hello"], ["And?", None]],
+    "LibreChat": {"messages": [{"sender": "User", "text": "Hi", "isCreatedByUser": True}]},
+    "SillyTavern": [{"name": "Ann", "is_user": True, "mes": "Hi"}],
+    "Discord": {"messages": [{"author": {"name": "x"}, "content": "Hi", "timestamp": "1"}]},
+    "Claude Code": [{"type": "user", "message": {"role": "user"}, "sessionId": "1"}],
+    "AI Studio|Gemini": {"chunkedPrompt": {"chunks": []}},
+    "prompt with its completion": [{"prompt": "Hi", "completion": "Hello"}],
     "chat completion": {"choices": [{"message": {"role": "assistant", "content": "Hi"}}]},
     "got {'a': 1}": {"a": 1},
 }
@@ -294,6 +302,25 @@ def test_unknown_format_is_refused_by_its_name(name: str) -> None:
     with pytest.raises(InvalidTurn, match=name) as caught:
         Conversation.from_messages(UNKNOWN[name])
     assert "known are" in str(caught.value)
+
+
+def test_pairs_of_role_and_text_are_kept() -> None:
+    """LangChain's short form is a message; JSON has lists for its tuples."""
+    history = [("system", "Be brief."), ("human", "Hi"), ["ai", "Hello"]]
+    chat = Conversation.from_messages(history)
+    assert [(turn.role, turn.text) for turn in chat.turns] == [
+        ("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello")
+    ]  # fmt: skip
+
+
+def test_objects_with_a_list_of_messages_are_kept() -> None:
+    """A response of the SDK gives its output; a single message is no list."""
+    response = Response.model_construct(output=RESPONSES[3:])
+    assert [turn.role for turn in Conversation.from_messages(response).turns] == [
+        "assistant", "tool", "assistant"
+    ]  # fmt: skip
+    with pytest.raises(InvalidTurn, match="list of API messages"):
+        Conversation.from_messages(ChatCompletionMessage(role="assistant", content="Hi"))
 
 
 def test_several_conversations_are_refused() -> None:
