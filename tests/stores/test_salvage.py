@@ -122,17 +122,20 @@ RUBBLE = [
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("rubble", RUBBLE)
-def test_repair_looks_behind_rubble(store: FileStore, rubble: bytes, layout: str) -> None:
+@pytest.mark.parametrize("end", [b"", b">>>>>>> other\n"])
+def test_repair_looks_behind_rubble(
+    store: FileStore, rubble: bytes, layout: str, end: bytes
+) -> None:
     """`repair` keeps header and turns, whatever stands before the first brace or at the end."""
     path = store.root / "retriever.json"
     whole = texts(store)
-    path.write_bytes(rubble + LAYOUTS[layout](path.read_bytes()) + b">>>>>>> other\n")
+    path.write_bytes(rubble + LAYOUTS[layout](path.read_bytes()) + end)
     with pytest.raises(SessionCorrupt, match=r"FileStore\.repair"):
         Conversation.open("retriever", store=store)
     report = store.repair("retriever")
     assert (report.kept, report.header_lost) == (4, False)
     assert texts(store) == whole
-    assert b"".join(report.lost).endswith(b">>>>>>> other")
+    assert b"".join(report.lost).endswith(end.strip())
     with Conversation.open("retriever", store=store) as chat:
         assert chat.title == "Dogs"
 
