@@ -6,6 +6,7 @@ LangChain, pydantic-ai, ShareGPT and ChatGPT's export; objects as well as their 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
@@ -115,7 +116,7 @@ class _Reader:
 
     # --- pydantic-ai ---------------------------------------------------------------------------
 
-    def _of_pydantic_ai(self, item: Any) -> Iterator[Any]:
+    def _of_pydantic_ai(self, item: Any) -> Iterator[Any]:  # noqa: C901  # a case a kind
         told = text_in(item, "instructions")
         if told and told != self._told:
             self._told = told
@@ -131,8 +132,12 @@ class _Reader:
                 case "user-prompt":
                     yield _message(part, {"role": "user"})
                 case "tool-return" | "retry-prompt" if name and call_id:
-                    text = content if isinstance(content, str) else json_text(_plain(content))
-                    yield {"role": "tool", "tool_call_id": call_id, "content": text}
+                    pieces = content if _is_list(content) else [content]
+                    words_alone = [piece for piece in pieces if not _is_media(piece)]
+                    if len(words_alone) < len(pieces):
+                        yield Left("only words are kept of a tool's result, and no media")
+                        content = "\n".join(map(_text_of, words_alone))
+                    yield _said("tool", _text_of(content), call_id)
                 case "retry-prompt" | "retry-feedback" if isinstance(content, str):
                     yield {"role": "user", "content": content}
                 case "text" if isinstance(content, str):
@@ -158,6 +163,7 @@ class _Reader:
             return self._result(value)
         if (role := _ROLES.get(who)) in (None, "chat"):
             return Left(f"its author must be human, gpt, system or tool, got {who!r}")
+        self._open.clear()
         return _Answer(role=role, content=value) if role == "assistant" else _said(role, value)
 
     def _called(self, name: str, arguments: object) -> Json:
@@ -200,6 +206,7 @@ class _Reader:
         elif role == "tool":
             yield self._result("\n".join(words))
         else:
+            self._open.clear()
             message = {"role": role, "content": "\n".join(words)}
             yield _Answer(message) if role == "assistant" else message
 
@@ -301,18 +308,25 @@ def _said(role: str, content: Any, call_id: str | None = None) -> Json:
 
 
 def _call(call_id: str | None, name: Any, arguments: object) -> Json:
-    if not isinstance(arguments, str):
-        arguments = json_text({} if arguments is None else _plain(arguments))
-    function = {"name": name, "arguments": arguments or "{}"}
+    text = "{}" if arguments is None else _text_of(arguments)
+    function = {"name": name, "arguments": text or "{}"}
     return {"id": call_id, "type": "function", "function": function}
 
 
-def _plain(value: object) -> object:
-    """Return the JSON value of what a tool returned in Python."""
-    dump = getattr(value, "model_dump", None)
-    if callable(dump):
-        return dump(mode="json")
-    return [_plain(each) for each in value] if _is_list(value) else value
+def _is_media(part: object) -> bool:
+    kind = text_in(part, "kind") or ""
+    return kind == "binary" or kind.endswith("-url")
+
+
+def _text_of(value: object) -> str:
+    """Return text as it is, other values as JSON."""
+    if isinstance(value, str):
+        return value
+    with contextlib.suppress(Exception):  # without pydantic there are none of its objects
+        from pydantic_core import to_jsonable_python
+
+        value = to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64")
+    return json_text(value)
 
 
 def _json_object(text: str) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import date
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from openai.types.chat import ChatCompletionMessage
 from openai.types.responses import Response
 
 from conversation import AssistantTurn, AudioInput, Conversation, UserTurn
+from conversation._rendering.messages import NO_RESULT
 from conversation.errors import InvalidTurn
 from conversation.testing import StandIn, _contract
 from tests.conftest import Clock
@@ -22,6 +24,7 @@ from tests.wire.foreign.samples import (
     HISTORIES,
     PCM,
     PICTURE,
+    PYDANTIC_AI,
     RESPONSES,
     SHOWN,
     SOUNDS,
@@ -243,6 +246,39 @@ def test_sharegpt_without_calls_names_what_it_cannot_keep(caplog: pytest.LogCapt
         "skipping message 6", "skipping message 7", "skipping message 8"
     ]  # fmt: skip
     assert "'narrator'" in caplog.text
+
+
+def test_result_of_an_earlier_call_is_not_taken_for_that_of_another() -> None:
+    """A call without a result stays without one; the next result belongs to the next call."""
+    call_of = '{{"name":"{}","arguments":{{}}}}'.format
+    chat = imported(
+        {"from": "human", "value": "One"},
+        {"from": "function_call", "value": call_of("one")},
+        {"from": "human", "value": "Two"},
+        {"from": "function_call", "value": call_of("two")},
+        {"from": "function_call", "value": call_of("three")},
+        {"from": "observation", "value": "2"},
+        {"from": "observation", "value": "3"},
+    )
+    results = [message["content"] for message in chat.messages() if message["role"] == "tool"]
+    assert results == [NO_RESULT, "2", "3"]
+
+
+def test_media_in_a_result_of_pydantic_ai_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    """Of a tool's result the words are kept, and other values as JSON; media are left out."""
+    picture = {"kind": "binary", "data": encoded(PNG), "media_type": "image/png"}
+    names = {"part_kind": "tool-return", "tool_name": "weather", "tool_call_id": "call_1"}
+    for content, text in (
+        (["Rain", picture], "Rain"),
+        (["Rain", 2], '["Rain",2]'),
+        ({"rain": date(2026, 1, 2)}, '{"rain":"2026-01-02"}'),
+    ):
+        history = copy.deepcopy(PYDANTIC_AI)
+        history[2]["parts"] = [names | {"content": content}]
+        assert imported(*history).turns[3].text == text
+    assert [r.getMessage() for r in caplog.records if "media" in r.getMessage()] == [
+        "skipping message 2: only words are kept of a tool's result, and no media"
+    ]
 
 
 def test_chatgpt_without_a_current_node_ends_at_the_latest_message() -> None:
