@@ -132,7 +132,7 @@ class BaseConversation(Generic[_ClientT]):
     def usage(self) -> Usage:
         """Tokens of all answers together, as the API counted them; undone ones too.
 
-        Speech and transcriptions are billed besides.
+        Calls of `audio.speech` and `audio.transcriptions` are billed besides.
         """
         return self._history.usage
 

@@ -48,8 +48,9 @@ class Conversation(BaseConversation["OpenAI"]):
         context: Limits of a request; see `Context`.
         transcribe: A model's name, or True for `gpt-transcribe`: transcribe user sound, once, when
             it grows too old to be sent (see `Context`). It costs money.
-        speak_when_dropped: A model's name, or True for `gpt-4o-mini-tts`: have `audio.speech` speak
-            answers that came as text although sound was asked for. It costs money.
+        speak_when_dropped: True: have the same model read answers aloud that came as text although
+            sound was asked for; where it says the same words, they are sent as voice later. A
+            model's name: have `audio.speech` speak them. It costs money.
         clock: Returns Unix time in seconds.
         expiry_margin: Seconds before `expires_at` from which on an audio id is no longer used.
 

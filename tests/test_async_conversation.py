@@ -613,12 +613,15 @@ async def test_interrupted_stream_is_closed_although_saving_fails(
     check_saved(chat, store)
 
 
+@pytest.mark.parametrize(
+    ("model", "path"), [(True, "/chat/completions"), ("tts-1", "/audio/speech")]
+)
 @awaited
 async def test_cancelled_speech_keeps_the_words(
-    server: StandIn, store: FileStore, opened: Opened
+    server: StandIn, store: FileStore, opened: Opened, model: Any, path: str
 ) -> None:
     """An answer whose speech request is cancelled is kept as text."""
-    chat = await opened(speak_when_dropped=True)
+    chat = await opened(speak_when_dropped=model)
 
     async def stream() -> None:
         async with chat.stream("Question") as events:
@@ -630,7 +633,7 @@ async def test_cancelled_speech_keeps_the_words(
         server.will_stream([], hold_after=0)
         task = asyncio.create_task(exchange)
         await held(server)
-        assert server.requests[-1].path == "/v1/audio/speech"
+        assert server.requests[-1].path == f"/v1{path}"
         await cancelled(task)
         turn = chat.turns[-1]
         assert isinstance(turn, AssistantTurn)

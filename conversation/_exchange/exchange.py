@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from conversation._exchange.holding import work_on
 from conversation._exchange.requests import Requests, SentRequest
-from conversation._exchange.speech import Transcripts, speech_request, spoken
+from conversation._exchange.speech import Transcripts, speaking
 from conversation._exchange.steps import (
     END,
     Arrival,
@@ -24,7 +24,6 @@ from conversation._exchange.steps import (
     Open,
     Receive,
     Send,
-    Speak,
     Steps,
     Work,
 )
@@ -39,7 +38,7 @@ from conversation._tools import (
     refuse_bytes,
     result_text,
 )
-from conversation._values.events import AudioDelta, ToolCalled, TurnFinished
+from conversation._values.events import ToolCalled, TurnFinished
 from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, UserTurn
 from conversation._wire.chunks import StreamedCompletion
 from conversation._wire.completions import completion_object
@@ -222,7 +221,7 @@ def _answer(
                 yield from _receive(request, arrived)
             else:
                 yield Send(request, arrived)
-            return (yield from _record(requests, arrived, streams=streams))
+            return (yield from _record(requests, arrived, request))
         except GeneratorExit:  # nobody performs steps any more
             if arrived:
                 with contextlib.suppress(Exception):
@@ -305,7 +304,9 @@ def _receive(request: Mapping[str, Any], arrived: _Arrived) -> Steps[None]:
     yield Close(arrived.stream)
 
 
-def _record(requests: Requests, arrived: _Arrived, *, streams: bool) -> Steps[AssistantTurn]:
+def _record(
+    requests: Requests, arrived: _Arrived, request: Mapping[str, Any]
+) -> Steps[AssistantTurn]:
     history = requests.history
     try:
         turn = requests.answer(arrived.completion())
@@ -313,18 +314,8 @@ def _record(requests: Requests, arrived: _Arrived, *, streams: bool) -> Steps[As
         arrived.is_refused = True
         yield from _spent(history, arrived.whole or arrived.streamed.head)
         raise
-    request = speech_request(requests, turn, streams=streams)
-    sound = b""
-    if request is not None:
-        try:
-            sound = yield Speak(request)
-            turn = spoken(requests, turn, sound, streams=streams)
-        except Exception:  # whatever happens to the sound, the words are there
-            log.warning("an answer that came as text could not be spoken", exc_info=True)
     kept = yield from work_on(history, partial(history.add, turn))
-    if sound and streams:
-        yield AudioDelta(sound[: len(sound) // 2 * 2])
-    return kept
+    return (yield from speaking(requests, kept, request))
 
 
 def _record_part(

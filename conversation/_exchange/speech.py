@@ -3,21 +3,53 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, TypeGuard, cast
 
 import attrs
 
+from conversation._exchange.holding import work_on
 from conversation._exchange.requests import Requests
-from conversation._exchange.steps import Steps, Transcribe, Work
-from conversation._rendering.settings import SPEECH_MODEL, TRANSCRIPTION_MODEL
+from conversation._exchange.steps import (
+    END,
+    Close,
+    Open,
+    Receive,
+    Send,
+    Speak,
+    Steps,
+    Transcribe,
+    Work,
+)
+from conversation._rendering.settings import TRANSCRIPTION_MODEL
+from conversation._values.events import AudioDelta
 from conversation._values.parts import AudioInput
 from conversation._values.sound import wav_from_pcm
-from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, UserTurn
+from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, Usage, UserTurn
+from conversation._wire.chunks import StreamedCompletion
+from conversation._wire.completions import Asked, completion_object, turn_from_completion
+from conversation._wire.reading import usage_from_entry
 from conversation.errors import AudioFileMissing, ContextTooSmall
 
 log = logging.getLogger("conversation")
+
+_READ_ALOUD = (
+    "Repeat the user's message verbatim: say exactly its words. Do not answer it, and add nothing."
+)
+
+_SAME = (
+    "model",
+    "modalities",
+    "audio",
+    "stream",
+    "stream_options",
+    "extra_headers",
+    "extra_query",
+    "extra_body",
+    "timeout",
+)
+"""The arguments of a request with which its answer is read aloud."""
 
 
 class Transcripts:
@@ -121,29 +153,94 @@ def _is_wordless(part: object) -> TypeGuard[AudioInput]:
     return isinstance(part, AudioInput) and part.transcript is None
 
 
-def speech_request(
-    requests: Requests, turn: AssistantTurn, *, streams: bool
-) -> dict[str, Any] | None:
-    """Return the `audio.speech` request for an answer that came as text; None if not wanted."""
-    model = requests.settings.speak_when_dropped
+def speaking(
+    requests: Requests, turn: AssistantTurn, request: Mapping[str, Any]
+) -> Steps[AssistantTurn]:
+    """Have an answer that came as text spoken, where that is wanted.
+
+    The answer is in the history already: whatever happens to its sound, its words are there.
+
+    Args:
+        requests: Where the answer was asked for.
+        turn: The last turn.
+        request: The request that it answers.
+
+    Returns:
+        The turn, as it is kept then.
+    """
+    history, model = requests.history, requests.settings.speak_when_dropped
     if not model or not turn.voice_dropped or not turn.text.strip():
-        return None
-    audio_format = "pcm16" if streams else requests.sent.asked.audio_format
+        return turn
+    asked, spent, heard = requests.sent.asked, Usage(), list[AudioDelta]()
+    audio = None
+    try:
+        if model is True:
+            completion = yield from _read_aloud(_verbatim(request, turn.text), heard)
+            spent = usage_from_entry(completion.get("usage"))
+            audio = _voice_in(completion, asked, turn.text)
+        else:
+            sound = yield Speak(_speech_request(model, asked, turn.text))
+            audio = _made(sound, asked, heard, streams=bool(request.get("stream")))
+    except Exception as error:  # noqa: BLE001  # the words are there
+        log.warning("an answer that came as text could not be spoken: %s", error)
+    if audio is None:
+        yield from work_on(history, partial(history.spend, spent))
+        return turn
+    changed = {len(history) - 1: attrs.evolve(turn, audio=audio)}
+    job = partial(history.replace, changed, must_save=False, spent=spent)
+    yield from work_on(history, job)
+    yield from heard
+    return cast("AssistantTurn", history[-1])
+
+
+def _verbatim(request: Mapping[str, Any], words: str) -> dict[str, Any]:
+    """Return the request that has the same model read the words aloud, in the same voice."""
+    messages = [{"role": "system", "content": _READ_ALOUD}, {"role": "user", "content": words}]
+    return {key: request[key] for key in _SAME if key in request} | {"messages": messages}
+
+
+def _read_aloud(request: Mapping[str, Any], heard: list[AudioDelta]) -> Steps[Mapping[str, Any]]:
+    """Return the completion; if it is streamed, its sound is added to `heard`."""
+    if not request.get("stream"):
+        return completion_object((yield Send(request)))
+    streamed, stream = StreamedCompletion(), (yield Open(request))
+    try:
+        while (chunk := (yield Receive(stream))) is not END:
+            heard += (event for event in streamed.add(chunk) if isinstance(event, AudioDelta))
+    except GeneratorExit:  # nobody performs steps any more
+        raise
+    except BaseException:
+        yield Close(stream)
+        raise
+    yield Close(stream)
+    return streamed.completion()
+
+
+def _voice_in(completion: Mapping[str, Any], asked: Asked, words: str) -> AssistantAudio:
+    """Return the sound of the words, with the id under which the server remembers it."""
+    said = turn_from_completion(completion, asked)
+    if said.audio is None:
+        raise ValueError("no sound came for the words")
+    if said.interrupted or said.text.split() != words.split():
+        raise ValueError("other words were said, so their sound is discarded")
+    return attrs.evolve(said.audio, transcript=words)
+
+
+def _speech_request(model: str, asked: Asked, words: str) -> dict[str, Any]:
+    audio_format = "pcm" if asked.audio_format == "pcm16" else asked.audio_format
     return {
-        "model": SPEECH_MODEL if model is True else model,
-        "voice": requests.sent.asked.voice,
-        "input": turn.text,
-        "response_format": "pcm" if audio_format == "pcm16" else audio_format,
+        "model": model,
+        "voice": asked.voice,
+        "input": words,
+        "response_format": audio_format,
     }
 
 
-def spoken(
-    requests: Requests, turn: AssistantTurn, sound: bytes, *, streams: bool
-) -> AssistantTurn:
-    """Return the answer with sound made for it, which has no id and is never sent as voice."""
+def _made(sound: bytes, asked: Asked, heard: list[AudioDelta], *, streams: bool) -> AssistantAudio:
+    """Return sound that another model made; without an id it is never sent as voice."""
     if not sound:
-        msg = "no sound came for the words"
-        raise ValueError(msg)
-    data = wav_from_pcm(sound) if streams else sound
-    audio = AssistantAudio(data=data, format=requests.sent.asked.audio_format)
-    return attrs.evolve(turn, audio=audio)
+        raise ValueError("no sound came for the words")
+    if streams:
+        heard.append(AudioDelta(sound[: len(sound) // 2 * 2]))
+        sound = wav_from_pcm(sound)
+    return AssistantAudio(data=sound, format=asked.audio_format)

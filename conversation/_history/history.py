@@ -338,20 +338,23 @@ class History(Sequence[Turn]):
         self._set(turns)
         self._written()
 
-    def replace(self, changed: Mapping[int, Turn], *, must_save: bool = True) -> None:
+    def replace(
+        self, changed: Mapping[int, Turn], *, must_save: bool = True, spent: Usage | None = None
+    ) -> None:
         """Put other turns in the places of some.
 
         Args:
             changed: The new turns by position.
             must_save: False: where it cannot be saved, this object's next write makes up for it,
                 unless others change the session before.
+            spent: What this cost, besides the usage of the turns.
         """
         self.settle()
         before = [self[position] for position in changed]
+        header = self._with_spent(spent or Usage())
         if self._journal is not None:
-            changed = self._journal.rewrite(
-                self, self.header, changed, len(self), must_save=must_save
-            )
+            changed = self._journal.rewrite(self, header, changed, len(self), must_save=must_save)
+        self.header = header
         with self.reading:
             for position, turn in changed.items():
                 self._slots[position] = turn

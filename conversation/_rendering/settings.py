@@ -16,7 +16,6 @@ from conversation._values.text import clean_text
 from conversation._wire.strict_json import json_bytes, plain_json
 from conversation.errors import InvalidSetting, corrupt
 
-SPEECH_MODEL = "gpt-4o-mini-tts"
 TRANSCRIPTION_MODEL = "gpt-transcribe"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -13,6 +14,10 @@ import orjson
 from conversation._values.sound import duration_of
 from conversation.testing import _forced, _streams, _voice
 from conversation.testing._refusals import Refused
+
+_VERBATIM = re.compile(
+    r"\s*repeat\b[^:.]*\bverbatim\b(?:[^:]*:)?\s*(.*)", re.IGNORECASE | re.DOTALL
+)
 
 
 @attrs.frozen
@@ -134,7 +139,12 @@ def _is_count(value: Any, least: int) -> bool:
 
 
 def default_text(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Return text that describes the last message and how earlier answers were sent."""
+    """Return text that describes the last message and how earlier answers were sent.
+
+    A request to repeat words verbatim is answered with them.
+    """
+    if words := _to_repeat(messages):
+        return words
     earlier = [message for message in messages if message["role"] == "assistant"]
     voices = sum(1 for message in earlier if message.get("audio"))
     transcripts = sum(
@@ -144,6 +154,14 @@ def default_text(messages: Sequence[Mapping[str, Any]]) -> str:
         f"{_reaction(messages)} I recall {voices} of my earlier answers by voice and {transcripts} "
         "from transcripts."
     )
+
+
+def _to_repeat(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return the words behind "repeat … verbatim:", or the last ones where the system says so."""
+    words = _text(messages[-1].get("content"))
+    system = " ".join(_text(m.get("content")) for m in messages if m["role"] == "system")
+    asked = _VERBATIM.match(words)
+    return asked[1] if asked else words if _VERBATIM.search(system) else ""
 
 
 def _reaction(messages: Sequence[Mapping[str, Any]]) -> str:
