@@ -22,7 +22,6 @@ from conversation import (
     AudioInput,
     Conversation,
     FileStore,
-    ImageInput,
     SystemTurn,
     ToolCall,
     ToolTurn,
@@ -40,7 +39,7 @@ from conversation.errors import (
 from conversation.stores._disk import Disk
 from conversation.testing import StandIn
 from tests.conftest import Clock
-from tests.samples import MP3, PNG, SOUND, answer, spoken, tool_call
+from tests.samples import MP3, SOUND, answer, spoken, tool_call
 
 NO_REQUEST: Any = None
 NO_SOUND = "This model requires that either input content or output modality contain audio."
@@ -59,7 +58,6 @@ def notes(error: BaseException) -> str:
         ((AudioInput(MP3),), ("text",), False),
         (("Hello", AudioInput(SOUND)), ("text", "audio"), True),
         (("Hello", AudioInput(SOUND)), ("text",), False),
-        (("Hello", AudioInput(SOUND), ImageInput(PNG)), ("text", "audio"), True),
     ],
 )
 def test_every_combination_of_input_and_output_modalities_is_answered(

@@ -326,7 +326,7 @@ def case(function: Case) -> Case:
 async def says_replies_and_remembers(side: Side) -> None:
     """`say` and `reply` send earlier answers as voice, and after an hour as transcripts."""
     chat = side.chat(instructions="Be brief.")
-    side.tell(await chat.say("One"), await chat.say("Two", AudioInput(SOUND), ImageInput(PNG)))
+    side.tell(await chat.say("One"), await chat.say("Two", AudioInput(SOUND)))
     side.clock.now += 3600
     await chat.add_user("Three")
     side.tell(await chat.reply())

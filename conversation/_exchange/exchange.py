@@ -86,6 +86,7 @@ def asking(
     elif not history and requests.settings.instructions is None:
         msg = "there is nothing to answer yet; call add_user(…) first, or say(…)"
         raise InvalidTurn(msg)
+    requests.refuse_unseen(template[1].model, question)
     requests.begin_exchange()
     history.lock.begin_exchange()
     if question is not None:

@@ -16,12 +16,16 @@ from conversation._rendering.forms import (
     NEVER,
     NO_VOICE,
     Form,
+    MediaKinds,
     Moment,
     Prepared,
     cut,
+    is_voice_model,
+    media_in,
     prepare,
     prepare_entry,
     text_tokens,
+    unseen,
 )
 from conversation._rendering.messages import arranged, messages, voices
 from conversation._rendering.settings import Settings, ToolGiven, asks_for_sound, given_options
@@ -30,11 +34,12 @@ from conversation._rendering.window import Context, Limits, Size, Window, marked
 from conversation._tools import Tool
 from conversation._values.data import Data, read_data
 from conversation._values.media import kept_data
+from conversation._values.parts import FileInput, ImageInput
 from conversation._values.turns import AssistantTurn, Turn
 from conversation._wire.completions import Asked, skew_of, turn_from_completion
-from conversation._wire.failures import dead_ids, tokens_refused
+from conversation._wire.failures import dead_ids, refused_media, tokens_refused
 from conversation._wire.messages import Message
-from conversation.errors import InvalidSetting
+from conversation.errors import InvalidSetting, InvalidTurn
 
 log = logging.getLogger("conversation")
 
@@ -96,7 +101,10 @@ class Requests:
         self._scale, self._measured = 1.0, math.inf
         self._heals, self._healed_length = 0, 0
         self._is_warned = False
+        # By model: the kinds of media that it has refused.
+        self._refused: dict[str, MediaKinds] = {}
         self._cache: list[Prepared | None] = []
+        self._media: list[int] = []  # positions of prepared turns with pictures or files
         self._systems: list[int] = []
         self._cached_revision = -1
         # Positions that are not in the cache, and an upper bound of what all others cost: without
@@ -108,6 +116,52 @@ class Requests:
     def learn_from(self, other: Requests) -> None:
         """Take over what another one has learned of the same server and history."""
         self._skew, self._scale, self._measured = other._skew, other._scale, other._measured
+        self._refused = dict(other._refused)
+
+    # --- pictures and files --------------------------------------------------------------------
+
+    def refuse_unseen(self, model: str, question: Turn | None) -> None:
+        """Refuse new pictures and files to a model that takes none: it would answer unseen.
+
+        Raises:
+            InvalidTurn: naming what it does not take.
+        """
+        kinds = self._untaken(model)
+        if not kinds:
+            return
+        turns = [*self.history[self._answered() :], question]
+        names = " and ".join(filter(None, {media_in(turn, kinds) for turn in turns}))
+        if names:
+            held = "" if media_in(question, kinds) else ", and undo() takes the turn back"
+            msg = (
+                f"the model {model!r} takes no {names}, so nothing was sent; describe them in words"
+                f"{held}, or have a model that takes them answer first: reply(model=…)"
+            )
+            raise InvalidTurn(msg)
+
+    def _untaken(self, model: str) -> MediaKinds:
+        """Return the kinds of media that a model is known to refuse."""
+        return (ImageInput, FileInput) if is_voice_model(model) else self._refused.get(model, ())
+
+    def _answered(self) -> int:
+        """Return the position behind the last answer: no model has seen what follows."""
+        position = len(self.history)
+        while position and not isinstance(self.history[position - 1], AssistantTurn):
+            position -= 1
+        return position
+
+    def _give_up_media(self, kinds: MediaKinds) -> bool:
+        """Send the last model no media of these kinds any more; True if that mends the request."""
+        model = self.sent.model
+        known = self._untaken(model)
+        if set(kinds) <= set(known):
+            return False
+        self._refused[model] = tuple({*known, *kinds})
+        position = self._answered()
+        if any(media_in(turn, kinds) for turn in self.history[position:]):
+            return False
+        log.warning("%r takes no pictures or files: placeholders are sent instead", model)
+        return any(media_in(item.turn, kinds) for item in self.sent.items)
 
     # --- rendering -----------------------------------------------------------------------------
 
@@ -210,12 +264,24 @@ class Requests:
             self._measured,
         )
         count = self._refresh()
+        kinds, answered = self._untaken(sent.model), self._answered()
+
+        def prepared(position: int) -> Prepared:
+            item = self._prepared(position)
+            is_mixed = item.begins and item.message is None and position < answered
+            return unseen(item, kinds) if is_mixed and kinds else item
+
         living = sum(extra for end, extra in self._voices if at.limit < end)
         most = self._most._replace(tokens=self._most.tokens + living)
         if not self._missing and not self.context.ages and limits.hold(*most):
-            return Window(0, arranged(self._cached, self.settings.instructions))
+            items = self._cached
+            if kinds and self._media:
+                items = list(items)
+                for position in self._media:
+                    items[position] = prepared(position)
+            return Window(0, arranged(items, self.settings.instructions))
         return window(
-            self._prepared,
+            prepared,
             count,
             systems=self._systems,
             instructions=self.settings.instructions,
@@ -238,6 +304,7 @@ class Requests:
         if self._cached_revision != self.history.revision:
             self._cached_revision = self.history.revision
             self._cache, self._systems, self._voices, self._missing = [], [], [], 0
+            self._media = []
             self._most = Size(text_tokens(self.settings.instructions or ""))
         known = len(self._cache)
         self._missing += count - known
@@ -259,6 +326,8 @@ class Requests:
         if cached is None:
             self._missing -= 1
             self._most = self._most.plus(prepared)
+            if media_in(prepared.turn):
+                self._media.append(position)
             if prepared.voice_end > NO_VOICE:
                 extra = prepared.voice_tokens - prepared.tokens
                 self._voices.append((prepared.voice_end, extra))
@@ -270,7 +339,7 @@ class Requests:
 
     def _reader(self, items: Iterable[Prepared]) -> Callable[[Data], bytes]:
         """Return a function that gives the bytes of these items, all fetched at once."""
-        turns = [turn for item in items if item.upload and (turn := item.turn)]
+        turns = [turn for item in items if item.upload and (turn := item.sent or item.turn)]
         names = [data.name for turn in turns for data in kept_data(turn) if data.name]
         fetched = self.history.fetch_all(names)
 
@@ -295,6 +364,8 @@ class Requests:
         tokens = tokens_refused(error)
         if tokens is not None:
             return self._learn(tokens)
+        if kinds := refused_media(error):
+            return self._give_up_media(kinds)
         if self._healed_length != len(self.history):
             self._heals, self._healed_length = 0, len(self.history)
         turns = self.history.turns

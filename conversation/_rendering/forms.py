@@ -10,11 +10,11 @@ import math
 import re
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 
-from conversation._values.parts import AudioInput, Part
+from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
 from conversation._values.turns import (
     AssistantTurn,
     SystemTurn,
@@ -45,6 +45,16 @@ ASSISTANT_TOKENS_PER_SECOND = 20
 
 MEDIA_TOKENS = 1000
 """Tokens of a picture or a file: a guess, until the next answer's usage corrects it."""
+
+VOICE_MODELS = ("gpt-audio", "gpt-4o-audio-preview", "gpt-4o-mini-audio-preview")
+"""Beginnings of the names of OpenAI's voice models."""
+
+MediaKinds: TypeAlias = tuple[type[ImageInput | FileInput], ...]
+
+_UNSEEN: Mapping[type, tuple[str, str]] = {
+    ImageInput: ("[a picture, which cannot be shown to you]", "pictures"),
+    FileInput: ("[a file, which cannot be shown to you]", "files"),
+}
 
 _TIMED_ID = re.compile(r"audio_([0-9a-f]{8})[0-9a-f]{24}")
 
@@ -105,6 +115,7 @@ class Prepared(NamedTuple):
         begins: True if an exchange begins with it: user turns.
         stays: True if it is always sent: instructions and system turns.
         reason: The reason why it is left out, or sent without its sound, whatever the time.
+        sent: The turn that is sent in its place, with placeholders for pictures and files.
     """
 
     turn: Turn | None
@@ -120,6 +131,7 @@ class Prepared(NamedTuple):
     begins: bool = False
     stays: bool = False
     reason: str = ""
+    sent: UserTurn | None = None
 
     def left_out(self, reason: str) -> Prepared:
         """Return the same, marked as not sent."""
@@ -201,6 +213,29 @@ def _prepared_user(turn: UserTurn) -> Prepared:
         words=prepare(attrs.evolve(turn, content=tuple(words))) if changed else None,
         begins=True,
     )
+
+
+def is_voice_model(model: str) -> bool:
+    """Return True for OpenAI's voice models, also with a vendor's name and a slash before them."""
+    return model.rpartition("/")[2].startswith(VOICE_MODELS)
+
+
+def media_in(turn: Turn | None, kinds: MediaKinds = (ImageInput, FileInput)) -> str:
+    """Return the kinds of media that a user turn holds, in words; empty if there are none."""
+    parts = turn.content if isinstance(turn, UserTurn) else ()
+    found = {_UNSEEN[type(part)][1] for part in parts if isinstance(part, kinds)}
+    return " and ".join(sorted(found, reverse=True))
+
+
+def unseen(item: Prepared, kinds: MediaKinds) -> Prepared:
+    """Return a user turn with placeholders for media of these kinds; the same one without any."""
+    turn, names = item.turn, media_in(item.turn, kinds)
+    if not names or not isinstance(turn, UserTurn):
+        return item
+    content = [_UNSEEN[type(p)][0] if isinstance(p, kinds) else p for p in turn.content]
+    sent = attrs.evolve(turn, content=content)
+    reason = f"the model takes no {names}"
+    return prepare(sent)._replace(turn=turn, sent=sent, form=Form.PLACEHOLDER, reason=reason)
 
 
 def prepare_entry(entry: Mapping[str, Any]) -> Prepared | None:

@@ -44,7 +44,7 @@ def messages(items: Sequence[Prepared], at: Moment, read: ReadData = read_data) 
         elif limit >= voice_end and message is not None:
             out.append(message.copy())
         elif (item := items[position]).form is not Form.LEFT_OUT:
-            if form_at(item, at) is Form.PLACEHOLDER:
+            if form_at(item, at) is Form.PLACEHOLDER and item.sent is None:
                 log.warning("sending a placeholder for an answer without known words")
             out.append(message_at(item, at, read))
     return out
@@ -58,7 +58,7 @@ def message_at(prepared: Prepared, at: Moment, read: ReadData = read_data) -> Me
     if prepared.form is Form.WORDS and prepared.words is not None:
         return message_at(prepared.words, at, read)
     if isinstance(turn, UserTurn):
-        return user_message(turn, read)
+        return user_message(prepared.sent or turn, read)
     return dict(prepared.message or {})
 
 

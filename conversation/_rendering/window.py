@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from conversation._rendering.forms import NO_VOICE, Form, Moment, Prepared, text_tokens
+from conversation._rendering.forms import (
+    NO_VOICE,
+    Form,
+    Moment,
+    Prepared,
+    is_voice_model,
+    text_tokens,
+)
 from conversation._rendering.messages import NO_RESULT, instructions_item, no_result_item
 from conversation._values.parts import AudioInput
 from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, UserTurn
@@ -22,8 +29,6 @@ _WINDOW, _LARGEST_ANSWER = 128_000, 16_384
 """Tokens, of all of OpenAI's audio models."""
 
 _OLD = "its sound has grown old"
-
-_AUDIO_MODELS = ("gpt-audio", "gpt-4o-audio-preview", "gpt-4o-mini-audio-preview")
 
 
 def _count(_: object, field: attrs.Attribute[Any], value: object) -> None:
@@ -59,7 +64,7 @@ class Context:
 
     def limit_for(self, model: str) -> int | None:
         """Return the largest number of prompt tokens for this model; None: no limit is known."""
-        if self.max_prompt_tokens is None and model.startswith(_AUDIO_MODELS):
+        if self.max_prompt_tokens is None and is_voice_model(model):
             return _WINDOW - _LARGEST_ANSWER
         return self.max_prompt_tokens
 

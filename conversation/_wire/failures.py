@@ -5,11 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+from conversation._values.parts import FileInput, ImageInput
 from conversation.errors import InvalidCompletion
 
 _NAMED_ID = re.compile(r"audio_[A-Za-z0-9]+")
 _RESULTED_IN = re.compile(r"resulted in (\d{1,12}) tokens")
 _NAMED_MESSAGE = re.compile(r"messages\.?\[(\d+)\]")
+
+# "This model does not support image_url content", "image input is not supported", "No endpoints
+# found that support image input", "image_url is only supported by certain models", …
+_NO_MEDIA = re.compile(
+    r"(?:not|n't) support (?:the |any )?(image|file)(?:_url|s?)\b(?! (?:format|type|size))"
+    r"|\b(?<!audio )(image|file)(?:_url|s?)\W?(?: (?:inputs?|content|parts?))?"
+    r" (?:is|are) (?:(?:not|only) |un)supported(?! format)"
+    r"|endpoints found that support (image|file)"
+    r"|unknown variant `(image|file)"
+    r"|at most 0 (image|file)",
+    re.IGNORECASE,
+)
+_MEDIA = {"image": ImageInput, "file": FileInput}
 
 # Statuses after which a retry can succeed, perhaps with a remedy.
 _RETRIABLE = frozenset({401, 403, 408, 409, 429})
@@ -22,6 +36,15 @@ def tokens_refused(error: BaseException) -> int | None:
         return None
     found = _RESULTED_IN.search(text)
     return int(found[1]) if found else None
+
+
+def refused_media(error: BaseException) -> tuple[type[ImageInput | FileInput], ...]:
+    """Return the kinds of media that the model does not take, as the error says; mostly none."""
+    text = f"{error} {getattr(error, 'body', None)}"
+    is_answer = hasattr(error, "status_code") or hasattr(error, "body")
+    found = _NO_MEDIA.findall(text) if is_answer else ()
+    kinds = {kind.lower() for groups in found for kind in groups if kind}
+    return tuple(part for name, part in _MEDIA.items() if name in kinds)
 
 
 def dead_ids(

@@ -112,7 +112,7 @@ def _check_model(model: str, body: Mapping[str, Any]) -> None:
     if not _models.is_chat_model(model):
         raise model_not_found(model)
     messages = body["messages"]
-    hears = [i for i, message in enumerate(messages) if _has_sound(message)]
+    hears = [i for i, message in enumerate(messages) if "input_audio" in _kinds(message)]
     speaks = "audio" in (body.get("modalities") or ())
     if not _models.is_one_of(model, _models.AUDIO):
         for name in ("audio", "modalities"):
@@ -125,6 +125,10 @@ def _check_model(model: str, body: Mapping[str, Any]) -> None:
             )
             raise Refused(message, f"messages[{hears[0]}]", "invalid_value")
         return
+    for position, message in enumerate(messages):
+        for kind in _kinds(message) & {"image_url", "file"}:
+            text = f"This model does not support {kind} content."
+            raise Refused(text, f"messages[{position}].content", "invalid_value")
     if body.get("audio") is not None:
         _AUDIO(body["audio"], "audio")
     if speaks:
@@ -223,6 +227,7 @@ def _check_content(messages: list[dict[str, Any]]) -> None:
             raise Refused(text, f"messages.[{position}].content")
 
 
-def _has_sound(message: Mapping[str, Any]) -> bool:
+def _kinds(message: Mapping[str, Any]) -> set[str]:
+    """Return the types of a message's content parts."""
     content = message.get("content")
-    return isinstance(content, list) and any(part["type"] == "input_audio" for part in content)
+    return {part["type"] for part in content} if isinstance(content, list) else set()

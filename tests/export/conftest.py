@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
-from conversation import AssistantTurn, AudioInput, Conversation, FileInput, ImageInput
+from conversation import (
+    AssistantTurn,
+    AudioInput,
+    Conversation,
+    FileInput,
+    ImageInput,
+    UserTurn,
+)
 from conversation.testing import StandIn
 from tests.conftest import Clock
 from tests.samples import PNG, SOUND
@@ -17,6 +25,15 @@ def weather(city: str) -> str:
     return f"Rain in {city} & <b>wind</b>"
 
 
+def add_picture(chat: Conversation, answer: AssistantTurn, picture: bytes) -> None:
+    """Add a picture to the turn before an answer, as if another model had seen it."""
+    position = chat.turns.index(answer) - 1
+    turn = chat.turns[position]
+    assert isinstance(turn, UserTurn)
+    shown = attrs.evolve(turn, content=(*turn.content, ImageInput(picture)))
+    chat._history.replace({position: shown})
+
+
 @pytest.fixture
 def full(server: StandIn, clock: Clock) -> Conversation:
     """A conversation with some of everything."""
@@ -25,7 +42,7 @@ def full(server: StandIn, clock: Clock) -> Conversation:
     )
     chat.add_assistant("Good morning!")
     chat.say("Is a dog a friend?")
-    chat.say(AudioInput(SOUND, transcript="And a cat?"), ImageInput(PNG))
+    add_picture(chat, chat.say(AudioInput(SOUND, transcript="And a cat?")), PNG)
     server.will_answer(tool_calls=[("weather", {"city": "Oslo"})])
     chat.say("The weather?")
     chat.say(HOSTILE)

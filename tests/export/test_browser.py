@@ -20,6 +20,7 @@ from conversation import AudioInput, Conversation, ImageInput, ToolCall
 from conversation._values.turns import AssistantTurn
 from conversation.testing import StandIn
 from tests.conftest import Clock
+from tests.export.conftest import add_picture
 from tests.samples import MP3
 
 pytestmark = pytest.mark.slow
@@ -62,7 +63,7 @@ def page(server: StandIn, clock: Clock, tmp_path: Path) -> Path:
     chat.set_title(f"Dogs {hostile}")
     chat.say("Is a golden retriever a good family dog?")
     clock.now += 3000
-    chat.say(AudioInput(MP3, transcript="And a cat?"), ImageInput(DOT))
+    add_picture(chat, chat.say(AudioInput(MP3, transcript="And a cat?")), DOT)
     chat.say("As MP3", audio={"format": "mp3"})
     server.will_answer(tool_calls=[("tool", {"city": "Oslo"})])
     chat.say("What is it like in Oslo?")

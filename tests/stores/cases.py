@@ -39,7 +39,7 @@ from conversation.errors import (
 )
 from conversation.stores import News, Store, StoredSession
 from conversation.testing import StandIn
-from tests.samples import PNG, SOUND
+from tests.samples import PNG, SOUND, spoken
 
 HEADER = {"id": "s", "created_at": "2026-11-25T10:00:00Z", "title": None, "metadata": {"a": 1}}
 
@@ -282,7 +282,8 @@ class StoreCases:
         """A session with sound, a picture, labels and settings is resumed as it was."""
         client = server.client()
         with Conversation.open("ann@1", store=store, client=client, voice="echo") as chat:
-            chat.say(AudioInput(SOUND), ImageInput(PNG))
+            chat.add_user(AudioInput(SOUND), ImageInput(PNG))
+            chat.add_completion(spoken())
             chat.set_title("Dogs")
             chat.set_metadata({"user": 42})
             chat.truncate(0.1)

@@ -148,7 +148,7 @@ def test_keep_sound_goes_by_kind_and_not_by_format(
             assert answer_audio(chat.add(AssistantTurn(audio=audio))).read() == b"some bytes"
     assert [path.suffix for path in (tmp_path / "retriever.audio").iterdir()] == [".mp3"]
     with opened(store, clock=clock) as again:
-        file = again.messages()[0]["content"][0]["file"]
+        file = again.request(model="gpt-5")["messages"][0]["content"][0]["file"]
         assert file["filename"] == "voice.mp3"
         assert file["file_data"].endswith("d29yZHM=")
 

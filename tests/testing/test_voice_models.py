@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import openai
 import pytest
 from openai import OpenAI
 
@@ -40,3 +41,25 @@ def test_nothing_is_repeated_without_being_asked(client: OpenAI) -> None:
     """Words about repeating something verbatim are answered as any others."""
     for words in ("Do not repeat me", "Tell me: what does verbatim mean?"):
         assert said(client, user(words)).audio.transcript.startswith(f"You wrote: {words}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("image_url", {"url": "https://example.org/a.png"}),
+        ("file", {"file_id": "file-1"}),
+    ],
+)
+def test_voice_models_take_no_pictures_and_files(client: OpenAI, kind: str, body: Any) -> None:
+    """Voice models refuse pictures and files, and text models take them."""
+    part = {"type": kind, kind: body}
+    with pytest.raises(openai.BadRequestError) as caught:
+        said(client, user("Hello"), {"role": "user", "content": [part]})
+    assert caught.value.body == {
+        "message": f"This model does not support {kind} content.",
+        "type": "invalid_request_error",
+        "param": "messages[1].content",
+        "code": "invalid_value",
+    }
+    messages: Any = [{"role": "user", "content": [part]}]
+    assert client.chat.completions.create(model="gpt-5", messages=messages).choices
