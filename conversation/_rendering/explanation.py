@@ -90,7 +90,7 @@ def _why(item: Prepared, form: Form, at: Moment) -> str:
         case Form.PLACEHOLDER:
             return "placeholder, no words are known"
         case Form.NO_RESULT:
-            return "no result, the call has no answer"
+            return "no result, the call may have been carried out"
     return str(form.value)
 
 

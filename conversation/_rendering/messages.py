@@ -21,7 +21,7 @@ from conversation._wire.messages import Message, ReadData, tool_message, user_me
 
 log = logging.getLogger("conversation")
 
-NO_RESULT = "[no result: the call was not carried out]"
+NO_RESULT = "[no result is known: the call may have been carried out]"
 
 _in_tools = attrgetter("in_tools")
 _usual = attrgetter("voice_end", "message", "voice_id")
