@@ -945,7 +945,7 @@ async def transcribes_user_sound(side: Side) -> None:
     await chat.add_user("Look:", AudioInput(SOUND), AudioInput(SOUND, transcript="known"))
     await chat.add_user(AudioInput(MP3), AudioInput(SOUND))
     await chat.add_user("No sound")
-    side.server.will_fail(500)
+    side.server.will_fail(429)
     await side.fails(openai.APIStatusError, chat.transcribe())
     side.server.will_transcribe("first")
     side.server.will_transcribe("second")
@@ -961,8 +961,10 @@ async def transcribes_user_sound(side: Side) -> None:
         path.unlink()
     side.tell(await chat.transcribe())
     other = side.chat()
+    await other.add_user(AudioInput.from_pcm(bytes(480), 24_000))
     await other.add_user(AudioInput(SOUND))
-    side.tell(await other.transcribe())
+    await side.fails(openai.BadRequestError, other.transcribe())
+    side.tell(await other.transcribe(), other.turns)
 
 
 @case

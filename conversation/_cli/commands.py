@@ -28,6 +28,7 @@ from conversation._conversation import Conversation
 from conversation._export.formats import FORMATS, format_for
 from conversation._export.outline import Exported, counts, text_of, time_and_notes
 from conversation._rendering.forms import Form
+from conversation._wire.failures import is_refused_sound
 from conversation._wire.writing import line_from_turn, usage_entry
 from conversation.errors import InvalidSetting, SessionError
 from conversation.stores import SessionInfo
@@ -142,8 +143,7 @@ def _export_one(
     folder: Path | None,
 ) -> None:
     if options.transcribe:
-        with Conversation.open(session_id, store=store, create=False) as chat:
-            chat.transcribe()
+        _transcribe(store, session_id)
     chat = Conversation.open(session_id, store=store, read_only=True)
     path = Path(options.output or ".")
     if options.output == "-":
@@ -167,6 +167,18 @@ def _export_one(
     show_progress("")
     if path.is_file():
         write_line(str(path))
+
+
+def _transcribe(store: FileStore, session_id: str) -> None:
+    """Find the words of user sound; sound that is refused is exported without them."""
+    with Conversation.open(session_id, store=store, create=False) as chat:
+        try:
+            chat.transcribe()
+        except Exception as error:
+            if not is_refused_sound(error):
+                raise
+            show_progress("")
+            report(plain_line(f"{session_id}: {one_line(error)}"))
 
 
 def delete(options: argparse.Namespace, store: FileStore) -> int:

@@ -29,6 +29,7 @@ from conversation._values.sound import wav_from_pcm
 from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, Usage, UserTurn
 from conversation._wire.chunks import StreamedCompletion
 from conversation._wire.completions import Asked, completion_object, turn_from_completion
+from conversation._wire.failures import is_refused_sound
 from conversation._wire.reading import usage_from_entry
 from conversation.errors import AudioFileMissing, ContextTooSmall
 
@@ -60,6 +61,7 @@ class Transcripts:
         self._history = requests.history
         # Sound that could not be transcribed: it is sent as sound.
         self._failed: set[AudioInput] = set()
+        self._is_down = False
 
     def forget(self, turns: Iterable[Turn]) -> None:
         """Allow sound of these turns, which were taken back, to be transcribed anew."""
@@ -71,45 +73,81 @@ class Transcripts:
 
         Args:
             old: Only of sound that is too old to be sent as such, where `transcribe` is set, and
-                once; sound that is left out for want of room is not transcribed.
+                once; sound that is left out for want of room is not transcribed. Failures are
+                logged.
 
         Returns:
             The turns that have words now.
+
+        Raises:
+            Exception: what came for one sound, after the others were tried; at once where that is
+                in vain, without a connection or a key.
         """
         if old and not self._requests.settings.transcribe:
             return ()
         if not old:
             self._failed.clear()
-        changed: list[UserTurn] = []
+        found: list[Turn] = []
+        failures: list[Exception] = []
         # Sound that became words may make room for older turns.
         while positions := (yield Work(partial(self._wordless, old=old), writes=False)):
             for position in positions:
-                before = self._history[position]
-                yield from self._transcribe(position, old=old)
-                now = self._history[position]
-                if now is not before:
-                    changed.append(cast("UserTurn", now))
-        return tuple(changed)
+                is_found = yield from self._transcribe(position, failures, old=old)
+                found += (self._history[position],) if is_found else ()
+        if failures and not old:
+            failures[0].add_note(
+                f"{len(failures)} sound(s) could not be transcribed, the words of {len(found)} "
+                "turn(s) were found and are kept; what was refused for good is not sent again: "
+                "set_transcript(…) sets its words"
+            )
+            raise failures[0]
+        return cast("tuple[UserTurn, ...]", tuple(found))
 
-    def _transcribe(self, position: int, *, old: bool) -> Steps[None]:
-        turn = cast("UserTurn", self._history[position])
+    def _transcribe(self, position: int, failures: list[Exception], *, old: bool) -> Steps[bool]:
+        """Find the words of the sounds in a turn; return True if any were found."""
+        turn, is_found = cast("UserTurn", self._history[position]), False
         for at, part in enumerate(turn.content):
-            if not _is_wordless(part):
+            if not self._is_asked_for(part):
                 continue
+            said = part
             try:
                 words = yield from self._words_in(part)
+                said = attrs.evolve(part, transcript=words)
+                self._is_down = False
             except Exception as error:
-                if not old:
+                is_refused = is_refused_sound(error)
+                # A server may fail for one sound; twice in a row, it is down.
+                is_down = self._is_down or (getattr(error, "status_code", None) or 0) < 500
+                if not (old or is_refused) and is_down:
                     raise
-                log.warning("transcribing old sound failed: %s", error)
-                words = None
-            if words is None:
+                if old:
+                    log.warning("transcribing old sound failed: %s", error)
+                self._is_down = not is_refused
+                failures.append(error)
+                if is_refused:
+                    said = attrs.evolve(part, refused_by=self._model)
+            if said == part:
                 self._failed.add(part)
                 continue
-            said = attrs.evolve(part, transcript=words)
             turn = attrs.evolve(turn, content=(*turn.content[:at], said, *turn.content[at + 1 :]))
             yield Work(partial(self._history.replace, {position: turn}))
-            log.info("transcribed turn %d", position + 1)
+            if said.transcript is not None:
+                is_found = True
+                log.info("transcribed turn %d", position + 1)
+        return is_found
+
+    @property
+    def _model(self) -> str:
+        given = self._requests.settings.transcribe
+        return given if isinstance(given, str) else TRANSCRIPTION_MODEL
+
+    def _is_asked_for(self, part: object) -> TypeGuard[AudioInput]:
+        return (
+            isinstance(part, AudioInput)
+            and part.transcript is None
+            and part.refused_by != self._model
+            and part not in self._failed
+        )
 
     def _words_in(self, sound: AudioInput) -> Steps[str | None]:
         try:
@@ -117,9 +155,8 @@ class Transcripts:
         except AudioFileMissing as error:
             log.warning("%s; it cannot be transcribed", error)
             return None
-        given = self._requests.settings.transcribe
-        model = given if isinstance(given, str) else TRANSCRIPTION_MODEL
-        words = yield Transcribe({"model": model, "file": (f"sound.{sound.format}", data)})
+        file = (f"sound.{sound.format}", data)
+        words = yield Transcribe({"model": self._model, "file": file})
         return cast("str", words)
 
     def _wordless(self, *, old: bool) -> list[int]:
@@ -144,13 +181,7 @@ class Transcripts:
 
     def _lacks_words(self, position: int) -> bool:
         turn = self._history[position]
-        return isinstance(turn, UserTurn) and any(
-            _is_wordless(part) and part not in self._failed for part in turn.content
-        )
-
-
-def _is_wordless(part: object) -> TypeGuard[AudioInput]:
-    return isinstance(part, AudioInput) and part.transcript is None
+        return isinstance(turn, UserTurn) and any(map(self._is_asked_for, turn.content))
 
 
 def speaking(

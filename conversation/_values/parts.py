@@ -34,6 +34,7 @@ class AudioInput:
         format: `"wav"` or `"mp3"`, detected from the bytes; a given format must match them.
         transcript: The words, if known. They are sent instead of old sound.
         duration: Duration in seconds, detected from the bytes; None if they do not tell.
+        refused_by: The model that refused to transcribe it for good; it is not asked again.
 
     Raises:
         UnsupportedAudio: if the bytes are neither WAV nor MP3, or do not match `format`.
@@ -43,6 +44,9 @@ class AudioInput:
     format: str | None = None
     transcript: str | None = attrs.field(default=None, converter=as_optional_text)
     duration: float | None = attrs.field(default=None, kw_only=True)
+    refused_by: str | None = attrs.field(
+        default=None, kw_only=True, repr=False, converter=as_optional_text
+    )
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.data, bytes):

@@ -83,6 +83,7 @@ _OTHERS: Meanings = {
             "file": _is_text,
             "transcript": _is_text,
             "duration": _is_number,
+            "refused_by": _is_text,
         },
         "image_url": {"file": _is_text, "url": _is_text, "detail": _is_text},
         "file": {

@@ -94,6 +94,12 @@ def is_refused(error: BaseException) -> bool:
     return isinstance(error, TypeError | ValueError) and not isinstance(error, unreadable)
 
 
+def is_refused_sound(error: BaseException) -> bool:
+    """Return True if a transcription was refused for its sound, which is no better next time."""
+    is_about_it = getattr(error, "param", None) in (None, "", "file")
+    return getattr(error, "status_code", None) in (400, 413, 415, 422) and is_about_it
+
+
 _REMEDIES = (
     (
         "either input content or output modality contain audio",

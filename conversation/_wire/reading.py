@@ -45,7 +45,7 @@ Fetch = Callable[[str], Stored]
 TEXTS = ("text", "output_text", "input_text")
 """Types of parts with the words of a message."""
 
-_OWN = ("at", "duration", "file", "interrupted", "lost", "voice_dropped")
+_OWN = ("at", "duration", "file", "interrupted", "lost", "refused_by", "voice_dropped")
 
 _MOST = 1e15
 """A time or duration in seconds that is beyond all sense."""
@@ -303,6 +303,7 @@ def _audio_input(body: dict[str, Any], fetch: Fetch | None) -> AudioInput:
         str(audio_format) if data else None,
         _take_text(body, "transcript"),
         duration=_take_number(body, "duration", 0),
+        refused_by=_take_text(body, "refused_by"),
     )
     if audio.duration is not None:
         body.pop("duration", None)

@@ -59,6 +59,7 @@ def _part_entry(part: Part) -> dict[str, Any]:
         case AudioInput(data, audio_format, transcript):
             sound = _data_entry(data)
             sound |= _given(format=audio_format, transcript=transcript, duration=part.duration)
+            sound |= _given(refused_by=part.refused_by)
             return {"type": "input_audio", "input_audio": sound}
         case ImageInput(Stored() as data, detail):
             image = _data_entry(data) or {"url": None}

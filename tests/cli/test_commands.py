@@ -176,6 +176,29 @@ def test_export_can_transcribe_first(
     assert turns_of(session)[2].text == "And a cat?"
 
 
+def test_export_goes_on_where_a_clip_cannot_be_transcribed(
+    cli: Run, server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clip that is too short is reported; the others get their words, and the status is 0."""
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    with Conversation.open("short") as chat:
+        chat.add_user(AudioInput.from_pcm(bytes(960), 24_000))
+        chat.add_user(AudioInput(SOUND))
+    server.will_transcribe("And a cat?")
+    arguments = ("export", "short", "--transcribe", "-o", str(tmp_path / "a.md"), "--force")
+    status, _, err = cli(*arguments)
+    assert (status, err.count("\n")) == (0, 1)
+    assert err.startswith("! short: ")
+    assert "too short" in err
+    assert "> And a cat?" in (tmp_path / "a.md").read_text()
+    assert cli(*arguments)[::2] == (0, "")
+    server.will_fail(401)
+    with Conversation.open("other") as chat:
+        chat.add_user(AudioInput(SOUND))
+    assert cli("export", "other", "--transcribe", "-o", str(tmp_path / "b.md"))[0] == 1
+
+
 @pytest.mark.slow
 def test_transcribe_without_a_key_is_an_error(session: str, tmp_path: Path) -> None:
     """One line names OPENAI_API_KEY, and nothing is exported."""

@@ -19,6 +19,7 @@ from conversation import (
     AssistantTurn,
     AudioDelta,
     AudioInput,
+    Context,
     Conversation,
     FileStore,
     Form,
@@ -380,6 +381,13 @@ def test_transcribed_sound_is_still_sent_as_sound(server: StandIn, chat: Convers
     assert part["input_audio"].keys() == {"data", "format"}
 
 
+def transcripts(chat: Conversation) -> list[str | None]:
+    """Return the transcript of each sound of the user."""
+    turns = [turn for turn in chat.turns if isinstance(turn, UserTurn)]
+    parts = [part for turn in turns for part in turn.content if isinstance(part, AudioInput)]
+    return [part.transcript for part in parts]
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -388,30 +396,83 @@ def test_transcribed_sound_is_still_sent_as_sound(server: StandIn, chat: Convers
     ],
     ids=["three turns", "one turn"],
 )
-def test_failed_transcription_keeps_earlier_transcripts(
+def test_clip_that_is_refused_keeps_no_other_from_its_words(
     server: StandIn, talker: Talker, content: list[tuple[AudioInput, ...]]
 ) -> None:
-    """Transcripts found before an error are saved and not asked for again."""
+    """A clip that is refused for good raises after all others; that model is not asked again."""
     chat = talker()
     for parts in content:
         chat.add_user(*parts)
     server.will_transcribe("Good dog!")
-    with pytest.raises(openai.BadRequestError, match="too short"):
+    server.will_transcribe("Sit!")
+    with pytest.raises(openai.BadRequestError, match="too short") as caught:
         chat.transcribe()
-
-    def words(chat: Conversation) -> list[str | None]:
-        turns = [turn for turn in chat.turns if isinstance(turn, UserTurn)]
-        parts = [part for turn in turns for part in turn.content if isinstance(part, AudioInput)]
-        return [part.transcript for part in parts]
-
-    assert words(chat) == ["Good dog!", None, None]
+    assert (
+        f"the words of {max(1, len(content) - 1)} turn(s) were found" in caught.value.__notes__[0]
+    )
+    assert transcripts(chat) == ["Good dog!", None, "Sit!"]
     again = talker()
-    assert words(again) == ["Good dog!", None, None]
-    with pytest.raises(openai.BadRequestError):
-        again.transcribe()
+    assert again.turns == chat.turns
+    assert again.transcribe() == chat.transcribe() == ()
+    short = len(TOO_SHORT.read())
     sizes = [request["file"]["size"] for request in asked(server, TRANSCRIPTIONS)]
-    assert sizes == [len(SOUND), len(TOO_SHORT.read()), len(TOO_SHORT.read())]
+    assert sizes == [len(SOUND), short, len(MP3)]
+    with pytest.raises(openai.BadRequestError, match="too short"):
+        talker(transcribe="whisper-1").transcribe()
     assert chat.say("Still there?").text.startswith("You wrote: Still there?")
+    message = server.requests[-1]["messages"][len(content) // 2]
+    assert {part["type"] for part in message["content"]} == {"input_audio"}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "asked_for", "found"),
+    [
+        ([500], 3, ["two", "three"]),
+        ([503, 400], 3, ["three"]),
+        ([500, 500], 2, []),
+        ([429], 1, []),
+        ([401], 1, []),
+        ([404], 1, []),
+    ],
+)
+def test_other_failures_are_tried_again_later(
+    server: StandIn, talker: Talker, statuses: list[int], asked_for: int, found: list[str]
+) -> None:
+    """A server's fault for one sound is passed over; what concerns all sounds raises at once."""
+    chat = talker()
+    for _ in range(3):
+        chat.add_user(AudioInput(SOUND))
+    for status in statuses:
+        server.will_fail(status, param="file" if status == 400 else None)
+    for words in found:
+        server.will_transcribe(words)
+    with pytest.raises(openai.APIStatusError) as caught:
+        chat.transcribe()
+    assert caught.value.status_code == statuses[0]
+    assert [words for words in transcripts(chat) if words] == found
+    assert len(server.requests) == asked_for
+    chat.transcribe()
+    assert len(server.requests) == asked_for + 3 - len(found) - statuses.count(400)
+
+
+def test_refusal_of_the_model_is_none_of_the_sound(server: StandIn, chat: Conversation) -> None:
+    """A refusal that names another parameter marks no sound."""
+    chat.add_user(AudioInput(SOUND))
+    server.will_fail(400, "Unknown model", param="model")
+    with pytest.raises(openai.BadRequestError):
+        chat.transcribe()
+    assert len(chat.transcribe()) == 1
+
+
+def test_old_sound_that_is_refused_is_asked_for_once(server: StandIn, talker: Talker) -> None:
+    """Old sound that is refused for good goes as sound, and is not asked for after a resume."""
+    for _ in range(2):
+        chat = talker(transcribe=True, context=Context(user_audio_turns=0))
+        if not chat.turns:
+            chat.add_user(TOO_SHORT)
+        chat.say("Hello")
+        assert server.requests[-1]["messages"][0]["content"][0]["type"] == "input_audio"
+    assert len(asked(server, TRANSCRIPTIONS)) == 1
 
 
 def test_sound_without_its_file_is_skipped(
