@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from functools import partial
@@ -91,8 +92,11 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
 
     async def add_completion(self, completion: Any) -> AssistantTurn:
         """Same as `Conversation.add_completion`, awaited; a stream may be an async one."""
-        if hasattr(completion, "__aiter__"):
-            completion = [chunk async for chunk in completion]
+        async with contextlib.AsyncExitStack() as stack:
+            if hasattr(completion, "__aenter__") and not hasattr(completion, "__aiter__"):
+                completion = await stack.enter_async_context(completion)
+            if hasattr(completion, "__aiter__"):
+                completion = [chunk async for chunk in completion]
         return await run(adding_completion(self._requests, completion))
 
     async def add_tool_result(self, tool_call_id: str, content: Any) -> ToolTurn:

@@ -134,7 +134,8 @@ class Conversation(BaseConversation["OpenAI"]):
 
         Args:
             completion: The result of `chat.completions.create`, or its dict; with `stream=True`
-                the stream itself, or any iterable of its chunks.
+                the stream itself, or any iterable of its chunks; or what `chat.completions.stream`
+                returned.
 
         Raises:
             InvalidCompletion: if there is no answer in it, or more than one (`n` above 1).

@@ -262,7 +262,11 @@ def prepare_entry(entry: Mapping[str, Any]) -> Prepared | None:
     seconds, expires_at = audio.get("duration"), audio.get("expires_at")
     if type(audio_id) is not str or type(transcript) is not str or not transcript.strip():
         return None
-    if type(seconds) is not float or not isinstance(expires_at, int | float):
+    if (
+        audio_id.find("audio_", 1) > 0
+        or type(seconds) is not float
+        or not isinstance(expires_at, int | float)
+    ):
         return None
     if isinstance(expires_at, bool) or not (0 < seconds < 1e15 and 0 < expires_at < 1e15):
         return None

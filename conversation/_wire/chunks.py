@@ -37,10 +37,11 @@ class StreamedCompletion:
 
     def __init__(self) -> None:
         self._choices: dict[int, _Choice] = {}
+        self._is_counted = False
         self.head: dict[str, Any] = {}
 
     def add(self, chunk: Any) -> list[Delta]:
-        """Add a chunk: the SDK's object, or its dict.
+        """Add a chunk: the SDK's object, its dict, or an event of the SDK's helper `stream`.
 
         Returns:
             The words and the sound in it.
@@ -52,6 +53,10 @@ class StreamedCompletion:
         if fields.get("error"):
             msg = f"the stream broke off with an error: {fields['error']}"
             raise InvalidCompletion(msg)
+        if isinstance(fields.get("type"), str) and "choices" not in fields:
+            # Of the helper's events, one says what came; the others say it again.
+            return self.add(fields["chunk"]) if fields.get("chunk") else []
+        is_empty = True
         for key in _HEAD:
             if (value := fields.get(key)) and (value := json_value(value)):
                 self.head[key] = value
@@ -62,6 +67,7 @@ class StreamedCompletion:
             if choice is None:
                 continue
             delta = _delta_of(choice)
+            is_empty = is_empty and not any(delta[key] for key in delta if key != "role")
             index = choice.get("index")
             if not isinstance(index, int):
                 index = 0
@@ -73,6 +79,8 @@ class StreamedCompletion:
                 others = [other for other in self._choices.values() if other is not whole]
                 delta = _without_others(delta, others, sounds=sounds)
             whole.add(delta, choice.get("finish_reason"), deltas, sounds=sounds)
+        # Behind the answer comes its usage. Some servers send one with every chunk.
+        self._is_counted = is_empty and (self._is_counted or bool(fields.get("usage")))
         return deltas
 
     @property
@@ -91,15 +99,23 @@ class StreamedCompletion:
         """Return what has come so far, in the form of a completion that was not streamed.
 
         Sound is bytes under `data`: WAV if it came as raw PCM. `interrupted` is True if neither
-        `finish_reason` nor `expires_at` came; then tool calls with incomplete arguments are left
-        out.
+        `finish_reason` nor `expires_at` nor, behind the answer, its usage came; then tool calls
+        with incomplete arguments are left out.
 
         Raises:
             InvalidCompletion: if the stream ended before anything came.
         """
-        choices = [{"index": i, **self._choices[i].whole()} for i in sorted(self._choices)]
-        ended = any(choice.ended for choice in self._choices.values())
-        if not ended and self.is_empty and not any("tool_calls" in c["message"] for c in choices):
+        finished = any(choice.ended for choice in self._choices.values())
+        ended = finished or self._is_counted
+        choices = [
+            {"index": i, **choice.whole(counted=self._is_counted)}
+            for i, choice in sorted(self._choices.items())
+        ]
+        if (
+            not finished
+            and self.is_empty
+            and not any("tool_calls" in c["message"] for c in choices)
+        ):
             msg = "the stream ended before an answer came; ask again"
             raise InvalidCompletion(msg)
         head = {"object": "chat.completion", **self.head}
@@ -233,10 +249,9 @@ class _Choice:
     def _add_call(self, piece: object) -> None:
         if not isinstance(piece, Mapping):
             return
-        index, call_id = piece.get("index"), piece.get("id")
+        index = piece.get("index")
         at = self._call_at.get(index) if isinstance(index, int) else len(self._calls) - 1
-        is_new = at is None or at < 0 or (call_id and self._calls[at].get("id", call_id) != call_id)
-        if is_new:
+        if at is None or at < 0 or _is_another(self._calls[at], piece):
             self._calls.append({})
             at = len(self._calls) - 1
             if isinstance(index, int):
@@ -253,15 +268,33 @@ class _Choice:
             elif value and key != "index" and not isinstance(body, dict):
                 call[key] = value
 
-    def whole(self) -> dict[str, Any]:
+    def whole(self, *, counted: bool) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": None, **self._message}
         if self._audio or self._data:
             data = joined(self._data)
             message["audio"] = {"transcript": None, **self._audio, "data": data or None}
-        calls = [call for call in self._calls if self.ended or _is_whole(call)]
+        calls = [call for call in self._calls if counted or self.ended or _is_whole(call)]
         if calls:
             message["tool_calls"] = calls
         return {"message": message, "finish_reason": self._finish_reason}
+
+
+def _is_another(call: Mapping[str, Any], piece: Mapping[str, Any]) -> bool:
+    """Return True if a piece begins another call: by its id, else by its name.
+
+    The same name may be repeated with each piece, until the arguments are whole.
+    """
+    if piece.get("id") and call.get("id"):
+        return bool(piece["id"] != call["id"])
+    before, now = (_function_of(each) for each in (call, piece))
+    if not before.get("name") or not now.get("name"):
+        return False
+    return before["name"] != now["name"] or (bool(before.get("arguments")) and _is_whole(call))
+
+
+def _function_of(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    body = call.get("custom") or call.get("function")
+    return body if isinstance(body, Mapping) else {}
 
 
 def _is_whole(call: Mapping[str, Any]) -> bool:

@@ -34,7 +34,8 @@ def completion_object(completion: Any) -> Mapping[str, Any]:
     """Return a completion as a JSON object.
 
     Args:
-        completion: The SDK's object, its dict, or an iterable of chunks.
+        completion: The SDK's object, its dict, an iterable of chunks or events, or the manager of
+            one, which is entered and left.
 
     Raises:
         InvalidCompletion: if it is none of these.
@@ -47,6 +48,9 @@ def completion_object(completion: Any) -> Mapping[str, Any]:
         return whole
     if isinstance(completion, Iterable) and not isinstance(completion, str | bytes):
         return assembled(completion)
+    if hasattr(completion, "__enter__"):
+        with completion as stream:
+            return completion_object(stream)
     return json_object(completion)
 
 

@@ -123,15 +123,17 @@ def base64_text(data: bytes) -> str:
 
 
 def bytes_from_base64(text: str) -> bytes:
-    """Decode base64, padded or not, in one line or more.
+    """Decode base64, padded or not, in one line or more, also pieces of it that were joined.
 
     Raises:
         ValueError: if it is not base64.
     """
     with contextlib.suppress(ValueError):
         return base64.b64decode(text, validate=True)
-    text = "".join(text.split()).rstrip("=")
-    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    pieces = (piece for piece in "".join(text.split()).split("=") if piece)
+    return b"".join(
+        base64.b64decode(piece + "=" * (-len(piece) % 4), validate=True) for piece in pieces
+    )
 
 
 def _data_url(media_type: str | None, data: bytes) -> str:

@@ -347,7 +347,7 @@ def _take_audio(
         audio_format = None
     construct = AssistantAudio if isinstance(data, bytes) else _assistant_audio
     audio = construct(
-        id=_take_text(body, "id"),
+        id=_once(_take_text(body, "id")),
         expires_at=_take_number(body, "expires_at") if body.get("expires_at") else None,
         transcript=_take_text(body, "transcript"),
         data=data,
@@ -369,6 +369,15 @@ def _take_audio(
                 del body[key]
     _leave(rest, "audio", body)
     return audio
+
+
+def _once(audio_id: str | None) -> str | None:
+    """Return an id once, however often it was joined with itself: the SDK's helper does so."""
+    length = (audio_id or "").find("audio_", 1)
+    if audio_id is None or length < 0:
+        return audio_id
+    once, times = audio_id[:length], len(audio_id) // length
+    return once if once * times == audio_id else audio_id
 
 
 def _sound_bytes(data: object) -> bytes | None:

@@ -1,0 +1,104 @@
+"""Where streamed answers and streamed tool calls end, whatever servers leave out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from conversation import AssistantTurn, Conversation
+from conversation.errors import InvalidCompletion
+from conversation.testing import StandIn
+
+USAGE = {"prompt_tokens": 9, "completion_tokens": 3}
+
+
+def chunk(usage: Any = None, **delta: Any) -> dict[str, Any]:
+    """Return a chunk without `finish_reason`."""
+    return {"choices": [{"index": 0, "delta": delta}], "usage": usage}
+
+
+def turn_of(*chunks: Any) -> AssistantTurn:
+    """Return the turn in a stream."""
+    return Conversation().add_completion(iter(chunks))
+
+
+def calls_of(*pieces: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return names and arguments of the calls in pieces, each in a chunk of its own."""
+    turn = turn_of(*(chunk(tool_calls=[piece]) for piece in pieces), chunk(USAGE))
+    return [(call.name, call.arguments) for call in turn.tool_calls]
+
+
+def piece(name: str | None, arguments: str, **more: Any) -> dict[str, Any]:
+    """Return a piece of a call."""
+    return {"function": {"name": name, "arguments": arguments}, "type": "function", **more}
+
+
+@pytest.mark.parametrize(
+    ("last", "interrupted"),
+    [
+        ([{"choices": [], "usage": USAGE}], False),
+        ([chunk(USAGE, role="assistant", content="")], False),
+        ([chunk(USAGE), chunk()], False),
+        ([chunk(USAGE, content=".")], True),
+        ([{"choices": [], "usage": USAGE}, chunk(content=".")], True),
+        ([{"choices": [], "usage": None}], True),
+        ([], True),
+    ],
+)
+@pytest.mark.parametrize("kind", ["content", "audio"])
+def test_answer_whose_usage_came_behind_it_is_whole(
+    kind: str, last: list[Any], interrupted: bool
+) -> None:
+    """Usage behind the answer ends it; usage with each chunk does not."""
+    said: Any = {"id": "audio_1", "transcript": "Hi"} if kind == "audio" else "Hi"
+    turn = turn_of(chunk(USAGE, role="assistant"), chunk(USAGE, **{kind: said}), *last)
+    assert "Hi" in turn.text
+    assert turn.interrupted is interrupted
+
+
+def test_stream_of_usage_alone_has_no_answer() -> None:
+    """Usage without anything else is no answer."""
+    with pytest.raises(InvalidCompletion, match="ended before an answer"):
+        turn_of(chunk(role="assistant"), {"choices": [], "usage": USAGE})
+
+
+def test_streamed_answer_without_an_end_is_kept_whole(server: StandIn, chat: Conversation) -> None:
+    """A conversation keeps such an answer whole, and sends it as voice where it has an id."""
+    server.will_stream([chunk(content="Hello"), {"choices": [], "usage": USAGE}])
+    with chat.stream("Hi") as events:
+        list(events)
+    assert not getattr(chat.turns[-1], "interrupted", True)
+
+
+@pytest.mark.parametrize("index", [{"index": 0}, {}], ids=["one index", "no index"])
+@pytest.mark.parametrize(
+    ("pieces", "calls"),
+    [
+        ([("a", "{}"), ("b", "{}")], [("a", "{}"), ("b", "{}")]),
+        ([("a", '{"x"'), (None, ":1}"), ("a", '{"x":2}')], [("a", '{"x":1}'), ("a", '{"x":2}')]),
+        ([("a", '{"x"'), ("a", ":1}")], [("a", '{"x":1}')]),
+        ([("a", ""), ("a", "{}")], [("a", "{}")]),
+        ([("a", '{"x":1}'), (None, "")], [("a", '{"x":1}')]),
+        (
+            [("a", "{}"), ("b", '{"y"'), (None, ":1}"), ("a", "{}")],
+            [("a", "{}"), ("b", '{"y":1}'), ("a", "{}")],
+        ),
+    ],
+)
+def test_parallel_calls_without_ids_stay_apart(
+    index: dict[str, int], pieces: list[tuple[str | None, str]], calls: list[tuple[str, str]]
+) -> None:
+    """A new name, or the same one after whole arguments, begins a new call."""
+    assert calls_of(*(piece(name, arguments, **index) for name, arguments in pieces)) == calls
+
+
+def test_ids_overrule_names() -> None:
+    """Pieces with the same id are one call, whatever they repeat."""
+    pieces = [piece("a", '{"x":1}', id="c", index=0), piece("a", "", id="c", index=0)]
+    assert calls_of(*pieces) == [("a", '{"x":1}')]
+    assert calls_of(*pieces, piece("a", "{}", id="d", index=0)) == [("a", '{"x":1}'), ("a", "{}")]
+    assert calls_of(piece("a", "{}", id="c", index=0), piece("b", "{}", index=0)) == [
+        ("a", "{}"),
+        ("b", "{}"),
+    ]
