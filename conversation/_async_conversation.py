@@ -51,6 +51,7 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
         speak_when_dropped: As in `Conversation`.
         clock: As in `Conversation`.
         expiry_margin: As in `Conversation`.
+        audio_as_data_url: As in `Conversation`.
 
     Raises:
         InvalidSetting: if one of them cannot work.

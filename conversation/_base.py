@@ -36,6 +36,7 @@ from conversation._values.parts import Part
 from conversation._values.text import clean_text
 from conversation._values.turns import AssistantTurn, Turn, Usage, UserTurn
 from conversation._wire.reading import time_from
+from conversation._wire.servers import server_of
 from conversation._wire.strict_json import json_bytes
 from conversation._wire.writing import line_from_turn
 from conversation.errors import (
@@ -78,6 +79,7 @@ class BaseConversation(Generic[_ClientT]):
         speak_when_dropped: str | bool = False,
         clock: Callable[[], float] = time.time,
         expiry_margin: float = 30.0,
+        audio_as_data_url: bool | None = None,
     ) -> None:
         settings = Settings(
             model=model,
@@ -90,6 +92,7 @@ class BaseConversation(Generic[_ClientT]):
             transcribe=transcribe,
             speak_when_dropped=speak_when_dropped,
             expiry_margin=expiry_margin,
+            audio_as_data_url=audio_as_data_url,
         )
         history = History(_new_header(settings.saved(), clock), clock)
         self._assemble(settings, history, client=client, context=context, store=None)
@@ -108,7 +111,8 @@ class BaseConversation(Generic[_ClientT]):
         self._store = store
         self._history = history
         can_await = self._client_class.startswith("Async")
-        self._requests = Requests(settings, history, context, can_await=can_await)
+        server = server_of(client, settings.audio_as_data_url)
+        self._requests = Requests(settings, history, context, server, can_await=can_await)
         self._transcripts = Transcripts(self._requests)
 
     @classmethod

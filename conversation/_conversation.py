@@ -53,6 +53,8 @@ class Conversation(BaseConversation["OpenAI"]):
             model's name: have `audio.speech` speak them. It costs money.
         clock: Returns Unix time in seconds.
         expiry_margin: Seconds before `expires_at` from which on an audio id is no longer used.
+        audio_as_data_url: True: send user sound as a data URL, as DashScope wants it; None: if the
+            client's `base_url` is DashScope's.
 
     Raises:
         InvalidSetting: if one of them cannot work.

@@ -39,6 +39,7 @@ from conversation._values.turns import AssistantTurn, Turn
 from conversation._wire.completions import Asked, skew_of, turn_from_completion
 from conversation._wire.failures import dead_ids, refused_media, tokens_refused
 from conversation._wire.messages import Message
+from conversation._wire.servers import Server
 from conversation.errors import InvalidSetting, InvalidTurn
 
 log = logging.getLogger("conversation")
@@ -81,6 +82,7 @@ class Requests:
         settings: The conversation's settings.
         history: Its turns.
         context: How much of them is sent.
+        server: The server that gets them.
         can_await: True if tools may be async.
 
     Attributes:
@@ -88,11 +90,18 @@ class Requests:
     """
 
     def __init__(
-        self, settings: Settings, history: History, context: Context, *, can_await: bool
+        self,
+        settings: Settings,
+        history: History,
+        context: Context,
+        server: Server,
+        *,
+        can_await: bool,
     ) -> None:
         self.settings = settings
         self.history = history
         self.context = context
+        self._server = server
         self._can_await = can_await
         self._usable(settings.tools)
         asked = Asked(None, settings.audio_format, speaks=False)
@@ -200,7 +209,7 @@ class Requests:
     def explain(self) -> Rendering:
         """Return the messages of the next request, each with its turn and the reason for it."""
         items, at = self._marked()
-        return explained(items, at, self._reader(items))
+        return explained(items, at, self._reader(items), self._server)
 
     def reasons(self) -> Iterator[tuple[Prepared, Form, str]]:
         """Yield the same without the messages, which hold all sound that is sent."""
@@ -221,9 +230,8 @@ class Requests:
         at = self._moment()
         items = self._window(sent, at).items
         asked = attrs.evolve(sent.asked, sent_at=self._now())
-        return messages(items, at, self._reader(items)), attrs.evolve(
-            sent, asked=asked, items=items, at=at
-        )
+        rendered = messages(items, at, self._reader(items), self._server)
+        return rendered, attrs.evolve(sent, asked=asked, items=items, at=at)
 
     def _note(self, sent: SentRequest) -> None:
         if not self.history.lock.is_in_exchange:

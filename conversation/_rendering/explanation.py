@@ -12,6 +12,7 @@ from conversation._values.data import read_data
 from conversation._values.parts import AudioInput
 from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, UserTurn
 from conversation._wire.messages import Message, ReadData
+from conversation._wire.servers import OPENAI, Server
 
 
 @attrs.frozen
@@ -63,11 +64,13 @@ def reasons(items: Sequence[Prepared], at: Moment) -> Iterator[tuple[Prepared, F
             yield item, form, _why(item, form, at)
 
 
-def explained(items: Sequence[Prepared], at: Moment, read: ReadData = read_data) -> Rendering:
+def explained(
+    items: Sequence[Prepared], at: Moment, read: ReadData = read_data, server: Server = OPENAI
+) -> Rendering:
     """Return the messages with a reason for each."""
     rendered = []
     for item, form, why in reasons(items, at):
-        message = None if form is Form.LEFT_OUT else message_at(item, at, read)
+        message = None if form is Form.LEFT_OUT else message_at(item, at, read, server)
         rendered.append(RenderedMessage(message, item.turn, form, why))
     return Rendering(tuple(rendered))
 

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
 import attrs
+import orjson
 
 from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
 from conversation._values.turns import (
@@ -23,14 +24,19 @@ from conversation._values.turns import (
     UserTurn,
     own_text,
 )
+from conversation._wire.extra import merged
 from conversation._wire.messages import (
     Message,
+    has_name,
+    named,
     system_message,
     tool_call_entry,
     tool_message,
     upload_size,
     user_message,
+    wire_name,
 )
+from conversation._wire.servers import OPENAI, Server
 
 log = logging.getLogger("conversation")
 
@@ -144,7 +150,9 @@ def prepare(turn: Turn) -> Prepared:
     """Prepare a turn; for an answer the first half of the rule: its forms, and until when."""
     if isinstance(turn, AssistantTurn):
         form, end, audio = form_without_voice(turn), voice_end(turn), turn.audio
-        if audio and form is Form.TRANSCRIPT and not turn.content and not turn.tool_calls:
+        is_named = has_name(turn)
+        is_plain = not (turn.content or turn.tool_calls or is_named)
+        if audio and form is Form.TRANSCRIPT and is_plain:
             return _speech(turn, audio.id, end, audio.transcript or "", audio.duration)
         calls = sum(
             text_tokens(call.name) + text_tokens(call.arguments) for call in turn.tool_calls
@@ -157,7 +165,8 @@ def prepare(turn: Turn) -> Prepared:
             return Prepared(
                 turn, end, form, None, in_tools=True, tokens=tokens, voice_tokens=spoken
             )
-        voice_id = turn.audio.id if turn.audio and not own_text(turn) else None
+        is_short = turn.audio and not (own_text(turn) or is_named)
+        voice_id = turn.audio.id if turn.audio and is_short else None
         if form is Form.PLACEHOLDER:
             tokens = text_tokens(PLACEHOLDER)
         message = None if form is Form.PLACEHOLDER else assistant_message(turn, form)
@@ -249,7 +258,7 @@ def prepare_entry(entry: Mapping[str, Any]) -> Prepared | None:
         message = {"role": "user", "content": content}
         tokens = text_tokens(content)
         return Prepared(None, NO_VOICE, Form.PLAIN, message, tokens=tokens, begins=True)
-    if role != "assistant" or entry.get("tool_calls"):
+    if role != "assistant" or entry.get("tool_calls") or "name" in entry:
         return None
     audio = entry.get("audio")
     if audio is None and type(content) is str and content.strip():
@@ -332,9 +341,9 @@ def form_without_voice(turn: AssistantTurn) -> Form:
     return Form.PLACEHOLDER
 
 
-def assistant_message(turn: AssistantTurn, form: Form) -> Message:
+def assistant_message(turn: AssistantTurn, form: Form, server: Server = OPENAI) -> Message:
     """Return the message of an answer in that form. Of `audio` it never holds more than the id."""
-    message: Message = {"role": "assistant"}
+    message = named({"role": "assistant"}, turn)
     if form is Form.VOICE and turn.audio is not None:
         message["audio"] = {"id": turn.audio.id}
         if text := own_text(turn):
@@ -344,5 +353,18 @@ def assistant_message(turn: AssistantTurn, form: Form) -> Message:
     elif form is not Form.TOOL_CALLS:
         message["content"] = turn.text
     if turn.tool_calls:
-        message["tool_calls"] = [tool_call_entry(call) for call in turn.tool_calls]
+        message["tool_calls"] = _sent_calls(turn, server)
     return message
+
+
+def _sent_calls(turn: AssistantTurn, server: Server) -> list[dict[str, Any]]:
+    """Return the tool calls; a server of their kind gets back all that came with them."""
+    if not server.takes_unknown_keys:
+        calls = (attrs.evolve(call, name=wire_name(call.name)) for call in turn.tool_calls)
+        return [tool_call_entry(call) for call in calls]
+    entries = [tool_call_entry(call) for call in turn.tool_calls]
+    unknown = orjson.loads(turn.extra).get("tool_calls")
+    for entry, keys in zip(entries, unknown if isinstance(unknown, list) else (), strict=False):
+        if isinstance(keys, dict):
+            merged(entry, {key: keys[key] for key in keys if key != "index"}, {})
+    return entries

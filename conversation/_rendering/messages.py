@@ -18,6 +18,7 @@ from conversation._rendering.forms import (
 from conversation._values.data import read_data
 from conversation._values.turns import AssistantTurn, ToolTurn, UserTurn, answers_by_call
 from conversation._wire.messages import Message, ReadData, tool_message, user_message
+from conversation._wire.servers import OPENAI, Server
 
 log = logging.getLogger("conversation")
 
@@ -27,13 +28,16 @@ _in_tools = attrgetter("in_tools")
 _usual = attrgetter("voice_end", "message", "voice_id")
 
 
-def messages(items: Sequence[Prepared], at: Moment, read: ReadData = read_data) -> list[Message]:
+def messages(
+    items: Sequence[Prepared], at: Moment, read: ReadData = read_data, server: Server = OPENAI
+) -> list[Message]:
     """Return the messages of a request.
 
     Args:
         items: Everything that is sent, in order.
         at: The moment of the request.
         read: Returns the bytes of sound, pictures and files.
+        server: The server that gets them.
     """
     limit = at.limit
     out: list[Message] = []
@@ -46,19 +50,21 @@ def messages(items: Sequence[Prepared], at: Moment, read: ReadData = read_data) 
         elif (item := items[position]).form is not Form.LEFT_OUT:
             if form_at(item, at) is Form.PLACEHOLDER and item.sent is None:
                 log.warning("sending a placeholder for an answer without known words")
-            out.append(message_at(item, at, read))
+            out.append(message_at(item, at, read, server))
     return out
 
 
-def message_at(prepared: Prepared, at: Moment, read: ReadData = read_data) -> Message:
+def message_at(
+    prepared: Prepared, at: Moment, read: ReadData = read_data, server: Server = OPENAI
+) -> Message:
     """Return the message of a turn at that moment."""
     turn = prepared.turn
     if isinstance(turn, AssistantTurn):
-        return assistant_message(turn, form_at(prepared, at))
+        return assistant_message(turn, form_at(prepared, at), server)
     if prepared.form is Form.WORDS and prepared.words is not None:
-        return message_at(prepared.words, at, read)
+        return message_at(prepared.words, at, read, server)
     if isinstance(turn, UserTurn):
-        return user_message(prepared.sent or turn, read)
+        return user_message(prepared.sent or turn, read, server)
     return dict(prepared.message or {})
 
 

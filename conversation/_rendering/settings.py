@@ -32,6 +32,7 @@ class SettingsGiven(TypedDict, total=False):
     transcribe: str | bool | None
     speak_when_dropped: str | bool
     expiry_margin: float
+    audio_as_data_url: bool | None
 
 
 def _model(model: str) -> str:
@@ -130,6 +131,13 @@ def _margin(margin: float) -> float:
     return margin
 
 
+def _flag(flag: bool | None) -> bool | None:
+    if flag not in (True, False, None):
+        msg = f"audio_as_data_url must be True, False or None, got {flag!r}"
+        raise InvalidSetting(msg)
+    return flag
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """The settings of a conversation; `Conversation` documents each."""
@@ -144,6 +152,7 @@ class Settings:
     transcribe: str | bool | None = attrs.field(default=None, converter=_model_or_flag)
     speak_when_dropped: str | bool | None = attrs.field(default=False, converter=_model_or_flag)
     expiry_margin: float = attrs.field(default=30.0, converter=_margin)
+    audio_as_data_url: bool | None = attrs.field(default=None, converter=_flag)
 
     def saved(self, given: Collection[str] = (), *, only: bool = False) -> dict[str, Any]:
         """Return the given ones and, unless `only`, the ones that differ from the defaults."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import logging
+import re
+import unicodedata
+import zlib
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -13,9 +16,12 @@ import orjson
 from conversation._values.data import Data, read_data, size_in_bytes
 from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
 from conversation._values.turns import SystemTurn, ToolCall, Turn, UserTurn
+from conversation._wire.servers import OPENAI, Server
 from conversation.errors import AudioFileMissing
 
 log = logging.getLogger("conversation")
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 MISSING = "[something the user gave, no longer available]"
 
@@ -27,17 +33,22 @@ Message = dict[str, Any]
 
 def system_message(turn: SystemTurn) -> Message:
     """Return the message for a system turn."""
-    return _named({"role": turn.role, "content": turn.text}, turn)
+    return named({"role": turn.role, "content": turn.text}, turn)
 
 
-def user_message(turn: UserTurn, read: ReadData = read_data) -> Message:
+def user_message(turn: UserTurn, read: ReadData = read_data, server: Server = OPENAI) -> Message:
     """Return the message for a user turn: a single text as a string, all else as parts.
 
     Args:
         turn: The turn.
         read: Returns the bytes of its sound, images and files.
+        server: The server that gets it.
     """
-    return _named({"role": "user", "content": _content(turn.content, read)}, turn)
+    content = _content(turn.content, read)
+    for part in content if server.sound_as_url and isinstance(content, list) else ():
+        if sound := part.get("input_audio"):
+            sound["data"] = f"data:;base64,{sound['data']}"
+    return named({"role": "user", "content": content}, turn)
 
 
 def tool_message(tool_call_id: str, content: str, turn: Turn | None = None) -> Message:
@@ -55,13 +66,31 @@ def tool_call_entry(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": call.type, "function": body}
 
 
-def _named(message: Message, turn: Turn) -> Message:
-    # `name` is the one unknown key that the API accepts.
-    if turn.extra != "{}":
+def has_name(turn: Turn) -> bool:
+    """Return True if a turn may name its speaker; cheap."""
+    return turn.extra != "{}" and '"name"' in turn.extra
+
+
+def named(message: Message, turn: Turn) -> Message:
+    """Add the name of the speaker, the one unknown key that the API accepts."""
+    if has_name(turn):
         name = orjson.loads(turn.extra).get("name")
-        if isinstance(name, str):
-            message["name"] = name
+        if isinstance(name, str) and name:
+            message["name"] = wire_name(name)
     return message
+
+
+def wire_name(name: str) -> str:
+    """Return a name as the API takes it, 1 to 64 of A-Za-z0-9_-: "Zoë K." becomes "Zoe_K_"."""
+    if _NAME.fullmatch(name):
+        return name
+    marked = unicodedata.normalize("NFKD", name)
+    letters = "".join(char for char in marked if not unicodedata.combining(char))
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", letters)
+    if letters.isascii() and _NAME.fullmatch(plain):
+        return plain
+    # Names of other alphabets, and long ones, stay different.
+    return f"{plain.strip('_')[:55]}_{zlib.crc32(name.encode()):08x}".lstrip("_")
 
 
 def _content(parts: tuple[Part, ...], read: ReadData) -> str | list[dict[str, Any]]:
