@@ -68,7 +68,15 @@ class UnsupportedAudio(InvalidTurn):
 
 
 class InvalidCompletion(ConversationError, ValueError):
-    """A value that is no completion with exactly one answer; nothing was changed."""
+    """A value that is no completion with exactly one answer; nothing was changed.
+
+    Attributes:
+        body: The server's error, where it came in place of an answer; else None.
+    """
+
+    def __init__(self, message: str, *, body: object = None) -> None:
+        super().__init__(message)
+        self.body = body
 
 
 class InvalidSetting(ConversationError, ValueError):

@@ -52,7 +52,7 @@ class StreamedCompletion:
         fields = _fields(chunk) or json_object(chunk)
         if fields.get("error"):
             msg = f"the stream broke off with an error: {fields['error']}"
-            raise InvalidCompletion(msg)
+            raise InvalidCompletion(msg, body=json_value(fields["error"]))
         if isinstance(fields.get("type"), str) and "choices" not in fields:
             # Of the helper's events, one says what came; the others say it again.
             return self.add(fields["chunk"]) if fields.get("chunk") else []

@@ -38,13 +38,16 @@ def completion_object(completion: Any) -> Mapping[str, Any]:
             one, which is entered and left.
 
     Raises:
-        InvalidCompletion: if it is none of these.
+        InvalidCompletion: if it is none of these, or an error that came as an answer.
     """
     if isinstance(completion, Mapping) or hasattr(completion, "model_dump"):
         whole = dict(json_object(completion))
         whole.pop("interrupted", None)  # only `assembled` says so
         if whole.get("object") == "chat.completion.chunk":
             return assembled([whole])
+        if whole.get("error") and not whole.get("choices"):
+            msg = f"the server answered with an error: {whole['error']}"
+            raise InvalidCompletion(msg, body=whole["error"])
         return whole
     if isinstance(completion, Iterable) and not isinstance(completion, str | bytes):
         return assembled(completion)

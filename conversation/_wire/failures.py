@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from conversation._values.parts import FileInput, ImageInput
 from conversation.errors import InvalidCompletion
@@ -29,10 +29,29 @@ _MEDIA = {"image": ImageInput, "file": FileInput}
 _RETRIABLE = frozenset({401, 403, 408, 409, 429})
 
 
+def _answer_text(error: BaseException) -> str:
+    """Return all that a server's error says; empty for other errors.
+
+    Gateways wrap the error of another server, as text with quotes of its own.
+    """
+    body = getattr(error, "body", None)
+    if body is None and not (hasattr(error, "status_code") or hasattr(error, "code")):
+        return ""
+    return f"{error} {getattr(error, 'code', None)} {body}".replace("\\", "")
+
+
+def _status_of(error: BaseException) -> int | None:
+    """Return the HTTP status of a server's error, or the one that its body names."""
+    body = getattr(error, "body", None)
+    wrapped = body.get("code") if isinstance(body, Mapping) else None
+    found = (getattr(error, "status_code", None), wrapped)
+    return next((code for code in found if isinstance(code, int) and 400 <= code < 600), None)
+
+
 def tokens_refused(error: BaseException) -> int | None:
     """Return the tokens of a request that was too long for the model; None if not known."""
-    text = f"{error} {getattr(error, 'body', None)}"
-    if "context_length_exceeded" not in f"{getattr(error, 'code', None)} {text}":
+    text = _answer_text(error)
+    if "context_length_exceeded" not in text:
         return None
     found = _RESULTED_IN.search(text)
     return int(found[1]) if found else None
@@ -40,9 +59,7 @@ def tokens_refused(error: BaseException) -> int | None:
 
 def refused_media(error: BaseException) -> tuple[type[ImageInput | FileInput], ...]:
     """Return the kinds of media that the model does not take, as the error says; mostly none."""
-    text = f"{error} {getattr(error, 'body', None)}"
-    is_answer = hasattr(error, "status_code") or hasattr(error, "body")
-    found = _NO_MEDIA.findall(text) if is_answer else ()
+    found = _NO_MEDIA.findall(_answer_text(error))
     kinds = {kind.lower() for groups in found for kind in groups if kind}
     return tuple(part for name, part in _MEDIA.items() if name in kinds)
 
@@ -60,9 +77,9 @@ def dead_ids(
             all ids are dead, also those of turns that did not fit: transcripts make room for them.
             So a third time finds none.
     """
-    text = f"{error} {getattr(error, 'body', None)}"
+    text = _answer_text(error)
     named = {audio_id for audio_id in _NAMED_ID.findall(text) if audio_id in known}
-    if not _is_audio_not_found(error, text, named):
+    if "audio_not_found" not in text and not (named and "not found" in text):
         return set()
     everything = {audio_id for audio_id in sent if audio_id is not None and audio_id in known}
     if heals:
@@ -74,19 +91,11 @@ def dead_ids(
     return {blamed} if blamed is not None and blamed in known else everything
 
 
-def _is_audio_not_found(error: BaseException, text: str, named: Collection[str]) -> bool:
-    if getattr(error, "code", None) == "audio_not_found":
-        return True
-    # Gateways wrap the error; then only the text has its code.
-    is_answer = hasattr(error, "status_code") or hasattr(error, "body")
-    return is_answer and ("audio_not_found" in text or (bool(named) and "not found" in text))
-
-
 def is_refused(error: BaseException) -> bool:
     """Return True if the same request would fail in the same way again."""
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int):
-        return 400 <= status < 500 and status not in _RETRIABLE
+    status = _status_of(error)
+    if status is not None:
+        return status < 500 and status not in _RETRIABLE
     # A request that the SDK could not serialize; an answer that cannot be parsed is no refusal.
     import json
 
@@ -122,6 +131,10 @@ _REMEDIES = (
         "voice models do not support schemas; ask for JSON in the prompt, or use a text model",
     ),
     (
+        "output requires stream",
+        "this server sends sound in streams only: use stream(…) instead of say(…) and reply(…)",
+    ),
+    (
         "invalid_api_key",
         "the key was refused: check OPENAI_API_KEY, or pass client=OpenAI(api_key=…)",
     ),
@@ -130,10 +143,7 @@ _REMEDIES = (
 
 def add_remedy(error: BaseException) -> None:
     """Add a note with the remedy to the error, if it is known."""
-    status = getattr(error, "status_code", None)
-    if not isinstance(status, int):
-        return
-    text = f"{error} {getattr(error, 'code', '')}"
+    text = _answer_text(error)
     for sign, remedy in _REMEDIES:
         if sign in text:
             error.add_note(remedy)

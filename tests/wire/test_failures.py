@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import openai
 import pytest
 from openai import OpenAI
 
+from conversation import Conversation
 from conversation._values.parts import FileInput, ImageInput
 from conversation._wire.failures import refused_media
+from conversation.errors import InvalidCompletion
 from conversation.testing import StandIn
+from tests.samples import spoken
 
 
 @pytest.mark.parametrize(
@@ -49,3 +55,77 @@ def test_refusals_of_media_are_told_from_others(
         client.models.list()
     assert refused_media(caught.value) == kinds
     assert refused_media(ValueError(message)) == ()
+
+
+def wrapped(message: str, code: str | None = None) -> dict[str, Any]:
+    """Return the error of another server as a gateway passes it on."""
+    raw = json.dumps({"error": {"message": message, "code": code}})
+    return {"message": "Provider returned error", "code": 400, "metadata": {"raw": raw}}
+
+
+def fail(server: StandIn, way: str, error: dict[str, Any]) -> None:
+    """Script an error: with a status, as an answer with status 200, or in a stream."""
+    if way == "status":
+        server.will_fail(400, json.dumps(error))
+    elif way == "answer":
+        server.will_send({"error": error})
+    else:
+        server.will_stream([{"error": error}])
+
+
+def ask(chat: Conversation, way: str) -> None:
+    """Ask, in a stream if the error comes in one."""
+    if way == "stream":
+        with chat.stream("Hello") as events:
+            list(events)
+    else:
+        chat.say("Hello")
+
+
+ways = pytest.mark.parametrize("way", ["status", "answer", "stream"])
+
+
+@ways
+@pytest.mark.parametrize(
+    ("message", "code", "note"),
+    [
+        ("'response_format' of type 'json_schema' is not supported", None, "support schemas"),
+        ("No such format", "unsupported_format", "convert it"),
+        ("Audio output requires stream: true", None, "use stream(…) instead of say(…)"),
+        ("The key is wrong", "invalid_api_key", "OPENAI_API_KEY"),
+    ],
+)
+def test_wrapped_errors_carry_the_remedy(
+    server: StandIn, chat: Conversation, way: str, message: str, code: str | None, note: str
+) -> None:
+    """An error that a gateway wraps carries the remedy, and its question is taken back."""
+    fail(server, way, wrapped(message, code))
+    with pytest.raises((openai.APIError, InvalidCompletion)) as caught:
+        ask(chat, way)
+    notes = "\n".join(caught.value.__notes__)
+    assert note in notes
+    assert "taken back" in notes
+    assert chat.turns == ()
+    assert len(server.requests) == 1
+
+
+@ways
+def test_wrapped_loss_of_an_id_is_healed(server: StandIn, chat: Conversation, way: str) -> None:
+    """`audio_not_found` is healed in whatever form a gateway passes it on."""
+    audio_id = "audio_" + "6" * 32
+    chat.add_completion(spoken(audio_id=audio_id))
+    fail(server, way, wrapped(f"Assistant audio {audio_id} not found.", "audio_not_found"))
+    ask(chat, way)
+    assert server.requests[1]["messages"][0] == {"role": "assistant", "content": "Good morning."}
+
+
+def test_error_of_an_overloaded_gateway_keeps_the_question(
+    server: StandIn, chat: Conversation
+) -> None:
+    """A status in the body of an error counts as that of the answer: 429 and 5xx can pass."""
+    for code in (429, 502):
+        server.will_send({"error": {"message": "Provider returned error", "code": code}})
+        with pytest.raises(InvalidCompletion, match="Provider returned error"):
+            chat.say("Hello")
+        assert len(chat.turns) == 1
+        chat.undo()
