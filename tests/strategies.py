@@ -53,7 +53,7 @@ audios = st.builds(
     lost=st.booleans(),
 )
 counts = st.integers(0, 10**6)
-usages = st.builds(Usage, *[counts] * 7)
+usages = st.builds(Usage, *[counts] * 9)
 assistant_turns = st.builds(
     AssistantTurn,
     content=st.none() | any_text,

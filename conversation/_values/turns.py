@@ -105,6 +105,8 @@ class Usage:
         cached_tokens: Tokens of the request that were billed at the lower cached rate.
         completion_text_tokens: Text tokens of the answer.
         completion_audio_tokens: Audio tokens of the answer.
+        prompt_image_tokens: Tokens of pictures in the request.
+        cache_write_tokens: Tokens of the request that were written to the cache.
     """
 
     prompt_tokens: int = attrs.field(default=0, validator=_count)
@@ -114,6 +116,8 @@ class Usage:
     cached_tokens: int = attrs.field(default=0, validator=_count)
     completion_text_tokens: int = attrs.field(default=0, validator=_count)
     completion_audio_tokens: int = attrs.field(default=0, validator=_count)
+    prompt_image_tokens: int = attrs.field(default=0, validator=_count)
+    cache_write_tokens: int = attrs.field(default=0, validator=_count)
 
     @property
     def total_tokens(self) -> int:

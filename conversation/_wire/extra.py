@@ -117,6 +117,7 @@ _AUDIO: Meanings = {
     "lost": _is_true,
 }
 
-_DETAILS: Meanings = dict.fromkeys(("text_tokens", "audio_tokens", "cached_tokens"), token_count)
+_COUNTS = ("text_tokens", "audio_tokens", "cached_tokens", "image_tokens", "cache_write_tokens")
+_DETAILS: Meanings = dict.fromkeys(_COUNTS, token_count)
 
 _USAGE: Meanings = {"prompt_tokens_details": _DETAILS, "completion_tokens_details": _DETAILS}

@@ -423,6 +423,22 @@ def usage_from_entry(usage: object) -> Usage:
     return _take_usage({"usage": usage}) or Usage()
 
 
+def has_prompt_details(usage: Usage) -> bool:
+    """Return True if any tokens of a request are broken down."""
+    return bool(
+        usage.prompt_text_tokens
+        or usage.prompt_audio_tokens
+        or usage.cached_tokens
+        or usage.prompt_image_tokens
+        or usage.cache_write_tokens
+    )
+
+
+def _take_count(rest: dict[str, Any], key: str) -> int:
+    """Take a count out that is written only if there is one."""
+    return token_count(rest.pop(key)) if token_count(rest.get(key)) else 0
+
+
 def _take_usage(rest: dict[str, Any]) -> Usage | None:
     given = rest.get("usage")
     if not isinstance(given, _OBJECT):
@@ -439,9 +455,11 @@ def _take_usage(rest: dict[str, Any]) -> Usage | None:
         cached_tokens=token_count(prompt.pop("cached_tokens", 0)),
         completion_text_tokens=token_count(completion.pop("text_tokens", 0)),
         completion_audio_tokens=token_count(completion.pop("audio_tokens", 0)),
+        prompt_image_tokens=_take_count(prompt, "image_tokens"),
+        cache_write_tokens=_take_count(prompt, "cache_write_tokens"),
     )
     # Details that are all 0 are not written, so they stay in the rest.
-    if usage.prompt_text_tokens or usage.prompt_audio_tokens or usage.cached_tokens:
+    if has_prompt_details(usage):
         _leave(body, "prompt_tokens_details", prompt)
     if usage.completion_text_tokens or usage.completion_audio_tokens:
         _leave(body, "completion_tokens_details", completion)

@@ -20,6 +20,7 @@ from conversation._values.turns import (
 )
 from conversation._wire.extra import meanings_of, merged
 from conversation._wire.messages import base64_text, part_message, tool_call_entry
+from conversation._wire.reading import has_prompt_details
 
 
 def line_from_turn(turn: Turn) -> bytes:
@@ -100,11 +101,15 @@ def usage_entry(usage: Usage) -> dict[str, Any]:
         "completion_tokens": _held(usage.completion_tokens),
         "total_tokens": _held(usage.total_tokens),
     }
-    if usage.prompt_text_tokens or usage.prompt_audio_tokens or usage.cached_tokens:
+    if has_prompt_details(usage):
         entry["prompt_tokens_details"] = {
             "text_tokens": _held(usage.prompt_text_tokens),
             "audio_tokens": _held(usage.prompt_audio_tokens),
             "cached_tokens": _held(usage.cached_tokens),
+            **_given(
+                image_tokens=_held(usage.prompt_image_tokens) or None,
+                cache_write_tokens=_held(usage.cache_write_tokens) or None,
+            ),
         }
     if usage.completion_text_tokens or usage.completion_audio_tokens:
         entry["completion_tokens_details"] = {

@@ -93,6 +93,7 @@ def test_earlier_media_go_as_placeholders_to_voice_models(
 def test_voice_models_are_known_with_their_vendor(client: OpenAI, model: str) -> None:
     """A vendor's name before a voice model's changes nothing."""
     chat = Conversation(client=client, model=model)
+    assert Context().limit_for(model) == 128_000 - 16_384
     shown(chat, PICTURE)
     assert chat.render().items[0].form is Form.PLACEHOLDER
     with pytest.raises(InvalidTurn, match="takes no pictures"):
