@@ -985,6 +985,25 @@ async def speaks_text_answers(side: Side) -> None:
     side.tell(await mp3.say("Four"), await mp3.render(), await chat.render())
 
 
+@case
+async def answers_no_picture_unseen(side: Side) -> None:
+    """Pictures that the model does not take are refused when new, and placeholders when earlier."""
+    chat = await side.open()
+    await side.fails(InvalidTurn, chat.say(ImageInput(PNG)))
+    await side.fails(InvalidTurn, side.streamed(chat, ImageInput(PNG)))
+    await chat.add_user(ImageInput(PNG), "A dog")
+    side.tell(await chat.request())
+    await side.fails(InvalidTurn, chat.reply())
+    await chat.add_assistant("I see.")
+    side.tell(await chat.say("What colour?"), await chat.render())
+    text = side.chat(model="gpt-5", modalities=["text"])
+    await text.add_user(ImageInput(PNG), "A dog")
+    await text.add_assistant("I see.")
+    side.server.will_fail(400, "This model does not support image_url content.")
+    side.tell(await text.say("What colour?"), await text.render())
+    await side.fails(InvalidTurn, text.say(ImageInput(PNG)))
+
+
 # --- sessions ----------------------------------------------------------------------------------
 
 

@@ -254,9 +254,10 @@ def _broken_off(
         yield from _close(arrived)
         raise
     yield from _close(arrived)
-    if arrived:
+    if arrived and not arrived.is_refused:
         return False
-    yield from _spent(requests.history, arrived.streamed.head)
+    if not arrived.is_refused:
+        yield from _spent(requests.history, arrived.streamed.head)
     if is_settled or not isinstance(error, Exception):
         return False
     healed: bool = yield from work_on(requests.history, partial(requests.heal, error))
