@@ -87,6 +87,7 @@ class Transcripts:
             return ()
         if not old:
             self._failed.clear()
+            self._is_down = False
         found: list[Turn] = []
         failures: list[Exception] = []
         # Sound that became words may make room for older turns.

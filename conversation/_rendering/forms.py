@@ -155,7 +155,8 @@ def prepare(turn: Turn) -> Prepared:
         if audio and form is Form.TRANSCRIPT and is_plain:
             return _speech(turn, audio.id, end, audio.transcript or "", audio.duration)
         calls = sum(
-            text_tokens(call.name) + text_tokens(call.arguments) for call in turn.tool_calls
+            text_tokens(wire_name(call.name)) + text_tokens(call.arguments)
+            for call in turn.tool_calls
         )
         tokens = text_tokens(turn.text) + calls
         spoken = tokens
