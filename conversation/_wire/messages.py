@@ -54,7 +54,7 @@ def user_message(turn: UserTurn, read: ReadData = read_data, server: Server = OP
 def tool_message(tool_call_id: str, content: str, turn: Turn | None = None) -> Message:
     """Return the message for the result of a tool call; with the name that the turn gives it."""
     message: Message = {"role": "tool", "tool_call_id": tool_call_id, "content": content}
-    return message if turn is None else _named(message, turn)
+    return message if turn is None else named(message, turn)
 
 
 def tool_call_entry(call: ToolCall) -> dict[str, Any]:

@@ -35,6 +35,9 @@ from tests.wire.foreign.samples import (
     spoken_of,
 )
 
+SEEING: Any = {"model": "gpt-5", "modalities": ("text",)}
+"""A model that takes pictures; OpenAI's voice models take none."""
+
 
 def bare(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return messages with all calls under one id, since some formats have none."""
@@ -47,7 +50,7 @@ def bare(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def imported(*messages: Any) -> Conversation:
     """Return a conversation of these messages, on the tests' clock."""
-    return Conversation.from_messages(messages, clock=Clock())
+    return Conversation.from_messages(messages, clock=Clock(), model="an-omni-model")
 
 
 @pytest.mark.parametrize("name", HISTORIES)
@@ -57,11 +60,11 @@ def test_history_of_another_program_is_sent_whole(
     """Words, pictures, calls and results are sent, and accepted by the server."""
     history = HISTORIES[name]()
     before = copy.deepcopy(history)
-    chat = Conversation.from_messages(history, client=client, clock=clock)
+    chat = Conversation.from_messages(history, client=client, clock=clock, **SEEING)
     expected = spoken_of(SHOWN) if name in WITHOUT_PICTURE else SHOWN
     assert bare(chat.messages()) == bare(expected)
     assert history == before
-    again = Conversation.from_messages(chat.messages(), clock=clock)
+    again = Conversation.from_messages(chat.messages(), clock=clock, **SEEING)
     assert again.messages() == chat.messages()
     server.will_answer("Yes.")
     assert chat.say("Really?").text == "Yes."
@@ -395,7 +398,7 @@ def test_objects_of_langchain_are_kept() -> None:
         [load.dumpd(message) for message in made],
         [message.model_dump() for message in made],
     ):
-        assert Conversation.from_messages(history).messages() == SHOWN
+        assert Conversation.from_messages(history, **SEEING).messages() == SHOWN
 
 
 def test_objects_of_pydantic_ai_are_kept() -> None:
@@ -424,7 +427,7 @@ def test_objects_of_pydantic_ai_are_kept() -> None:
     ]
     written = json.loads(messages.ModelMessagesTypeAdapter.dump_json(made))
     for history in (made, written):
-        assert Conversation.from_messages(history).messages() == SHOWN
+        assert Conversation.from_messages(history, **SEEING).messages() == SHOWN
 
 
 def test_items_of_the_agents_sdk_are_kept() -> None:
@@ -439,7 +442,7 @@ def test_items_of_the_agents_sdk_are_kept() -> None:
         session.close()
         return items
 
-    chat = Conversation.from_messages(asyncio.run(stored()))
+    chat = Conversation.from_messages(asyncio.run(stored()), **SEEING)
     assert chat.messages() == SHOWN
     assert chat.messages()[2]["tool_calls"] == [call("call_1")]
 
