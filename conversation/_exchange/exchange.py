@@ -302,6 +302,7 @@ def _receive(request: Mapping[str, Any], arrived: _Arrived) -> Steps[None]:
     receive, add = Receive(arrived.stream), arrived.streamed.add
     while (chunk := (yield receive)) is not END:
         yield from add(chunk)
+    yield from arrived.streamed.finish()
     arrived.whole = arrived.streamed.completion()
     yield Close(arrived.stream)
 

@@ -21,7 +21,7 @@ from conversation._export.outline import (
 from conversation._rendering.forms import Form
 from conversation._values.data import Data, read_data
 from conversation._values.parts import AudioInput, ImageInput
-from conversation._values.sound import wav_from_pcm
+from conversation._values.sound import mended, wav_from_pcm
 from conversation._values.turns import (
     AssistantTurn,
     ToolCall,
@@ -123,7 +123,7 @@ def _media(turn: Turn) -> Iterator[str]:
 
 def _player(data: Data, audio_format: str | None) -> str:
     try:
-        sound = read_data(data)
+        sound = mended(read_data(data))
     except AudioFileMissing:
         return _flag("The audio file is missing.")
     if audio_format == "pcm16":

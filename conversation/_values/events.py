@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import attrs
 
+from conversation._values.sound import PCM_RATE
 from conversation._values.turns import AssistantTurn, ToolCall
 
 
@@ -36,10 +37,12 @@ class AudioDelta:
     """The next sound, ready to play.
 
     Attributes:
-        data: Whole samples: 24 kHz, mono, signed 16 bit, little-endian, as the API streams them.
+        data: Whole samples: mono, signed 16 bit, little-endian, whatever the server streams.
+        rate: Samples per second (Hz): 24,000 from OpenAI; nothing is resampled.
     """
 
     data: bytes = attrs.field(repr=lambda data: f"<{len(data)} bytes>")
+    rate: int = PCM_RATE
 
 
 @attrs.frozen

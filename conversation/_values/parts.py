@@ -15,10 +15,17 @@ from conversation._values.data import (
     as_bytes,
     as_data,
     as_optional_data,
-    read_data,
     size_of,
 )
-from conversation._values.sound import duration_of, format_of, wav_from_pcm
+from conversation._values.samples import ENCODINGS, WIDTHS, Encoding, as_s16
+from conversation._values.sound import (
+    format_of,
+    is_mp3_in_wav,
+    measured,
+    mended,
+    name_of,
+    wav_from_pcm,
+)
 from conversation._values.text import as_optional_text, clean_text, shown
 from conversation.errors import InvalidTurn, UnsupportedAudio
 
@@ -30,7 +37,8 @@ class AudioInput:
     The API takes WAV and MP3, at most some 20 MB per request.
 
     Attributes:
-        data: The bytes of the whole file; in a saved turn, a reference to them. Use `read()`.
+        data: The bytes of the whole file, with true sizes and rates in the head of a WAV file; in a
+            saved turn, a reference to them. Use `read()`.
         format: `"wav"` or `"mp3"`, detected from the bytes; a given format must match them.
         transcript: The words, if known. They are sent instead of old sound.
         duration: Duration in seconds, detected from the bytes; None if they do not tell.
@@ -55,22 +63,20 @@ class AudioInput:
                 raise UnsupportedAudio(msg)
             return
         found = format_of(self.data)
-        if found == "wav" and not duration_of(self.data, found):
-            msg = f"this WAV file ({len(self.data)} bytes) has no samples; record some sound"
-            raise UnsupportedAudio(msg)
         if found not in ("wav", "mp3"):
-            what = f"{found} sound" if found else f"no sound file: {self.data[:12]!r}…"
-            msg = (
-                f"sound must be WAV or MP3, got {what} ({len(self.data)} bytes); convert it, or "
-                "use AudioInput.from_pcm(data, rate) for raw 16-bit samples"
-            )
-            raise UnsupportedAudio(msg)
+            raise UnsupportedAudio(_refusal(self.data))
         if self.format not in (None, found):
             msg = f"format is {self.format!r}, but the bytes are {found}; omit format"
             raise UnsupportedAudio(msg)
         object.__setattr__(self, "format", found)
-        if self.duration is None:
-            object.__setattr__(self, "duration", duration_of(self.data, found))
+        if self.duration is not None:  # it was measured before
+            object.__setattr__(self, "data", mended(self.data))
+            return
+        data, seconds = measured(self.data, found)
+        if not seconds or is_mp3_in_wav(data):
+            raise UnsupportedAudio(_fault_in_wav(data))
+        object.__setattr__(self, "data", data)
+        object.__setattr__(self, "duration", seconds)
 
     @classmethod
     def from_file(cls, path: str | Path, transcript: str | None = None) -> AudioInput:
@@ -83,22 +89,49 @@ class AudioInput:
         return cls(Path(path).read_bytes(), transcript=transcript)
 
     @classmethod
-    def from_pcm(cls, data: bytes, rate: int, transcript: str | None = None) -> AudioInput:
-        """Wrap raw samples from a microphone: mono, signed 16 bit, little-endian.
+    def from_pcm(
+        cls,
+        data: bytes,
+        rate: int,
+        transcript: str | None = None,
+        *,
+        channels: int = 1,
+        encoding: Encoding = "s16le",
+    ) -> AudioInput:
+        """Wrap raw samples, as from a microphone or a telephone, in a WAV file of 16-bit samples.
 
         Args:
-            data: The samples, two bytes each.
-            rate: Samples per second (Hz).
+            data: The samples, of all channels in turn.
+            rate: Samples per second (Hz) of each channel.
             transcript: The words, if known.
+            channels: Number of channels: 1 is mono, 2 is stereo.
+            encoding: Coding of a sample: `"s16le"` (signed 16 bit, little-endian), `"f32le"`
+                (32-bit float from -1 to 1), `"mulaw"` or `"alaw"` (telephony, 8 bit).
+
+        Raises:
+            UnsupportedAudio: if there are no samples, or `rate`, `channels` or `encoding` do not
+                fit.
         """
         data = as_bytes(data)
-        if len(data) % 2 or not data:
-            msg = f"data must be whole 16-bit samples (two bytes each), got {len(data)} bytes"
+        if encoding not in ENCODINGS:
+            known = ", ".join(map(repr, ENCODINGS))
+            msg = f"encoding must be one of {known}, got {encoding!r}"
+            raise UnsupportedAudio(msg)
+        if isinstance(channels, bool) or not isinstance(channels, int) or not 0 < channels <= 64:
+            msg = f"channels must be a number from 1 to 64, got {channels!r}"
+            raise UnsupportedAudio(msg)
+        frame = WIDTHS[encoding] * channels
+        if len(data) % frame or not data:
+            msg = (
+                f"data must be whole samples ({frame} bytes for {channels} channel(s) of "
+                f"{encoding}), got {len(data)} bytes"
+            )
             raise UnsupportedAudio(msg)
         if isinstance(rate, bool) or not isinstance(rate, int) or not 0 < rate <= 768_000:
             msg = f"rate must be samples per second (Hz), such as 24000, got {rate!r}"
             raise UnsupportedAudio(msg)
-        return cls(wav_from_pcm(data, rate=rate), transcript=transcript)
+        samples = as_s16(data, encoding)
+        return cls(wav_from_pcm(samples, rate=rate, channels=channels), transcript=transcript)
 
     def read(self) -> bytes:
         """Return the bytes of the whole file.
@@ -106,7 +139,23 @@ class AudioInput:
         Raises:
             AudioFileMissing: if the saved file is gone.
         """
-        return read_data(self.data)
+        return self.data if isinstance(self.data, bytes) else mended(self.data.read())
+
+
+def _refusal(data: bytes) -> str:
+    """Return the message for sound that is neither WAV nor MP3."""
+    if name := name_of(data):
+        return f"sound must be WAV or MP3, this is {name} ({len(data)} bytes); convert it"
+    return (
+        f"sound must be WAV or MP3, got no sound file: {data[:12]!r}… ({len(data)} bytes); use "
+        "AudioInput.from_pcm(data, rate) for raw samples"
+    )
+
+
+def _fault_in_wav(data: bytes) -> str:
+    if is_mp3_in_wav(data):
+        return "sound must be WAV or MP3, this is MP3 in a WAV file; extract the MP3 from it"
+    return f"this WAV file ({len(data)} bytes) has no samples; record some sound"
 
 
 _IMAGE_SIGNATURES = {

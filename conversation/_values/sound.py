@@ -1,9 +1,11 @@
-"""Formats and durations of sound, cutting it, and WAV files of raw PCM."""
+"""Formats of sound: names, durations, cuts, and heads with true sizes."""
 
 from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING, Literal, get_args
+
+from conversation._values import mp3, wav
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,30 +16,74 @@ FORMATS: tuple[str, ...] = get_args(AudioFormat)
 PCM_RATE = 24_000
 """Samples per second (Hz) of the API's `pcm16`: mono, signed 16 bit, little-endian."""
 
-# MPEG audio layer III, kbit/s by the header's four bits: version 1, then versions 2 and 2.5.
-_BITRATES = (
-    (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
-    (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
-)
-_SAMPLE_RATES = {
-    3: (44_100, 48_000, 32_000),
-    2: (22_050, 24_000, 16_000),
-    0: (11_025, 12_000, 8_000),
+_NAMES = {"wav": "WAV", "mp3": "MP3", "flac": "FLAC", "opus": "Ogg/Opus", "aac": "ADTS AAC"}
+
+_OGG_CODECS = {
+    b"OpusHead": "Ogg/Opus",
+    b"\x01vorbis": "Ogg/Vorbis",
+    b"\x7fFLAC": "Ogg/FLAC",
+    b"Speex   ": "Ogg/Speex",
 }
+_SIGNATURES = (
+    (0, b"\x1aE\xdf\xa3", "Matroska"),
+    (4, b"ftyp", "MP4/M4A"),
+    (4, b"moov", "QuickTime"),
+    (0, b"caff", "CAF"),
+    (0, b"#!AMR", "AMR"),
+    (0, b"FORM", "AIFF"),
+    (0, b".snd", "AU"),
+    (0, b"0&\xb2u\x8ef\xcf\x11", "WMA"),
+    (0, b"riff.\x91\xcf\x11", "W64"),
+    (0, b"RIFX", "big-endian WAV (RIFX)"),
+)
+"""Offsets, the bytes that are there, and the formats that they tell."""
 
 
 def format_of(data: bytes) -> AudioFormat | None:
     """Return the format that the bytes tell; None for raw PCM and unknown formats."""
-    if data[:4] in (b"RIFF", b"RF64") and data[8:12] == b"WAVE":
+    if wav.is_wav(data):
         return "wav"
-    if data[:4] == b"fLaC":
-        return "flac"
     if data[:4] == b"OggS":
-        return "opus"
-    if _starts_a_chain(data, 0, _aac_frame):
+        return "opus" if _ogg_codec(data) == "Ogg/Opus" else None
+    start = mp3.end_of_tags(data)
+    if data[start : start + 4] == b"fLaC":
+        return "flac"
+    if _begins_a_chain(data, start, _aac_size):
         return "aac"
-    if _starts_a_chain(data, _mp3_start(data), _mp3_frame):
-        return "mp3"
+    return "mp3" if _signature(data) is None and mp3.is_mp3(data) else None
+
+
+def name_of(data: bytes) -> str | None:
+    """Return the name of the format for people; None for raw PCM and unknown formats."""
+    found = format_of(data)
+    if found:
+        return _NAMES[found]
+    if data[:4] == b"OggS":
+        return _ogg_codec(data)
+    is_mp2 = _begins_a_chain(data, mp3.end_of_tags(data), _mp2_size)
+    return "MP2" if is_mp2 else _signature(data)
+
+
+def is_mp3_in_wav(data: bytes) -> bool:
+    """Return True for an MPEG stream behind the head of a WAV file."""
+    layout = wav.walked(data)
+    return layout is not None and layout.holds_mp3
+
+
+def bytes_of_first_frame(data: bytes) -> int:
+    """Return the bytes of the MP3, MP2 or AAC frame that may begin here; 0 if none does."""
+    return mp3.size_at(data, 0) or _mp2_size(data, 0) or _aac_size(data, 0)
+
+
+def _ogg_codec(data: bytes) -> str:
+    first = data[:512]
+    return next((name for mark, name in _OGG_CODECS.items() if mark in first), "Ogg")
+
+
+def _signature(data: bytes) -> str | None:
+    for at, mark, name in _SIGNATURES:
+        if data.startswith(mark, at):
+            return "WebM" if name == "Matroska" and b"webm" in data[:64] else name
     return None
 
 
@@ -46,35 +92,44 @@ def duration_of(data: bytes, audio_format: str | None) -> float | None:
     if audio_format == "pcm16":
         return len(data) / (2 * PCM_RATE)
     if audio_format == "wav":
-        return _wav_duration(data)
+        layout = wav.walked(data)
+        return layout.seconds if layout else None
+    return mp3.measured(data)[0] if audio_format == "mp3" else None
+
+
+def mended(data: bytes) -> bytes:
+    """Return a WAV file with true sizes and rates in its head; all else as it is.
+
+    The same object if nothing is to be mended, else one copy. RF64 and BW64 become RIFF.
+    """
+    layout = wav.walked(data)
+    return layout.mended(data) if layout else data
+
+
+def measured(data: bytes, audio_format: str | None) -> tuple[bytes, float | None]:
+    """Return sound, mended, and its duration in seconds.
+
+    An MP3 file also loses frames that tell of another length, as those of joined files do.
+    """
     if audio_format == "mp3":
-        return _mp3_duration(data)
-    return None
+        seconds, is_true = mp3.measured(data)
+        return data if is_true else mp3.cut(data), seconds
+    if audio_format == "wav" and (layout := wav.walked(data)):
+        return layout.mended(data), layout.seconds
+    return data, duration_of(data, audio_format)
 
 
-def wav_from_pcm(*pieces: bytes, rate: int = PCM_RATE) -> bytes:
-    """Return a WAV file of mono s16le samples, without half a sample at the end."""
+def wav_from_pcm(*pieces: bytes, rate: int = PCM_RATE, channels: int = 1) -> bytes:
+    """Return a WAV file of s16le samples, without half a sample at the end."""
     size = sum(map(len, pieces))
-    half = size % 2
-    size -= half
+    rest = size % (2 * channels)
+    size -= rest
     header = struct.pack(
-        "<4sI8sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVEfmt ", 16, 1, 1, rate, rate * 2, 2, 16,
-        b"data", size,
+        "<4sI8sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVEfmt ", 16, 1, channels, rate,
+        2 * channels * rate, 2 * channels, 16, b"data", size,
     )  # fmt: skip
-    wav = b"".join((header, *pieces))
-    return wav[:-1] if half else wav
-
-
-def joined(pieces: list[bytes]) -> bytes:
-    """Return the pieces of a stream as one file: WAV if they are raw PCM or a WAV file each."""
-    if len(pieces) > 1 and all(format_of(piece) == "wav" for piece in pieces):
-        samples = [samples_of(piece) for piece in pieces]
-        whole = [piece for piece, heard in zip(pieces, samples, strict=True) if heard]
-        if whole:
-            return _with_samples(whole[0], b"".join(samples))
-    # A long piece tells the format as well as all of them, and joining them takes time.
-    head = pieces[0] if pieces and len(pieces[0]) > 4096 else b"".join(pieces)
-    return b"".join(pieces) if not head or format_of(head) else wav_from_pcm(*pieces)
+    file = b"".join((header, *pieces))
+    return file[:-rest] if rest else file
 
 
 def cut(data: bytes, audio_format: str | None, seconds: float) -> bytes:
@@ -84,112 +139,32 @@ def cut(data: bytes, audio_format: str | None, seconds: float) -> bytes:
     if audio_format == "pcm16":
         return data[: round(seconds * PCM_RATE) * 2]
     if audio_format == "wav":
-        return _cut_wav(data, seconds)
-    if audio_format == "mp3":
-        at = start = _mp3_start(data)
-        while seconds > 0 and (frame := _mp3_frame(data, at)):
-            at += frame[0]
-            seconds -= frame[1]
-        return data[:at] if at > start else data
-    return data
+        layout = wav.walked(data)
+        return layout.cut(data, seconds) if layout and layout.seconds else data
+    return mp3.cut(data, seconds) if audio_format == "mp3" else data
 
 
-def _cut_wav(data: bytes, seconds: float) -> bytes:
-    start, size, bytes_per_second = _wav_layout(data)
-    if start > len(data):
-        return data
-    at = data.find(b"fmt ")
-    frame = int.from_bytes(data[at + 20 : at + 22], "little") or 1
-    length = min(size, round(seconds * bytes_per_second) // frame * frame)
-    return _with_samples(data, data[start : start + length])
-
-
-def _with_samples(wav: bytes, samples: bytes) -> bytes:
-    """Return a WAV file with the header of another."""
-    start = _wav_layout(wav)[0]
-    head = bytearray(wav[:start])
-    head[:4] = b"RIFF"  # RF64 keeps its sizes elsewhere
-    head[4:8] = (start - 8 + len(samples)).to_bytes(4, "little")
-    head[start - 4 : start] = len(samples).to_bytes(4, "little")
-    return bytes(head) + samples
-
-
-def samples_of(wav: bytes) -> bytes:
+def samples_of(data: bytes) -> bytes:
     """Return the samples in a WAV file, or in the beginning of one."""
-    start, size, _ = _wav_layout(wav)
-    return wav[start : start + size]
+    layout = wav.walked(data)
+    return data[layout.start : layout.start + layout.size] if layout else b""
 
 
-def _wav_duration(data: bytes) -> float | None:
-    start, size, bytes_per_second = _wav_layout(data)
-    return size / bytes_per_second if bytes_per_second and start <= len(data) else None
-
-
-def _wav_layout(data: bytes) -> tuple[int, int, int]:
-    """Return the offset of the samples (past the end if none), their size, and bytes per second."""
-    # Not by `wave`: it refuses sizes of 0 or 2**32-1, which writers into a pipe leave.
-    at, bytes_per_second = 12, 0
-    while at + 8 <= len(data):
-        kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
-        at += 8
-        if kind == b"fmt ":
-            bytes_per_second = int.from_bytes(data[at + 8 : at + 12], "little")
-        elif kind == b"data":
-            there = len(data) - at
-            return at, min(size, there) or there, bytes_per_second
-        at += size + size % 2
-    return len(data) + 1, 0, bytes_per_second
-
-
-def _mp3_start(data: bytes) -> int:
-    at = 0
-    while data[at : at + 3] == b"ID3" and len(data) >= at + 10:
-        size = 0
-        for byte in data[at + 6 : at + 10]:
-            size = size << 7 | byte & 0x7F
-        at += size + (20 if data[at + 5] & 0x10 else 10)
-    padding = data[at : at + 4096]
-    return at + len(padding) - len(padding.lstrip(b"\0"))
-
-
-def _starts_a_chain(
-    data: bytes, at: int, frame_at: Callable[[bytes, int], tuple[int, float] | None]
-) -> bool:
+def _begins_a_chain(data: bytes, at: int, size_at: Callable[[bytes, int], int]) -> bool:
     # One frame header is only eleven set bits, which quiet PCM has too; two in a row are none.
-    frame = frame_at(data, at)
-    if frame is None:
-        return False
-    end = at + frame[0]
-    return end == len(data) or data[end : end + 3] == b"TAG" or frame_at(data, end) is not None
+    size = size_at(data, at)
+    end = at + size
+    return size > 0 and (end == len(data) or size_at(data, end) > 0)
 
 
-def _aac_frame(data: bytes, at: int) -> tuple[int, float] | None:
-    """Return the bytes of the ADTS frame that begins at `at`; its duration is not needed."""
+def _mp2_size(data: bytes, at: int) -> int:
+    return mp3.size_at(data, at, "II")
+
+
+def _aac_size(data: bytes, at: int) -> int:
+    """Return the bytes of the ADTS frame that begins at `at`; 0 if none does."""
     header = data[at : at + 6]
     if len(header) < 6 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0:
-        return None
+        return 0
     size = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
-    return (size, 0.0) if size >= 7 else None
-
-
-def _mp3_frame(data: bytes, at: int) -> tuple[int, float] | None:
-    """Return the bytes and seconds of the layer III frame that begins at `at`."""
-    header = data[at : at + 4]
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
-        return None
-    version, rate_index = header[1] >> 3 & 3, header[2] >> 2 & 3
-    bitrate = _BITRATES[version != 3][header[2] >> 4]
-    if version == 1 or rate_index == 3 or not bitrate:
-        return None
-    rate = _SAMPLE_RATES[version][rate_index]
-    samples = 1152 if version == 3 else 576
-    return samples // 8 * bitrate * 1000 // rate + (header[2] >> 1 & 1), samples / rate
-
-
-def _mp3_duration(data: bytes) -> float | None:
-    at, seconds = _mp3_start(data), 0.0
-    while frame := _mp3_frame(data, at):
-        size, length = frame
-        at += size
-        seconds += length
-    return seconds or None
+    return size if size >= 7 else 0

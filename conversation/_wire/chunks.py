@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
-from conversation._values.sound import format_of, joined, samples_of
+from conversation._values.streamed import Samples, StreamedSound
 from conversation._values.text import clean_text
 from conversation._wire.messages import bytes_from_base64
 from conversation.errors import InvalidCompletion
@@ -21,6 +22,8 @@ from conversation.errors import InvalidCompletion
 log = logging.getLogger("conversation")
 
 Delta = AudioDelta | TextDelta | TranscriptDelta
+
+_BASE64 = re.compile("[A-Za-z0-9+/]*")
 
 _HEAD = ("id", "created", "model", "system_fingerprint", "service_tier", "usage")
 
@@ -83,14 +86,21 @@ class StreamedCompletion:
         self._is_counted = is_empty and (self._is_counted or bool(fields.get("usage")))
         return deltas
 
+    def finish(self) -> list[Delta]:
+        """Return the sound that was held back until its format was known; idempotent."""
+        return [delta for choice in self._choices.values() for delta in choice.finish()]
+
     @property
     def is_empty(self) -> bool:
         """True if neither words nor sound have come yet."""
         return not any(choice.speaks for choice in self._choices.values())
 
     def broken_off(self) -> dict[str, Any]:
-        """Same as `completion`, without tool calls, for a stream that was left before its end."""
-        completion = {**self.completion(), "interrupted": True}
+        """Same as `completion`, for a stream that was left before its end.
+
+        Tool calls are left out, and sound that was held back, as nobody has heard it.
+        """
+        completion = {**self._completion(), "interrupted": True}
         for choice in completion["choices"]:
             choice["message"].pop("tool_calls", None)
         return completion
@@ -105,6 +115,10 @@ class StreamedCompletion:
         Raises:
             InvalidCompletion: if the stream ended before anything came.
         """
+        self.finish()
+        return self._completion()
+
+    def _completion(self) -> dict[str, Any]:
         finished = any(choice.ended for choice in self._choices.values())
         ended = finished or self._is_counted
         choices = [
@@ -168,9 +182,8 @@ class _Choice:
     def __init__(self) -> None:
         self._message: dict[str, Any] = {}
         self._audio: dict[str, Any] = {}
-        self._data: list[bytes] = []
-        self._format: str | None = None
-        self._half_sample = b""
+        self._sound = StreamedSound()
+        self._base64 = ""  # characters that make no whole bytes yet
         self._calls: list[dict[str, Any]] = []
         self._call_at: dict[int, int] = {}
         self._finish_reason: str | None = None
@@ -182,11 +195,11 @@ class _Choice:
     @property
     def speaks(self) -> bool:
         words = (self._message.get("content"), self._message.get("refusal"))
-        return bool(self._data or self._audio.get("transcript") or any(words))
+        return bool(not self._sound.is_empty or self._audio.get("transcript") or any(words))
 
     def has(self, kind: str) -> bool:
         if kind == "audio":
-            return bool(self._audio or self._data)
+            return bool(self._audio or not self._sound.is_empty)
         return bool(self._calls if kind == "tool_calls" else self._message.get(kind))
 
     def add(
@@ -226,25 +239,25 @@ class _Choice:
                 self._audio[key] = json_value(value)
 
     def _add_data(self, text: object, deltas: list[Delta]) -> None:
+        """Decode a piece of base64, which may be cut anywhere; `=` ends one that is not."""
         if not isinstance(text, str) or not text:
             return
-        try:
-            piece = bytes_from_base64(text)
-        except ValueError:
-            log.warning("skipping a piece of sound that is not base64: %.24r", text)
-            return
-        if not self._data:
-            self._format = format_of(piece)
-        self._data.append(piece)
-        if self._format == "wav" and format_of(piece) == "wav":
-            piece = samples_of(piece)
-        if self._format in (None, "wav"):
-            if self._half_sample or len(piece) % 2:
-                piece = self._half_sample + piece
-                whole = len(piece) // 2 * 2
-                piece, self._half_sample = piece[:whole], piece[whole:]
-            if piece:
-                deltas.append(AudioDelta(piece))
+        text = "".join(text.split())
+        for whole in dict.fromkeys((self._base64 + text, text)):  # or what was held is no base64
+            end = len(whole) if whole.endswith("=") else len(whole) - len(whole) % 4
+            if _BASE64.fullmatch(whole, end):
+                with contextlib.suppress(ValueError):
+                    piece, self._base64 = bytes_from_base64(whole[:end]), whole[end:]
+                    deltas += _audio_deltas(self._sound.add(piece))
+                    return
+        log.warning("skipping a piece of sound that is not base64: %.24r", text)
+
+    def finish(self) -> list[Delta]:
+        """Return the sound that was held back until more had come; idempotent."""
+        rest, self._base64 = self._base64, ""
+        with contextlib.suppress(ValueError):
+            return _audio_deltas(self._sound.add(bytes_from_base64(rest)) + self._sound.finish())
+        return _audio_deltas(self._sound.finish())
 
     def _add_call(self, piece: object) -> None:
         if not isinstance(piece, Mapping):
@@ -270,9 +283,9 @@ class _Choice:
 
     def whole(self, *, counted: bool) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": None, **self._message}
-        if self._audio or self._data:
-            data = joined(self._data)
-            message["audio"] = {"transcript": None, **self._audio, "data": data or None}
+        if self.has("audio"):
+            data = self._sound.whole() or None
+            message["audio"] = {"transcript": None, **self._audio, "data": data}
         calls = [call for call in self._calls if counted or self.ended or _is_whole(call)]
         if calls:
             message["tool_calls"] = calls
@@ -295,6 +308,10 @@ def _is_another(call: Mapping[str, Any], piece: Mapping[str, Any]) -> bool:
 def _function_of(call: Mapping[str, Any]) -> Mapping[str, Any]:
     body = call.get("custom") or call.get("function")
     return body if isinstance(body, Mapping) else {}
+
+
+def _audio_deltas(found: list[Samples]) -> list[Delta]:
+    return [AudioDelta(samples, rate) for samples, rate in found]
 
 
 def _is_whole(call: Mapping[str, Any]) -> bool:

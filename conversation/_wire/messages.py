@@ -15,6 +15,7 @@ import orjson
 
 from conversation._values.data import Data, read_data, size_in_bytes
 from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
+from conversation._values.sound import mended
 from conversation._values.turns import SystemTurn, ToolCall, Turn, UserTurn
 from conversation._wire.servers import OPENAI, Server
 from conversation.errors import AudioFileMissing
@@ -114,7 +115,7 @@ def part_message(part: Part, read: ReadData = read_data) -> dict[str, Any]:
 def _media_part(part: AudioInput | ImageInput | FileInput, read: ReadData) -> dict[str, Any]:
     match part:
         case AudioInput():
-            sound = {"data": base64_text(read(part.data)), "format": part.format}
+            sound = {"data": base64_text(mended(read(part.data))), "format": part.format}
             return {"type": "input_audio", "input_audio": sound}
         case ImageInput():
             url = (

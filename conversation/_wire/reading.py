@@ -351,7 +351,7 @@ def _take_audio(
         expires_at=_take_number(body, "expires_at") if body.get("expires_at") else None,
         transcript=_take_text(body, "transcript"),
         data=data,
-        format=audio_format,
+        format=audio_format if data is not None else None,
         duration=_take_number(body, "duration", 0),
         lost=_take_true(body, "lost"),
     )

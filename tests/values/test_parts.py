@@ -32,8 +32,6 @@ def test_sound_is_read_from_a_file_of_any_name(tmp_path: Path) -> None:
     [
         (b"Hello, this is text.", "b'Hello, this"),
         (b"", "0 bytes"),
-        (b"fLaC" + bytes(40), "flac"),
-        (b"OggS" + bytes(40), "opus"),
         (b"\xff\xfbquiet PCM", "no sound file"),
         (b"RIFF\0\0\0\0AVI ", "no sound file"),
     ],

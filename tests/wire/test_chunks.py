@@ -75,17 +75,29 @@ def test_last_expiry_of_a_stream_counts() -> None:
 
 
 @pytest.mark.parametrize("sizes", [(1, 2, 3), (5, 19_195), (100, 100), (19_200,)])
-@pytest.mark.parametrize("padded", [True, False])
-def test_sound_of_each_chunk_is_decoded_by_itself(sizes: tuple[int, ...], padded: bool) -> None:
-    """Base64 with or without padding, of odd numbers of bytes, gives whole samples."""
+def test_padded_sound_of_each_chunk_is_decoded_by_itself(sizes: tuple[int, ...]) -> None:
+    """Pieces of base64 that end in `=` are whole, also if they hold odd numbers of bytes."""
     chunks, at = [], 0
     for size in (*sizes, len(PCM)):
-        text = piece(PCM[at : at + size])
-        chunks.append(chunk({"audio": {"data": text if padded else text.rstrip("=")}}))
+        chunks.append(chunk({"audio": {"data": piece(PCM[at : at + size])}}))
         at += size
     audio = turn_of(chunks).audio
     assert audio is not None
     assert audio.read()[44:] == PCM
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 4_002, 4_003, 25_599])
+def test_base64_that_is_cut_anywhere_is_joined(size: int) -> None:
+    """Pieces of one base64 text, of any length and with line breaks, give its bytes."""
+    text = piece(PCM + b"\1\2")
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    pieces[0] += "\r\n"
+    audio = turn_of([chunk({"audio": {"data": each}}) for each in pieces]).audio
+    assert audio is not None
+    assert audio.read()[44:] == PCM + b"\1\2"
+    unpadded = turn_of([chunk({"audio": {"data": each.rstrip("=")}}) for each in pieces]).audio
+    assert unpadded is not None
+    assert unpadded.read() == audio.read()
 
 
 def test_null_usage_does_not_replace_usage() -> None:

@@ -290,7 +290,7 @@ def test_completion_with_an_impossible_created_is_kept(created: Any) -> None:
 
 def test_duration_that_only_a_decoder_knows_is_derived_from_tokens() -> None:
     """The duration of Opus is its audio tokens divided by 20."""
-    opus = base64.b64encode(b"OggS" + bytes(40)).decode()
+    opus = base64.b64encode(b"OggS" + bytes(24) + b"OpusHead").decode()
     completion = spoken()
     completion["choices"][0]["message"]["audio"]["data"] = opus
     completion["usage"] = {"completion_tokens_details": {"audio_tokens": 50}}

@@ -65,13 +65,21 @@ EXPIRY = audio(expires_at=END)
 STOP = chunk(finish_reason="stop")
 
 
-def in_pieces(data: bytes, *sizes: int, padded: bool = True) -> list[Json]:
+def in_pieces(data: bytes, *sizes: int) -> list[Json]:
     """Return chunks with sound of these sizes, and one with the rest."""
     chunks, at = [], 0
     for size in (*sizes, len(data)):
-        text = piece(data[at : at + size])
-        chunks.append(audio(data=text if padded else text.rstrip("=")))
+        chunks.append(audio(data=piece(data[at : at + size])))
         at += size
+    return chunks
+
+
+def cut_anywhere(data: bytes, *sizes: int) -> list[Json]:
+    """Return chunks with so many characters of one base64 text, and one with the rest."""
+    chunks, text = [], piece(data)
+    for size in (*sizes, len(text)):
+        chunks.append(audio(data=text[:size]))
+        text = text[size:]
     return chunks
 
 
@@ -194,8 +202,11 @@ SHAPES = {
         (*WORDS, *SOUND, EXPIRY, chunk(finish_reason="length")), finish_reason="length"
     ),
     "odd byte counts, padded": Shape((*WORDS, *in_pieces(PCM + PCM, 1, 19_199, 2, 4_001), EXPIRY)),
-    "odd byte counts, not padded": Shape(
-        (*WORDS, *in_pieces(PCM + PCM, 1, 1, 7_777, padded=False), EXPIRY)
+    "base64 cut anywhere": Shape(
+        (*WORDS, *cut_anywhere(PCM + PCM, 1, 2, 3, 7, 4_002, 1_203, 25, 8_001), EXPIRY)
+    ),
+    "base64 cut anywhere, without its end": Shape(
+        (*WORDS, *cut_anywhere(PCM + PCM + b"\1", 3, 9_998), EXPIRY)
     ),
     "half a sample at the end": Shape((*WORDS, *in_pieces(PCM + PCM + b"\1", 100), EXPIRY)),
     "null and empty fields everywhere": Shape(

@@ -1,0 +1,102 @@
+"""Samples of any uncompressed coding as signed 16-bit integers."""
+
+from __future__ import annotations
+
+import array
+import sys
+from typing import Literal, get_args
+
+Encoding = Literal["s16le", "mulaw", "alaw", "f32le"]
+ENCODINGS: tuple[str, ...] = get_args(Encoding)
+
+WIDTHS = {
+    "u8": 1, "s16le": 2, "s24le": 3, "s32le": 4, "f32le": 4, "f64le": 8, "alaw": 1, "mulaw": 1,
+}  # fmt: skip
+"""Bytes per sample of each coding that is read here."""
+
+
+def as_s16(data: bytes, encoding: str) -> bytes:
+    """Return samples as s16le; half a sample at the end is left out.
+
+    Args:
+        data: The samples, of all channels in turn.
+        encoding: A key of `WIDTHS`.
+    """
+    width = WIDTHS[encoding]
+    count = len(data) // width
+    data = data[: count * width]
+    if encoding == "s16le":
+        return data
+    if encoding in ("f32le", "f64le"):
+        return _integers(data, encoding[1:3])
+    low, high = _TABLES.get(encoding, (None, None))
+    pairs = bytearray(2 * count)
+    if high:
+        pairs[::2], pairs[1::2] = data.translate(low), data.translate(high)
+    else:  # longer integers: the two most significant bytes
+        pairs[::2], pairs[1::2] = data[width - 2 :: width], data[width - 1 :: width]
+    return bytes(pairs)
+
+
+def _integers(data: bytes, bits: str) -> bytes:
+    floats = _array("f" if bits == "32" else "d", data)
+    # Comparisons with "not a number" are false.
+    whole = (
+        round(x * 32767) if -1 <= x <= 1 else 32767 if x > 1 else -32768 if x < -1 else 0
+        for x in floats
+    )
+    return _bytes(array.array("h", whole))
+
+
+def integers(data: bytes) -> array.array[int]:
+    """Return s16le samples as numbers."""
+    return _array("h", data)
+
+
+def as_mono(data: bytes, channels: int) -> bytes:
+    """Return the mean of the channels of s16le samples."""
+    if channels == 1:
+        return data
+    samples = integers(data)
+    tracks = (samples[channel::channels] for channel in range(channels))
+    # A last frame that is not whole is left out.
+    mixed = (sum(frame) // channels for frame in zip(*tracks, strict=False))
+    return _bytes(array.array("h", mixed))
+
+
+def _array(kind: str, data: bytes) -> array.array[int]:
+    samples = array.array(kind, data)
+    if sys.byteorder == "big":
+        samples.byteswap()
+    return samples
+
+
+def _bytes(samples: array.array[int]) -> bytes:
+    if sys.byteorder == "big":
+        samples.byteswap()
+    return samples.tobytes()
+
+
+def _mulaw(byte: int) -> int:
+    byte ^= 0xFF
+    size = ((byte & 15) << 3) + 132 << (byte >> 4 & 7)
+    return 132 - size if byte & 0x80 else size - 132
+
+
+def _alaw(byte: int) -> int:
+    byte ^= 0x55
+    exponent = byte >> 4 & 7
+    size = ((byte & 15) << 4) + (264 if exponent else 8) << max(exponent - 1, 0)
+    return size if byte & 0x80 else -size
+
+
+def _table(values: list[int]) -> tuple[bytes, bytes]:
+    """Return the low and the high bytes of 256 values."""
+    return bytes(v & 255 for v in values), bytes(v >> 8 & 255 for v in values)
+
+
+_TABLES = {
+    "u8": _table([(byte - 128) << 8 for byte in range(256)]),
+    "mulaw": _table([_mulaw(byte) for byte in range(256)]),
+    "alaw": _table([_alaw(byte) for byte in range(256)]),
+}

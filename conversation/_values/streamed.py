@@ -1,0 +1,142 @@
+"""Sound that arrives in pieces: its format, the samples to play, and in the end the whole file."""
+
+from __future__ import annotations
+
+import logging
+
+from conversation._values import wav
+from conversation._values.samples import as_mono, as_s16
+from conversation._values.sound import PCM_RATE, bytes_of_first_frame, name_of, wav_from_pcm
+
+log = logging.getLogger("conversation")
+
+_TELLING = 12
+"""Bytes by which each format tells itself, or that more are needed."""
+
+_CHUNKS_BEHIND = (
+    *(b"LIST", b"INFO", b"fact", b"cue ", b"smpl", b"inst", b"bext", b"iXML", b"axml", b"chna"),
+    *(b"id3 ", b"ID3 ", b"PEAK", b"JUNK", b"junk", b"PAD ", b"cart", b"DISP", b"_PMX", b"C2PA"),
+)
+"""Chunks that may stand behind the samples of a WAV file."""
+
+Samples = tuple[bytes, int]
+"""Mono s16le samples, and how many there are in a second (Hz)."""
+
+
+class StreamedSound:
+    """Sound that arrives in pieces, cut anywhere: raw PCM, WAV (several files too), or another.
+
+    Attributes:
+        is_empty: True until so much has come that its format is known.
+    """
+
+    def __init__(self) -> None:
+        self.is_empty = True
+        self._format: str | None = None  # "pcm16", "wav", or "other": nothing to play
+        self._held = b""
+        self._pieces: list[bytes] = []
+        self._first: wav.Wav | None = None
+        self._wav: wav.Wav | None = None
+        self._left: int | None = 0  # bytes of the chunk that are still to come; None for any
+        self._is_sound = True  # this chunk holds samples
+        self._part = b""  # of a sample
+
+    def add(self, piece: bytes) -> list[Samples]:
+        """Add a piece, and return the samples that can be played now."""
+        return self._read(self._held + piece if self._held else piece)
+
+    def finish(self) -> list[Samples]:
+        """Return the samples that were held back until more had come; idempotent."""
+        return self._read(self._held, is_last=True)
+
+    def _read(self, data: bytes, *, is_last: bool = False) -> list[Samples]:
+        self._held = b""
+        if not data:
+            return []
+        if self._format is None:
+            self._format = _format(data, is_last=is_last)
+        if self._format is None:
+            self._held = data
+            return []
+        self.is_empty = False
+        if self._format == "wav":
+            return self._read_wav(data, is_last=is_last)
+        if self._format == "pcm16":
+            data = self._whole(data, 2)
+        self._pieces.append(data)
+        return _playable(data, "s16le", 1, PCM_RATE) if self._format == "pcm16" else []
+
+    def _read_wav(self, data: bytes, *, is_last: bool) -> list[Samples]:
+        """Read samples, and heads, which stand where a file has ended or a piece begins."""
+        found: list[Samples] = []
+        may_be_head = True
+        while data:
+            may_be_head |= self._left == 0
+            if may_be_head and wav.is_wav(data):
+                head = wav.walked(data)
+                if head is None:
+                    self._held = b"" if is_last else data
+                    return found
+                self._wav, self._left, self._part = head, head.declared, b""
+                self._is_sound, may_be_head = True, False
+                data = data[head.start :]
+                continue
+            is_short = len(data) < (8 if self._left == 0 else _TELLING)
+            if not is_last and is_short and (self._left == 0 or wav.may_be_wav(data)):
+                self._held = data
+                return found
+            may_be_head = False
+            if self._left == 0:
+                self._is_sound = data[:4] not in _CHUNKS_BEHIND
+                if not self._is_sound:
+                    size = int.from_bytes(data[4:8], "little")
+                    self._left, data = size + size % 2, data[8:]
+                    continue
+                self._left = None  # raw samples follow
+            taken = data[: self._left]
+            data = data[len(taken) :]
+            self._left = None if self._left is None else self._left - len(taken)
+            found += self._samples_of_file(taken) if self._is_sound else []
+        return found
+
+    def _samples_of_file(self, data: bytes) -> list[Samples]:
+        assert self._wav is not None  # noqa: S101  # a head was read first
+        layout, self._first = self._wav, self._first or self._wav
+        data = self._whole(data, layout.block)
+        if layout.is_like(self._first):
+            self._pieces.append(data)
+        elif data:
+            log.warning("skipping a piece of sound in another coding or rate than the first")
+        encoding = layout.encoding
+        return _playable(data, encoding, layout.channels, layout.rate) if encoding else []
+
+    def _whole(self, data: bytes, block: int) -> bytes:
+        """Return whole samples, and keep the rest for the next."""
+        if self._part or len(data) % block:
+            data = self._part + data
+            end = len(data) - len(data) % block
+            data, self._part = data[:end], data[end:]
+        return data
+
+    def whole(self) -> bytes:
+        """Return all as one file: WAV if it is raw PCM or WAV files; empty if nothing came."""
+        if self._format == "pcm16":
+            return wav_from_pcm(*self._pieces)
+        if self._format == "wav":
+            head = self._first or self._wav
+            return head.with_samples(*self._pieces) if head else b""
+        return b"".join(self._pieces)
+
+
+def _format(data: bytes, *, is_last: bool) -> str | None:
+    """Return the format by the beginning of a stream; None if more of it is needed."""
+    if wav.is_wav(data):
+        return "wav"
+    if not is_last and len(data) < max(_TELLING, bytes_of_first_frame(data) + 4):
+        return None
+    return "other" if data[:3] == b"ID3" or name_of(data) else "pcm16"
+
+
+def _playable(data: bytes, encoding: str, channels: int, rate: int) -> list[Samples]:
+    samples = as_mono(as_s16(data, encoding), channels)
+    return [(samples, rate)] if samples else []

@@ -1,0 +1,240 @@
+"""WAV files: one walk over the chunks tells the coding, the samples, and a head that is true."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+
+import attrs
+
+_IDS = (b"RIFF", b"RF64", b"BW64")
+_INTEGERS, _FLOATS, _EXTENSIBLE = 1, 3, 0xFFFE
+_CODINGS = {6: "alaw", 7: "mulaw"}
+_MS_ADPCM, _IMA_ADPCM, _GSM = 2, 0x11, 0x31
+_WITHOUT_END = 0x7FFFF000
+"""Writers into a pipe leave a size of 0, or one between this and 2**32-1."""
+
+_LARGEST = 2**32 - 1
+_MOST_CHUNKS = 4096
+_CHUNK = re.compile(rb"[ -~]{4}.{4}", re.DOTALL)
+
+
+@attrs.frozen
+class Wav:
+    """Layout of a WAV file (RIFF, RF64 or BW64), or of the beginning of one.
+
+    Sizes and rates in the head are not trusted: recorders get them wrong.
+
+    Attributes:
+        head: Everything before the samples, as it came.
+        size: Bytes of samples that are there.
+        declared: Bytes of samples by the head; None if it tells none.
+        end: Offset behind the last chunk.
+        coding: Tag of the coding, such as 1 for integers.
+        channels: Number of channels.
+        rate: Samples per second (Hz).
+        block: Bytes of a frame (a sample of each channel), or of a compressed block.
+        byte_rate: Bytes per second by the head.
+        fact: Frames by the `fact` chunk; 0 without one.
+        fmt_at: Offset of the format in the head.
+        fact_at: Offset of the number of frames in the head; 0 without one.
+    """
+
+    head: bytes = attrs.field(repr=False)
+    size: int
+    declared: int | None
+    end: int
+    coding: int
+    channels: int
+    rate: int
+    block: int
+    byte_rate: int
+    fact: int
+    fmt_at: int
+    fact_at: int
+
+    @property
+    def start(self) -> int:
+        """Offset of the samples."""
+        return len(self.head)
+
+    @property
+    def encoding(self) -> str | None:
+        """The coding by its name in `samples.WIDTHS`; None if it is not read there."""
+        width = self.block // self.channels
+        if self.coding == _INTEGERS:
+            return {1: "u8", 2: "s16le", 3: "s24le", 4: "s32le"}.get(width)
+        if self.coding == _FLOATS:
+            return {4: "f32le", 8: "f64le"}.get(width)
+        return _CODINGS.get(self.coding)
+
+    @property
+    def holds_mp3(self) -> bool:
+        """True if the samples are an MPEG stream."""
+        return self.coding in (0x50, 0x55)
+
+    @property
+    def seconds(self) -> float | None:
+        """Duration in seconds; None if the head tells no rate."""
+        return self.frames / self.rate if self.rate and self.frames else None
+
+    @property
+    def frames(self) -> int:
+        """Number of samples of each channel."""
+        most = self._frames_in(self.size)
+        if self._is_linear or not 0 < self.fact < _LARGEST:
+            return most
+        return min(self.fact, most) if self._frames_per_block else self.fact
+
+    @property
+    def _is_linear(self) -> bool:
+        return self.coding in (_INTEGERS, _FLOATS, *_CODINGS)
+
+    @property
+    def _frames_per_block(self) -> int:
+        if self._is_linear:
+            return 1
+        per_channel = self.block // self.channels
+        if self.coding == _MS_ADPCM:
+            return max(0, 2 * per_channel - 12)
+        if self.coding == _IMA_ADPCM:
+            return max(0, 2 * per_channel - 7)
+        return 320 if self.coding == _GSM else 0
+
+    def _frames_in(self, size: int) -> int:
+        if self._frames_per_block:
+            return size // self.block * self._frames_per_block
+        return size * self.rate // self.byte_rate if self.byte_rate else 0
+
+    def is_like(self, other: Wav) -> bool:
+        """Return True if the samples of both can stand in one file."""
+        mine = (self.coding, self.channels, self.rate, self.block)
+        return mine == (other.coding, other.channels, other.rate, other.block)
+
+    def mended(self, data: bytes) -> bytes:
+        """Return the file with a true head: the same object if it is, else one copy."""
+        size, end = self.size, self.end
+        if self.declared != size:
+            # Of a file that was cut off, or never finished, whole frames are kept.
+            size -= size % self.block if self._is_linear else 0
+            end = self.start + size
+        head = self._head(size, end - self.start, self.frames)
+        if head == self.head or end > _LARGEST:
+            return data
+        return b"".join((head, memoryview(data)[self.start : end]))
+
+    def with_samples(self, *pieces: bytes) -> bytes:
+        """Return a file with this head and other samples."""
+        size = sum(map(len, pieces))
+        return b"".join((self._head(size, size, self._frames_in(size)), *pieces))
+
+    def cut(self, data: bytes, seconds: float) -> bytes:
+        """Return the first seconds of the file, without the chunks behind its samples."""
+        per_block, frames = self._frames_per_block, round(seconds * self.rate)
+        length = -(-frames // per_block) * self.block if per_block else 0
+        if not per_block:  # cut in proportion
+            length = int(self.size * seconds / (self.seconds or seconds))
+            length -= length % (self.block or 1)
+        if length >= self.size:
+            frames, length = self.frames, self.size
+        samples = memoryview(data)[self.start : self.start + length]
+        return b"".join((self._head(length, length, min(frames, self.frames)), samples))
+
+    def _head(self, size: int, length: int, frames: int) -> bytes:
+        """Return the head for `size` bytes of samples, with the chunks behind `length` bytes."""
+        head = bytearray(self.head)
+        if head[:4] != b"RIFF":  # RF64 keeps its sizes in a chunk of its own
+            head[:4], head[12:16] = b"RIFF", b"JUNK" if head[12:16] == b"ds64" else head[12:16]
+        if self._is_linear:
+            struct.pack_into("<IH", head, self.fmt_at + 8, self.rate * self.block, self.block)
+        if self.fact_at:
+            struct.pack_into("<I", head, self.fact_at, min(frames, _LARGEST))
+        struct.pack_into("<I", head, 4, min(self.start - 8 + length, _LARGEST))
+        struct.pack_into("<I", head, self.start - 4, min(size, _LARGEST))
+        return bytes(head)
+
+
+def is_wav(data: bytes) -> bool:
+    """Return True if the bytes begin as a WAV file does."""
+    return data[:4] in _IDS and data[8:12] == b"WAVE"
+
+
+def may_be_wav(data: bytes) -> bool:
+    """Return True if the bytes are too few to say that they begin no WAV file."""
+    return len(data) < 12 and any(kind.startswith(data[:4]) for kind in _IDS)
+
+
+def walked(data: bytes) -> Wav | None:
+    """Return the layout of a WAV file; None if it ends before its samples, or has no format."""
+    chunks = dict(_chunks_to_samples(data)) if is_wav(data) else {}
+    fmt_at, fmt_size = chunks.get(b"fmt ", (0, 0))
+    if b"data" not in chunks or fmt_size < 14:
+        return None
+    start, told = chunks[b"data"]
+    if told == _LARGEST and b"ds64" in chunks:
+        told = int.from_bytes(data[chunks[b"ds64"][0] + 8 :][:8], "little")
+    there = len(data) - start
+    padding = told % 2 and data[start + told : start + told + 1] == b"\0"
+    behind = _end_of_chunks(data, start + told + padding)
+    if told == 0 and behind == len(data):
+        there = 0  # chunks follow, and no samples
+    is_told = 0 < told < _WITHOUT_END or 0 < told <= there
+    is_whole = is_told and told <= there
+    coding, channels, rate, byte_rate, block = _coding(data[fmt_at : fmt_at + fmt_size])
+    fact_at = chunks.get(b"fact", (0, 0))[0]
+    return Wav(
+        head=data[:start],
+        size=told if is_whole else there,
+        declared=told if is_told else None,
+        end=behind if is_whole else len(data),
+        coding=coding,
+        channels=channels,
+        rate=rate,
+        block=block,
+        byte_rate=byte_rate,
+        fact=int.from_bytes(data[fact_at : fact_at + 4], "little") if fact_at else 0,
+        fmt_at=fmt_at,
+        fact_at=fact_at,
+    )
+
+
+def _chunks_to_samples(data: bytes) -> Iterator[tuple[bytes, tuple[int, int]]]:
+    """Yield kind, offset and size of the chunks up to that of the samples."""
+    at = 12
+    for _ in range(_MOST_CHUNKS):
+        if at + 8 > len(data):
+            return
+        kind, size = struct.unpack_from("<4sI", data, at)
+        at += 8
+        yield kind, (at, size)
+        if kind == b"data":
+            return
+        at += size
+        if size % 2 and data[at : at + 4] not in (b"data", b"fmt "):
+            at += 1  # some writers leave the padding out
+
+
+def _coding(fmt: bytes) -> tuple[int, int, int, int, int]:
+    """Return coding, channels, rate, byte rate and block of the `fmt` chunk."""
+    coding, channels, rate, byte_rate, block = struct.unpack_from("<HHIIH", fmt)
+    if coding == _EXTENSIBLE:
+        coding = int.from_bytes(fmt[24:26], "little") or _INTEGERS  # the GUID begins with it
+    channels = channels or 1
+    bits = int.from_bytes(fmt[14:16], "little")
+    if coding in _CODINGS:
+        block = channels
+    elif coding in (_INTEGERS, _FLOATS) and bits:
+        block = channels * ((bits + 7) // 8)
+    block = block or 1
+    return coding, channels, rate or byte_rate // block, byte_rate, block
+
+
+def _end_of_chunks(data: bytes, at: int) -> int:
+    """Return the offset behind the chunks that begin at `at`."""
+    while _CHUNK.match(data, at):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        if at + 8 + size > len(data):
+            break
+        at = min(at + 8 + size + size % 2, len(data))
+    return at
