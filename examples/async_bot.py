@@ -25,7 +25,6 @@ from conversation import (
 from conversation.testing import StandIn
 
 CITIES = ("Oslo", "Lima", "Turin", "Kyoto")
-BYTES_PER_SECOND = 48_000  # of streamed sound
 
 
 async def weather(city: str) -> str:
@@ -46,8 +45,8 @@ async def answer(name: str, chat: AsyncConversation, question: str) -> None:
             match event:
                 case TranscriptDelta(text) | TextDelta(text):
                     told = f"hears {text.strip()!r}"
-                case AudioDelta(data):
-                    told = f"hears {len(data) / BYTES_PER_SECOND:.1f} s of sound"
+                case AudioDelta(data, rate):
+                    told = f"hears {len(data) / 2 / rate:.1f} s of sound"
                 case ToolCalled(call, result):
                     told = f"{call.name}({call.arguments}) gave {result!r}"
                 case TurnFinished(turn):

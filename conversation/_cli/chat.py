@@ -46,7 +46,7 @@ def chat(options: argparse.Namespace, store: FileStore) -> int:
     """Talk until the end of input, and return the exit status."""
     settings = {key: getattr(options, key) for key in ("model", "voice", "instructions")}
     given = {key: value for key, value in settings.items() if value is not None}
-    speaker = _speaker() if options.play else contextlib.nullcontext
+    speaker = _speaker() if options.play else _silent
     first = AudioInput.from_file(options.audio) if options.audio else None
     with (
         _client() as (client, is_real),
@@ -95,18 +95,22 @@ def _mark_stand_in(conversation: Conversation, *, is_real: bool) -> None:
         conversation.set_metadata({**metadata, _STAND_IN: True})
 
 
-def _speaker() -> Callable[[], AbstractContextManager[Any]]:
-    """Return the function that opens the loudspeaker for 24 kHz mono s16le."""
+def _silent(_: int) -> AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+def _speaker() -> Callable[[int], AbstractContextManager[Any]]:
+    """Return the function that opens the loudspeaker for mono s16le of a rate (Hz)."""
     try:
         sounddevice: Any = importlib.import_module("sounddevice")
     except (ImportError, OSError) as error:  # OSError: its library PortAudio is missing
         msg = f"--play needs PortAudio and the extra `sound`: pip install '.[sound]' ({error})"
         raise InvalidSetting(msg) from error
 
-    def opened() -> AbstractContextManager[Any]:
+    def opened(rate: int) -> AbstractContextManager[Any]:
         try:
             stream: AbstractContextManager[Any] = sounddevice.RawOutputStream(
-                samplerate=PCM_RATE, channels=1, dtype="int16"
+                samplerate=rate, channels=1, dtype="int16"
             )
         except sounddevice.PortAudioError as error:
             msg = f"no loudspeaker to play on ({error}); leave out --play"
@@ -120,7 +124,7 @@ class _Chat:
     def __init__(
         self,
         conversation: Conversation,
-        speaker: Callable[[], AbstractContextManager[Any]],
+        speaker: Callable[[int], AbstractContextManager[Any]],
         *,
         is_real: bool,
     ) -> None:
@@ -214,12 +218,16 @@ class _Chat:
 
     def _show(self, *content: str | AudioInput) -> None:
         answer = Text("    ", 4 if self._is_interactive else 0)
-        with self._speaker() as speaker, self._conversation.stream(*content) as events:
-            for event in events:
+        with contextlib.ExitStack() as playing:
+            speaker, its_rate = playing.enter_context(self._speaker(PCM_RATE)), PCM_RATE
+            for event in playing.enter_context(self._conversation.stream(*content)):
                 match event:
                     case TranscriptDelta(text) | TextDelta(text):
                         answer.write(text)
-                    case AudioDelta(data) if speaker:
+                    case AudioDelta(data, rate) if speaker:
+                        if rate != its_rate:
+                            speaker = playing.enter_context(self._speaker(rate))
+                            its_rate = rate
                         speaker.write(data)
 
     def _show_sound_file(self) -> None:

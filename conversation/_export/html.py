@@ -130,15 +130,17 @@ def _player(data: Data, audio_format: str | None) -> str:
         sound, audio_format = wav_from_pcm(sound), "wav"
     media_type = _MEDIA_TYPES.get(audio_format or "")
     if media_type is None:
-        return _flag("Browsers cannot play this audio format.")
+        source = f"data:application/octet-stream;base64,{base64_text(sound)}"
+        link = f'<a download="sound" href="{source}">Download it.</a>'
+        return _flag(f"Browsers cannot play this audio format. {link}")
     peaks = waveform.peaks(sound, audio_format, _BARS) or ()
     heights = (f"{max(peak, 0.02):.2f}" for peak in peaks)
     bars = "".join(f"M{bar}.5 -{height}V{height}" for bar, height in enumerate(heights))
     return (
         f'<figure><svg viewBox="0 -1 {_BARS} 2" preserveAspectRatio="none" role="img" '
         f'aria-label="Waveform"><path d="{bars}"/><line y1="-1" y2="1"/></svg>'
-        f'<audio controls preload="metadata" src="data:{media_type};base64,'
-        f'{base64_text(sound)}"></audio></figure>\n'
+        f'<audio controls preload="metadata" data-name="sound.{audio_format}" '
+        f'src="data:{media_type};base64,{base64_text(sound)}"></audio></figure>\n'
     )
 
 

@@ -16,6 +16,9 @@ for (const [number, audio] of players.entries()) {
   audio.addEventListener("play", () => {
     for (const other of players) if (other !== audio) other.pause();
   });
+  // Such as ADPCM, GSM and 64-bit floats in WAV, which few browsers decode.
+  audio.addEventListener("error", () => refuse(figure, audio), { once: true });
+  if (audio.error) refuse(figure, audio);
   wave.addEventListener("click", (event) => {
     const box = wave.getBoundingClientRect();
     if (Number.isFinite(audio.duration)) {
@@ -23,6 +26,18 @@ for (const [number, audio] of players.entries()) {
     }
     audio.play();
   });
+}
+
+function refuse(figure, audio) {
+  if (!figure.isConnected) return;
+  const told = document.createElement("p");
+  told.className = "words flag";
+  const link = document.createElement("a");
+  link.setAttribute("href", audio.src);
+  link.download = audio.dataset.name;
+  link.textContent = "Download it.";
+  told.append("This browser cannot play this sound. ", link);
+  figure.replaceWith(told);
 }
 
 // Each bar is one unit wide.

@@ -147,7 +147,8 @@ class Wav:
         if head[:4] != b"RIFF":  # RF64 keeps its sizes in a chunk of its own
             head[:4], head[12:16] = b"RIFF", b"JUNK" if head[12:16] == b"ds64" else head[12:16]
         if self._is_linear:
-            struct.pack_into("<IH", head, self.fmt_at + 8, self.rate * self.block, self.block)
+            rates = min(self.rate * self.block, _LARGEST), min(self.block, 0xFFFF)
+            struct.pack_into("<IH", head, self.fmt_at + 8, *rates)
         if self.fact_at:
             struct.pack_into("<I", head, self.fact_at, min(frames, _LARGEST))
         struct.pack_into("<I", head, 4, min(self.start - 8 + length, _LARGEST))
@@ -182,7 +183,8 @@ def walked(data: bytes) -> Wav | None:
     is_told = 0 < told < _WITHOUT_END or 0 < told <= there
     is_whole = is_told and told <= there
     coding, channels, rate, byte_rate, block = _coding(data[fmt_at : fmt_at + fmt_size])
-    fact_at = chunks.get(b"fact", (0, 0))[0]
+    fact_at, fact_size = chunks.get(b"fact", (0, 0))
+    fact_at = fact_at if fact_size >= 4 else 0
     return Wav(
         head=data[:start],
         size=told if is_whole else there,

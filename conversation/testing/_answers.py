@@ -196,7 +196,12 @@ def sound_seconds(messages: Sequence[Mapping[str, Any]]) -> list[float]:
 
 
 def message_and_reason(
-    answer: Answer, request: Mapping[str, Any], now: float, lifetime: float
+    answer: Answer,
+    request: Mapping[str, Any],
+    now: float,
+    lifetime: float,
+    *,
+    old_wav_head: bool = False,
 ) -> tuple[dict[str, Any], str, IssuedAudio | None]:
     """Return the message of an answer, its finish reason, and the audio it issues."""
     message: dict[str, Any] = {
@@ -226,10 +231,11 @@ def message_and_reason(
     if text is not None:
         if answer.spoken and "audio" in (request.get("modalities") or ()):
             issued = IssuedAudio(text, _voice.spoken_tokens(text), int(now) + lifetime)
+            sound = _voice.spoken(text, request["audio"]["format"], old_wav_head=old_wav_head)
             message["audio"] = {
                 # The first eight digits are the Unix time (CONTRACT §1).
                 "id": f"audio_{int(now) & 0xFFFFFFFF:08x}{secrets.token_hex(12)}",
-                "data": base64.b64encode(_voice.spoken(text, request["audio"]["format"])).decode(),
+                "data": base64.b64encode(sound).decode(),
                 "expires_at": int(issued.expires_at),
                 "transcript": text,
             }

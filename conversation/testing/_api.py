@@ -51,14 +51,18 @@ class Api:
     Args:
         lifetime: Lifetime of audio ids in seconds.
         clock: Returns Unix time in seconds.
+        old_wav_head: True for WAV files with the head of early 2025.
 
     Attributes:
         script: Scripted answers. An `Answer` waits for a chat; the others answer any request.
         transcripts: Scripted transcripts.
     """
 
-    def __init__(self, lifetime: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, lifetime: float, clock: Callable[[], float], *, old_wav_head: bool = False
+    ) -> None:
         self._lifetime = lifetime
+        self._old_wav_head = old_wav_head
         self._clock = clock
         self._lock = threading.Lock()
         self._issued: dict[str, _answers.IssuedAudio] = {}
@@ -155,7 +159,7 @@ class Api:
         return _http.Reply(answer.interruptions.apply([data]), len(data))
 
     def _speak(self, _: _http.Request, body: Any) -> _http.Reply:
-        sound, content_type = _speech.speech(body)
+        sound, content_type = _speech.speech(body, old_wav_head=self._old_wav_head)
         self._remember_text(body["input"])
         return _http.bytes_reply(sound, content_type)
 
@@ -177,7 +181,9 @@ class Api:
         now = self._clock()
         choices: list[dict[str, Any]] = []
         for index in range(body.get("n") or 1):
-            message, reason, issued = _answers.message_and_reason(answer, body, now, self._lifetime)
+            message, reason, issued = _answers.message_and_reason(
+                answer, body, now, self._lifetime, old_wav_head=self._old_wav_head
+            )
             if issued:
                 self._issued[message["audio"]["id"]] = issued
                 self._remember_text(issued.transcript)

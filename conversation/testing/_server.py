@@ -35,6 +35,8 @@ class StandIn:
         audio_lifetime: Lifetime of audio ids in seconds.
         clock: Returns Unix time in seconds.
         port: Port on 127.0.0.1; 0 for any free one.
+        old_wav_head: True for WAV files as the API sent them until early 2025, with a LIST chunk
+            and true sizes; those of today have sizes of 2**32-1.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class StandIn:
         clock: Callable[[], float] = time.time,
         *,
         port: int = 0,
+        old_wav_head: bool = False,
     ) -> None:
-        self._api = _api.Api(audio_lifetime, clock)
+        self._api = _api.Api(audio_lifetime, clock, old_wav_head=old_wav_head)
         self._holds = Holds()
         self._clients: list[OpenAI] = []
         self._async_clients: list[AsyncOpenAI] = []

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import wave
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
 import orjson
 
-from conversation._values.sound import duration_of, format_of
+from conversation._values.sound import duration_of, format_of, samples_of
 from conversation.testing import _forms, _models, _voice
 from conversation.testing._refusals import (
     Refused,
@@ -39,7 +37,7 @@ _MEASURED = ("mp3", "mpeg", "mpga", "wav")
 _OUTPUTS = ("json", "text", "srt", "verbose_json", "vtt")
 
 
-def speech(body: Any) -> tuple[bytes, str]:
+def speech(body: Any, *, old_wav_head: bool = False) -> tuple[bytes, str]:
     """Return the sound and content type that answer a speech request.
 
     Raises:
@@ -60,7 +58,8 @@ def speech(body: Any) -> tuple[bytes, str]:
         raise unsupported_here(f"'{chosen}'", "response_format", instead="'mp3', 'wav' or 'pcm'")
     if body.get("stream_format") == "sse":
         raise unsupported_here("speech as server-sent events", "stream_format")
-    return _voice.spoken(body["input"], audio_format), SPEECH_FORMATS[chosen]
+    sound = _voice.spoken(body["input"], audio_format, old_wav_head=old_wav_head)
+    return sound, SPEECH_FORMATS[chosen]
 
 
 def _input_errors(body: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -178,12 +177,7 @@ def transcription(body: Mapping[str, Any], text: str, seconds: float) -> tuple[b
 
 def fingerprint(sound: bytes) -> bytes:
     """Return a hash of the sound, the same for raw PCM and a WAV file of it."""
-    if format_of(sound) == "wav":
-        try:
-            with wave.open(io.BytesIO(sound)) as file:
-                sound = file.readframes(file.getnframes())
-        except (wave.Error, EOFError):
-            pass
+    sound = samples_of(sound) or sound
     return hashlib.sha256(sound).digest()
 
 

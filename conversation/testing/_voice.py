@@ -25,34 +25,33 @@ _FADE_SAMPLES = _RATE // 100
 _MP3_FRAME = b"\xff\xf3\x84\xc4" + bytes(188)
 _MP3_FRAME_SECONDS = 0.024
 
+_NO_SIZE = b"\xff\xff\xff\xff"
+_COMMENT = b"LIST\x1a\0\0\0INFOISFT\x0e\0\0\0Lavf58.76.100\0"
+
 
 def spoken_tokens(text: str) -> int:
     """Return the number of audio tokens of the spoken text."""
     return _TOKENS_PER_WORD * max(1, len(text.split()))
 
 
-def spoken(text: str, audio_format: str) -> bytes:
+def spoken(text: str, audio_format: str, *, old_wav_head: bool = False) -> bytes:
     """Return the sound of the text, `spoken_tokens(text) / 20` seconds long.
 
     Args:
         text: Text to speak.
         audio_format: `"wav"`, `"pcm16"`, or `"mp3"`, which is silent for want of an encoder.
+        old_wav_head: True for the head of WAV files of early 2025, with true sizes.
     """
     pcm = b"".join(_hum(word) for word in text.split() or [""])
     if audio_format == "pcm16":
         return pcm
     if audio_format == "mp3":
         return _MP3_FRAME * round(len(pcm) / 2 / _RATE / _MP3_FRAME_SECONDS)
-    return _wav(pcm)
-
-
-def _wav(pcm: bytes) -> bytes:
-    # With the LIST chunk of the files of early 2025 (CONTRACT §1).
-    plain = wav_from_pcm(pcm)
-    comment = b"LIST" + (26).to_bytes(4, "little") + b"INFOISFT" + (14).to_bytes(4, "little")
-    comment += b"Lavf58.76.100\0"
-    size = len(plain) - 8 + len(comment)
-    return plain[:4] + size.to_bytes(4, "little") + plain[8:36] + comment + plain[36:]
+    wav = wav_from_pcm(pcm)
+    if not old_wav_head:  # of today, as into a pipe (CONTRACT §1)
+        return b"".join((wav[:4], _NO_SIZE, wav[8:40], _NO_SIZE, wav[44:]))
+    size = len(wav) - 8 + len(_COMMENT)
+    return b"".join((wav[:4], size.to_bytes(4, "little"), wav[8:36], _COMMENT, wav[36:]))
 
 
 @functools.lru_cache(maxsize=512)

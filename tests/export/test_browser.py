@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -169,6 +170,38 @@ def test_players_play_and_waveforms_are_drawn(page: Path, start: Start) -> None:
     players = browser.find_elements(By.TAG_NAME, "audio")
     assert all(audio.get_property("paused") for audio in players[:-1])
     assert not browser.get_log("browser")
+
+
+# Offset and bytes of the head of a WAV file: 64-bit floats, IMA ADPCM, GSM 6.10.
+UNPLAYABLE = {
+    "f64": struct.pack("<HHIIHH", 3, 1, 24_000, 192_000, 8, 64),
+    "ADPCM": struct.pack("<HHIIHH", 0x11, 1, 24_000, 12_000, 512, 4),
+    "GSM": struct.pack("<HHIIHH", 0x31, 1, 8_000, 1_625, 65, 0),
+}
+
+
+@pytest.mark.parametrize("coding", UNPLAYABLE)
+def test_sound_that_the_browser_cannot_play_is_offered_as_a_download(
+    tmp_path: Path, start: Start, coding: str
+) -> None:
+    """A line and a link that downloads the file stand in the player's place; others still play."""
+    sound = AudioInput.from_pcm(bytes(48_000), 24_000).read()
+    odd = AudioInput(sound[:20] + UNPLAYABLE[coding] + sound[36:]).read()
+    chat = Conversation()
+    chat.add_user(AudioInput(odd))
+    chat.add_user(AudioInput(sound))
+    browser = start("window-size=900,700")
+    folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
+    browser.get(chat.export(tmp_path / "page.html").as_uri())
+    until(browser, partial(browser.find_elements, By.CSS_SELECTOR, ".flag a"), bool)
+    line = browser.find_element(By.CLASS_NAME, "flag")
+    assert line.text == "This browser cannot play this sound. Download it."
+    assert len(browser.find_elements(By.TAG_NAME, "figure")) == 1
+    screenshot(browser, f"unplayable-{coding}")
+    line.find_element(By.TAG_NAME, "a").click()
+    until(browser, (tmp_path / "sound.wav").exists, bool)
+    assert (tmp_path / "sound.wav").read_bytes() == odd
 
 
 def test_a_click_on_the_waveform_plays_from_there(page: Path, start: Start) -> None:

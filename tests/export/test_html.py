@@ -98,6 +98,8 @@ def test_audio_that_browsers_cannot_play_is_reported(tmp_path: Path) -> None:
     page = chat.export(tmp_path / "a.html").read_text()
     assert page.count("data:audio/wav;base64,UklGR") == 1
     assert page.count("Browsers cannot play this audio format.") == 1
+    download = f'download="sound" href="data:application/octet-stream;base64,{"Pz8/" * 160}"'
+    assert page.count(download) == 1
 
 
 def test_memory_does_not_grow_with_the_number_of_sounds(tmp_path: Path) -> None:

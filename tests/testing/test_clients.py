@@ -6,12 +6,12 @@ import json
 import os
 import shutil
 import subprocess
-import wave
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conversation import AudioInput
 from conversation.testing import StandIn
 from tests.samples import SOUND
 
@@ -94,8 +94,7 @@ def test_curl_saves_speech_and_transcribes_it(server: StandIn, tmp_path: Path) -
     saved = tmp_path / "said.wav"
     body = {"model": "gpt-4o-mini-tts", "voice": "alloy", "input": "It is raining."}
     curl(server, "/audio/speech", *as_json(**body, response_format="wav"), "-o", str(saved))
-    with wave.open(str(saved)) as file:
-        assert file.getnframes() / file.getframerate() == 1.2
+    assert AudioInput.from_file(saved).duration == 1.2
     form = ["--form", f"file=@{saved}", "--form", "model=whisper-1"]
     assert json.loads(curl(server, "/audio/transcriptions", *form).stdout) == {
         "text": "It is raining."

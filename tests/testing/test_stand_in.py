@@ -498,9 +498,27 @@ def test_spoken_answers_last_a_second_for_every_twenty_tokens(
     assert len(frames) * 0.024 == pytest.approx(tokens / 20, abs=0.012)
 
 
-def test_wav_answers_have_a_list_chunk_and_correct_sizes(server: StandIn) -> None:
-    """WAV answers have the 78-byte header of early 2025 (CONTRACT §1)."""
-    data = base64.b64decode(message_of(answered(server, asking()))["audio"]["data"])
+def wav_of(server: StandIn, path: str) -> bytes:
+    """Return a WAV file from one of the two endpoints."""
+    if path == "chat":
+        return base64.b64decode(message_of(answered(server, asking()))["audio"]["data"])
+    speech = server.client().audio.speech
+    return speech.create(model="tts-1", voice="alloy", input="Hi", response_format="wav").content
+
+
+@pytest.mark.parametrize("path", ["chat", "speech"])
+def test_wav_answers_have_the_head_of_today(server: StandIn, path: str) -> None:
+    """WAV answers have a head of 44 bytes, whose sizes are 2**32-1 (CONTRACT §1)."""
+    data = wav_of(server, path)
+    assert (data[:16], data[36:44]) == (b"RIFF\xff\xff\xff\xffWAVEfmt ", b"data\xff\xff\xff\xff")
+    assert len(data[44:]) % BYTES_PER_TOKEN == 0
+
+
+@pytest.mark.parametrize("path", ["chat", "speech"])
+def test_old_wav_answers_have_a_list_chunk_and_correct_sizes(path: str) -> None:
+    """With `old_wav_head` WAV answers have the 78-byte header of early 2025 (CONTRACT §1)."""
+    with StandIn(old_wav_head=True) as server:
+        data = wav_of(server, path)
     assert (data[:4], data[36:40], data[70:74]) == (b"RIFF", b"LIST", b"data")
     assert int.from_bytes(data[4:8], "little") == len(data) - 8
     assert int.from_bytes(data[74:78], "little") == len(data) - 78

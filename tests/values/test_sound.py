@@ -68,7 +68,7 @@ def test_wav_of_any_kind_is_cut_between_frames(
 
 def test_cut_wav_keeps_the_chunks_before_its_samples() -> None:
     """Cutting a WAV file keeps chunks before the samples and drops those after them."""
-    spoken = _voice.spoken("one two", "wav")
+    spoken = _voice.spoken("one two", "wav", old_wav_head=True)
     assert spoken[36:40] == b"LIST"
     short = cut(spoken, "wav", 0.1)
     assert short[36:78] == spoken[36:74] + (4800).to_bytes(4, "little")
