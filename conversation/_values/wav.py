@@ -147,8 +147,11 @@ class Wav:
         if head[:4] != b"RIFF":  # RF64 keeps its sizes in a chunk of its own
             head[:4], head[12:16] = b"RIFF", b"JUNK" if head[12:16] == b"ds64" else head[12:16]
         if self._is_linear:
-            rates = min(self.rate * self.block, _LARGEST), min(self.block, 0xFFFF)
-            struct.pack_into("<IH", head, self.fmt_at + 8, *rates)
+            byte_rate, block = min(self.rate * self.block, _LARGEST), min(self.block, 0xFFFF)
+            struct.pack_into("<IIH", head, self.fmt_at + 4, self.rate, byte_rate, block)
+            if self.coding == _INTEGERS and not any(head[self.fmt_at + 14 : self.fmt_at + 16]):
+                bits = min(8 * self.block // self.channels, 0xFFFF)
+                struct.pack_into("<H", head, self.fmt_at + 14, bits)
         if self.fact_at:
             struct.pack_into("<I", head, self.fact_at, min(frames, _LARGEST))
         struct.pack_into("<I", head, 4, min(self.start - 8 + length, _LARGEST))
@@ -212,9 +215,7 @@ def _chunks_to_samples(data: bytes) -> Iterator[tuple[bytes, tuple[int, int]]]:
         yield kind, (at, size)
         if kind == b"data":
             return
-        at += size
-        if size % 2 and data[at : at + 4] not in (b"data", b"fmt "):
-            at += 1  # some writers leave the padding out
+        at += size + size % 2
 
 
 def _coding(fmt: bytes) -> tuple[int, int, int, int, int]:

@@ -1,0 +1,253 @@
+"""WAV files: their heads as recorders, pipes and servers write them, and as they should be."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tracemalloc
+import wave
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conversation import AssistantAudio, AudioInput
+from conversation._values.sound import cut, duration_of, mended, samples_of
+from conversation.errors import UnsupportedAudio
+
+PCM = b"".join((i % 30_000).to_bytes(2, "little") for i in range(24_000))
+"""A second of 24 kHz mono s16le."""
+
+NONE = b"\xff\xff\xff\xff"
+LIST = b"LIST\x0c\0\0\0INFOISFT\0\0\0\0"
+
+
+def chunk(kind: bytes, body: bytes, size: int | None = None) -> bytes:
+    """Return a chunk, padded, perhaps with a size that is not its own."""
+    size = len(body) if size is None else size
+    return kind + struct.pack("<I", size) + body + bytes(len(body) % 2)
+
+
+def fmt(
+    *, tag: int = 1, channels: int = 1, rate: int = 24_000, bits: int = 16, extra: bytes = b"",
+    byte_rate: int | None = None, block: int | None = None,
+) -> bytes:  # fmt: skip
+    """Return a `fmt` chunk; byte rate and block may be wrong."""
+    true = channels * bits // 8
+    byte_rate = rate * true if byte_rate is None else byte_rate
+    block = true if block is None else block
+    head = struct.pack("<HHIIHH", tag, channels, rate, byte_rate, block, bits)
+    return chunk(b"fmt ", head + (struct.pack("<H", len(extra)) + extra if extra else b""))
+
+
+def riff(*chunks: bytes, kind: bytes = b"RIFF", size: int | None = None) -> bytes:
+    """Return a file of these chunks, perhaps with a wrong size."""
+    body = b"WAVE" + b"".join(chunks)
+    return kind + struct.pack("<I", len(body) if size is None else size) + body
+
+
+def ds64(samples: int) -> bytes:
+    """Return the chunk in which RF64 and BW64 keep their sizes."""
+    return chunk(b"ds64", struct.pack("<QQQI", samples + 72, samples, samples // 2, 0))
+
+
+def played(data: bytes) -> tuple[int, int, bytes]:
+    """Return channels, rate and samples, as the standard library reads them; sizes must be true."""
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8
+    with wave.open(io.BytesIO(data)) as file:
+        assert file.getnframes() * file.getsampwidth() * file.getnchannels() <= len(data)
+        return file.getnchannels(), file.getframerate(), file.readframes(file.getnframes())
+
+
+UNFINISHED = {
+    "today's API": riff(fmt(), b"data" + NONE + PCM, size=2**32 - 1),
+    "ffmpeg into a pipe": riff(fmt(), LIST, b"data" + NONE + PCM, size=2**32 - 1),
+    "sizes of 0": riff(fmt(), b"data\0\0\0\0" + PCM, size=0),
+    "sox into a pipe": riff(fmt(), b"data\0\xf0\xff\x7f" + PCM, size=0x7FFFF024),
+    "a size of 2**31-1": riff(fmt(), b"data\xff\xff\xff\x7f" + PCM),
+    "cut off": riff(fmt(), chunk(b"data", PCM, 96_000)),
+    "the size of RIFF alone is wrong": riff(fmt(), chunk(b"data", PCM), size=36),
+    "RF64 into a pipe": riff(ds64(0), fmt(), b"data" + NONE + PCM, kind=b"RF64", size=2**32 - 1),
+    "RF64": riff(ds64(48_000), fmt(), b"data" + NONE + PCM, LIST, kind=b"RF64", size=2**32 - 1),
+    "BW64": riff(ds64(48_000), fmt(), b"data" + NONE + PCM, LIST, kind=b"BW64", size=2**32 - 1),
+    "BW64 with its size in the chunk": riff(ds64(0), fmt(), chunk(b"data", PCM), kind=b"BW64"),
+    "no bytes a second": riff(fmt(byte_rate=0), chunk(b"data", PCM)),
+    "half of the bytes a second": riff(fmt(byte_rate=24_000), chunk(b"data", PCM)),
+    "twice the block": riff(fmt(block=4), chunk(b"data", PCM)),
+    "no block": riff(fmt(block=0, byte_rate=0), chunk(b"data", PCM)),
+    "no bits": riff(fmt(bits=0, block=2, byte_rate=48_000), chunk(b"data", PCM)),
+    "no rate": riff(fmt(rate=0, byte_rate=48_000), chunk(b"data", PCM)),
+}
+
+
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_heads_are_mended_when_turns_are_made(name: str) -> None:
+    """User sound and answers have the right length, and heads that the standard library reads."""
+    for sound in (AudioInput(UNFINISHED[name]), AssistantAudio(data=UNFINISHED[name])):
+        assert sound.duration == 1.0
+        assert played(sound.read()) == (1, 24_000, PCM)
+
+
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_mended_files_are_not_mended_again(name: str) -> None:
+    """A file with a true head stays the same object, so that nothing is copied."""
+    sound = AudioInput(UNFINISHED[name])
+    assert isinstance(sound.data, bytes)
+    assert AudioInput(sound.data).data is sound.data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        riff(fmt(), chunk(b"data", PCM)),
+        riff(fmt(), LIST, chunk(b"data", PCM), LIST),
+        riff(fmt(bits=8), chunk(b"data", PCM[1::2][:-1]), LIST),
+        riff(fmt(channels=2), chunk(b"data", PCM)),
+        riff(fmt(tag=3, bits=32), chunk(b"data", PCM)),
+        riff(fmt(), chunk(b"data", PCM)) + b"TAG" + bytes(125),
+    ],
+)
+def test_true_files_stay_as_they_are(data: bytes) -> None:
+    """Chunks in front of the samples and behind them stay, and so does the object."""
+    assert AudioInput(data).data is data
+    assert mended(data) is data
+
+
+def test_mending_keeps_the_chunks_around_the_samples() -> None:
+    """Where only the size of RIFF is wrong, comments and markers stay."""
+    true = riff(LIST, fmt(), chunk(b"data", PCM[:-1]), LIST, chunk(b"id3 ", b"abc"))
+    assert mended(true[:4] + NONE + true[8:]) == true
+
+
+def test_mending_copies_a_large_file_once() -> None:
+    """Mending 40 MB needs the memory of one more copy; reading it again needs none."""
+    large = riff(fmt(), b"data" + NONE + bytes(40_000_000), size=0)
+    tracemalloc.start()
+    sound = AudioInput(large)
+    assert tracemalloc.get_traced_memory()[1] < 41_000_000
+    tracemalloc.reset_peak()
+    assert len(sound.read()) == len(large)
+    assert tracemalloc.get_traced_memory()[1] < 41_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("words", [b"fmt ", b"data", b"fact"])
+@pytest.mark.parametrize("kind", [b"bext", b"LIST", b"JUNK"])
+def test_names_of_chunks_inside_a_chunk_are_no_chunks(words: bytes, kind: bytes) -> None:
+    """A comment with the words `fmt ` or `data` does not change how stereo is cut or measured."""
+    frames = b"".join(struct.pack("<hh", i, -i) for i in range(1000))
+    body = b"see " + words + b"\1\0\1\0\0\0\0\0 and more"
+    data = riff(chunk(kind, body), fmt(channels=2, rate=8000), chunk(b"data", frames))
+    assert AudioInput(data).duration == 1 / 8
+    assert samples_of(data) == frames
+    assert played(cut(data, "wav", 0.0001))[2] == frames[:4]
+    assert played(cut(data, "wav", 0.1))[2] == frames[:3200]
+
+
+def test_chunks_behind_the_samples_of_rf64_are_not_heard() -> None:
+    """The size of the samples is in `ds64`; a cut file is RIFF and has none of the chunks."""
+    data = UNFINISHED["RF64"]
+    assert samples_of(data) == PCM
+    assert played(cut(data, "wav", 0.5)) == (1, 24_000, PCM[:24_000])
+
+
+def test_a_file_of_unknown_length_ends_with_a_whole_frame() -> None:
+    """Half a frame at the end of an unfinished stereo file is left out."""
+    data = riff(fmt(channels=2), b"data" + NONE + PCM + b"\1\2\3", size=0)
+    assert played(AudioInput(data).read()) == (2, 24_000, PCM)
+
+
+IMA = b"\2\0\xf9\3"
+"""What IMA ADPCM adds to its format: 1,017 samples in a block of 512 bytes."""
+
+
+@pytest.mark.parametrize(
+    ("about", "chunks", "seconds"),
+    [
+        ("A-law", (fmt(tag=6, rate=8000, bits=8, byte_rate=0),), 1.0),
+        ("mu-law, said to have 16 bits", (fmt(tag=7, rate=8000, bits=16),), 1.0),
+        ("floats", (fmt(tag=3, rate=2000, bits=32, byte_rate=7),), 1.0),
+        ("ADPCM by its blocks", (fmt(tag=17, rate=8000, bits=4, block=512, byte_rate=1),), 1.9),
+        (
+            "ADPCM by `fact`",
+            (
+                fmt(tag=17, rate=8000, bits=4, block=512, byte_rate=1, extra=IMA),
+                chunk(b"fact", struct.pack("<I", 15_000)),
+            ),
+            1.875,
+        ),
+        (
+            "ADPCM, `fact` not filled in",
+            (
+                fmt(tag=17, rate=8000, bits=4, block=512, byte_rate=1),
+                chunk(b"fact", NONE),
+            ),
+            1.9,
+        ),
+        ("GSM", (fmt(tag=49, rate=8000, bits=0, block=65, byte_rate=3),), 4.92),
+        ("another coding", (fmt(tag=99, rate=8000, bits=0, block=9, byte_rate=4000),), 2.0),
+        (
+            "another coding by `fact`",
+            (
+                fmt(tag=99, rate=8000, bits=0, block=9, byte_rate=0),
+                chunk(b"fact", struct.pack("<I", 12_000)),
+            ),
+            1.5,
+        ),
+    ],
+)
+def test_length_is_not_taken_from_the_bytes_a_second(
+    about: str, chunks: tuple[bytes, ...], seconds: float
+) -> None:
+    """It is samples by rate, or for compressed sound blocks, `fact`, and the byte rate last."""
+    data = riff(*chunks, chunk(b"data", bytes(8000)))
+    assert AudioInput(data).duration == pytest.approx(seconds, abs=0.01), about
+
+
+def test_a_cut_compressed_file_tells_its_new_length() -> None:
+    """ADPCM is cut behind a block, and `fact` says how many samples are left."""
+    head = fmt(tag=17, rate=8000, bits=4, block=512, extra=IMA)
+    whole = riff(head, chunk(b"fact", struct.pack("<I", 15_000)), chunk(b"data", bytes(8192)))
+    short = cut(whole, "wav", 0.5)
+    assert duration_of(short, "wav") == 0.5
+    assert len(samples_of(short)) == 4 * 512
+    assert cut(whole, "wav", 5) == whole
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        riff(fmt()),
+        riff(fmt(), chunk(b"data", b"")),
+        riff(fmt(), chunk(b"data", b""), LIST),
+        riff(fmt(), chunk(b"data", b"\1")),
+        riff(chunk(b"data", PCM)),
+        riff(fmt(), chunk(b"LIST", b"INFO", 2**31), chunk(b"data", PCM)),
+        riff(fmt(rate=0, byte_rate=0), chunk(b"data", PCM)),
+    ],
+)
+def test_files_without_samples_or_format_are_refused(data: bytes) -> None:
+    """The error says that there are no samples."""
+    with pytest.raises(UnsupportedAudio, match="has no samples; record some sound"):
+        AudioInput(data)
+
+
+@given(st.binary(max_size=120), st.sampled_from([b"RIFF", b"RF64", b"BW64"]), st.floats(0, 1e9))
+def test_bytes_behind_the_signature_may_be_anything(
+    tail: bytes, kind: bytes, seconds: float
+) -> None:
+    """Hostile files are measured, mended and cut without any other error."""
+    for data in (
+        kind + NONE + b"WAVE" + tail,
+        riff(b"fmt \x10\0\0\0" + tail, b"data" + NONE + tail),
+    ):
+        AssistantAudio(data=data)
+        assert cut(data, "wav", seconds) is not None
+        again = mended(mended(data))
+        assert again == mended(data)
+
+
+def test_thousands_of_chunks_are_not_walked() -> None:
+    """A file of nothing but heads of chunks is refused after some thousand of them."""
+    with pytest.raises(UnsupportedAudio):
+        AudioInput(riff(b"JUNK\0\0\0\0" * 5000, fmt(), chunk(b"data", PCM)))
