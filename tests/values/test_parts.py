@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import wave
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conversation import AudioInput, FileInput, ImageInput
+from conversation._values.samples import Encoding
 from conversation.errors import InvalidTurn, UnsupportedAudio
 from tests.samples import MP3, PNG, SOUND
 
@@ -44,6 +49,50 @@ def test_sound_that_is_not_wav_or_mp3_is_refused(data: bytes, found: str) -> Non
     assert "from_pcm" in str(caught.value)
 
 
+OGG = b"OggS" + bytes(24)
+MP3_IN_WAV = b"RIFF\x50\0\0\0WAVEfmt \x10\0\0\0" + (
+    b"\x55\0\1\0\xc0]\0\0\0\0\0\0\1\0\0\0" + b"data\xc0\0\0\0" + MP3[:192]
+)
+NAMES = {
+    "Ogg/Opus": OGG + b"OpusHead" + bytes(40),
+    "Ogg/Vorbis": OGG + b"\x01vorbis" + bytes(40),
+    "Ogg/FLAC": OGG + b"\x7fFLAC" + bytes(40),
+    "Ogg (": OGG + bytes(40),
+    "FLAC": b"fLaC" + bytes(40),
+    "WebM": b"\x1aE\xdf\xa3\x9fB\x86\x81\1B\xf7\x81\1B\x82\x84webm" + bytes(40),
+    "Matroska": b"\x1aE\xdf\xa3\x9fB\x86\x81\1B\xf7\x81\1B\x82\x88matroska" + bytes(40),
+    "MP4/M4A": b"\0\0\0\x1cftypM4A \0\0\0\0" + bytes(40),
+    "CAF": b"caff\0\1\0\0desc" + bytes(40),
+    "AMR": b"#!AMR\n" + bytes(40),
+    "AMR ": b"#!AMR-WB\n" + bytes(40),
+    "AIFF": b"FORM\0\0\0\x40AIFFCOMM" + bytes(40),
+    "AU": b".snd\0\0\0\x18" + bytes(40),
+    "ADTS AAC": (b"\xff\xf1\x50\x80\x02\x1f" + bytes(10)) * 9,
+    "ADTS AAC (": b"ID3\4\0\0\0\0\0\0" + (b"\xff\xf1\x50\x80\x02\x1f" + bytes(10)) * 9,
+    "WMA": bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + bytes(40),
+    "W64": b"riff.\x91\xcf\x11\xa5\xd6(\xdb\x04\xc1\0\0" + bytes(40),
+    "MP2": (b"\xff\xfd\x84\xc4" + bytes(380)) * 3,
+    "big-endian WAV (RIFX)": b"RIFX\0\0\0\0WAVE" + bytes(40),
+    "MP3 in a WAV file": MP3_IN_WAV,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_formats_are_refused_by_their_names(name: str) -> None:
+    """The error names the format truly, what the API takes, and that it has to be converted."""
+    with pytest.raises(UnsupportedAudio) as caught:
+        AudioInput(NAMES[name])
+    told = str(caught.value)
+    assert told.startswith(f"sound must be WAV or MP3, this is {name.partition(' (')[0].strip()}")
+    assert "convert it" in told or "extract the MP3" in told
+    assert "no sound" not in told
+
+
+def test_mp3_in_a_wav_file_can_be_extracted() -> None:
+    """What the error advises works: the bytes behind the head are MP3."""
+    assert AudioInput(MP3_IN_WAV[44:] + MP3).format == "mp3"
+
+
 def test_format_that_contradicts_the_bytes_is_refused() -> None:
     """A `format` that does not match the bytes is an error, as it is to the API."""
     with pytest.raises(UnsupportedAudio, match="'mp3', but the bytes are wav"):
@@ -72,11 +121,64 @@ def test_raw_samples_become_a_wav_file() -> None:
     assert sound.transcript == "hello"
 
 
-@pytest.mark.parametrize(("data", "rate"), [(b"\0", 16_000), (b"", 16_000), (b"\0\0", 0)])
-def test_invalid_samples_and_rates_are_refused(data: bytes, rate: int) -> None:
-    """`from_pcm` refuses half a sample, no samples, and a rate of 0."""
-    with pytest.raises(UnsupportedAudio):
-        AudioInput.from_pcm(data, rate)
+def wave_of(sound: AudioInput) -> tuple[int, int, bytes]:
+    """Return channels, rate and samples, as the standard library reads them."""
+    with wave.open(io.BytesIO(sound.read())) as file:
+        assert file.getsampwidth() == 2
+        return file.getnchannels(), file.getframerate(), file.readframes(file.getnframes())
+
+
+def test_raw_samples_may_be_stereo() -> None:
+    """Discord's 48 kHz stereo lasts as long as it is heard, and keeps its channels."""
+    samples = bytes(range(240)) * 800
+    sound = AudioInput.from_pcm(samples, 48_000, channels=2)
+    assert sound.duration == 1.0
+    assert wave_of(sound) == (2, 48_000, samples)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data", "expected"),
+    [
+        ("mulaw", b"\xff\x7f\x80\0\xf0\x8f", [0, 0, 32124, -32124, 120, 16764]),
+        ("alaw", b"\xd5\x55\xaa\x2a\x80\x00", [8, -8, 32256, -32256, 5504, -5504]),
+        (
+            "f32le",
+            struct.pack("<7f", 0, 1, -1, 0.5, 2, -9, float("nan")),
+            [0, 32767, -32767, 16384, 32767, -32768, 0],
+        ),
+    ],
+)
+def test_raw_samples_of_other_encodings_become_16_bit(
+    encoding: Encoding, data: bytes, expected: list[int]
+) -> None:
+    """Twilio's mu-law, A-law (G.711) and the floats of browsers sound as they should."""
+    sound = AudioInput.from_pcm(data, 8_000, encoding=encoding)
+    assert wave_of(sound) == (1, 8_000, struct.pack(f"<{len(expected)}h", *expected))
+    assert sound.duration == len(expected) / 8_000
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "match"),
+    [
+        (b"\0", {}, "whole samples"),
+        (b"", {}, "whole samples"),
+        (b"", {"encoding": "mulaw"}, "whole samples"),
+        (bytes(6), {"channels": 2}, "whole samples .4 bytes"),
+        (bytes(6), {"encoding": "f32le"}, "whole samples .4 bytes"),
+        (bytes(2), {"rate": 0}, "rate must be"),
+        (bytes(2), {"rate": 24_000.0}, "rate must be"),
+        (bytes(2), {"rate": True}, "rate must be"),
+        (bytes(2), {"channels": 0}, "channels must be"),
+        (bytes(2), {"channels": True}, "channels must be"),
+        (bytes(2), {"encoding": "opus"}, "'s16le', 'mulaw', 'alaw', 'f32le', got 'opus'"),
+    ],
+)
+def test_invalid_samples_and_rates_are_refused(
+    data: bytes, options: dict[str, Any], match: str
+) -> None:
+    """`from_pcm` refuses part of a frame, no samples, and rates and codings that there are not."""
+    with pytest.raises(UnsupportedAudio, match=match):
+        AudioInput.from_pcm(data, **{"rate": 16_000, **options})
 
 
 def test_image_is_bytes_or_a_url() -> None:

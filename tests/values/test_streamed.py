@@ -22,9 +22,9 @@ ID3 = b"ID3\4\0\0\0\0\0\x05about"
 LIST = b"LIST\x0c\0\0\0INFOISFT\0\0\0\0"
 
 
-def wav(pcm: bytes, rate: int = 24_000, **other: int) -> bytes:
+def wav(pcm: bytes, rate: int = 24_000, channels: int = 1) -> bytes:
     """Return a WAV file."""
-    return AudioInput.from_pcm(pcm, rate, **other).read()
+    return AudioInput.from_pcm(pcm, rate, channels=channels).read()
 
 
 def heard(*pieces: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
@@ -46,7 +46,8 @@ def samples_in(data: bytes) -> bytes:
     """Return the samples of a WAV file, whose sizes must be true."""
     assert int.from_bytes(data[4:8], "little") == len(data) - 8
     with wave.open(io.BytesIO(data)) as file:
-        return file.readframes(file.getnframes())
+        samples: bytes = file.readframes(file.getnframes())
+        return samples
 
 
 def cut_at(data: bytes, places: list[int]) -> list[bytes]:

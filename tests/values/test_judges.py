@@ -1,0 +1,239 @@
+"""Lengths of generated files, judged by other programs.
+
+Needs `ffmpeg`, `ffprobe` and `soxi` (Debian: ffmpeg, sox).
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conversation import AudioInput
+from conversation._values.sound import cut, duration_of, samples_of
+
+pytestmark = pytest.mark.slow
+
+for program in ("ffmpeg", "ffprobe", "soxi"):
+    if shutil.which(program) is None:
+        pytest.skip(f"needs {program} (Debian: ffmpeg, sox)", allow_module_level=True)
+
+NONE = 2**32 - 1
+
+
+def ran(*command: str | Path) -> bytes:
+    """Return what a program writes."""
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert not done.returncode, done.stderr.decode(errors="replace")
+    return done.stdout
+
+
+def by_ffprobe(path: Path) -> float:
+    """Return the length in seconds that `ffprobe` shows."""
+    about = ("-show_entries", "format=duration", "-of", "csv=p=0")
+    return float(ran("ffprobe", "-v", "error", *about, path))
+
+
+def by_decoding(path: Path) -> float:
+    """Return the length in seconds of the samples that `ffmpeg` decodes."""
+    raw = ("-ac", "1", "-ar", "48000", "-f", "s16le", "-")
+    form = ("-f", path.suffix[1:])
+    return len(ran("ffmpeg", "-v", "quiet", *form, "-i", path, *raw)) / 96_000
+
+
+def by_soxi(path: Path) -> float:
+    """Return the length in seconds that `soxi` shows."""
+    return float(ran("soxi", "-V1", "-D", path))
+
+
+@attrs.frozen
+class Coding:
+    """A coding of WAV files.
+
+    Attributes:
+        tag: Its number.
+        bits: Bits per sample.
+        block: Returns the bytes of a block for a number of channels.
+        frames: Samples of each channel in a block.
+        extra: What it adds to its format.
+    """
+
+    tag: int
+    bits: int
+    block: Callable[[int], int]
+    frames: int = 1
+    extra: bytes = b""
+
+
+CODINGS = {
+    **{f"s{8 * n}": Coding(1, 8 * n, lambda channels, n=n: n * channels) for n in (1, 2, 3, 4)},
+    **{f"f{8 * n}": Coding(3, 8 * n, lambda channels, n=n: n * channels) for n in (4, 8)},
+    "A-law": Coding(6, 8, lambda channels: channels),
+    "mu-law": Coding(7, 8, lambda channels: channels),
+    "IMA ADPCM": Coding(17, 4, lambda channels: 512 * channels, 1017, struct.pack("<H", 1017)),
+    "GSM": Coding(49, 0, lambda _: 65, 320, struct.pack("<H", 320)),
+}
+
+FAULTS = (
+    *("none", "piped", "sizes of 0", "sizes of sox", "cut off", "RIFF", "no byte rate"),
+    *("half the byte rate", "twice the byte rate", "no block", "twice the block"),
+)
+
+
+def written(
+    coding: Coding, rate: int, channels: int, blocks: int, kind: str, fault: str, *, chunks: bool
+) -> bytes:
+    """Return a file of that many blocks, with a fault in its head."""
+    block = coding.block(channels)
+    samples = b"\1\2" * (block * blocks // 2) + b"\3" * (block * blocks % 2)
+    byte_rate = rate * block // coding.frames
+    times = {"no byte rate": 0, "half the byte rate": 0.5, "twice the byte rate": 2}
+    byte_rate = int(byte_rate * times.get(fault, 1))
+    if coding.frames == 1:
+        block = {"no block": 0, "twice the block": 2 * block}.get(fault, block)
+    is_extensible = kind == "extensible" and coding.tag in (1, 3)
+    tag, extra = coding.tag, coding.extra
+    if is_extensible:
+        guid = struct.pack("<H", tag) + bytes.fromhex("000000001000800000aa00389b71")
+        tag, extra = 0xFFFE, struct.pack("<HI", coding.bits, 0) + guid
+    fmt = struct.pack("<HHIIHH", tag, channels, rate, byte_rate, block, coding.bits)
+    fmt += struct.pack("<H", len(extra)) + extra if extra else b""
+    body = b"WAVE"
+    if kind in ("RF64", "BW64"):
+        body += struct.pack("<4sIQQQI", b"ds64", 28, 0, len(samples), blocks * coding.frames, 0)
+    if chunks:
+        body += b"LIST\x0c\0\0\0INFOfmt \0\0\0\0"
+    body += struct.pack("<4sI", b"fmt ", len(fmt)) + fmt
+    if coding.frames > 1:
+        body += struct.pack("<4sII", b"fact", 4, blocks * coding.frames)
+    sizes = {"piped": NONE, "sizes of 0": 0, "sizes of sox": 0x7FFFF000, "cut off": 2**30}
+    size = sizes.get(fault, NONE if kind in ("RF64", "BW64") else len(samples))
+    body += struct.pack("<4sI", b"data", size) + samples + bytes(len(samples) % 2)
+    has_tail = chunks and size == len(samples)
+    body += b"LIST\x0c\0\0\0INFOdata\0\0\0\0" if has_tail else b""
+    whole = {"piped": NONE, "sizes of 0": 0, "RIFF": 77}.get(fault, len(body))
+    return (kind if kind in ("RF64", "BW64") else "RIFF").encode() + struct.pack("<I", whole) + body
+
+
+@given(
+    st.sampled_from(list(CODINGS)),
+    st.sampled_from([8_000, 16_000, 22_050, 24_000, 44_100, 48_000]),
+    st.sampled_from([1, 2, 6]),
+    st.integers(1, 200),
+    st.sampled_from(["RIFF", "RF64", "BW64", "extensible"]),
+    st.sampled_from(FAULTS),
+    st.booleans(),
+)
+def test_wav_of_any_kind_is_as_long_as_others_say(
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    rate: int,
+    channels: int,
+    tens: int,
+    kind: str,
+    fault: str,
+    chunks: bool,
+) -> None:
+    """`ffprobe` and `soxi` agree on the length of what is kept and sent, whatever the head was."""
+    coding = CODINGS[name]
+    channels = min(channels, 1 if name == "GSM" else 2 if name == "IMA ADPCM" else 6)
+    blocks = tens * (50 if coding.frames == 1 else 1)
+    data = written(coding, rate, channels, blocks, kind, fault, chunks=chunks)
+    sound = AudioInput(data)
+    seconds = blocks * coding.frames / rate
+    if coding.tag == 1 and coding.bits == 8 and blocks % 2 and fault in ("piped", "sizes of 0"):
+        seconds = sound.duration or 0  # padding cannot be told from a sample
+    assert sound.duration == pytest.approx(seconds, abs=1.5 / rate)
+    path = tmp_path_factory.getbasetemp() / "judged.wav"
+    path.write_bytes(sound.read())
+    assert by_ffprobe(path) == pytest.approx(sound.duration, abs=1.5 / rate + 1e-6)
+    assert by_soxi(path) == pytest.approx(sound.duration, abs=1.5 / rate + 1e-6)
+    if coding.frames == 1:
+        assert len(samples_of(sound.read())) == round(seconds * rate) * coding.block(channels)
+    path.write_bytes(cut(data, "wav", seconds / 2))
+    short = pytest.approx(seconds / 2, abs=coding.frames / rate + 1e-6)
+    assert by_ffprobe(path) == short
+    assert by_soxi(path) == short
+
+
+CODECS = ["pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_f32le", "pcm_f64le", "pcm_alaw", "pcm_mulaw",
+          "adpcm_ima_wav", "adpcm_ms", "libgsm_ms"]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [[], ["-rf64", "always"]], ids=" ".join)
+@pytest.mark.parametrize("is_piped", [False, True])
+@pytest.mark.parametrize("codec", CODECS)
+def test_wav_by_ffmpeg_is_as_long_as_others_say(
+    tmp_path: Path, codec: str, is_piped: bool, options: list[str]
+) -> None:
+    """Files that `ffmpeg` writes, also into pipes, have the length of the sound in them."""
+    source = ("-f", "lavfi", "-i", "sine=frequency=300:duration=3:sample_rate=8000")
+    command = ("ffmpeg", "-v", "error", *source, "-c:a", codec, *options, "-f", "wav")
+    path = tmp_path / "a.wav"
+    if is_piped:
+        path.write_bytes(ran(*command, "-"))
+    else:
+        ran(*command, path)
+    sound = AudioInput.from_file(path)
+    assert sound.duration == pytest.approx(3.0, abs=1 / 8 if "adpcm" in codec else 0.001)
+    path.write_bytes(sound.read())
+    assert by_decoding(path) == pytest.approx(sound.duration, abs=0.001)
+    assert by_soxi(path) == pytest.approx(sound.duration, abs=0.001)
+    # Without `fact`, `ffprobe` takes 4 bits a sample for ADPCM, also for the heads of its blocks.
+    assert by_ffprobe(path) == pytest.approx(sound.duration, abs=0.02 if "adpcm" in codec else 1e-3)
+
+
+def mp3(path: Path, rate: int, channels: int, *options: str) -> bytes:
+    """Return 3 s of MP3, as `ffmpeg` makes it."""
+    source = f"aevalsrc=0.4*sin(300*t*t)*random(0):s={rate}:d=3"
+    ran("ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", source, "-ac", str(channels),
+        "-c:a", "libmp3lame", *options, path)  # fmt: skip
+    return path.read_bytes()
+
+
+OPTIONS = {
+    "constant": ("-b:a", "64k"),
+    "variable": ("-q:a", "6"),
+    "no tag": ("-b:a", "64k", "-id3v2_version", "0"),
+    "no frame that tells": ("-b:a", "64k", "-write_xing", "0"),
+    "both tags": ("-b:a", "64k", "-id3v2_version", "3", "-write_id3v1", "1"),
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (24_000, 1), (24_000, 2), (44_100, 2)])
+def test_mp3_is_as_long_as_others_say(
+    tmp_path: Path, rate: int, channels: int, options: tuple[str, ...]
+) -> None:
+    """`ffmpeg` decodes as much as was measured, of whole files, cut, joined and damaged ones."""
+    path = tmp_path / "a.mp3"
+    data = mp3(path, rate, channels, *options)
+    frame = (1152 if rate > 24_000 else 576) / rate
+    tells = "-write_xing" not in options
+    assert duration_of(data, "mp3") == pytest.approx(3.0, abs=1e-6 if tells else 4 * frame)
+    assert by_decoding(path) == pytest.approx(duration_of(data, "mp3"), abs=2 * frame)
+    middle = len(data) // 2
+    changed = {
+        "cut": cut(data, "mp3", 2.0),
+        "joined": data * 3,
+        "hole": data[:middle] + bytes(2000) + data[middle:],
+        "junk in front": data[:45] + b"junk" * 500 + data[45:] if data[:3] == b"ID3" else data,
+        "cut off": data[:middle],
+        "begun in mid-frame": data[middle - 100 :],
+    }
+    for name, each in changed.items():
+        path.write_bytes(AudioInput(each).read())
+        measured = AudioInput(each).duration
+        assert measured == pytest.approx(by_decoding(path), abs=5 * frame + 0.01), name
+    assert AudioInput(data * 3).duration == pytest.approx(9.0, abs=15 * frame)
+    path.write_bytes(changed["cut"])
+    assert duration_of(changed["cut"], "mp3") == pytest.approx(2.0, abs=frame)
+    if "-q:a" not in options:  # a variable rate can only be estimated
+        assert by_ffprobe(path) == pytest.approx(2.0, abs=2 * frame)
