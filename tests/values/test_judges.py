@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -60,25 +59,25 @@ class Coding:
     Attributes:
         tag: Its number.
         bits: Bits per sample.
-        block: Returns the bytes of a block for a number of channels.
+        block: Bytes of a block for each channel.
         frames: Samples of each channel in a block.
         extra: What it adds to its format.
     """
 
     tag: int
     bits: int
-    block: Callable[[int], int]
+    block: int
     frames: int = 1
     extra: bytes = b""
 
 
 CODINGS = {
-    **{f"s{8 * n}": Coding(1, 8 * n, lambda channels, n=n: n * channels) for n in (1, 2, 3, 4)},
-    **{f"f{8 * n}": Coding(3, 8 * n, lambda channels, n=n: n * channels) for n in (4, 8)},
-    "A-law": Coding(6, 8, lambda channels: channels),
-    "mu-law": Coding(7, 8, lambda channels: channels),
-    "IMA ADPCM": Coding(17, 4, lambda channels: 512 * channels, 1017, struct.pack("<H", 1017)),
-    "GSM": Coding(49, 0, lambda _: 65, 320, struct.pack("<H", 320)),
+    **{f"s{8 * width}": Coding(1, 8 * width, width) for width in (1, 2, 3, 4)},
+    **{f"f{8 * width}": Coding(3, 8 * width, width) for width in (4, 8)},
+    "A-law": Coding(6, 8, 1),
+    "mu-law": Coding(7, 8, 1),
+    "IMA ADPCM": Coding(17, 4, 512, 1017, struct.pack("<H", 1017)),
+    "GSM": Coding(49, 0, 65, 320, struct.pack("<H", 320)),
 }
 
 FAULTS = (
@@ -91,7 +90,7 @@ def written(
     coding: Coding, rate: int, channels: int, blocks: int, kind: str, fault: str, *, chunks: bool
 ) -> bytes:
     """Return a file of that many blocks, with a fault in its head."""
-    block = coding.block(channels)
+    block = coding.block * channels
     samples = b"\1\2" * (block * blocks // 2) + b"\3" * (block * blocks % 2)
     byte_rate = rate * block // coding.frames
     times = {"no byte rate": 0, "half the byte rate": 0.5, "twice the byte rate": 2}
@@ -156,7 +155,7 @@ def test_wav_of_any_kind_is_as_long_as_others_say(
     assert by_ffprobe(path) == pytest.approx(sound.duration, abs=1.5 / rate + 1e-6)
     assert by_soxi(path) == pytest.approx(sound.duration, abs=1.5 / rate + 1e-6)
     if coding.frames == 1:
-        assert len(samples_of(sound.read())) == round(seconds * rate) * coding.block(channels)
+        assert len(samples_of(sound.read())) == round(seconds * rate) * coding.block * channels
     path.write_bytes(cut(data, "wav", seconds / 2))
     short = pytest.approx(seconds / 2, abs=coding.frames / rate + 1e-6)
     assert by_ffprobe(path) == short
