@@ -13,6 +13,9 @@ log = logging.getLogger("conversation")
 _TELLING = 12
 """Bytes by which each format tells itself, or that more are needed."""
 
+_HEADER = 6
+"""Bytes of a frame by which AAC tells its size; MP3 needs fewer."""
+
 _CHUNKS_BEHIND = (
     *(b"LIST", b"INFO", b"fact", b"cue ", b"smpl", b"inst", b"bext", b"iXML", b"axml", b"chna"),
     *(b"id3 ", b"ID3 ", b"PEAK", b"JUNK", b"junk", b"PAD ", b"cart", b"DISP", b"_PMX", b"C2PA"),
@@ -132,7 +135,7 @@ def _format(data: bytes, *, is_last: bool) -> str | None:
     """Return the format by the beginning of a stream; None if more of it is needed."""
     if wav.is_wav(data):
         return "wav"
-    if not is_last and len(data) < max(_TELLING, bytes_of_first_frame(data) + 4):
+    if not is_last and len(data) < max(_TELLING, bytes_of_first_frame(data) + _HEADER):
         return None
     return "other" if data[:3] == b"ID3" or name_of(data) else "pcm16"
 

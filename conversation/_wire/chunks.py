@@ -5,6 +5,7 @@ The SDK's own accumulator joins ids, roles and base64, and sums `expires_at`.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
 import re
@@ -242,14 +243,11 @@ class _Choice:
         """Decode a piece of base64, which may be cut anywhere; `=` ends one that is not."""
         if not isinstance(text, str) or not text:
             return
-        text = "".join(text.split())
         for whole in dict.fromkeys((self._base64 + text, text)):  # or what was held is no base64
-            end = len(whole) if whole.endswith("=") else len(whole) - len(whole) % 4
-            if _BASE64.fullmatch(whole, end):
-                with contextlib.suppress(ValueError):
-                    piece, self._base64 = bytes_from_base64(whole[:end]), whole[end:]
-                    deltas += _audio_deltas(self._sound.add(piece))
-                    return
+            with contextlib.suppress(ValueError):
+                piece, self._base64 = _decoded(whole)
+                deltas += _audio_deltas(self._sound.add(piece))
+                return
         log.warning("skipping a piece of sound that is not base64: %.24r", text)
 
     def finish(self) -> list[Delta]:
@@ -308,6 +306,22 @@ def _is_another(call: Mapping[str, Any], piece: Mapping[str, Any]) -> bool:
 def _function_of(call: Mapping[str, Any]) -> Mapping[str, Any]:
     body = call.get("custom") or call.get("function")
     return body if isinstance(body, Mapping) else {}
+
+
+def _decoded(text: str) -> tuple[bytes, str]:
+    """Return the bytes in base64 that may be cut anywhere, and the characters that are left.
+
+    Raises:
+        ValueError: if it is not base64.
+    """
+    if len(text) % 4 == 0:
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(text, validate=True), ""
+    text = "".join(text.split())
+    end = len(text) if text.endswith("=") else len(text) - len(text) % 4
+    if not _BASE64.fullmatch(text, end):
+        raise ValueError(text[end:])
+    return bytes_from_base64(text[:end]), text[end:]
 
 
 def _audio_deltas(found: list[Samples]) -> list[Delta]:

@@ -211,7 +211,7 @@ def test_invalid_commands_and_files_are_one_line(server: StandIn, tmp_path: Path
     shown = piped(tmp_path, server, "\n".join([*bad, "Hello", ""]))
     assert [line[:2] for line in shown[1:9]] == ["! "] * 8
     assert "nothere.wav" in shown[1]
-    assert "flac" in shown[5]
+    assert "FLAC" in shown[5]
     assert shown[9].startswith("it> You wrote: Hello")
     assert len(turns_of()) == 2
 
