@@ -24,7 +24,7 @@ _SAMPLE_RATES = {
 
 _BEGINNING = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xef]")
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")
-_MARK = re.compile(rb"Xing|Info|VBRI")
+_MARKS = (b"Xing", b"Info", b"VBRI")
 
 _JUNK = 4096
 """Bytes in which a file without a tag has to begin; a frame has at most 1,441."""
@@ -99,8 +99,7 @@ def frames(data: bytes, within: int | None = None) -> Iterator[Frame]:
         data: The bytes.
         within: Bytes in which the first has to begin, if there is no tag before it.
     """
-    marks = (match.start() for match in _MARK.finditer(data))
-    mark = next(marks, math.inf)
+    marks, mark = _marks(data), -1.0
     at, is_synchronous, tries = 0, False, 0
     while at < len(data):
         frame = _frame_at(data, at)
@@ -129,6 +128,11 @@ def frames(data: bytes, within: int | None = None) -> Iterator[Frame]:
                 return
         else:
             return
+
+
+def _marks(data: bytes) -> Iterator[int]:
+    """Yield where a frame may tell about others, which is far quicker than to look into each."""
+    yield from sorted(match.start() for mark in _MARKS for match in re.finditer(mark, data))
 
 
 def _is_followed(data: bytes, at: int, count: int) -> bool:
