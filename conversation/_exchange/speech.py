@@ -244,6 +244,7 @@ def _read_aloud(request: Mapping[str, Any], heard: list[AudioDelta]) -> Steps[Ma
     except BaseException:
         yield Close(stream)
         raise
+    heard += (event for event in streamed.finish() if isinstance(event, AudioDelta))
     yield Close(stream)
     return streamed.completion()
 
