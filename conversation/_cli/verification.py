@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,6 +18,7 @@ from conversation._values.data import Stored
 from conversation._values.parts import AudioInput, FileInput, ImageInput
 from conversation._values.sound import duration_of, format_of
 from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, UserTurn
+from conversation._wire.strict_json import plain_json
 from conversation.errors import (
     AudioFileMissing,
     InvalidSetting,
@@ -62,11 +63,15 @@ def verify(options: argparse.Namespace, store: FileStore) -> int:
             raise store.session(session_id).not_found()
     logging.getLogger("conversation").setLevel(logging.CRITICAL)  # the problems are printed below
     paths = paths or list(store._documents())
-    results = [_check(store, path) for path in progress("verifying", paths)]
+    torn = torn_files(store.root) if paths else {}
+    results = [
+        _check(store, path, torn.get(path.name, ())) for path in progress("verifying", paths)
+    ]
     damaged = sum(bool(result.problems) for result in results)
     if options.json:
         keys = ("id", "turns", "files", "problems")
-        write_json([{"path": str(r.path), **{k: getattr(r, k) for k in keys}} for r in results])
+        shown = [{"path": str(r.path), **{k: getattr(r, k) for k in keys}} for r in results]
+        write_json(plain_json(shown, "results"))
     else:
         for result in results:
             for problem in result.problems:
@@ -77,13 +82,13 @@ def verify(options: argparse.Namespace, store: FileStore) -> int:
     return 1 if damaged else 0
 
 
-def _check(store: FileStore, path: Path) -> _Result:
+def _check(store: FileStore, path: Path, torn: Sequence[Path]) -> _Result:
     """Check a session, all files that it names, and bytes that recoveries have put aside."""
     session_id, files = None, 0
     problems = [
         f"{each.name} has {each.lstat().st_size} bytes of a turn that was cut off; "
         "`conversation repair` reads them again"
-        for each in torn_files(path)
+        for each in torn
     ]
     try:
         session_id = _id_in(path)

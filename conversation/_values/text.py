@@ -38,3 +38,8 @@ def shown(value: object) -> str:
     except RecursionError:
         return f"a deeply nested {type(value).__name__}"
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def kind_of(value: object) -> str:
+    """Return a kind that is told by its name; of anything else its type, as it may be private."""
+    return shown(value) if isinstance(value, str) and len(value) < 40 else type(value).__name__

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from conversation._values.text import shown
+from conversation._values.text import kind_of
 from conversation._values.turns import AssistantTurn, SystemTurn, Turn, UserTurn
 from conversation._wire.chunks import json_object, json_value
 from conversation._wire.foreign.conversations import messages_of, refuse_unknown
@@ -89,15 +89,15 @@ def _note_skipped_fields(message: Mapping[str, Any], what: str, skipped: Skipped
     role, content, audio = (message.get(key) for key in ("role", "content", "audio"))
     if role != "user" and isinstance(content, list | tuple):
         for at, part in enumerate(content):
-            kind = part.get("type", "text") if isinstance(part, Mapping) else part
+            kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
             if kind not in (*TEXTS, "refusal"):
-                why = f"only words are kept of this role, and no {shown(kind)}"
+                why = f"only words are kept of this role, and no {kind_of(kind)}"
                 skipped.add(f"part {at} of {what}", why)
     if role == "assistant" and audio is not None and not isinstance(audio, Mapping):
-        skipped.add(f"the audio of {what}", f"it must be an object, got {shown(audio)}")
+        skipped.add(f"the audio of {what}", f"it must be an object, got {type(audio).__name__}")
     calls = message.get("tool_calls")
     if calls is not None and not isinstance(calls, list):
-        skipped.add(f"tool_calls of {what}", f"it must be a list, got {shown(calls)}")
+        skipped.add(f"tool_calls of {what}", f"it must be a list, got {type(calls).__name__}")
 
 
 def _in_current_form(

@@ -17,7 +17,7 @@ import attrs
 from conversation._values.data import Data, NotKept, Stored
 from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
 from conversation._values.sound import FORMATS
-from conversation._values.text import clean_text, shown
+from conversation._values.text import clean_text, kind_of
 from conversation._values.turns import (
     MOST_TOKENS,
     AssistantAudio,
@@ -122,7 +122,7 @@ def role_of(entry: object) -> str:
         raise InvalidTurn(msg)
     role = entry.get("role")
     if role not in ("user", "assistant", "tool", "system", "developer"):
-        msg = f"role must be user, assistant, tool, system or developer, got {shown(role)}"
+        msg = f"role must be user, assistant, tool, system or developer, got {kind_of(role)}"
         raise InvalidTurn(msg)
     return str(role)
 
@@ -278,7 +278,7 @@ def _take_part(rest: dict[str, Any], fetch: Fetch | None) -> Part:
     if kind == "text":
         return _take_required(rest, "text")
     if kind not in ("input_audio", "image_url", "file"):
-        msg = f"a part's type must be text, input_audio, image_url or file, got {shown(kind)}"
+        msg = f"a part's type must be text, input_audio, image_url or file, got {kind_of(kind)}"
         raise InvalidTurn(msg)
     body = _required_object(rest, kind)
     part: Part
@@ -510,5 +510,5 @@ def _decoded(text: str) -> bytes:
     try:
         return bytes_from_base64(text)
     except ValueError as error:
-        msg = f"data must be base64, got {text[:24]!r}…: {error}"
+        msg = f"data must be base64, got {len(text)} characters that are not"
         raise InvalidTurn(msg) from error

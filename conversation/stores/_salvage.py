@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -33,6 +34,8 @@ _DEPTH = 1000
 _TRIES = 8
 """Number of times that bytes are read at most, as parts of objects inside each other."""
 
+_TORN = re.compile(r"(.+)\.torn-[0-9a-f]{8}", re.DOTALL)
+
 _RUBBLE = b" \t\r\n,[]}\0"
 
 _BEGIN = re.compile(rb'\{\s*+"conversation"')
@@ -40,7 +43,11 @@ _BEGIN = re.compile(rb'\{\s*+"conversation"')
 
 
 def salvage(
-    path: Path, session_id: str, read_turn: Callable[[Any], Turn | None], disk: Disk
+    path: Path,
+    session_id: str,
+    read_turn: Callable[[Any], Turn | None],
+    disk: Disk,
+    check_lock: Callable[[], None],
 ) -> Salvage:
     """Put the readable turns of a document in its place, and the document itself beside it.
 
@@ -53,6 +60,7 @@ def salvage(
         session_id: Its session, for a header that cannot be read.
         read_turn: Returns the turn in a JSON object; None if it is no turn.
         disk: The system calls to write with.
+        check_lock: Raises an error if the lock is not held any more.
 
     Raises:
         SessionCorrupt: if it is another session's.
@@ -62,7 +70,7 @@ def salvage(
     data = _read(path)
     if data is None:
         raise FileNotFoundError(f"there is no {path}")
-    torn = torn_files(path)
+    torn = torn_files(path.parent).get(path.name, [])
     header, begin, start = _header(data, path)
     if isinstance(said := header.get("id"), str) and said != session_id:
         raise another_session(path, said, session_id)
@@ -90,17 +98,22 @@ def salvage(
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     begun: dict[str, Any] = {"created_at": now, "title": None, "settings": {}, "metadata": {}}
     document = Document(path, disk)
+    check_lock()
     document.replace({"id": session_id} | begun | header | {"id": session_id}, lines)
     for each in torn:
         disk.replace(each, each.with_suffix(each.suffix.replace("torn", "damaged")))
     return Salvage(len(lines), tuple(lost), bool(wrong) or not header, original)
 
 
-def torn_files(path: Path) -> list[Path]:
-    """Return the files with bytes that recoveries of this document put aside, oldest first."""
-    name = re.compile(rf"{re.escape(path.name.removesuffix('.json'))}\.torn-[0-9a-f]{{8}}")
-    found = [each for each in path.parent.iterdir() if name.fullmatch(each.name)]
-    return sorted(found, key=lambda each: each.lstat().st_mtime_ns)
+def torn_files(folder: Path) -> dict[str, list[Path]]:
+    """Return the files with bytes that recoveries put aside, oldest first, by document's name."""
+    found: dict[str, list[tuple[int, Path]]] = {}
+    for path in folder.iterdir():
+        if name := _TORN.fullmatch(path.name):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode):
+                found.setdefault(f"{name[1]}.json", []).append((status.st_mtime_ns, path))
+    return {name: [path for _, path in sorted(files)] for name, files in found.items()}
 
 
 def _read(path: Path) -> bytes | None:
@@ -128,7 +141,7 @@ def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int, int]:
         with contextlib.suppress(SessionCorrupt):
             return parse(data[begin:], path).header, begin, begin  # whole, in another layout
         at = data.find(b'"turns"', begin)
-        with contextlib.suppress(orjson.JSONDecodeError, SessionCorrupt):
+        with contextlib.suppress(orjson.JSONDecodeError, orjson.JSONEncodeError, SessionCorrupt):
             # Another layout: the header is whatever stands before the turns.
             before = orjson.loads(data[begin:at].rstrip(b" \n\r\t,") + b"}")
             before.pop("turns_at_least", None)

@@ -279,6 +279,7 @@ class FileSession:
                 os.close(self._write(put_aside, torn.rest))
             lines = dict(enumerate(torn.lines))
             try:
+                self._check_lock()
                 self._document.rewrite(snapshot.header, lines, len(lines))
             except BaseException:
                 if put_aside is not None:
@@ -409,7 +410,7 @@ class FileSession:
             raise self.not_found()
         self._refuse_another()
         with self._writing():
-            return salvage(self.file, self.id, self._turn_in, self._disk)
+            return salvage(self.file, self.id, self._turn_in, self._disk, self._check_lock)
 
     def _turn_in(self, value: object) -> Turn | None:
         with contextlib.suppress(InvalidTurn):
@@ -444,6 +445,7 @@ class FileSession:
             self._lock.unlink(missing_ok=True)
             raise self.not_found()
         self._refuse_another()
+        self._check_lock()
         try:
             self.file.unlink(missing_ok=True)
             for path in (self._folder, *self._left_over()):

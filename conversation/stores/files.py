@@ -31,6 +31,9 @@ _MOST_BYTES = 512
 """Bytes of an id: those of Teams have 258."""
 
 _LONGEST = 150
+_EARLIEST, _LATEST = -6e10, 2.5e11
+"""Times of a last change that can be shown in any zone: the years 68 and 9892."""
+
 _LONGEST_HEADER = 16 * 2**20
 """Bytes of a file that `list` looks for a header in: any file may lie in the folder."""
 
@@ -221,7 +224,7 @@ def _info(path: Path) -> SessionInfo | None:
         id=session_id,
         title=title if isinstance(title, str) else None,
         created_at=_time(header.get("created_at")),
-        updated_at=datetime.fromtimestamp(status.st_mtime, UTC),
+        updated_at=datetime.fromtimestamp(min(max(status.st_mtime, _EARLIEST), _LATEST), UTC),
         size=status.st_size,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,3 +133,29 @@ def test_verify_reports_documents_that_are_not_files(cli: Run) -> None:
     assert (status, err) == (1, "")
     assert out.count("damaged ") == 4
     assert out.endswith("; 4 damaged\n")
+
+
+def test_verify_reads_the_folder_once(cli: Run, tmp_path: Path) -> None:
+    """The files beside the sessions are listed once, however many sessions there are."""
+    store = FileStore(tmp_path / "many", fsync=False)
+    for number in range(20):
+        Conversation.open(f"s{number}", store=store).add_user("Hello")
+    listings: list[str] = []
+
+    def audit(event: str, arguments: tuple[object, ...]) -> None:
+        if event in ("os.listdir", "os.scandir") and str(arguments[0]) == str(store.root):
+            listings.append(event)
+
+    sys.addaudithook(audit)
+    assert cli("verify", "--store", str(store.root))[0] == 0
+    assert len(listings) <= 3
+
+
+def test_verify_prints_json_for_names_that_are_not_utf8(cli: Run, tmp_path: Path) -> None:
+    """A file name that is not UTF-8 does not keep `--json` from the other results."""
+    root = tmp_path / "odd"
+    Conversation.open("a", store=FileStore(root)).add_user("Hello")
+    Path(os.fsdecode(os.fsencode(root) + b"/\xff.json")).write_text("{}")
+    status, out, _ = cli("verify", "--json", "--store", str(root))
+    assert status == 1
+    assert sorted(result["id"] or "" for result in json.loads(out)) == ["", "a"]

@@ -579,6 +579,23 @@ def test_removed_lock_of_a_busy_writer_is_a_conflict(
         assert again.turns == chat.turns
 
 
+@pytest.mark.parametrize("change", ["repair", "remove"])
+def test_repair_and_delete_write_nothing_without_their_lock(
+    store: FileStore, path: Path, change: str
+) -> None:
+    """Where the lock's file was removed, another writer may be busy: its turn is not lost."""
+    with opened(store) as chat:
+        chat.add_user("one")
+    damaged = path.read_bytes().replace(b'"user"', b'"user')
+    path.write_bytes(damaged)
+    session = store.session(path.stem)
+    with session.locked(0):
+        path.with_suffix(".lock").unlink()
+        with pytest.raises(SessionChanged, match="was removed while it was held"):
+            getattr(session, change)()
+        assert path.read_bytes() == damaged
+
+
 def test_rewrite_under_the_number_of_the_old_file_is_read_anew(
     store: FileStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

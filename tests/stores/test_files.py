@@ -11,7 +11,7 @@ import stat
 import subprocess
 import tracemalloc
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -702,3 +702,16 @@ def test_no_change_brings_a_deleted_session_back(store: FileStore) -> None:
             change()
     assert not names(store)
     assert old.turns[0].text == "old secret"
+
+
+@pytest.mark.parametrize("changed_at", [-1e12, -7e10, 253402300799, 1e12])
+def test_times_beyond_the_calendar_are_listed(tmp_path: Path, changed_at: float) -> None:
+    """A file with an absurd time of its last change keeps no session from the list, in any zone."""
+    store = FileStore(tmp_path)
+    for name in ("a", "b"):
+        Conversation.open(name, store=store).add_user("Hello")
+    os.utime(tmp_path / "a.json", (changed_at, changed_at))
+    listed = {info.id: info.updated_at for info in store.list()}
+    assert set(listed) == {"a", "b"}
+    for hours in (-14, 14):
+        assert listed["a"].astimezone(timezone(timedelta(hours=hours)))

@@ -309,3 +309,25 @@ def test_repair_refuses_a_newer_format(store: FileStore) -> None:
         with pytest.raises(SessionTooNew, match="upgrade conversation"):
             store.repair("retriever")
         assert path.read_bytes() == document
+
+
+def test_repair_gives_up_a_header_that_cannot_be_written(store: FileStore) -> None:
+    """A header nested so deep that it cannot be written again is lost; no turn is."""
+    path = store.root / "retriever.json"
+    whole = texts(store)
+    deep = b'"metadata":{"a":%b}' % (b"[" * 253 + b"]" * 253)
+    path.write_bytes(path.read_bytes().replace(b'"metadata":{}', deep))
+    with pytest.raises(SessionCorrupt):
+        Conversation.open("retriever", store=store)
+    report = store.repair("retriever")
+    assert (report.kept, report.header_lost) == (4, True)
+    assert texts(store) == whole
+
+
+def test_repair_passes_by_what_only_looks_put_aside(store: FileStore) -> None:
+    """A folder under the name of put-aside bytes does not keep a session from its repair."""
+    path = store.root / "retriever.json"
+    (store.root / "retriever.torn-01234567").mkdir()
+    path.write_bytes(path.read_bytes().replace(b'"Answer 1"', b'"Answer 1'))
+    assert store.repair("retriever").kept == 3
+    assert (store.root / "retriever.torn-01234567").is_dir()

@@ -345,7 +345,7 @@ INVALID: dict[str, tuple[Any, str]] = {
     "bytes": (b"x", "message 0: it must be a message, got bytes"),
     "no role": ({}, "got None"),
     "an unknown role": ({"role": "narrator", "content": "x"}, "'narrator'"),
-    "a role that is not text": ({"role": ["user"], "content": "x"}, "['user']"),
+    "a role that is not text": ({"role": ["user"], "content": "x"}, "got list"),
     "a user without content": ({"role": "user"}, "it is empty"),
     "a user with empty content": ({"role": "user", "content": ""}, "it is empty"),
     "a user without parts": ({"role": "user", "content": []}, "it is empty"),
@@ -671,3 +671,23 @@ def test_each_skipped_field_of_an_imported_message_has_a_warning(
     """Audio, tool calls and parts that no turn can hold are named in the log."""
     Conversation.from_messages([message])
     assert words in caplog.text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": "a", "tool_calls": {"function": {"arguments": "SECRET"}}},
+        {"role": "assistant", "content": "a", "audio": "SECRET"},
+        {"role": "user", "content": [{"password": "SECRET"}]},
+        {"role": "user", "content": [{"type": {"a": "SECRET"}, "text": "a"}]},
+        {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "SECRET!"}}]},
+        {"role": {"a": "SECRET"}, "content": "a"},
+    ],
+)
+def test_warnings_name_the_kind_of_a_fault_and_not_the_value(
+    message: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Logs are kept elsewhere than conversations: no words, sound or arguments come into them."""
+    Conversation.from_messages([{"role": "user", "content": "Hello"}, message])
+    assert "skipping" in caplog.text
+    assert "SECRET" not in caplog.text

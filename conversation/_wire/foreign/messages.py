@@ -157,7 +157,9 @@ class _Reader:
         if who in ("function_call", "tool_call"):
             called = _json_object(value)
             if (name := text_in(called, "name")) is None:
-                return Left(f"a call must be JSON with a name, got {value[:60]!r}")
+                return Left(
+                    f"a call must be JSON with a name, got {len(value)} characters that are not"
+                )
             return _Call(role="assistant", tool_calls=[self._called(name, called.get("arguments"))])
         if who in ("observation", "tool", "function", "function_response", "tool_response"):
             return self._result(value)
