@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("nothing",), ("show",), ("show", "x" * 129), ("export", "x", "--format", "x")],
+    [(), ("nothing",), ("show",), ("show", "x" * 513), ("export", "x", "--format", "x")],
 )
 def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], tmp_path: Path) -> None:
     """The error says what is wrong, without a traceback."""
