@@ -24,6 +24,12 @@ def arguments(chat: Conversation | AsyncConversation) -> dict[str, Any]:
     return {key: request[key] for key in request if key != "stream"}
 
 
+def helper_of(client: Any) -> Any:
+    """Return `chat.completions.stream`, which older clients have below `beta`."""
+    is_here = hasattr(client.chat.completions, "stream")
+    return (client if is_here else client.beta).chat.completions.stream
+
+
 def check(chat: Conversation | AsyncConversation, server: StandIn, clock: Clock) -> None:
     """Check that the answer came whole and is sent as voice."""
     turn = chat.turns[-1]
@@ -45,7 +51,7 @@ def test_answers_of_the_helper_are_whole(
     """The helper's manager, its stream, its events and its final completion are taken."""
     chat.add_user("Is it?")
     server.will_answer("A fine dog.")
-    manager = client.chat.completions.stream(**arguments(chat))
+    manager = helper_of(client)(**arguments(chat))
     if given == "manager":
         chat.add_completion(manager)
     else:
@@ -72,7 +78,7 @@ def test_answers_of_the_async_helper_are_whole(server: StandIn, clock: Clock, gi
         chat = AsyncConversation(client=client, clock=clock)
         await chat.add_user("Is it?")
         server.will_answer("A fine dog.")
-        manager = client.chat.completions.stream(**arguments(chat))
+        manager = helper_of(client)(**arguments(chat))
         if given == "manager":
             await chat.add_completion(manager)
         else:
@@ -89,7 +95,7 @@ def test_tool_calls_of_the_helper_come_once(
     """Events that repeat what came add nothing."""
     chat.add_user("Weather?")
     server.will_answer(tool_calls=[("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})])
-    turn = chat.add_completion(client.chat.completions.stream(**arguments(chat)))
+    turn = chat.add_completion(helper_of(client)(**arguments(chat)))
     assert [call.arguments for call in turn.tool_calls] == ['{"city":"Oslo"}', '{"city":"Rome"}']
 
 
