@@ -141,10 +141,14 @@ class Requests:
         turns = [*self.history[self._answered() :], question]
         names = " and ".join(filter(None, {media_in(turn, kinds) for turn in turns}))
         if names:
-            held = "" if media_in(question, kinds) else ", and undo() takes the turn back"
+            how = (
+                "describe them in words, or ask a model that takes them: say(…, "
+                if media_in(question, kinds)
+                else "undo() takes the turn back, or have a model that takes them answer: reply("
+            )
             msg = (
-                f"the model {model!r} takes no {names}, so nothing was sent; describe them in words"
-                f"{held}, or have a model that takes them answer first: reply(model=…)"
+                f"the model {model!r} takes no {names}, so nothing was sent; {how}model='…', "
+                "modalities=['text'])"
             )
             raise InvalidTurn(msg)
 

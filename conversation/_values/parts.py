@@ -74,7 +74,7 @@ class AudioInput:
             return
         data, seconds = measured(self.data, found)
         if not seconds or is_mp3_in_wav(data):
-            raise UnsupportedAudio(_fault_in_wav(data))
+            raise UnsupportedAudio(_fault_in(data, found))
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "duration", seconds)
 
@@ -146,16 +146,20 @@ def _refusal(data: bytes) -> str:
     """Return the message for sound that is neither WAV nor MP3."""
     if name := name_of(data):
         return f"sound must be WAV or MP3, this is {name} ({len(data)} bytes); convert it"
+    with contextlib.suppress(ValueError):
+        if format_of(base64.b64decode(data[:1600], validate=True)):
+            return "sound must be WAV or MP3, this is the base64 of it; pass base64.b64decode(data)"
     return (
         f"sound must be WAV or MP3, got no sound file: {data[:12]!r}… ({len(data)} bytes); use "
         "AudioInput.from_pcm(data, rate) for raw samples"
     )
 
 
-def _fault_in_wav(data: bytes) -> str:
+def _fault_in(data: bytes, audio_format: str) -> str:
     if is_mp3_in_wav(data):
         return "sound must be WAV or MP3, this is MP3 in a WAV file; extract the MP3 from it"
-    return f"this WAV file ({len(data)} bytes) has no samples; record some sound"
+    name = audio_format.upper()
+    return f"this {name} file ({len(data)} bytes) has no samples; record some sound"
 
 
 _IMAGE_SIGNATURES = {

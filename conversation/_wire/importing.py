@@ -62,7 +62,7 @@ def turns_from_messages(messages: Iterable[Any], skipped: Skipped | None = None)
     for number, given in chat_messages(listed):
         what = f"message {number}"
         if isinstance(given, Left):
-            skipped.add(what, given)
+            skipped.add(f"a part of {what}" if given.startswith("a part ") else what, given)
             continue
         try:
             fields = json_object(given)
@@ -82,6 +82,9 @@ def turns_from_messages(messages: Iterable[Any], skipped: Skipped | None = None)
         elif turn is not None:
             turns.append(turn)
     skipped.log()
+    if skipped.unread and not turns:
+        msg = f"none of its {len(listed)} messages can be imported"
+        raise InvalidTurn(msg)
     return turns
 
 

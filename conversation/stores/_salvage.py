@@ -17,7 +17,7 @@ import orjson
 from conversation._values.turns import Turn
 from conversation._wire.strict_json import json_text
 from conversation._wire.writing import line_from_turn
-from conversation.errors import SessionCorrupt, another_session
+from conversation.errors import SessionCorrupt, another_session, corrupt
 from conversation.stores import Salvage
 from conversation.stores._disk import Disk, open_regular, read_all
 from conversation.stores._document import Document
@@ -63,7 +63,7 @@ def salvage(
         check_lock: Raises an error if the lock is not held any more.
 
     Raises:
-        SessionCorrupt: if it is another session's.
+        SessionCorrupt: if it is another session's, or nothing in it can be read.
         SessionTooNew: if a later version wrote it.
         OSError: if it cannot be read, or the disk refuses; the document is unchanged.
     """
@@ -91,6 +91,9 @@ def salvage(
         if piece not in lines:
             fits = turn is not None and turn.at is not None and turn.at >= latest
             (lines if fits else lost).append(piece)
+    if not header and not lines:
+        reason = "neither a header nor a turn of a saved conversation can be read in it"
+        raise corrupt(path, f"{reason}; it was left as it is: move it away, or delete it")
     original = path.with_suffix(f".damaged-{os.urandom(4).hex()}")
     temporary = path.with_name(f".{path.name}.tmp")
     os.close(disk.write_new(original, (data,), temporary=temporary))

@@ -16,6 +16,7 @@ from conversation.errors import SaveFailed, SessionCorrupt, SessionNotFound, Ses
 from conversation.stores._session import FileSession
 from tests.conftest import Clock
 from tests.samples import SOUND, spoken
+from tests.stores.samples import names
 
 
 @pytest.fixture
@@ -331,3 +332,15 @@ def test_repair_passes_by_what_only_looks_put_aside(store: FileStore) -> None:
     path.write_bytes(path.read_bytes().replace(b'"Answer 1"', b'"Answer 1'))
     assert store.repair("retriever").kept == 3
     assert (store.root / "retriever.torn-01234567").is_dir()
+
+
+@pytest.mark.parametrize("data", [b"{}", b'{"a":[1,2]}', bytes(200), b""])
+def test_repair_leaves_alone_what_is_no_conversation(store: FileStore, data: bytes) -> None:
+    """A file in which nothing of a session can be read is never replaced by an empty session."""
+    path = store.root / "retriever.json"
+    path.write_bytes(data)
+    before = names(store)
+    with pytest.raises(SessionCorrupt, match="it was left as it is"):
+        store.repair("retriever")
+    assert path.read_bytes() == data
+    assert names(store) == before

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 import struct
 import wave
 from pathlib import Path
@@ -207,3 +209,17 @@ def test_repr_shows_sizes_instead_of_bytes() -> None:
     shown = "AudioInput(data=<4844 bytes>, format='wav', transcript=None, duration=0.1)"
     assert repr(AudioInput(SOUND)) == shown
     assert repr(ImageInput(PNG)) == "ImageInput(data=<16 bytes>, detail=None)"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (base64.b64encode(SOUND), "this is the base64 of it; pass base64.b64decode"),
+        (base64.b64encode(MP3), "this is the base64 of it; pass base64.b64decode"),
+        (b"ID3\4\0\0\0\0\0\0" + MP3[:100], "this MP3 file (110 bytes) has no samples"),
+    ],
+)
+def test_refusals_say_what_the_bytes_are(data: bytes, said: str) -> None:
+    """Base64 is not taken for raw samples, nor the head of an MP3 file for WAV."""
+    with pytest.raises(UnsupportedAudio, match=re.escape(said)):
+        AudioInput(data)
