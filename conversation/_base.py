@@ -44,6 +44,7 @@ from conversation.errors import (
     InvalidSetting,
     InvalidTurn,
     SessionReadOnly,
+    UnsupportedAudio,
     corrupt,
     not_found,
 )
@@ -386,7 +387,10 @@ class BaseConversation(Generic[_ClientT]):
             raise corrupt(path, "its end was cut off", document.torn.line)
         merged, labels = _resumed(document.header, settings, path, clock)
         history = History(labels, clock, document.entries, place=path, fetch=fetch_beside(path))
-        history.fill([inlined(turn) for turn in history.turns])  # refuses a damaged file
+        try:
+            history.fill([inlined(turn) for turn in history.turns])  # refuses a damaged file
+        except UnsupportedAudio as error:
+            raise corrupt(path, f"a file of sound beside it is damaged: {error}") from error
         return cls._made(merged, history, client=client, context=context, store=None)
 
     @classmethod

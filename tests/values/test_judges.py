@@ -152,12 +152,14 @@ def test_wav_of_any_kind_is_as_long_as_others_say(
     assert sound.duration == pytest.approx(seconds, abs=1.5 / rate)
     path = tmp_path_factory.getbasetemp() / "judged.wav"
     path.write_bytes(sound.read())
-    assert by_ffprobe(path) == pytest.approx(sound.duration, abs=1.5 / rate + 1e-6)
+    # It may take 4 bits a sample for ADPCM, also for the heads of blocks.
+    loose = 0.01 * seconds if name == "IMA ADPCM" else 1e-6
+    assert by_ffprobe(path) == pytest.approx(sound.duration, abs=1.5 / rate + loose)
     assert by_soxi(path) == pytest.approx(sound.duration, abs=1.5 / rate + 1e-6)
     if coding.frames == 1:
         assert len(samples_of(sound.read())) == round(seconds * rate) * coding.block * channels
     path.write_bytes(cut(data, "wav", seconds / 2))
-    short = pytest.approx(seconds / 2, abs=coding.frames / rate + 1e-6)
+    short = pytest.approx(seconds / 2, abs=coding.frames / rate + loose)
     assert by_ffprobe(path) == short
     assert by_soxi(path) == short
 

@@ -216,7 +216,6 @@ def test_repr_shows_sizes_instead_of_bytes() -> None:
     [
         (base64.b64encode(SOUND), "this is the base64 of it; pass base64.b64decode"),
         (base64.b64encode(MP3), "this is the base64 of it; pass base64.b64decode"),
-        (b"ID3\4\0\0\0\0\0\0" + MP3[:100], "this MP3 file (110 bytes) has no samples"),
     ],
 )
 def test_refusals_say_what_the_bytes_are(data: bytes, said: str) -> None:
