@@ -33,6 +33,7 @@ from conversation.stores.files import FileStore
 
 if TYPE_CHECKING:
     from conversation._async_conversation import AsyncConversation
+    from conversation.stores.postgres import PostgresStore as PostgresStore
 
 __all__ = [
     "AssistantAudio",
@@ -70,5 +71,9 @@ def __getattr__(name: str) -> Any:
         from conversation._async_conversation import AsyncConversation
 
         return AsyncConversation
+    if name == "PostgresStore":  # needs an extra
+        from conversation.stores.postgres import PostgresStore
+
+        return PostgresStore
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

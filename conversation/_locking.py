@@ -11,7 +11,7 @@ from collections.abc import Generator
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from conversation.errors import ConversationBusy, InvalidSetting, SessionLocked
 
@@ -151,10 +151,13 @@ class Polling:
         file: The session's file, where it has one.
     """
 
+    PAUSES: ClassVar = (0.0005, 0.01)
+    """Pauses that suit a lock in memory or in a file of this machine."""
+
     def __init__(
         self,
         timeout: float | None,
-        pauses: tuple[float, float] = (0.0005, 0.01),
+        pauses: tuple[float, float] = PAUSES,
         place: str = "",
         file: Path | None = None,
     ) -> None:
@@ -178,6 +181,10 @@ class Polling:
         pause = self._pause
         self._pause = min(2 * pause, self._longest)
         return pause
+
+    def slow_down(self, pauses: tuple[float, float]) -> None:
+        """Take other pauses from now on; the deadline stays."""
+        self._pause, self._longest = pauses
 
     def _is_over(self, timeout: float) -> bool:
         now = time.monotonic()

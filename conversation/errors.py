@@ -179,16 +179,26 @@ class SessionTooNew(SessionError, ValueError):
 
 
 class SaveFailed(SessionError, OSError):
-    """A write failed. Memory and store are as they were before.
+    """A write failed. Memory and store are as they were before, unless it is in doubt.
 
     Attributes:
         path: The file that was to be written.
         turn: The turn that could not be saved; `chat.add(error.turn)` retries. None for labels.
+        in_doubt: True if a server was lost before its answer, and may have carried it out. The
+            next change reads the session anew; `chat.add(error.turn)` adds no turn twice.
     """
 
-    def __init__(self, message: str, *, path: Path | None = None, turn: Any = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: Path | None = None,
+        turn: Any = None,
+        in_doubt: bool = False,
+    ) -> None:
         super().__init__(message, path=path)
         self.turn = turn
+        self.in_doubt = in_doubt
 
 
 class SessionNotFound(SessionError, LookupError):

@@ -12,6 +12,7 @@ from openai import OpenAI
 
 from conversation import Conversation, _client
 from conversation.testing import StandIn
+from tests.postgres import Postgres
 from tests.samples import START
 
 for name, examples in {"quick": 20, "usual": 100, "thorough": 1000}.items():
@@ -62,3 +63,19 @@ def client(server: StandIn) -> OpenAI:
 def chat(client: OpenAI, clock: Clock) -> Conversation:
     """An empty conversation with the stand-in, on the manual clock."""
     return Conversation(client=client, clock=clock)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server for the whole test run."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def schema(postgres: Postgres) -> str:
+    """An empty schema of the server."""
+    name = f"s{os.urandom(6).hex()}"
+    postgres.execute(f"CREATE SCHEMA {name}")
+    return name

@@ -45,6 +45,7 @@ def _ticketed(history: History, steps: Callable[[Polling], Steps[_T]]) -> Steps[
             history.lock.enqueue(ticket)
             while not history.lock.try_acquire(ticket):
                 yield Wait(polling.pause())
+            polling.slow_down(history.pauses)
             return (yield from steps(polling))
         finally:
             try:

@@ -204,7 +204,12 @@ class History(Sequence[Turn]):
         if self._journal is None:
             return Polling(None)
         session = self._journal.session
-        return Polling(self.timeout, session.pauses, session.place, session.file)
+        return Polling(self.timeout, place=session.place, file=session.file)
+
+    @property
+    def pauses(self) -> tuple[float, float]:
+        """First and longest pause between attempts to acquire the session's lock, in seconds."""
+        return Polling.PAUSES if self._journal is None else self._journal.session.pauses
 
     def acquire(self) -> bool:
         """Lock the session and take in what others wrote; False if another one holds its lock."""
@@ -300,6 +305,9 @@ class History(Sequence[Turn]):
             InvalidSetting: if the clock tells no time, and the turn is the user's or the system's.
         """
         self.settle()
+        stored = None if self._journal is None else self._journal.position_of(turn, self)
+        if stored is not None:
+            return cast("_T", self[stored])
         check(turn)
         if isinstance(turn, ToolTurn) and not self._is_open(turn.tool_call_id):
             raise unknown_call(turn.tool_call_id, self)

@@ -61,6 +61,8 @@ class Journal:
         # A change in memory was not saved: the next write takes all turns from there.
         self._stale_turns = False
         self.is_unsure = False
+        # A turn, its line and its position, that a lost server may have stored.
+        self._doubtful: tuple[Turn, bytes, int] | None = None
 
     @property
     def file(self) -> Path | None:
@@ -121,6 +123,7 @@ class Journal:
     def add(self, turn: _T, before: Sequence[Turn], header: Mapping[str, Any]) -> _T:
         """Write a turn behind those before, and return it as it is kept."""
         files: list[str] = []
+        line = b""
         try:
             self.is_unsure = True
             kept = self._kept(turn, len(before), files)
@@ -134,9 +137,19 @@ class Journal:
             if isinstance(error, SaveFailed | SessionChanged):
                 error.turn = turn
                 self.is_unsure = False
+            if isinstance(error, SaveFailed) and error.in_doubt:
+                self._doubtful = (turn, line, len(before))
             self.session.discard(files)
             raise
         return kept
+
+    def position_of(self, turn: Turn, turns: Sequence[Turn]) -> int | None:
+        """Return the position of a turn whose write was in doubt, if it was stored after all."""
+        if self._doubtful is None or self._doubtful[0] != turn:
+            return None
+        (_, line, position), self._doubtful = self._doubtful, None
+        is_stored = position < len(turns) and line_from_turn(turns[position]) == line
+        return position if is_stored else None
 
     def rewrite(
         self,

@@ -21,7 +21,9 @@ last `acquire`, `append` or `rewrite` of this object, and raise `SessionChanged`
 `SessionUnavailable` (the store cannot be reached), and `SaveFailed` if it has to write (a lock, a
 repair). `read` and `fetch_all` raise `SessionCorrupt`, `SessionTooNew`, `SessionUnavailable` and
 `OSError`. `append`, `rewrite` and `keep` raise `SaveFailed`, after which memory and store are as
-before, and `SessionChanged`. `discard` and `release` raise nothing that a caller could mend.
+before, and `SessionChanged`. A server may be lost before its answer: then `SaveFailed.in_doubt` is
+set, and the next `acquire` returns all that the session holds. `discard` and `release` raise
+nothing that a caller could mend.
 """
 
 from __future__ import annotations
@@ -179,7 +181,9 @@ class StoredSession(Protocol):
             length: Number of turns afterwards; known entries from there on are dropped.
         """
 
-    def keep(self, data: Data, suffix: str, *, position: int, kind: Kind) -> Data:
+    def keep(
+        self, data: Data, suffix: str, *, position: int, kind: Kind, name: str | None = None
+    ) -> Data:
         """Store bytes for a turn that is written next, and return what the turn names them by.
 
         They are durable at the latest when that turn is. A store may return the bytes as `Unsaved`
@@ -190,6 +194,7 @@ class StoredSession(Protocol):
             suffix: A file name's suffix that fits the bytes, such as `"wav"`.
             position: Position of the turn, from 0.
             kind: The kind of bytes.
+            name: The name to store them by, as in another store; None: a new one.
         """
 
     def fetch(self, name: str) -> Stored:
@@ -216,12 +221,15 @@ class Store(Protocol):
             InvalidSetting: if it cannot be an id.
         """
 
-    def list(self, *, limit: int | None = None, prefix: str = "") -> Sequence[SessionInfo]:
+    def list(
+        self, *, limit: int | None = None, prefix: str = "", before: SessionInfo | None = None
+    ) -> Sequence[SessionInfo]:
         """Return the sessions whose ids begin with `prefix`, last changed first.
 
         Args:
             limit: The largest number of sessions to return; None: all.
             prefix: The literal beginning of their ids.
+            before: The last session of one list, for the next: those that were changed before it.
         """
 
     def delete(self, session_id: str) -> None:

@@ -42,13 +42,24 @@ from conversation.stores._queue import Queue
 
 log = logging.getLogger("conversation")
 
-_NOT_KEPT = {"all": (), "user": ("answer",), "none": ("answer", "speech")}
+NOT_KEPT = {"all": (), "user": ("answer",), "none": ("answer", "speech")}
 """Kinds of bytes that stay in memory, by `keep_sound`."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """Errors of file systems without locks, as some of networks and in user space are."""
 
 _BARE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+
+
+def check_name(name: str) -> None:
+    """Refuse names that `keep` could not have given.
+
+    Raises:
+        InvalidTurn: if it is no bare file name.
+    """
+    if not _BARE_NAME.fullmatch(name):
+        msg = f"file must be a bare name such as 0002-7f3a91c4.wav, got {name!r}"
+        raise InvalidTurn(msg)
 
 
 @attrs.frozen
@@ -325,7 +336,9 @@ class FileSession:
 
     # --- sound, pictures and documents ---------------------------------------------------------
 
-    def keep(self, data: Data, suffix: str, *, position: int, kind: Kind) -> Data:
+    def keep(
+        self, data: Data, suffix: str, *, position: int, kind: Kind, name: str | None = None
+    ) -> Data:
         """Put a turn's bytes into a file of their own, durably.
 
         Returns:
@@ -336,9 +349,10 @@ class FileSession:
         """
         if isinstance(data, StoredFile) and data.folder == self._folder:
             return data
-        if kind in _NOT_KEPT[self._keep_sound]:
+        if kind in NOT_KEPT[self._keep_sound]:
             return Unsaved(read_data(data))
-        kept = StoredFile(self._folder, f"{position + 1:04}-{os.urandom(4).hex()}.{suffix}")
+        name = name or f"{position + 1:04}-{os.urandom(4).hex()}.{suffix}"
+        kept = StoredFile(self._folder, name)
         with self._writing():
             if self._folder.is_symlink():
                 raise OSError(f"{self._folder} is a link")
@@ -369,9 +383,7 @@ class FileSession:
         Raises:
             InvalidTurn: if it is no bare file name.
         """
-        if not _BARE_NAME.fullmatch(name):
-            msg = f"file must be a bare name such as 0002-7f3a91c4.wav, got {name!r}"
-            raise InvalidTurn(msg)
+        check_name(name)
         return StoredFile(self._folder, name)
 
     def fetch_all(self, names: Iterable[str]) -> dict[str, bytes]:

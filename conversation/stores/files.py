@@ -58,6 +58,9 @@ class FileStore:
         if keep_sound not in ("all", "user", "none"):
             msg = f'keep_sound must be "all", "user" or "none", got {keep_sound!r}'
             raise InvalidSetting(msg)
+        if str(root).startswith(("postgres://", "postgresql://")):
+            msg = "a FileStore needs a folder; for a URL, pass store=PostgresStore(url), made once"
+            raise InvalidSetting(msg)
         # Absolute: the program may change its folder while sessions are open.
         self.root = (_expanded(root) if root is not None else default_root()).absolute()
         self.keep_sound = keep_sound
@@ -65,6 +68,11 @@ class FileStore:
 
     def __repr__(self) -> str:
         return f"FileStore({str(self.root)!r})"
+
+    @property
+    def place(self) -> str:
+        """The folder, as messages name it."""
+        return str(self.root)
 
     def session(self, session_id: str) -> FileSession:
         """Return the session of this id, whether it exists or not. `Conversation.open` uses it.
@@ -76,7 +84,9 @@ class FileStore:
         file = self.root / f"{file_name(session_id)}.json"
         return FileSession(file, session_id, self._disk, self.keep_sound)
 
-    def list(self, *, limit: int | None = None, prefix: str = "") -> Sequence[SessionInfo]:
+    def list(
+        self, *, limit: int | None = None, prefix: str = "", before: SessionInfo | None = None
+    ) -> Sequence[SessionInfo]:
         """Return all sessions, last changed first. Reads only the first line of each.
 
         A file that is no session, has another name than its session's, or a header longer than
@@ -85,10 +95,12 @@ class FileStore:
         Args:
             limit: The largest number of sessions to return; None: all.
             prefix: The literal beginning of their ids.
+            before: The last session of one list, for the next: those that were changed before it.
         """
         found = [info for path in self._documents() if (info := _info(path))]
         found = [info for info in found if info.id.startswith(prefix)]
-        return sorted(found, key=lambda info: info.updated_at, reverse=True)[:limit]
+        found.sort(key=_age, reverse=True)
+        return [info for info in found if before is None or _age(info) < _age(before)][:limit]
 
     def _documents(self) -> Sequence[Path]:
         """Return the documents of all sessions, also of those that cannot be read."""
@@ -184,6 +196,10 @@ def _is_plain(text: str) -> bool:
     return not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for char in text) and not any(
         0xD800 <= ord(char) < 0xE000 for char in text
     )
+
+
+def _age(info: SessionInfo) -> tuple[datetime, str]:
+    return info.updated_at, info.id
 
 
 def _info(path: Path) -> SessionInfo | None:

@@ -257,6 +257,33 @@ class StoreCases:
         assert [info.id for info in store.list(limit=2)] == [info.id for info in store.list()][:2]
         assert list(store.list(limit=0)) == []
 
+    def test_list_goes_on_before_the_last_of_another_list(self, store: Store) -> None:
+        """Pages of a list are disjoint and complete."""
+        for number in range(7):
+            session = store.session(f"s{number}")
+            with acquired(session):
+                session.rewrite({**HEADER, "id": session.id}, {}, 0)
+        whole = [info.id for info in store.list()]
+        assert {*whole} == {f"s{number}" for number in range(7)}
+        pages, last = [], None
+        while page := store.list(limit=3, before=last):
+            pages.append([info.id for info in page])
+            last = page[-1]
+        assert pages == [whole[:3], whole[3:6], whole[6:]]
+        assert [info.id for info in store.list(prefix="s", before=store.list()[4])] == whole[5:]
+
+    def test_bytes_may_be_kept_by_a_name_of_another_store(
+        self, store: Store, session: StoredSession
+    ) -> None:
+        """`keep` stores bytes by the name it is given."""
+        with acquired(session):
+            name = "0003-0123abcd.wav"
+            kept = session.keep(b"sound", "wav", position=2, kind="speech", name=name)
+            assert not isinstance(kept, bytes)
+            assert kept.name == name
+            session.append([line("three", file=name)])
+        assert store.session("s").fetch(name).read() == b"sound"
+
     def test_delete_removes_turns_and_bytes(self, store: Store, session: StoredSession) -> None:
         """`delete` removes a session; its id begins a new one, without the old bytes."""
         with acquired(session):

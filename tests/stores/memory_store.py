@@ -59,11 +59,13 @@ class MemoryStore:
             raise InvalidSetting(msg)
         return MemorySession(self, session_id)
 
-    def list(self, *, limit: int | None = None, prefix: str = "") -> Sequence[SessionInfo]:
+    def list(
+        self, *, limit: int | None = None, prefix: str = "", before: SessionInfo | None = None
+    ) -> Sequence[SessionInfo]:
         """Return the sessions whose ids begin with `prefix`, last changed first."""
         rows = [(i, row) for i, row in self.rows.items() if i.startswith(prefix)]
         rows.sort(key=lambda pair: pair[1].changed_at, reverse=True)
-        return [
+        infos = [
             SessionInfo(
                 id=session_id,
                 title=orjson.loads(row.header).get("title"),
@@ -71,7 +73,10 @@ class MemoryStore:
                 updated_at=datetime.fromtimestamp(row.changed_at, UTC),
                 size=len(row.header) + sum(map(len, row.entries)),
             )
-            for session_id, row in rows[:limit]
+            for session_id, row in rows
+        ]
+        return [info for info in infos if before is None or info.updated_at < before.updated_at][
+            :limit
         ]
 
     def delete(self, session_id: str) -> None:
@@ -170,11 +175,13 @@ class MemorySession:
         self._store.rows[self.id] = row
         self._note(row, changes=True)
 
-    def keep(self, data: Data, suffix: str, *, position: int, kind: Kind) -> Data:
+    def keep(
+        self, data: Data, suffix: str, *, position: int, kind: Kind, name: str | None = None
+    ) -> Data:
         """Store bytes for a turn."""
         if isinstance(data, Blob) and (data.store, data.session_id) == (self._store, self.id):
             return data
-        name = f"{position}-{next(_numbers)}-{kind}.{suffix}"
+        name = name or f"{position}-{next(_numbers)}-{kind}.{suffix}"
         whole = data if isinstance(data, bytes) else data.read()
         self._store.blobs.setdefault(self.id, {})[name] = whole
         return Blob(self._store, self.id, name)

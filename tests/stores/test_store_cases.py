@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from conversation import FileStore
+from conversation import FileStore, PostgresStore
+from tests.postgres import Postgres
 from tests.stores.cases import StoreCases
 from tests.stores.memory_store import MemoryStore
 
@@ -27,3 +28,12 @@ class TestMemoryStore(StoreCases):
     def store(self) -> MemoryStore:
         """Return an empty store."""
         return MemoryStore()
+
+
+class TestPostgresStore(StoreCases):
+    """Rows in a database."""
+
+    @pytest.fixture
+    def store(self, postgres: Postgres, schema: str) -> PostgresStore:
+        """Return an empty store."""
+        return PostgresStore(postgres.url, schema=schema)

@@ -1,0 +1,209 @@
+"""`PostgresStore`: sessions in a PostgreSQL database, for programs on many machines."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from conversation._locking import Polling, check_timeout
+from conversation.errors import InvalidSetting, SaveFailed, SessionUnavailable, not_found
+from conversation.stores import SessionInfo
+from conversation.stores._postgres_database import Database, Failed
+from conversation.stores._postgres_leases import Leases
+from conversation.stores._postgres_session import Cache, PostgresSession
+from conversation.stores._postgres_sql import number
+from conversation.stores.files import file_name
+
+_PAGE = 1000
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class PostgresStore:
+    """Sessions in a PostgreSQL database. Any number of processes and machines may share them.
+
+    An acknowledged turn is committed, as durably as the server's `synchronous_commit` says. Make
+    one store in a process, and use it for all sessions: it has the connections, none of which is in
+    use while a model answers.
+
+    Args:
+        conninfo_or_pool: `"postgresql://user:password@host/database"`, or libpq's key=value pairs;
+            or a `psycopg_pool.ConnectionPool` with `kwargs={"autocommit": True}`, which is never
+            closed.
+        schema: The schema of the tables; it must exist.
+        create: Create the tables if they are missing, as `create()` does.
+        lease: Seconds, by the server's clock, for which a session stays locked when its process is
+            gone; renewed while an exchange takes longer.
+        keep_sound: As in `FileStore`.
+        cache_bytes: Bytes of sound and the like that are kept in memory.
+        prepare: Prepare statements on the server; not for poolers in transaction mode.
+        max_size: The largest number of connections in a process; not for a pool of the caller's.
+
+    Raises:
+        InvalidSetting: if a value cannot work.
+    """
+
+    def __init__(
+        self,
+        conninfo_or_pool: Any,
+        *,
+        schema: str = "public",
+        create: bool = True,
+        lease: float = 20.0,
+        keep_sound: str = "all",
+        cache_bytes: int = 64_000_000,
+        prepare: bool = False,
+        max_size: int = 8,
+    ) -> None:
+        _check_names(conninfo_or_pool, schema, keep_sound)
+        _check_numbers(lease, cache_bytes, max_size)
+        self.keep_sound = keep_sound
+        self._database = Database(
+            conninfo_or_pool, schema=schema, create=create, prepare=prepare, size=max_size
+        )
+        self._leases = Leases(self._database, lease)
+        self._cache = Cache(cache_bytes)
+
+    def __repr__(self) -> str:
+        return f"PostgresStore({self.place!r})"
+
+    @property
+    def place(self) -> str:
+        """The database's URL, without a password."""
+        return self._database.place
+
+    def create(self) -> None:
+        """Create the tables, where they are missing; idempotent, also by many at once.
+
+        `conversation sql` prints the same statements for other tools.
+
+        Raises:
+            SaveFailed: if the server cannot be reached, or refuses.
+        """
+        try:
+            self._database.create()
+        except Failed as error:
+            raise self._failed("the tables could not be created", error) from error
+
+    def session(self, session_id: str) -> PostgresSession:
+        """Return the session of this id, whether it exists or not. `Conversation.open` uses it.
+
+        Raises:
+            InvalidSetting: if the id is not text of 1 to 128 UTF-8 bytes without control
+                characters.
+        """
+        file_name(session_id)  # ids are the same in all stores
+        return PostgresSession(
+            self._database, self._leases, self._cache, session_id, self.keep_sound
+        )
+
+    def list(
+        self, *, limit: int | None = None, prefix: str = "", before: SessionInfo | None = None
+    ) -> Sequence[SessionInfo]:
+        """Return the sessions, last changed first.
+
+        Args:
+            limit: The largest number of sessions to return; None: all.
+            prefix: The literal beginning of their ids.
+            before: The last session of one list, for the next: those that were changed before it.
+
+        Raises:
+            SessionUnavailable: if the server cannot be reached, or refuses.
+        """
+        return [*islice(self._listed(limit, prefix, before), limit)]
+
+    def _listed(
+        self, limit: int | None, prefix: str, before: SessionInfo | None
+    ) -> Iterator[SessionInfo]:
+        size = _PAGE if limit is None else min(_PAGE, limit)
+        # No id begins with what PostgreSQL's text cannot hold.
+        is_more = size > 0 and "\0" not in prefix and prefix == _utf8(prefix)
+        while is_more:
+            end = () if before is None else (before.updated_at.isoformat(), before.id)
+            try:
+                rows = self._database.query("list", prefix, *(end or (None, None)), size).rows
+            except Failed as error:
+                msg = f"the sessions at {self.place} could not be listed ({error})"
+                raise SessionUnavailable(msg) from error
+            for row in rows:
+                before = _info(row)
+                yield before
+            is_more = len(rows) == size
+
+    def delete(self, session_id: str, *, timeout: float = 60.0) -> None:
+        """Delete a session with its sound.
+
+        Raises:
+            SessionNotFound: if there is no such session.
+            SessionLocked: if it is in use for longer than `timeout` seconds.
+            SaveFailed: if the server cannot be reached, or refuses.
+        """
+        check_timeout(timeout)
+        session = self.session(session_id)
+        polling = Polling(timeout, session.pauses, session.place)
+        while True:
+            try:
+                result = self._database.query("delete", session_id)
+            except Failed as error:
+                raise self._failed(f"session {session_id!r} could not be deleted", error) from error
+            deleted, found = map(number, result.rows[0])
+            if deleted or (result.was_repeated and not found):
+                return
+            if not found:
+                raise not_found(session_id, self.place, None)
+            time.sleep(polling.pause())
+
+    def _failed(self, what: str, error: Failed) -> SaveFailed:
+        return SaveFailed(f"{what} at {self.place} ({error}); try again")
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="ignore").decode()
+
+
+def _info(row: Sequence[Any]) -> SessionInfo:
+    session_id, header, created_at, updated_at, size = row
+    title = None
+    labels = orjson.loads(header)
+    if isinstance(labels, dict) and isinstance(labels.get("title"), str):
+        title = labels["title"]
+    return SessionInfo(
+        id=session_id.decode(),
+        title=title,
+        created_at=None if created_at is None else _time(created_at),
+        updated_at=_time(updated_at),
+        size=number(size),
+    )
+
+
+def _time(value: bytes) -> datetime:
+    return _EPOCH + timedelta(microseconds=number(value))
+
+
+def _check_names(conninfo_or_pool: Any, schema: object, keep_sound: object) -> None:
+    getconn = getattr(conninfo_or_pool, "getconn", None)
+    is_pool = callable(getconn) and not inspect.iscoroutinefunction(getconn)
+    if not isinstance(conninfo_or_pool, str) and not is_pool:
+        msg = (
+            "a PostgresStore needs a URL or a psycopg_pool.ConnectionPool, got "
+            f"{type(conninfo_or_pool).__name__}"
+        )
+        raise InvalidSetting(msg)
+    if not isinstance(schema, str) or not schema or "\0" in schema:
+        raise InvalidSetting(f"schema must be the name of a schema, got {schema!r}")
+    if keep_sound not in ("all", "user", "none"):
+        msg = f'keep_sound must be "all", "user" or "none", got {keep_sound!r}'
+        raise InvalidSetting(msg)
+
+
+def _check_numbers(lease: object, cache_bytes: object, max_size: object) -> None:
+    if isinstance(lease, bool) or not isinstance(lease, int | float) or not 1 <= lease < 1e6:
+        raise InvalidSetting(f"lease must be a number of seconds >= 1, got {lease!r}")
+    for name, value, least in (("cache_bytes", cache_bytes, 0), ("max_size", max_size, 1)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InvalidSetting(f"{name} must be a whole number >= {least}, got {value!r}")
