@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from conversation._cli.places import AnyStore
 from conversation._cli.terminal import Text, one_line, report, write_line, write_text
 from conversation._conversation import Conversation
 from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
@@ -20,7 +21,6 @@ from conversation._values.sound import PCM_RATE
 from conversation._values.turns import AssistantTurn, UserTurn
 from conversation.errors import InvalidSetting
 from conversation.stores._session import StoredFile
-from conversation.stores.files import FileStore
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -42,7 +42,7 @@ _HELP = (
 )
 
 
-def chat(options: argparse.Namespace, store: FileStore) -> int:
+def chat(options: argparse.Namespace, store: AnyStore) -> int:
     """Talk until the end of input, and return the exit status."""
     settings = {key: getattr(options, key) for key in ("model", "voice", "instructions")}
     given = {key: value for key, value in settings.items() if value is not None}

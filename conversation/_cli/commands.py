@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
 
+from conversation._cli.places import AnyStore, listed
 from conversation._cli.terminal import (
     ask,
     one_line,
@@ -31,19 +31,18 @@ from conversation._rendering.forms import Form
 from conversation._wire.failures import is_refused_sound
 from conversation._wire.writing import line_from_turn, usage_entry
 from conversation.errors import InvalidSetting, SessionError
-from conversation.stores import SessionInfo
 from conversation.stores.files import FileStore, file_name
 
 
-def list_sessions(options: argparse.Namespace, store: FileStore) -> int:
+def list_sessions(options: argparse.Namespace, store: AnyStore) -> int:
     """Print all sessions; the exit status is 1 if files were skipped."""
-    sessions, status = _listed(store)
+    sessions, status = listed(store)
     if options.json:
         keys = ("id", "title", "created_at", "updated_at", "size")
         write_json([{key: getattr(info, key) for key in keys} for info in sessions])
         return status
     if not sessions and not status:
-        report(f"no sessions in {store.root}; `conversation chat` starts one")
+        report(f"no sessions in {store.place}; `conversation chat` starts one")
     rows = [
         (
             plain_line(info.id),
@@ -58,13 +57,7 @@ def list_sessions(options: argparse.Namespace, store: FileStore) -> int:
     return status
 
 
-def _listed(store: FileStore) -> tuple[Sequence[SessionInfo], int]:
-    """Return all sessions, and the exit status: 1 if files were skipped."""
-    sessions = store.list()
-    return sessions, 1 if len(sessions) < len(store._documents()) else 0
-
-
-def show(options: argparse.Namespace, store: FileStore) -> int:
+def show(options: argparse.Namespace, store: AnyStore) -> int:
     """Print a session's turns, and how each would be sent now."""
     chat = Conversation.open(options.id, store=store, read_only=True)
     exported = chat._exported()
@@ -111,9 +104,9 @@ def _show_text(exported: Exported) -> None:
     write_line((f"tokens: {counted or 'none'}", "dim"))
 
 
-def export(options: argparse.Namespace, store: FileStore) -> int:
+def export(options: argparse.Namespace, store: AnyStore) -> int:
     """Write sessions in another format, each into its own file or all to stdout."""
-    sessions, status = _listed(store) if options.all else ((), 0)
+    sessions, status = listed(store) if options.all else ((), 0)
     ids = [info.id for info in sessions] if options.all else options.id
     if not ids:
         msg = "name at least one session, or pass --all; `conversation list` shows them"
@@ -137,7 +130,7 @@ def export(options: argparse.Namespace, store: FileStore) -> int:
 
 def _export_one(
     options: argparse.Namespace,
-    store: FileStore,
+    store: AnyStore,
     session_id: str,
     format_name: str,
     folder: Path | None,
@@ -156,8 +149,11 @@ def _export_one(
         msg = f"{path} already exists; --force overwrites it, -o PATH writes elsewhere"
         raise InvalidSetting(msg)
     target = path.resolve()
-    if target.is_relative_to(store.root.resolve()) and (
-        target.suffix == ".json" or target.parent.suffix == ".audio"
+    root = store.root.resolve() if isinstance(store, FileStore) else None
+    if (
+        root
+        and target.is_relative_to(root)
+        and (target.suffix == ".json" or target.parent.suffix == ".audio")
     ):
         msg = f"{path} would overwrite a saved session; choose another path"
         raise InvalidSetting(msg)
@@ -169,7 +165,7 @@ def _export_one(
         write_line(str(path))
 
 
-def _transcribe(store: FileStore, session_id: str) -> None:
+def _transcribe(store: AnyStore, session_id: str) -> None:
     """Find the words of user sound; sound that is refused is exported without them."""
     with Conversation.open(session_id, store=store, create=False) as chat:
         try:
@@ -181,7 +177,7 @@ def _transcribe(store: FileStore, session_id: str) -> None:
             report(plain_line(f"{session_id}: {one_line(error)}"))
 
 
-def delete(options: argparse.Namespace, store: FileStore) -> int:
+def delete(options: argparse.Namespace, store: AnyStore) -> int:
     """Delete sessions, after asking."""
     if not options.yes:
         if not sys.stdin.isatty():
@@ -196,8 +192,11 @@ def delete(options: argparse.Namespace, store: FileStore) -> int:
     return 0
 
 
-def repair(options: argparse.Namespace, store: FileStore) -> int:
+def repair(options: argparse.Namespace, store: AnyStore) -> int:
     """Recover a damaged session."""
+    if not isinstance(store, FileStore):
+        msg = "repair is for sessions in files; for a database, restore a backup"
+        raise InvalidSetting(msg)
     salvage = store.repair(options.id)
     if salvage.original == store.session(options.id).file:
         write_line(f"all {salvage.kept} turns can be read; nothing was changed")

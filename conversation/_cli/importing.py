@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from conversation._cli.places import AnyStore
 from conversation._cli.terminal import one_line, progress, report, show_progress, write_line
 from conversation._client import run
 from conversation._conversation import Conversation
@@ -19,12 +20,11 @@ from conversation._wire.foreign.conversations import Found, conversations
 from conversation._wire.importing import Skipped, turns_from_messages
 from conversation._wire.strict_json import read_json
 from conversation.errors import InvalidTurn, SessionCorrupt, SessionError
-from conversation.stores.files import FileStore
 
 _ENDINGS = (".jsonl", ".json", ".messages")
 
 
-def import_file(options: argparse.Namespace, store: FileStore) -> int:
+def import_file(options: argparse.Namespace, store: AnyStore) -> int:
     """Make a session of each conversation in a file; exit status 1 if not all of it was read."""
     path = Path(options.file)
     document = _document(path, path.read_bytes())
@@ -92,7 +92,7 @@ def _conversation(found: Found, of: str) -> tuple[Conversation, int]:
     return chat, 1 if skipped.unread else 0
 
 
-def _save(chat: Conversation, session_id: str, store: FileStore) -> None:
+def _save(chat: Conversation, session_id: str, store: AnyStore) -> None:
     with run(chat._moving(store, session_id)) as moved:
         write_line(f"imported session {moved.id!r}, {len(moved.turns)} turns")
 

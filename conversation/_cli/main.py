@@ -16,14 +16,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from conversation._cli import commands
+from conversation._cli import commands, places
 from conversation._cli.chat import chat
 from conversation._cli.importing import import_file
 from conversation._cli.terminal import LogHandler, one_line, plain_line, report, show_progress
 from conversation._cli.verification import verify
 from conversation._export.formats import FORMATS
 from conversation.errors import InvalidSetting
-from conversation.stores.files import FileStore
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +46,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
-        status: int = options.command(options, FileStore(options.store))
+        status: int = options.command(options, places.store_at(options.store))
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes stdout once more when it exits, and would report the closed pipe.
@@ -81,16 +80,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(
-        name: str, command: Callable[[argparse.Namespace, FileStore], int], about: str
+    def add_bare(
+        name: str, command: Callable[[argparse.Namespace, places.AnyStore], int], about: str
     ) -> argparse.ArgumentParser:
         added = subparsers.add_parser(name, help=about, description=about)
-        added.set_defaults(command=command)
+        added.set_defaults(command=command, store=None)
+        return added
+
+    def add(
+        name: str, command: Callable[[argparse.Namespace, places.AnyStore], int], about: str
+    ) -> argparse.ArgumentParser:
+        added = add_bare(name, command, about)
         added.add_argument(
             "--store",
-            metavar="FOLDER",
-            help="where sessions are saved (default: $CONVERSATION_HOME, else the user's data "
-            "folder)",
+            metavar="PLACE",
+            help="where sessions are saved: a folder, or postgresql://… (default: "
+            "$CONVERSATION_STORE, $CONVERSATION_HOME, else the user's data folder)",
         )
         return added
 
@@ -149,4 +154,14 @@ def _parser() -> argparse.ArgumentParser:
 
     repair = add("repair", commands.repair, "Recover a damaged session; keeps the damaged file.")
     repair.add_argument("id")
+
+    copying = add_bare("copy", places.copy, "Copy sessions to another store; they stay here, too.")
+    copying.add_argument("id", nargs="*", help="default: all sessions")
+    for option, dest in (("--from", "source"), ("--to", "target")):
+        copying.add_argument(
+            option, dest=dest, required=True, metavar="PLACE", help="a folder, or postgresql://…"
+        )
+
+    sql = add_bare("sql", places.print_sql, "Print the SQL that creates PostgresStore's tables.")
+    sql.add_argument("--schema", default="public", help="their schema (default: public)")
     return parser

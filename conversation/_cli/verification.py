@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import attrs
 
+from conversation._cli.places import AnyStore
 from conversation._cli.terminal import plain_line, progress, write_json, write_line
 from conversation._conversation import Conversation
 from conversation._values.data import Stored
@@ -24,6 +26,7 @@ from conversation.errors import (
     InvalidSetting,
     SessionCorrupt,
     SessionError,
+    SessionUnavailable,
     another_session,
     corrupt,
 )
@@ -41,41 +44,46 @@ class _Result:
     """The result of checking one session.
 
     Attributes:
-        path: Its document.
+        place: Its document, or its place in a database.
         id: Its id; None if that cannot be read.
         turns: Number of turns.
         files: Number of files with audio, images and the like that the turns name.
         problems: Descriptions of what is wrong.
     """
 
-    path: Path
+    place: Path | str
     id: str | None
     turns: int = 0
     files: int = 0
     problems: tuple[str, ...] = ()
 
 
-def verify(options: argparse.Namespace, store: FileStore) -> int:
+def verify(options: argparse.Namespace, store: AnyStore) -> int:
     """Check the given sessions, or all, and return the exit status: 1 if one is damaged."""
-    paths = [store.session(session_id).file for session_id in options.id]
-    for session_id, path in zip(options.id, paths, strict=True):
-        if not path.exists():
-            raise store.session(session_id).not_found()
+    todo: list[Callable[[], _Result]]
+    if isinstance(store, FileStore):
+        paths = [store.session(session_id).file for session_id in options.id]
+        for session_id, path in zip(options.id, paths, strict=True):
+            if not path.exists():
+                raise store.session(session_id).not_found()
+        paths = paths or list(store._documents())
+        torn = torn_files(store.root) if paths else {}
+        todo = [partial(_check, store, path, torn.get(path.name, ())) for path in paths]
+    else:
+        ids = options.id or [info.id for info in store.list()]
+        places = [store.session(session_id).place for session_id in ids]
+        todo = [partial(_checked, store, *each) for each in zip(ids, places, strict=True)]
     logging.getLogger("conversation").setLevel(logging.CRITICAL)  # the problems are printed below
-    paths = paths or list(store._documents())
-    torn = torn_files(store.root) if paths else {}
-    results = [
-        _check(store, path, torn.get(path.name, ())) for path in progress("verifying", paths)
-    ]
+    results = [check() for check in progress("verifying", todo)]
     damaged = sum(bool(result.problems) for result in results)
     if options.json:
         keys = ("id", "turns", "files", "problems")
-        shown = [{"path": str(r.path), **{k: getattr(r, k) for k in keys}} for r in results]
+        shown = [{"path": str(r.place), **{k: getattr(r, k) for k in keys}} for r in results]
         write_json(plain_json(shown, "results"))
     else:
         for result in results:
             for problem in result.problems:
-                line = plain_line(f"{result.id or result.path.name}: {problem}")
+                line = plain_line(f"{result.id or Path(result.place).name}: {problem}")
                 write_line(("damaged", "red"), f" {line}")
         turns, files = sum(r.turns for r in results), sum(r.files for r in results)
         write_line(f"{len(results)} sessions, {turns} turns, {files} files; {damaged} damaged")
@@ -84,7 +92,7 @@ def verify(options: argparse.Namespace, store: FileStore) -> int:
 
 def _check(store: FileStore, path: Path, torn: Sequence[Path]) -> _Result:
     """Check a session, all files that it names, and bytes that recoveries have put aside."""
-    session_id, files = None, 0
+    session_id = None
     problems = [
         f"{each.name} has {each.lstat().st_size} bytes of a turn that was cut off; "
         "`conversation repair` reads them again"
@@ -92,10 +100,23 @@ def _check(store: FileStore, path: Path, torn: Sequence[Path]) -> _Result:
     ]
     try:
         session_id = _id_in(path)
-        chat = Conversation.open(session_id, store=store, read_only=True)
-        turns = chat.turns
     except (SessionError, OSError) as error:
         return _Result(path, session_id, problems=(str(error), *problems))
+    return _checked(store, session_id, path, problems)
+
+
+def _checked(
+    store: AnyStore, session_id: str, place: Path | str, problems: Sequence[str] = ()
+) -> _Result:
+    """Check what can be checked in any store."""
+    problems, files = [*problems], 0
+    try:
+        chat = Conversation.open(session_id, store=store, read_only=True)
+        turns = chat.turns
+    except SessionUnavailable:
+        raise
+    except (SessionError, OSError) as error:
+        return _Result(place, session_id, problems=(str(error), *problems))
     if chat.recovered:
         at = chat.recovered.line
         problems.append(
@@ -107,7 +128,7 @@ def _check(store: FileStore, path: Path, torn: Sequence[Path]) -> _Result:
             if isinstance(part.data, Stored) and part.data.name:
                 files += 1
                 problems += [f"turn {number}: {problem}" for problem in _problems(part, part.data)]
-    return _Result(path, session_id, len(turns), files, tuple(problems))
+    return _Result(place, session_id, len(turns), files, tuple(problems))
 
 
 def _id_in(path: Path) -> str:

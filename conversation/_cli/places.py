@@ -1,0 +1,86 @@
+"""Stores by their places, and the commands that copy between them: `copy` and `sql`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias, Union
+from urllib.parse import unquote
+
+from conversation._cli.terminal import one_line, progress, report, show_progress, write_line
+from conversation.errors import InvalidSetting, SessionError
+from conversation.stores import SessionInfo
+from conversation.stores._postgres_sql import ddl
+from conversation.stores.copying import copy_session
+from conversation.stores.files import FileStore
+
+if TYPE_CHECKING:
+    from conversation.stores.postgres import PostgresStore
+
+AnyStore: TypeAlias = Union[FileStore, "PostgresStore"]
+
+
+def store_at(place: str | None) -> AnyStore:
+    """Return the store in a folder or database; None: `$CONVERSATION_STORE`, or the default one.
+
+    Raises:
+        InvalidSetting: if it cannot be one, or its extra is not installed.
+    """
+    place = place or os.environ.get("CONVERSATION_STORE") or None
+    if place is None or not place.startswith(("postgres://", "postgresql://")):
+        return FileStore(place)
+    try:
+        from conversation.stores.postgres import PostgresStore
+    except ImportError as error:
+        raise InvalidSetting(str(error)) from error
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
+    if found := re.search(r"[?&]schema=([^&]*)", place):  # libpq does not know it
+        rest = place[: found.start()] + place[found.end() :].replace("&", found[0][0], 1)
+        return PostgresStore(rest, schema=unquote(found[1]))
+    return PostgresStore(place)
+
+
+def listed(store: AnyStore) -> tuple[Sequence[SessionInfo], int]:
+    """Return all sessions, and the exit status: 1 if files were skipped."""
+    sessions = store.list()
+    is_skipped = isinstance(store, FileStore) and len(sessions) < len(store._documents())
+    return sessions, int(is_skipped)
+
+
+def copy(options: argparse.Namespace, _: AnyStore) -> int:
+    """Copy sessions from one store to another; exit status 1 if one could not be copied."""
+    source, target = store_at(options.source), store_at(options.target)
+    if source.place == target.place:
+        raise InvalidSetting(f"--from and --to are the same store: {source.place}")
+    ids, status = list(dict.fromkeys(options.id)), 0
+    if not ids:
+        sessions, status = listed(source)
+        ids = [info.id for info in sessions]
+    results: Counter[str] = Counter()
+    for session_id in progress("copying", ids):
+        try:
+            results[copy_session(source.session(session_id), target.session(session_id))] += 1
+        except (SessionError, OSError) as error:
+            show_progress("")
+            report(f"{session_id}: {one_line(error)}")
+            results["failed"] += 1  # and goes on with the others
+    texts = {
+        "copied": "copied",
+        "continued": "continued",
+        "equal": "there already",
+        "failed": "failed",
+    }
+    counts = [f"{results[name]} {text}" for name, text in texts.items() if results[name]]
+    write_line(f"{len(ids)} sessions: {', '.join(counts) or 'nothing to copy'}")
+    return 1 if results["failed"] else status
+
+
+def print_sql(options: argparse.Namespace, _: AnyStore) -> int:
+    """Print the statements that create the tables of `PostgresStore`."""
+    for line in ddl(options.schema).splitlines():
+        write_line(line)
+    return 0

@@ -1,0 +1,245 @@
+"""Stores by their places: folders and databases, and copying between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from conversation import AudioInput, Conversation, FileStore, ImageInput, PostgresStore
+from conversation.stores import Store
+from conversation.testing import StandIn
+from tests.cli.conftest import PROGRAM, Run, run
+from tests.postgres import Postgres
+from tests.samples import PNG, SOUND
+from tests.stores.proxy import Proxy
+from tests.terminals import PYTHON, environment
+
+
+@pytest.fixture
+def database(postgres: Postgres, schema: str) -> str:
+    """Return the place of an empty store in a database."""
+    return f"{postgres.url}?schema={schema}"
+
+
+@pytest.fixture
+def tables(postgres: Postgres, schema: str) -> PostgresStore:
+    """Return the same store."""
+    return PostgresStore(postgres.url, schema=schema)
+
+
+def fill(store: Store, count: int) -> None:
+    """Make sessions with words, sound and pictures."""
+    for number in range(count):
+        with Conversation.open(f"s%{number}", store=store, voice="ash") as chat:
+            chat.add_user("Hello \0 \u2028", AudioInput(SOUND + b"%d" % number), ImageInput(PNG))
+            chat.add_user("And more")
+            chat.set_title(f"Talk {number}")
+            chat.set_metadata({"number": number})
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Return all files of a folder by name, without the random revision of documents."""
+    found = {}
+    for path in root.rglob("*"):
+        if path.is_file() and path.suffix != ".lock":
+            data = re.sub(rb'"revision":"[0-9a-f]{8}"', b"", path.read_bytes())
+            found[str(path.relative_to(root))] = re.sub(rb'"turns_at_least":\d+ *', b"", data)
+    return found
+
+
+def test_every_command_takes_a_url(
+    cli: Run, database: str, tmp_path: Path, server: StandIn, tables: PostgresStore
+) -> None:
+    """Sessions in a database are listed, shown, exported, imported, verified and deleted."""
+    place = ("--store", database)
+    done = run("chat", "ann", *place, folder=tmp_path, server=server, lines="Hello\nAgain\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    status, out, err = cli("list", *place)
+    assert (status, err, out.split()[0]) == (0, "", "ann")
+    status, out, err = cli("show", "ann", *place)
+    assert (status, err) == (0, "")
+    assert out.count("user ") == 2
+    assert cli("export", "ann", "-o", str(tmp_path / "talk.json"), *place)[0] == 0
+    status, out, _ = cli("import", str(tmp_path / "talk.json"), "--id", "bob", *place)
+    assert (status, out) == (0, "imported session 'bob', 4 turns\n")
+    status, out, _ = cli("verify", *place)
+    assert (status, out) == (0, "2 sessions, 8 turns, 4 files; 0 damaged\n")
+    assert json.loads(cli("verify", "bob", "--json", *place)[1])[0]["path"].endswith("#bob")
+    assert cli("delete", "bob", "--yes", *place)[0] == 0
+    assert [info.id for info in tables.list()] == ["ann"]
+    status, _, err = cli("repair", "ann", *place)
+    assert status == 2
+    assert "restore a backup" in err
+
+
+def test_environment_sets_the_default_store(
+    cli: Run, database: str, tables: PostgresStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`$CONVERSATION_STORE` is a URL or a folder; `--store` overrules it."""
+    fill(tables, 1)
+    monkeypatch.setenv("CONVERSATION_STORE", database)
+    assert cli("list")[1].startswith("s%0 ")
+    monkeypatch.setenv("CONVERSATION_STORE", str(tmp_path / "folder"))
+    assert str(tmp_path / "folder") in cli("list")[2]
+    assert cli("list", "--store", database)[1].startswith("s%0 ")
+
+
+def test_verify_tells_sound_that_is_gone(
+    cli: Run, database: str, tables: PostgresStore, postgres: Postgres, schema: str
+) -> None:
+    """Missing sound and damaged rows are found in a database, too."""
+    fill(tables, 2)
+    postgres.execute(f"DELETE FROM {schema}.conversation_blobs WHERE name LIKE '%.wav'")
+    postgres.execute(
+        f"UPDATE {schema}.conversation_turns SET entry = '5' WHERE session = "
+        f"(SELECT key FROM {schema}.conversation_sessions WHERE id = 's%1')"
+    )
+    status, out, _ = cli("verify", "--store", database)
+    assert status == 1
+    assert "damaged s%0: turn 1: 0001-" in out
+    assert "damaged s%1: " in out
+    assert "2 damaged" in out
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("postgresql://[x", "needs a URL"),
+        ("postgresql://ann:secret@127.0.0.1:1/db", "could not be listed"),
+    ],
+)
+def test_wrong_url_is_one_line(tmp_path: Path, place: str, said: str) -> None:
+    """An error is one line without the password, and no library logs anything."""
+    done = run("list", "--store", place, folder=tmp_path)
+    assert done.returncode in (1, 2)
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_sql_prints_what_create_executes(cli: Run, postgres: Postgres, schema: str) -> None:
+    """The printed statements create all tables, so that `create=False` works."""
+    status, out, err = cli("sql", "--schema", schema)
+    assert (status, err) == (0, "")
+    postgres.execute(out)
+    postgres.execute(out)
+    store = PostgresStore(postgres.url, schema=schema, create=False)
+    fill(store, 1)
+    assert len(store.list()) == 1
+
+
+def test_copy_goes_both_ways_byte_by_byte(
+    cli: Run, database: str, tmp_path: Path, tables: PostgresStore
+) -> None:
+    """Sessions copied to a database and back are the same files; the source stays."""
+    source, back = tmp_path / "files", tmp_path / "back"
+    fill(FileStore(source), 3)
+    before = contents(source)
+    status, out, err = cli("copy", "--from", str(source), "--to", database)
+    assert (status, out, err) == (0, "3 sessions: 3 copied\n", "")
+    assert contents(source) == before
+    with Conversation.open("s%1", store=tables, read_only=True) as chat:
+        assert chat.title == "Talk 1"
+        sound = chat.turns[0].content[1]  # type: ignore[union-attr, index]
+        assert isinstance(sound, AudioInput)
+        assert sound.read() == SOUND + b"1"
+    status, out, _ = cli("copy", "--from", database, "--to", str(back))
+    assert (status, out) == (0, "3 sessions: 3 copied\n")
+    assert contents(back) == before
+    status, out, _ = cli("copy", "--from", database, "--to", str(back), "s%0", "s%2")
+    assert (status, out) == (0, "2 sessions: 2 there already\n")
+    assert contents(back) == before
+
+
+def test_copy_continues_a_beginning_and_refuses_others(
+    cli: Run, database: str, tmp_path: Path, tables: PostgresStore
+) -> None:
+    """A session that has grown since is continued; another one of the same id is an error."""
+    source = FileStore(tmp_path / "files")
+    fill(source, 2)
+    arguments = ("copy", "--from", str(source.root), "--to", database)
+    cli(*arguments)
+    with Conversation.open("s%0", store=source) as chat:
+        chat.add_user("Grown", AudioInput(SOUND))
+    with Conversation.open("s%1", store=tables) as chat:
+        chat.undo()
+        chat.add_user("Another way")
+    there = chat.turns
+    status, out, err = cli(*arguments)
+    assert (status, out) == (1, "2 sessions: 1 copied, 1 failed\n".replace("copied", "continued"))
+    assert "s%1: there is another session 's%1'" in err
+    with Conversation.open("s%0", store=tables, read_only=True) as copied:
+        assert [turn.text for turn in copied.turns][-1] == "Grown"
+        assert copied.turns[-1].content[1].read() == SOUND  # type: ignore[union-attr, index]
+    with Conversation.open("s%1", store=tables, read_only=True) as other:
+        assert other.turns == there
+    status, _, err = cli(*arguments, "missing")
+    assert status == 1
+    assert "there is no session 'missing'" in err
+
+
+def test_copy_refuses_the_same_store(cli: Run, tmp_path: Path) -> None:
+    """A store is not copied into itself."""
+    status, _, err = cli("copy", "--from", str(tmp_path), "--to", str(tmp_path))
+    assert status == 2
+    assert "the same store" in err
+
+
+def test_copied_sound_that_is_gone_is_told(
+    cli: Run, database: str, tmp_path: Path, tables: PostgresStore
+) -> None:
+    """A turn whose sound is gone is copied all the same, with a warning."""
+    source = FileStore(tmp_path / "files")
+    fill(source, 1)
+    for path in source.root.rglob("*.wav"):
+        path.unlink()
+    status, _, err = cli("copy", "--from", str(source.root), "--to", database)
+    assert status == 0
+    assert ".wav is gone" in err
+    assert tables.list()[0].id == "s%0"
+
+
+def move_and_kill(postgres: Postgres, schema: str, folder: Path, count: int) -> None:
+    """Copy sessions to a database and back; the program is killed several times on its way."""
+    source, back, kills = folder / "files", folder / "back", 0
+    fill(FileStore(source, fsync=False), count)
+    with Proxy(postgres.port) as proxy:
+        database = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres?schema={schema}"
+        proxy.counted = b"conversation_"
+        for origin, target in ((str(source), database), (database, str(back))):
+            arguments = [*PYTHON, *PROGRAM, "copy", "--from", origin, "--to", target]
+            for kill in range(3):
+                proxy.statements = 0
+                process = subprocess.Popen(
+                    arguments, env=environment(None, folder), stdout=subprocess.PIPE
+                )
+                while proxy.statements < count * (kill + 1) // 4 and process.poll() is None:
+                    time.sleep(0.001)
+                process.kill()
+                process.communicate()
+                kills += process.returncode == -signal.SIGKILL
+                postgres.execute(  # not to wait for the end of the lease
+                    f"UPDATE {schema}.conversation_sessions SET held_until = now()"
+                )
+            done = subprocess.run(
+                arguments, env=environment(None, folder), capture_output=True, check=False
+            )
+            assert (done.returncode, done.stderr) == (0, b"")
+    assert kills >= 4
+    assert contents(back) == contents(source)
+    assert len(list(back.glob("*.json"))) == count
+
+
+@pytest.mark.slow
+def test_killed_copy_goes_on(postgres: Postgres, schema: str, tmp_path: Path) -> None:
+    """1,000 sessions moved to a database and back by a program that is killed are the same."""
+    PostgresStore(postgres.url, schema=schema).create()
+    count = int(os.environ.get("CONVERSATION_MOVED") or 1000)
+    move_and_kill(postgres, schema, tmp_path, count)
