@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from conversation import Conversation, FileStore
+from conversation import Conversation, FileStore, PostgresStore
 from conversation.testing import StandIn
+from tests.postgres import Postgres
 
 pytestmark = pytest.mark.slow
 
@@ -66,8 +67,13 @@ def test_resume_example_survives_four_kills(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_readme_code_runs(number: int, tmp_path: Path, server: StandIn) -> None:
+def test_readme_code_runs(
+    number: int, tmp_path: Path, server: StandIn, request: pytest.FixtureRequest
+) -> None:
     """Each Python block of the README runs by itself."""
+    place = ""
+    if "PostgresStore" in BLOCKS[number]:
+        place = request.getfixturevalue("postgres").url
     run(
         "-c",
         BLOCKS[number],
@@ -75,9 +81,21 @@ def test_readme_code_runs(number: int, tmp_path: Path, server: StandIn) -> None:
         OPENAI_BASE_URL=server.url,
         OPENAI_API_KEY="any",
         CONVERSATION_HOME=str(tmp_path / "home"),
+        CONVERSATION_STORE=place,
     )
 
 
 def test_readme_has_code() -> None:
     """At least three Python blocks are found in the README."""
     assert len(BLOCKS) >= 3
+
+
+def test_fleet_example_survives_the_death_of_a_worker(postgres: Postgres, tmp_path: Path) -> None:
+    """Three processes serve three users; one is killed, and no question is lost or asked twice."""
+    out = run(str(ROOT / "examples" / "fleet.py"), postgres.url, folder=tmp_path)
+    assert out.count("is dead; ") > 1
+    store = PostgresStore(postgres.url)
+    for user in ("ann", "bob", "eve"):
+        assert f"{user}: 8 turns, all asked once: 4 questions" in out
+        with Conversation.open(f"fleet:{user}", store=store, read_only=True) as chat:
+            assert [turn.role for turn in chat.turns] == ["user", "assistant"] * 4

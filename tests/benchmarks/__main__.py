@@ -11,12 +11,20 @@ import sys
 from tests.benchmarks import (
     bench_context,
     bench_others,
+    bench_postgres,
     bench_rendering,
     bench_sessions,
     bench_streaming,
 )
 
-MODULES = (bench_rendering, bench_sessions, bench_streaming, bench_context, bench_others)
+MODULES = (
+    bench_rendering,
+    bench_sessions,
+    bench_streaming,
+    bench_context,
+    bench_others,
+    bench_postgres,
+)
 
 
 def main() -> int:
