@@ -94,7 +94,7 @@ class PostgresStore:
         """Return the session of this id, whether it exists or not. `Conversation.open` uses it.
 
         Raises:
-            InvalidSetting: if the id is not text of 1 to 128 UTF-8 bytes without control
+            InvalidSetting: if the id is not text of 1 to 512 UTF-8 bytes without control
                 characters.
         """
         file_name(session_id)  # ids are the same in all stores
