@@ -1,6 +1,6 @@
 """Drills: killed writers, servers that restart or are replaced, slow databases, poolers.
 
-`CONVERSATION_KILLS=2000` kills more often.
+`CONVERSATION_KILLS=200` kills more often.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from tests.stores.proxy import Proxy
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("CONVERSATION_KILLS") or 200)
+KILLS = int(os.environ.get("CONVERSATION_KILLS") or 60)
 
 
 @pytest.fixture

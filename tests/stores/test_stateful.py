@@ -279,7 +279,7 @@ def test_session_in_a_database(
     """Random changes of both twins are all in the database, and no others."""
     PostgresStore(postgres.url, schema=schema).create()
     machine.server, machine.schema = postgres, schema
-    count = settings().max_examples // 4
+    count = settings().max_examples // 8
     run_state_machine_as_test(
         machine, settings=settings(max_examples=count, stateful_step_count=30)
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conversation import AudioInput
@@ -121,6 +121,7 @@ def written(
     return (kind if kind in ("RF64", "BW64") else "RIFF").encode() + struct.pack("<I", whole) + body
 
 
+@settings(max_examples=max(settings().max_examples // 3, 10))
 @given(
     st.sampled_from(list(CODINGS)),
     st.sampled_from([8_000, 16_000, 22_050, 24_000, 44_100, 48_000]),
