@@ -25,7 +25,8 @@ from conversation._exchange.steps import (
 from conversation._rendering.settings import TRANSCRIPTION_MODEL
 from conversation._values.events import AudioDelta
 from conversation._values.parts import AudioInput
-from conversation._values.sound import wav_from_pcm
+from conversation._values.sound import format_of
+from conversation._values.streamed import StreamedSound
 from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, Usage, UserTurn
 from conversation._wire.chunks import StreamedCompletion
 from conversation._wire.completions import Asked, completion_object, turn_from_completion
@@ -273,7 +274,11 @@ def _made(sound: bytes, asked: Asked, heard: list[AudioDelta], *, streams: bool)
     """Return sound that another model made; without an id it is never sent as voice."""
     if not sound:
         raise ValueError("no sound came for the words")
-    if streams:
-        heard.append(AudioDelta(sound[: len(sound) // 2 * 2]))
-        sound = wav_from_pcm(sound)
-    return AssistantAudio(data=sound, format=asked.audio_format)
+    if not streams:
+        if format_of(sound) is None and asked.audio_format != "pcm16":
+            raise ValueError("what came for the words is no sound")
+        return AssistantAudio(data=sound, format=asked.audio_format)
+    # It may be another format than the PCM that was asked for.
+    streamed = StreamedSound()
+    heard += (AudioDelta(*found) for found in (*streamed.add(sound), *streamed.finish()))
+    return AssistantAudio(data=streamed.whole())

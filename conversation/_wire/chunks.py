@@ -17,7 +17,7 @@ import orjson
 from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
 from conversation._values.streamed import Samples, StreamedSound
 from conversation._values.text import clean_text
-from conversation._wire.messages import bytes_from_base64
+from conversation._wire.messages import bytes_from_base64, plain_base64
 from conversation.errors import InvalidCompletion
 
 log = logging.getLogger("conversation")
@@ -185,8 +185,7 @@ class _Choice:
         self._audio: dict[str, Any] = {}
         self._sound = StreamedSound()
         self._base64 = ""  # characters that make no whole bytes yet
-        self._calls: list[dict[str, Any]] = []
-        self._call_at: dict[int, int] = {}
+        self._calls: list[tuple[int | None, dict[str, Any]]] = []
         self._finish_reason: str | None = None
 
     @property
@@ -260,14 +259,17 @@ class _Choice:
     def _add_call(self, piece: object) -> None:
         if not isinstance(piece, Mapping):
             return
-        index = piece.get("index")
-        at = self._call_at.get(index) if isinstance(index, int) else len(self._calls) - 1
-        if at is None or at < 0 or _is_another(self._calls[at], piece):
-            self._calls.append({})
-            at = len(self._calls) - 1
-            if isinstance(index, int):
-                self._call_at[index] = at
-        call = self._calls[at or 0]
+        index, call_id = piece.get("index"), piece.get("id")
+        index = index if isinstance(index, int) else None
+        before = [c for at, c in self._calls if index is None or at in (None, index)]
+        same = [each for each in before if call_id and each.get("id") == call_id]
+        if same:
+            call = same[-1]
+        elif before and not _is_another(before[-1], piece):
+            call = before[-1]
+        else:
+            call = {}
+            self._calls.append((index, call))
         for key, value in piece.items():
             body = call.get(key)
             if isinstance(value, Mapping):
@@ -277,30 +279,35 @@ class _Choice:
                     joins = name in ("arguments", "input")
                     body[name] = _joined(body.get(name), part) if joins else part or body.get(name)
             elif value and key != "index" and not isinstance(body, dict):
-                call[key] = value
+                # Some servers give each piece an id of its own: the first one counts.
+                call[key] = call.get(key, value) if key == "id" else value
 
     def whole(self, *, counted: bool) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": None, **self._message}
         if self.has("audio"):
             data = self._sound.whole() or None
             message["audio"] = {"transcript": None, **self._audio, "data": data}
-        calls = [call for call in self._calls if counted or self.ended or _is_whole(call)]
+        calls = [call for _, call in self._calls if counted or self.ended or _is_whole(call)]
+        if nameless := sum(not _function_of(call).get("name") for call in calls):
+            log.warning("skipping %d tool call(s) without a name", nameless)
+            calls = [call for call in calls if _function_of(call).get("name")]
         if calls:
             message["tool_calls"] = calls
         return {"message": message, "finish_reason": self._finish_reason}
 
 
 def _is_another(call: Mapping[str, Any], piece: Mapping[str, Any]) -> bool:
-    """Return True if a piece begins another call: by its id, else by its name.
+    """Return True if a piece of an unknown id, or of none, begins another call.
 
-    The same name may be repeated with each piece, until the arguments are whole.
+    It does not without a name. The same name may be repeated with each piece, until the arguments
+    are whole.
     """
-    if piece.get("id") and call.get("id"):
-        return bool(piece["id"] != call["id"])
     before, now = (_function_of(each) for each in (call, piece))
     if not before.get("name") or not now.get("name"):
         return False
-    return before["name"] != now["name"] or (bool(before.get("arguments")) and _is_whole(call))
+    if before["name"] != now["name"] or (piece.get("id") and call.get("id")):
+        return True
+    return bool(before.get("arguments") and now.get("arguments")) and _is_whole(call)
 
 
 def _function_of(call: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -317,7 +324,7 @@ def _decoded(text: str) -> tuple[bytes, str]:
     if len(text) % 4 == 0:
         with contextlib.suppress(ValueError):
             return base64.b64decode(text, validate=True), ""
-    text = "".join(text.split())
+    text = plain_base64(text)
     end = len(text) if text.endswith("=") else len(text) - len(text) % 4
     if not _BASE64.fullmatch(text, end):
         raise ValueError(text[end:])

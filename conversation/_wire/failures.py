@@ -105,7 +105,8 @@ def is_refused(error: BaseException) -> bool:
 
 def is_refused_sound(error: BaseException) -> bool:
     """Return True if a transcription was refused for its sound, which is no better next time."""
-    is_about_it = getattr(error, "param", None) in (None, "", "file")
+    field = str(getattr(error, "param", None) or "file").rpartition(".")[2]
+    is_about_it = field in ("file", "audio") or getattr(error, "code", None) == "audio_too_short"
     return getattr(error, "status_code", None) in (400, 413, 415, 422) and is_about_it
 
 

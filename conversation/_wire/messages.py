@@ -152,15 +152,24 @@ def base64_text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
+def plain_base64(text: str) -> str:
+    """Return base64 in one line and in its usual alphabet; a data URL's without its head."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    return "".join(text.split()).replace("-", "+").replace("_", "/")
+
+
 def bytes_from_base64(text: str) -> bytes:
     """Decode base64, padded or not, in one line or more, also pieces of it that were joined.
+
+    It may be a data URL's, and of the alphabet for URLs.
 
     Raises:
         ValueError: if it is not base64.
     """
     with contextlib.suppress(ValueError):
         return base64.b64decode(text, validate=True)
-    pieces = (piece for piece in "".join(text.split()).split("=") if piece)
+    pieces = (piece for piece in plain_base64(text).split("=") if piece)
     return b"".join(
         base64.b64decode(piece + "=" * (-len(piece) % 4), validate=True) for piece in pieces
     )

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-_STRICT = ("openai.com", "azure.com", "azure.us", "azure.cn")
+_STRICT = ("openai.com", "azure.com", "azure-api.net", "azure.us", "azure.cn")
 _SOUND_AS_URL = ("aliyuncs.com",)
 
 
@@ -34,7 +34,7 @@ def server_of(client: object, sound_as_url: bool | None = None) -> Server:
         client: The client, or None.
         sound_as_url: Overrules what the address says.
     """
-    host = urlsplit(str(getattr(client, "base_url", ""))).hostname or ""
+    host = (urlsplit(str(getattr(client, "base_url", ""))).hostname or "").rstrip(".")
     domain = ".".join(host.split(".")[-2:])
     return Server(
         takes_unknown_keys=bool(domain) and domain not in _STRICT,

@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from conversation import AsyncConversation, AudioInput, Context, Conversation, FileStore, UserTurn
+from conversation._wire.servers import OPENAI, server_of
 from conversation.errors import InvalidSetting
 from tests.samples import SOUND, answer
 
@@ -105,3 +106,11 @@ def test_data_urls_are_a_setting(tmp_path: Path) -> None:
     assert "data:" in str(again.messages())
     with pytest.raises(InvalidSetting, match="audio_as_data_url"):
         AsyncConversation(audio_as_data_url="yes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://x.azure-api.net/openai/v1", "https://api.openai.com./v1", None]
+)
+def test_other_names_of_openais_servers_are_known(url: str | None) -> None:
+    """Azure behind its API Management, and a host with a final dot, get what OpenAI takes."""
+    assert server_of(at(url)) == OPENAI

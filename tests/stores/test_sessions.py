@@ -422,8 +422,8 @@ def test_document_must_be_a_regular_file(
         case "a FIFO":
             os.mkfifo(path_of(store))
         case "a socket":
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.bind(str(path_of(store)))
+            with socket.socket(socket.AF_UNIX) as sock, contextlib.chdir(store.root):
+                sock.bind(path_of(store).name)
     before = tree(tmp_path)
     for options in ({}, {"read_only": True}, {"create": False}):
         with pytest.raises(SessionCorrupt, match="no regular file"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from conversation import AssistantTurn, AudioInput, Conversation, ToolCall, Usag
 from conversation.errors import InvalidCompletion
 from conversation.testing import StandIn
 from tests.conftest import Clock
-from tests.samples import MP3, RECORDED_USAGE, chunk, piece
+from tests.samples import MP3, RECORDED_USAGE, SOUND, answer, chunk, piece
 
 PCM = bytes(range(256)) * 75
 
@@ -323,3 +324,18 @@ def test_content_of_the_modality_audio_is_sound() -> None:
     assert turn.content == "Hi"
     assert turn.audio is not None
     assert turn.audio.read()[44:] == PCM + PCM
+
+
+@pytest.mark.parametrize("head", ["data:audio/wav;base64,", ""])
+def test_sound_in_other_forms_of_base64_is_kept(head: str) -> None:
+    """A data URL, in each piece or around the whole, and the alphabet of URLs are read."""
+    noise = bytes(range(256)) * 60
+    text = base64.urlsafe_b64encode(noise).decode()
+    pieces = [text[at : at + 4000] for at in range(0, len(text), 4000)]
+    streamed = turn_of([chunk({"audio": {"data": head + piece}}) for piece in pieces])
+    assert streamed.audio is not None
+    assert streamed.audio.read()[-len(noise) :] == noise
+    wav = base64.urlsafe_b64encode(SOUND).decode()
+    whole = Conversation().add_completion(answer(audio={"id": "audio_1", "data": head + wav}))
+    assert whole.audio is not None
+    assert whole.audio.read() == SOUND

@@ -102,3 +102,43 @@ def test_ids_overrule_names() -> None:
         ("a", "{}"),
         ("b", "{}"),
     ]
+
+
+@pytest.mark.parametrize("end", ["", None])
+@pytest.mark.parametrize("call_id", [{"id": "a"}, {}])
+def test_name_repeated_behind_a_call_begins_no_other(end: Any, call_id: dict[str, str]) -> None:
+    """A last piece that repeats the name and brings no arguments runs no tool again."""
+    pieces = (piece("book", '{"day":"mon"}', index=0, **call_id), piece("book", end, index=0))
+    assert calls_of(*pieces) == [("book", '{"day":"mon"}')]
+
+
+def test_pieces_with_ids_of_their_own_are_one_call() -> None:
+    """Of a server that gives each piece an id, the name tells where a call begins."""
+    first = piece("f", "", index=0, id="a1")
+    more = [
+        {"index": 0, "id": i, "function": {"arguments": a}}
+        for i, a in (("a2", '{"x":'), ("a3", "1}"))
+    ]
+    assert calls_of(first, *more) == [("f", '{"x":1}')]
+
+
+@pytest.mark.parametrize("index", [{}, {"index": 0}])
+def test_pieces_go_to_the_call_of_their_id(index: dict[str, int]) -> None:
+    """Pieces of parallel calls may come in any order."""
+    pieces = [
+        piece("f", '{"x"', id="a", **index),
+        piece("g", '{"y"', id="b", **index),
+        {"id": "a", "function": {"arguments": ":1}"}, **index},
+        {"id": "b", "function": {"arguments": ":2}"}, **index},
+    ]
+    assert calls_of(*pieces) == [("f", '{"x":1}'), ("g", '{"y":2}')]
+
+
+def test_call_without_a_name_does_not_lose_the_answer() -> None:
+    """The words are kept, and the call is left out."""
+    turn = turn_of(
+        chunk(content="Let me look."),
+        chunk(tool_calls=[{"index": 0, "function": {"arguments": "{}"}}]),
+        chunk(USAGE),
+    )
+    assert (turn.text, turn.tool_calls) == ("Let me look.", ())

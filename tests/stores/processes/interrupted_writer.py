@@ -72,6 +72,7 @@ def main() -> None:
     interrupted = number = 0
     with StandIn() as server:
         client = server.client()
+        Conversation(client=client).say("Import it all")  # imports do not survive interrupts
         chat, said = Conversation.open("s", store=store, client=client), list[str]()
         while interrupted < count:
             number += 1
