@@ -30,9 +30,11 @@ def store_at(place: str | None) -> AnyStore:
     Raises:
         InvalidSetting: if it cannot be one, or its extra is not installed.
     """
-    place = place or os.environ.get("CONVERSATION_STORE") or None
-    if place is None or not place.startswith(("postgres://", "postgresql://")):
-        return FileStore(place)
+    place = (place or os.environ.get("CONVERSATION_STORE") or "").strip()
+    scheme, is_url, rest = place.partition("://")
+    if not is_url or scheme.lower() not in ("postgres", "postgresql"):
+        return FileStore(place or None)
+    place = f"{scheme.lower()}://{rest}"
     try:
         from conversation.stores.postgres import PostgresStore
     except ImportError as error:

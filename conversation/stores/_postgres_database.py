@@ -176,6 +176,12 @@ class _GivenPool:
                     'ConnectionPool(…, kwargs={"autocommit": True})'
                 )
                 raise InvalidSetting(msg)
+            if connection.pgconn.parameter_status(b"client_encoding") != b"UTF8":
+                msg = (
+                    "the pool's connections must speak UTF-8, which these do not; make it by "
+                    'ConnectionPool(…, kwargs={"autocommit": True, "client_encoding": "utf8"})'
+                )
+                raise InvalidSetting(msg)
             yield connection
         except (Refused, InvalidSetting):
             raise
@@ -447,14 +453,20 @@ def _error_of(result: Any, pgconn: Any) -> Lost | Refused:
 
 def _settings(conninfo: str) -> dict[str, Any]:
     try:
-        return conninfo_to_dict(conninfo)
+        settings = conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError as error:
-        why = re.sub('"[^"]*"', '"…"', str(error)).strip()  # it quotes passwords
+        why = re.sub('".*"', '"…"', str(error), flags=re.DOTALL).strip()  # it quotes passwords
         msg = (
             "a PostgresStore needs a URL such as postgresql://user:password@host:5432/database, or "
             f"libpq's key=value pairs; it got what libpq does not understand: {why}"
         )
         raise InvalidSetting(msg) from None
+    if "://" in conninfo and any(
+        "@" in str(settings.get(key)) for key in ("host", "port", "dbname")
+    ):
+        msg = "percent-encode the password of the URL: / is %2F, @ is %40, : is %3A"
+        raise InvalidSetting(msg)
+    return settings
 
 
 def _place(settings: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Self
 from urllib.parse import quote
 
 import attrs
@@ -83,6 +83,13 @@ class Blob(Stored):
     place: str
     name: str
     session: PostgresSession = attrs.field(eq=False, repr=False)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Self:
+        return self  # as immutable as what it names
+
+    def __reduce__(self) -> NoReturn:
+        msg = f"{self.name} of {self.place} cannot be pickled: keep its bytes, by read()"
+        raise TypeError(msg)
 
     def read(self) -> bytes:
         """Return the bytes.

@@ -30,6 +30,11 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE
 _MOST_BYTES = 512
 """Bytes of an id: those of Teams have 258."""
 
+_NO_FOLDER = re.compile(
+    r"\s*([a-z][a-z0-9+.-]+:/|(host|hostaddr|port|dbname|user|password|service)\s*=)", re.IGNORECASE
+)
+"""The beginning of a URL, or of libpq's key=value pairs."""
+
 _LONGEST = 150
 _EARLIEST, _LATEST = -6e10, 2.5e11
 """Times of a last change that can be shown in any zone: the years 68 and 9892."""
@@ -58,8 +63,11 @@ class FileStore:
         if keep_sound not in ("all", "user", "none"):
             msg = f'keep_sound must be "all", "user" or "none", got {keep_sound!r}'
             raise InvalidSetting(msg)
-        if str(root).startswith(("postgres://", "postgresql://")):
-            msg = "a FileStore needs a folder; for a URL, pass store=PostgresStore(url), made once"
+        if _NO_FOLDER.match(str(root)):  # not repeated: it may hold a password
+            msg = (
+                "a FileStore needs a folder; for a URL such as postgresql://user@host/database, "
+                "pass store=PostgresStore(url), made once"
+            )
             raise InvalidSetting(msg)
         # Absolute: the program may change its folder while sessions are open.
         self.root = (_expanded(root) if root is not None else default_root()).absolute()

@@ -33,8 +33,8 @@ class PostgresStore:
 
     Args:
         conninfo_or_pool: `"postgresql://user:password@host/database"`, or libpq's key=value pairs;
-            or a `psycopg_pool.ConnectionPool` with `kwargs={"autocommit": True}`, which is never
-            closed.
+            or a `psycopg_pool.ConnectionPool` with `kwargs={"autocommit": True, "client_encoding":
+            "utf8"}`, which is never closed.
         schema: The schema of the tables; it must exist.
         create: Create the tables if they are missing, as `create()` does.
         lease: Seconds, by the server's clock, for which a session stays locked when its process is

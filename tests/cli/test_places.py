@@ -91,6 +91,36 @@ def test_environment_sets_the_default_store(
     assert cli("list", "--store", database)[1].startswith("s%0 ")
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "postgresql+psycopg://bot:hunter2@127.0.0.1/db",
+        "mysql://bot:hunter2@127.0.0.1/db",
+        "host=127.0.0.1 password=hunter2",
+        " dbname=hunter2",
+    ],
+)
+def test_what_is_no_folder_makes_none(
+    cli: Run, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other URLs, and libpq's pairs, are refused, and not repeated: they may hold a password."""
+    monkeypatch.chdir(tmp_path)
+    before = list(tmp_path.rglob("*"))
+    status, out, err = cli("list", "--store", place)
+    assert (status, out) == (2, "")
+    assert "hunter2" not in err
+    assert list(tmp_path.rglob("*")) == before
+
+
+def test_scheme_of_any_case_and_blanks_around_are_a_url(
+    cli: Run, database: str, tables: PostgresStore
+) -> None:
+    """As they come from a file of settings."""
+    fill(tables, 1)
+    place = f" {database.replace('postgresql', 'POSTGRESQL', 1)} "
+    assert cli("list", "--store", place)[1].startswith("s%0 ")
+
+
 def test_verify_tells_sound_that_is_gone(
     cli: Run, database: str, tables: PostgresStore, postgres: Postgres, schema: str
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import multiprocessing
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -812,12 +814,15 @@ def _add(store: PostgresStore, name: str) -> None:
             chat.add_user(f"{name}{number}")
 
 
+POOLED = {"autocommit": True, "client_encoding": "utf8"}
+
+
 def test_pool_of_the_caller_is_used_and_left_open(postgres: Postgres, schema: str) -> None:
     """A pool with autocommit is used; one without is refused."""
     from psycopg_pool import ConnectionPool
 
     options: dict[str, Any] = {"min_size": 1, "max_size": 2, "open": True}
-    with ConnectionPool(postgres.url, kwargs={"autocommit": True}, **options) as pool:
+    with ConnectionPool(postgres.url, kwargs=POOLED, **options) as pool:
         store = PostgresStore(pool, schema=schema)
         with Conversation.open("s", store=store) as chat:
             chat.add_user("one")
@@ -828,6 +833,12 @@ def test_pool_of_the_caller_is_used_and_left_open(postgres: Postgres, schema: st
     with (
         ConnectionPool(postgres.url, **options) as pool,
         pytest.raises(InvalidSetting, match="autocommit"),
+    ):
+        PostgresStore(pool, schema=schema).list()
+    latin = {"autocommit": True, "client_encoding": "latin1"}
+    with (
+        ConnectionPool(postgres.url, kwargs=latin, **options) as pool,
+        pytest.raises(InvalidSetting, match='"client_encoding": "utf8"'),
     ):
         PostgresStore(pool, schema=schema).list()
 
@@ -966,7 +977,7 @@ def test_pool_of_the_caller_is_not_shared_with_a_child(postgres: Postgres, schem
     """A pool's connections belong to one process; a child is told what to do."""
     from psycopg_pool import ConnectionPool
 
-    with ConnectionPool(postgres.url, kwargs={"autocommit": True}, open=True) as pool:
+    with ConnectionPool(postgres.url, kwargs=POOLED, open=True) as pool:
         store = PostgresStore(pool, schema=schema)
         store.list()
         pid = os.fork()
@@ -1032,3 +1043,31 @@ def test_store_forgets_its_connections(postgres: Postgres, schema: str) -> None:
     end = time.monotonic() + 10
     while postgres.execute(query) != [(0,)]:
         assert time.monotonic() < end
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://bot:hun/ter2@127.0.0.1:1/db",
+        "postgresql://bot:hun@ter2@127.0.0.1:1/db",
+        'postgres//bot:a"hun"ter2"b@db',
+    ],
+)
+def test_password_that_is_not_encoded_is_not_repeated(url: str) -> None:
+    """The error says how to encode it, or what is understood, without any part of it."""
+    with pytest.raises(InvalidSetting) as caught:
+        PostgresStore(url).list()
+    assert "hun" not in str(caught.value)
+    assert "ter2" not in str(caught.value)
+
+
+def test_turns_in_a_database_are_copied_and_not_pickled(store: PostgresStore) -> None:
+    """A deep copy names the same bytes; pickling says what to do."""
+    with Conversation.open("s", store=store) as chat:
+        turn = chat.add_user(AudioInput(SOUND))
+    copied = copy.deepcopy(turn)
+    assert copied == turn
+    assert isinstance(sound := copied.content[0], AudioInput)
+    assert sound.read() == SOUND
+    with pytest.raises(TypeError, match=r"keep its bytes, by read\(\)"):
+        pickle.dumps(turn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from conversation import AssistantTurn, Conversation, FileStore
@@ -316,7 +318,11 @@ def test_repair_gives_up_a_header_that_cannot_be_written(store: FileStore) -> No
     """A header nested so deep that it cannot be written again is lost; no turn is."""
     path = store.root / "retriever.json"
     whole = texts(store)
-    deep = b'"metadata":{"a":%b}' % (b"[" * 253 + b"]" * 253)
+    nested = b"[" * 253 + b"]" * 253
+    with contextlib.suppress(orjson.JSONEncodeError):
+        orjson.dumps({"metadata": {"a": orjson.loads(nested)}})
+        pytest.skip("this orjson writes it")
+    deep = b'"metadata":{"a":%b}' % nested
     path.write_bytes(path.read_bytes().replace(b'"metadata":{}', deep))
     with pytest.raises(SessionCorrupt):
         Conversation.open("retriever", store=store)
