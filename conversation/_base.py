@@ -326,7 +326,7 @@ class BaseConversation(Generic[_ClientT]):
     # --- other forms ----------------------------------------------------------------------------
 
     def _save(self, path: str | Path, form: str | None = "json") -> Path:
-        path = Path(path)
+        path = Path(path).expanduser()
         form = format_for(path, form)
         self._refuse_own_file(path)
         replace_file(path, self._pieces(form))
@@ -381,7 +381,7 @@ class BaseConversation(Generic[_ClientT]):
         settings: SettingsGiven,
         data: bytes | None = None,
     ) -> Self:
-        path = Path(path)
+        path = Path(path).expanduser()
         document = parse(path.read_bytes() if data is None else data, path)
         if document.torn is not None:
             raise corrupt(path, "its end was cut off", document.torn.line)

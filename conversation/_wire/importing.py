@@ -54,11 +54,17 @@ def turns_from_messages(messages: Iterable[Any], skipped: Skipped | None = None)
     Raises:
         InvalidTurn: if it is not a list of messages, or in a format that is not known.
     """
+    try:
+        return _turns(messages, skipped or Skipped())
+    except RecursionError as error:
+        raise InvalidTurn("a message is nested too deep to be read") from error
+
+
+def _turns(messages: Iterable[Any], skipped: Skipped) -> list[Turn]:
     listed = messages_of(messages)
     refuse_unknown(listed)
     turns = []
     called: dict[str, str] = {}
-    skipped = skipped or Skipped()
     for number, given in chat_messages(listed):
         what = f"message {number}"
         if isinstance(given, Left):

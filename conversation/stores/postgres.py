@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 from collections.abc import Iterator, Sequence
@@ -168,14 +169,17 @@ def _utf8(text: str) -> str:
 
 def _info(row: Sequence[Any]) -> SessionInfo:
     session_id, header, created_at, updated_at, size = row
-    title = None
-    labels = orjson.loads(header)
-    if isinstance(labels, dict) and isinstance(labels.get("title"), str):
-        title = labels["title"]
+    title = begun = None
+    with contextlib.suppress(orjson.JSONDecodeError):  # one damaged session hides no other
+        labels = orjson.loads(header)
+        if isinstance(labels, dict) and isinstance(labels.get("title"), str):
+            title = labels["title"]
+    with contextlib.suppress(OverflowError):
+        begun = None if created_at is None else _time(created_at)
     return SessionInfo(
         id=session_id.decode(),
         title=title,
-        created_at=None if created_at is None else _time(created_at),
+        created_at=begun,
         updated_at=_time(updated_at),
         size=number(size),
     )

@@ -53,7 +53,14 @@ def formatted(text: str, request: Mapping[str, Any]) -> str:
 def _made(schema: Mapping[str, Any] | None, path: str) -> str:
     try:
         return orjson.dumps(example({"type": "object", **(schema or {})})).decode()
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        KeyError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         message = f"Invalid schema for '{path}': no value fits it, or it is no JSON Schema."
         raise Refused(message, path, "invalid_function_parameters") from error
 

@@ -1071,3 +1071,17 @@ def test_turns_in_a_database_are_copied_and_not_pickled(store: PostgresStore) ->
     assert sound.read() == SOUND
     with pytest.raises(TypeError, match=r"keep its bytes, by read\(\)"):
         pickle.dumps(turn)
+
+
+def test_damaged_row_hides_no_other_session(
+    store: PostgresStore, postgres: Postgres, schema: str
+) -> None:
+    """Headers that are no JSON are listed without a title, dates beyond the calendar as none."""
+    for name in ("a", "b", "c"):
+        Conversation.open(name, store=store).add_user("Hello")
+    table = f"{schema}.conversation_sessions"
+    postgres.execute(f"UPDATE {table} SET header = '{{' WHERE id = 'a'")
+    postgres.execute(f"UPDATE {table} SET created_at = '9999-12-31T23:59:59-05:00' WHERE id = 'b'")
+    found = {info.id: info for info in store.list()}
+    assert set(found) == {"a", "b", "c"}
+    assert found["b"].created_at is None

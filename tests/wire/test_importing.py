@@ -698,3 +698,12 @@ def test_messages_of_which_none_can_be_read_are_refused(messages: list[Any]) -> 
     """Nobody goes on with an empty conversation in the place of a history."""
     with pytest.raises(InvalidTurn, match="none of its 1 messages can be imported"):
         Conversation.from_messages(messages)
+
+
+def test_message_that_is_nested_too_deep_is_refused() -> None:
+    """The error is one of ours, and names the fault."""
+    content: Any = "x"
+    for _ in range(3000):
+        content = [content]
+    with pytest.raises(InvalidTurn, match="nested too deep"):
+        Conversation.from_messages([{"role": "user", "content": content}])
