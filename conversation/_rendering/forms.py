@@ -226,8 +226,8 @@ def _prepared_user(turn: UserTurn) -> Prepared:
 
 
 def is_voice_model(model: str) -> bool:
-    """Return True for OpenAI's voice models, also with a vendor's name and a slash before them."""
-    return model.rpartition("/")[2].startswith(VOICE_MODELS)
+    """Return True for OpenAI's voice models, also behind a vendor's name, and tuned ones."""
+    return re.sub(r".*[/:.](?=gpt-)", "", model).startswith(VOICE_MODELS)
 
 
 def media_in(turn: Turn | None, kinds: MediaKinds = (ImageInput, FileInput)) -> str:

@@ -35,6 +35,22 @@ _SIGNATURES = (
     (0, b"0&\xb2u\x8ef\xcf\x11", "WMA"),
     (0, b"riff.\x91\xcf\x11", "W64"),
     (0, b"RIFX", "big-endian WAV (RIFX)"),
+    (0, b"#!SILK", "SILK"),
+    (1, b"#!SILK", "SILK"),
+    (0, b"\x7f\xfe\x80\x01", "DTS"),
+    (0, b"wvpk", "WavPack"),
+    (0, b"MAC ", "Monkey's Audio"),
+    (0, b"TTA1", "TTA"),
+    (0, b"MPCK", "Musepack"),
+    (0, b"DSD ", "DSF"),
+    (0, b"\0\0\x01\xba", "MPEG video"),
+    (0, b"FLV\1", "Flash video"),
+    (0, b".RMF", "RealMedia"),
+    (8, b"AVI ", "AVI"),
+    (0, b"%PDF", "PDF"),
+    (0, b"\x89PNG", "PNG"),
+    (0, b"<!DOCTYPE", "HTML"),
+    (0, b"<html", "HTML"),
 )
 """Offsets, the bytes that are there, and the formats that they tell."""
 

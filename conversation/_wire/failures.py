@@ -20,10 +20,21 @@ _NO_MEDIA = re.compile(
     r" (?:is|are) (?:(?:not|only) |un)supported(?! format)"
     r"|endpoints found that support (image|file)"
     r"|unknown variant `(image|file)"
-    r"|at most 0 (image|file)",
+    r"|at most 0 (image|file)"
+    r"|invalid content type:? [`'\"]?(image|file)"
+    r"|[`'\"](image|file)(?:_url)?[`'\"] is not a valid content"
+    r"|not support (vision|pdf)\b"
+    r"|is not (?:a )?(multimodal)|(multimodal) (?:content|input)s? (?:is|are) not supported"
+    r"|\b(image|file) input modality is not|\b(image|file)s not supported",
     re.IGNORECASE,
 )
-_MEDIA = {"image": ImageInput, "file": FileInput}
+_MEDIA = {
+    "image": ImageInput,
+    "vision": ImageInput,
+    "multimodal": ImageInput,
+    "file": FileInput,
+    "pdf": FileInput,
+}
 
 # Statuses after which a retry can succeed, perhaps with a remedy.
 _RETRIABLE = frozenset({401, 403, 408, 409, 429})
@@ -61,7 +72,7 @@ def refused_media(error: BaseException) -> tuple[type[ImageInput | FileInput], .
     """Return the kinds of media that the model does not take, as the error says; mostly none."""
     found = _NO_MEDIA.findall(_answer_text(error))
     kinds = {kind.lower() for groups in found for kind in groups if kind}
-    return tuple(part for name, part in _MEDIA.items() if name in kinds)
+    return tuple(dict.fromkeys(part for name, part in _MEDIA.items() if name in kinds))
 
 
 def dead_ids(

@@ -89,7 +89,16 @@ def test_earlier_media_go_as_placeholders_to_voice_models(
     assert {part["type"] for part in other} & {"image_url", "file"}
 
 
-@pytest.mark.parametrize("model", ["openai/gpt-audio-1.5", "a/b/gpt-audio-mini", "gpt-audio"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "openai/gpt-audio-1.5",
+        "a/b/gpt-audio-mini",
+        "gpt-audio",
+        "ft:gpt-audio:org::x",
+        "openai:gpt-audio",
+    ],
+)
 def test_voice_models_are_known_with_their_vendor(client: OpenAI, model: str) -> None:
     """A vendor's name before a voice model's changes nothing."""
     chat = Conversation(client=client, model=model)

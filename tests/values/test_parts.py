@@ -40,7 +40,6 @@ def test_sound_is_read_from_a_file_of_any_name(tmp_path: Path) -> None:
         (b"Hello, this is text.", "b'Hello, this"),
         (b"", "0 bytes"),
         (b"\xff\xfbquiet PCM", "no sound file"),
-        (b"RIFF\0\0\0\0AVI ", "no sound file"),
     ],
 )
 def test_sound_that_is_not_wav_or_mp3_is_refused(data: bytes, found: str) -> None:
@@ -76,6 +75,12 @@ NAMES = {
     "MP2": (b"\xff\xfd\x84\xc4" + bytes(380)) * 3,
     "big-endian WAV (RIFX)": b"RIFX\0\0\0\0WAVE" + bytes(40),
     "MP3 in a WAV file": MP3_IN_WAV,
+    "SILK": b"\x02#!SILK_V3" + bytes(40),
+    "WavPack": b"wvpk" + bytes(40),
+    "MPEG video": b"\0\0\x01\xba" + bytes(40) + MP3,
+    "AVI": b"RIFF\0\0\0\0AVI " + bytes(40),
+    "PDF": b"%PDF-1.7",
+    "HTML": b"<html><body>502</body></html>",
 }
 
 

@@ -22,6 +22,14 @@ from tests.samples import spoken
     [
         (400, "This model does not support image_url content.", (ImageInput,)),
         (400, "This model does not support file content.", (FileInput,)),
+        (400, "invalid content type image_url", (ImageInput,)),
+        (400, "'image_url' is not a valid content type", (ImageInput,)),
+        (400, "The model does not support vision", (ImageInput,)),
+        (400, "llama-3 is not multimodal", (ImageInput,)),
+        (400, "multimodal content is not supported", (ImageInput,)),
+        (400, "Image input modality is not enabled", (ImageInput,)),
+        (400, "images not supported by this model", (ImageInput,)),
+        (400, "This model does not support PDF inputs", (FileInput,)),
         (404, "No endpoints found that support image input", (ImageInput,)),
         (
             400,
