@@ -84,8 +84,8 @@ class StreamedSound:
                 self._is_sound, may_be_head = True, False
                 data = data[head.start :]
                 continue
-            is_short = len(data) < (8 if self._left == 0 else _TELLING)
-            if not is_last and is_short and (self._left == 0 or wav.may_be_wav(data)):
+            needed = _TELLING if wav.may_be_wav(data) else 8 if self._left == 0 else 0
+            if not is_last and len(data) < needed:
                 self._held = data
                 return found
             may_be_head = False

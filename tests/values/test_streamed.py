@@ -79,6 +79,17 @@ def test_wav_that_is_cut_anywhere_is_played_and_kept(name: str, places: list[int
     assert samples_in(whole) == samples
 
 
+@pytest.mark.parametrize("name", WAVS)
+def test_a_cut_near_a_head_changes_nothing(name: str) -> None:
+    """Each place around the end of a file is tried, as random ones seldom hit them."""
+    data, samples = WAVS[name]
+    end = len(wav(PCM))
+    for at in (*range(60), *range(end - 4, end + 90)):
+        found, whole = heard(*cut_at(data, [at]))
+        assert found == [(24_000, samples)], at
+        assert samples_in(whole) == samples
+
+
 @given(places)
 def test_raw_samples_that_are_cut_anywhere_are_played_and_kept(places: list[int]) -> None:
     """Samples that are split between two pieces come with the second."""
