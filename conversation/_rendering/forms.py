@@ -272,13 +272,11 @@ def prepare_entry(entry: Mapping[str, Any]) -> Prepared | None:
     seconds, expires_at = audio.get("duration"), audio.get("expires_at")
     if type(audio_id) is not str or type(transcript) is not str or not transcript.strip():
         return None
-    if (
-        audio_id.find("audio_", 1) > 0
-        or type(seconds) is not float
-        or not isinstance(expires_at, int | float)
-    ):
+    if seconds is not None and not (type(seconds) is float and 0 < seconds < 1e15):
         return None
-    if isinstance(expires_at, bool) or not (0 < seconds < 1e15 and 0 < expires_at < 1e15):
+    if audio_id.find("audio_", 1) > 0 or not isinstance(expires_at, int | float):
+        return None
+    if isinstance(expires_at, bool) or not 0 < expires_at < 1e15:
         return None
     unusable = audio.get("lost") is True or entry.get("interrupted") is True
     end = NO_VOICE if unusable or not audio_id.startswith("audio_") else expires_at
