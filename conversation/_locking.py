@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -136,7 +137,11 @@ def check_timeout(timeout: object) -> None:
     Raises:
         InvalidSetting: if it is no number >= 0.
     """
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+    if (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, int | float)
+        or not (0 <= timeout < 1e12 or timeout == math.inf)
+    ):
         msg = f"timeout must be a number of seconds >= 0, got {timeout!r}"
         raise InvalidSetting(msg)
 

@@ -338,7 +338,7 @@ class Requests:
         if cached is None:
             self._missing -= 1
             self._most = self._most.plus(prepared)
-            if media_in(prepared.turn):
+            if prepared.message is None and media_in(prepared.turn):
                 self._media.append(position)
             if prepared.voice_end > NO_VOICE:
                 extra = prepared.voice_tokens - prepared.tokens

@@ -269,7 +269,7 @@ def move_and_kill(postgres: Postgres, schema: str, folder: Path, count: int) -> 
 
 @pytest.mark.slow
 def test_killed_copy_goes_on(postgres: Postgres, schema: str, tmp_path: Path) -> None:
-    """1,000 sessions moved to a database and back by a program that is killed are the same."""
+    """Sessions that are moved to a database and back by a program that is killed are the same."""
     PostgresStore(postgres.url, schema=schema).create()
     count = int(os.environ.get("CONVERSATION_MOVED") or 300)
     move_and_kill(postgres, schema, tmp_path, count)

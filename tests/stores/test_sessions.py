@@ -616,7 +616,7 @@ def test_invalid_metadata_and_titles_are_refused(store: FileStore, value: Any) -
         assert tree(store.root) == before
 
 
-@pytest.mark.parametrize("timeout", ["5", True, -1, float("nan"), None])
+@pytest.mark.parametrize("timeout", ["5", True, -1, float("nan"), 10**400, None])
 def test_timeout_that_is_no_number_of_seconds_is_refused(store: FileStore, timeout: Any) -> None:
     """`open`, `delete` and `repair` refuse a timeout that is no number >= 0; nothing is changed."""
     with Conversation.open("retriever", store=store) as chat:
