@@ -208,7 +208,7 @@ def test_fork_shares_no_mutable_object(
 
         walk(chat._history.header)
         walk(list(chat._history.turns))
-        walk(chat._requests._cache)
+        walk(chat._requests._turns._items)
         walk(chat._requests.settings.voice)
         walk(list(chat._requests.settings.tools))
         return found

@@ -5,32 +5,29 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import orjson
 
+from conversation._exchange.prepared import PreparedTurns
 from conversation._history.history import History
 from conversation._rendering.explanation import Rendering, explained, reasons
 from conversation._rendering.forms import (
     NEVER,
-    NO_VOICE,
     Form,
     MediaKinds,
     Moment,
     Prepared,
-    cut,
     is_voice_model,
     media_in,
-    prepare,
-    prepare_entry,
     text_tokens,
     unseen,
 )
 from conversation._rendering.messages import arranged, messages, voices
 from conversation._rendering.settings import Settings, ToolGiven, asks_for_sound, given_options
 from conversation._rendering.settings import tools as checked_tools
-from conversation._rendering.window import Context, Limits, Size, Window, marked, size_of, window
+from conversation._rendering.window import Context, Limits, Window, marked, size_of, window
 from conversation._tools import Tool
 from conversation._values.data import Data, read_data
 from conversation._values.media import kept_data
@@ -112,15 +109,7 @@ class Requests:
         self._is_warned = False
         # By model: the kinds of media that it has refused.
         self._refused: dict[str, MediaKinds] = {}
-        self._cache: list[Prepared | None] = []
-        self._media: list[int] = []  # positions of prepared turns with pictures or files
-        self._systems: list[int] = []
-        self._cached_revision = -1
-        # Positions that are not in the cache, and an upper bound of what all others cost: without
-        # voice, and until when each voice costs how much more.
-        self._missing, self._most = 0, Size()
-        self._voices: list[tuple[float, int]] = []
-        self._decodes = context.ages
+        self._turns = PreparedTurns(history, context)
 
     def learn_from(self, other: Requests) -> None:
         """Take over what another one has learned of the same server and history."""
@@ -275,28 +264,27 @@ class Requests:
             self._scale,
             self._measured,
         )
-        count = self._refresh()
+        count = self._turns.refresh()
         kinds, answered = self._untaken(sent.model), self._answered()
 
         def prepared(position: int) -> Prepared:
-            item = self._prepared(position)
+            item = self._turns[position]
             is_mixed = item.begins and item.message is None and position < answered
-            return unseen(item, kinds) if is_mixed and kinds else item
+            return unseen(item, kinds) if is_mixed else item
 
-        living = sum(extra for end, extra in self._voices if at.limit < end)
-        most = self._most._replace(tokens=self._most.tokens + living)
-        if not self._missing and not self.context.ages and limits.hold(*most):
-            items = self._cached
-            if kinds and self._media:
+        instructions = self.settings.instructions
+        items = self._turns.all_if_they_fit(instructions, limits, at)
+        if items is not None:
+            if kinds and self._turns.with_media:
                 items = list(items)
-                for position in self._media:
+                for position in self._turns.with_media:
                     items[position] = prepared(position)
-            return Window(0, arranged(items, self.settings.instructions))
+            return Window(0, arranged(items, instructions))
         return window(
-            prepared,
+            prepared if kinds else self._turns.__getitem__,
             count,
-            systems=self._systems,
-            instructions=self.settings.instructions,
+            systems=self._turns.systems,
+            instructions=instructions,
             context=self.context,
             limits=limits,
             at=at,
@@ -305,49 +293,9 @@ class Requests:
     def _marked(self) -> tuple[Sequence[Prepared], Moment]:
         at = self._moment()
         with self.history.reading:
-            for position in range(self._refresh()):
-                self._prepared(position, decoded=True)
+            turns = self._turns.all_with_turns()
             found = self._window(self._next, at)
-            return marked(arranged(self._cached, self.settings.instructions), found), at
-
-    def _refresh(self) -> int:
-        """Bring the cache of prepared turns up to date; its length is returned."""
-        count = len(self.history)
-        if self._cached_revision != self.history.revision:
-            self._cached_revision = self.history.revision
-            self._cache, self._systems, self._voices, self._missing = [], [], [], 0
-            self._media = []
-            self._most = Size(text_tokens(self.settings.instructions or ""))
-        known = len(self._cache)
-        self._missing += count - known
-        self._systems += [i for i in range(known, count) if self.history.is_system(i)]
-        self._cache += [None] * (count - known)
-        return count
-
-    def _prepared(self, position: int, *, decoded: bool = False) -> Prepared:
-        cached = self._cache[position]
-        if cached is not None and not (decoded and cached.turn is None):
-            return cached
-        prepared = None
-        if not decoded and not self._decodes and (entry := self.history.entry(position)):
-            prepared = prepare_entry(entry)
-        prepared = prepared or prepare(self.history[position])
-        if self.context.max_tool_result_tokens is not None:
-            prepared = cut(prepared, self.context.max_tool_result_tokens)
-        self._cache[position] = prepared
-        if cached is None:
-            self._missing -= 1
-            self._most = self._most.plus(prepared)
-            if prepared.message is None and media_in(prepared.turn):
-                self._media.append(position)
-            if prepared.voice_end > NO_VOICE:
-                extra = prepared.voice_tokens - prepared.tokens
-                self._voices.append((prepared.voice_end, extra))
-        return prepared
-
-    @property
-    def _cached(self) -> list[Prepared]:
-        return cast("list[Prepared]", self._cache)
+            return marked(arranged(turns, self.settings.instructions), found), at
 
     def _reader(self, items: Iterable[Prepared]) -> Callable[[Data], bytes]:
         """Return a function that gives the bytes of these items, all fetched at once."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
@@ -38,6 +40,7 @@ log = logging.getLogger("conversation")
 
 _T = TypeVar("_T", bound=Turn)
 _R = TypeVar("_R")
+
 
 UNDONE_USAGE = "undone_usage"
 """Label: the usage of turns that were taken back."""
@@ -134,12 +137,20 @@ class History(Sequence[Turn]):
         slot = self._slots[position]
         return slot if isinstance(slot, dict) else None
 
-    def is_system(self, position: int) -> bool:
-        """Return True for a system turn, without decoding it."""
-        slot = self._slots[position]
-        if isinstance(slot, dict):
-            return slot["role"] in ("system", "developer")
-        return isinstance(slot, SystemTurn)
+    def systems(self, start: int = 0) -> list[int]:
+        """Return the positions of system turns from one on, without decoding them."""
+        slots = self._slots[start:] if start else self._slots
+        if _are_usual(slots):
+            return []
+        return [
+            start + offset
+            for offset, slot in enumerate(slots)
+            if (
+                slot["role"] in ("system", "developer")
+                if isinstance(slot, dict)
+                else isinstance(slot, SystemTurn)
+            )
+        ]
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -280,10 +291,9 @@ class History(Sequence[Turn]):
 
     def _checked(self, entries: Sequence[Any], start: int) -> list[Any]:
         """Return entries, and refuse those of unknown roles."""
+        if _are_usual(entries):
+            return list(entries)
         for position, entry in enumerate(entries, start):
-            role = entry.get("role") if type(entry) is dict else None
-            if role == "user" or role == "assistant" or role == "tool":  # noqa: PLR1714  # faster
-                continue
             try:
                 role_of(entry)
             except InvalidTurn as error:
@@ -467,6 +477,16 @@ class History(Sequence[Turn]):
         if self._journal is None or not names:
             return {}
         return self._journal.session.fetch_all(names)
+
+
+_role = itemgetter("role")
+
+
+def _are_usual(slots: Sequence[Any]) -> bool:
+    """Return True for entries that are no system turns; at the speed of one look at each."""
+    with contextlib.suppress(TypeError, KeyError):  # a turn, or no entry
+        return set(map(_role, slots)) <= {"user", "assistant", "tool"}
+    return False
 
 
 def usage_of(turns: Sequence[Turn]) -> Usage:

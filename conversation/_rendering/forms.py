@@ -81,6 +81,10 @@ class Form(Enum):
     LEFT_OUT = "left out"
 
 
+# To look up a member of an enum takes as long as the rest of a short function.
+_PLAIN, _TRANSCRIPT = Form.PLAIN, Form.TRANSCRIPT
+
+
 @attrs.frozen
 class Moment:
     """The moment of a request, for deciding which audio ids are still used.
@@ -255,11 +259,13 @@ def prepare_entry(entry: Mapping[str, Any]) -> Prepared | None:
     spoken or written, and nothing else. It makes the first request after a resume cheap.
     """
     role, content = entry.get("role"), entry.get("content")
-    if role == "user" and type(content) is str and "name" not in entry:
+    if "name" in entry:
+        return None
+    if role == "user" and type(content) is str:
         message = {"role": "user", "content": content}
         tokens = text_tokens(content)
-        return Prepared(None, NO_VOICE, Form.PLAIN, message, tokens=tokens, begins=True)
-    if role != "assistant" or entry.get("tool_calls") or "name" in entry:
+        return Prepared(None, NO_VOICE, _PLAIN, message, None, False, tokens, 0, 0, None, True)
+    if role != "assistant" or entry.get("tool_calls"):
         return None
     audio = entry.get("audio")
     if audio is None and type(content) is str and content.strip():
@@ -268,18 +274,23 @@ def prepare_entry(entry: Mapping[str, Any]) -> Prepared | None:
         return Prepared(None, NO_VOICE, Form.TEXT, message, tokens=tokens, voice_tokens=tokens)
     if content is not None or type(audio) is not dict or "data" in audio:
         return None
+    return _prepare_speech(entry, audio)
+
+
+def _prepare_speech(entry: Mapping[str, Any], audio: Mapping[str, Any]) -> Prepared | None:
     audio_id, transcript = audio.get("id"), audio.get("transcript")
-    seconds, expires_at = audio.get("duration"), audio.get("expires_at")
-    if type(audio_id) is not str or type(transcript) is not str or not transcript.strip():
+    seconds: Any = audio.get("duration")
+    end: Any = audio.get("expires_at")
+    if type(audio_id) is not str or type(transcript) is not str:
+        return None
+    if not transcript or transcript.isspace():
         return None
     if seconds is not None and not (type(seconds) is float and 0 < seconds < 1e15):
         return None
-    if audio_id.find("audio_", 1) > 0 or not isinstance(expires_at, int | float):
+    if audio_id.find("audio_", 1) > 0 or type(end) not in (int, float) or not 0 < end < 1e15:
         return None
-    if isinstance(expires_at, bool) or not 0 < expires_at < 1e15:
-        return None
-    unusable = audio.get("lost") is True or entry.get("interrupted") is True
-    end = NO_VOICE if unusable or not audio_id.startswith("audio_") else expires_at
+    if audio.get("lost") is True or entry.get("interrupted") is True or audio_id[:6] != "audio_":
+        end = NO_VOICE
     return _speech(None, audio_id, end, transcript, seconds)
 
 
@@ -288,12 +299,9 @@ def _speech(
 ) -> Prepared:
     """Prepare an answer that is nothing but spoken words."""
     message = {"role": "assistant", "content": transcript}
-    tokens = spoken = text_tokens(transcript)
-    if end > NO_VOICE:
-        spoken += _spoken_tokens(seconds, transcript)
-    return Prepared(
-        turn, end, Form.TRANSCRIPT, message, audio_id, tokens=tokens, voice_tokens=spoken
-    )
+    tokens = text_tokens(transcript)
+    spoken = tokens + _spoken_tokens(seconds, transcript) if end > NO_VOICE else tokens
+    return Prepared(turn, end, _TRANSCRIPT, message, audio_id, False, tokens, spoken)
 
 
 def _spoken_tokens(seconds: float | None, transcript: str) -> int:

@@ -18,9 +18,8 @@ from conversation._rendering.forms import (
     Moment,
     Prepared,
     is_voice_model,
-    text_tokens,
 )
-from conversation._rendering.messages import NO_RESULT, instructions_item, no_result_item
+from conversation._rendering.messages import instructions_item, no_result_item
 from conversation._values.parts import AudioInput
 from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, UserTurn
 from conversation.errors import ContextTooSmall, InvalidSetting
@@ -84,13 +83,6 @@ class Size(NamedTuple):
 
     tokens: int = 0
     upload: int = 0
-
-    def plus(self, item: Prepared) -> Size:
-        """Return the size with one more item at most, in its form without voice."""
-        tokens = item.tokens
-        if item.in_tools and isinstance(item.turn, AssistantTurn):
-            tokens += text_tokens(NO_RESULT) * len(item.turn.tool_calls)
-        return Size(self.tokens + tokens, self.upload + item.upload)
 
 
 @attrs.frozen
@@ -176,10 +168,10 @@ def window(
     for position in range(count - 1, -1, -1):
         item = prepared(position)
         turn = item.turn
-        if isinstance(turn, ToolTurn):
+        if item.in_tools and isinstance(turn, ToolTurn):
             results.setdefault(turn.tool_call_id, []).append(item)
         else:
-            if isinstance(turn, AssistantTurn) and turn.tool_calls:
+            if item.in_tools and isinstance(turn, AssistantTurn):
                 answers = [_result(call, results) for call in reversed(turn.tool_calls)]
                 exchange += answers
                 tokens += sum(answer.tokens for answer in answers)

@@ -174,20 +174,21 @@ def id_in(data: bytes) -> str | None:
 
 def is_laid_out(data: bytes, snapshot: Snapshot) -> bool:
     """Return True if the document has one turn a line: line `i + 2` is entry `i`, and no more."""
-    end = data.find(b"\n")
-    first, lines = data[:end], data[end + 1 : -len(END)].split(b"\n")
+    end, turns = data.find(b"\n"), len(snapshot.entries)
+    first = data[:end]
     if not data.endswith(END) or not first.endswith(TURNS):
         return False
     at_least = snapshot.at_least
     if at_least is not None and not first.startswith(_BEGIN + count(at_least) + b","):
         return False
-    if snapshot.entries:
-        *most, last = lines
-        if len(lines) != len(snapshot.entries) or not last.startswith(b"{"):
-            return False
-        if not all(line.startswith(b"{") and line.endswith(b",") for line in most):
-            return False
-    elif len(data) != len(first) + len(END):
+    # A raw line break stands between values, never in one.
+    lines = data.count(b"\n", end, -len(END))
+    between = data.count(b",\n{", end, -len(END))
+    if lines != turns or between != max(turns - 1, 0):
+        return False
+    if turns and not data.startswith(b"{", end + 1):
+        return False
+    if not turns and len(data) != len(first) + len(END):
         return False
     with contextlib.suppress(orjson.JSONDecodeError):
         # Keys that stand behind the turns are missing here.
