@@ -19,13 +19,14 @@ from pathlib import Path
 
 from conversation.errors import InvalidSetting, SessionError, corrupt
 from conversation.stores import Salvage, SessionInfo
-from conversation.stores._disk import Disk, open_regular, read_all, read_at
+from conversation.stores._disk import Disk, open_with_status, read_all, read_at
 from conversation.stores._format import TURNS, parse, parse_header
 from conversation.stores._session import FileSession
 
 log = logging.getLogger("conversation")
 
-_SAFE = re.compile(r"[A-Za-z0-9_@-]|(?<=.)\.(?=.)")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_@.-]|^\.|\.$", re.DOTALL)
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 _MOST_BYTES = 512
 """Bytes of an id: those of Teams have 258."""
@@ -179,16 +180,13 @@ def file_name(session_id: str) -> str:
     if not isinstance(session_id, str):
         raise InvalidSetting(f"a session id must be text, got {type(session_id).__name__}")
     size = len(session_id.encode(errors="replace"))
-    if not 1 <= size <= _MOST_BYTES or not _is_plain(session_id):
+    if not 1 <= size <= _MOST_BYTES or _CONTROLS.search(session_id):
         msg = (
             f"a session id must have 1 to {_MOST_BYTES} UTF-8 bytes and no control characters, got "
             f"{session_id[:40]!r} with {size} bytes"
         )
         raise InvalidSetting(msg)
-    name = "".join(
-        char if _SAFE.match(session_id, at) else "".join(f"%{byte:02X}" for byte in char.encode())
-        for at, char in enumerate(session_id)
-    )
+    name = _UNSAFE.sub(lambda found: "".join(map("%{:02X}".format, found[0].encode())), session_id)
     if _DEVICE.match(name):
         name = f"%{ord(name[0]):02X}{name[1:]}"
     if len(name) > _LONGEST:
@@ -200,23 +198,17 @@ def file_name(session_id: str) -> str:
     return name
 
 
-def _is_plain(text: str) -> bool:
-    return not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for char in text) and not any(
-        0xD800 <= ord(char) < 0xE000 for char in text
-    )
-
-
 def _age(info: SessionInfo) -> tuple[datetime, str]:
     return info.updated_at, info.id
 
 
 def _info(path: Path) -> SessionInfo | None:
     try:
-        descriptor = open_regular(path)
-        if descriptor is None:
+        opened = open_with_status(path, writable=False)
+        if opened is None:
             return None
+        descriptor, status = opened
         try:
-            status = os.fstat(descriptor)
             line = _first_line(descriptor)
             if line.endswith(TURNS):
                 header = parse_header(line, path)
@@ -255,11 +247,13 @@ def _info(path: Path) -> SessionInfo | None:
 
 def is_file_of(path: Path, session_id: str) -> bool:
     """Return True if a document lies under the name of the session that it holds."""
-    with contextlib.suppress(InvalidSetting, OSError):
-        own = path.with_name(f"{file_name(session_id)}.json")
-        ignores_case = own.name.lower() == path.name.lower() and own.samefile(path)
-        return own.name == path.name or ignores_case
-    return False
+    try:
+        name = f"{file_name(session_id)}.json"
+        if name == path.name:
+            return True
+        return name.lower() == path.name.lower() and path.with_name(name).samefile(path)
+    except (InvalidSetting, OSError):
+        return False
 
 
 def _first_line(descriptor: int) -> bytes:
