@@ -167,14 +167,17 @@ class FileSession:
             SaveFailed: if the lock or a repair cannot be written, or the session cannot be read.
         """
         try:
-            with self._writing():
-                if not self._try_lock():
-                    return None
-                with self._naming_repair():
-                    news = self._document.news()
-                return News(state=self._repaired(news)) if isinstance(news, Snapshot) else news
-        except BaseException:
+            if not self._try_lock():
+                return None
+            try:
+                news = self._document.news()
+            except SessionCorrupt as error:
+                raise self._with_remedy(error) from error
+            return News(state=self._repaired(news)) if isinstance(news, Snapshot) else news
+        except BaseException as error:
             self.release()
+            if isinstance(error, OSError) and not isinstance(error, SessionError):
+                raise self._failed(self.file, error) from error
             raise
 
     def release(self) -> None:
@@ -256,8 +259,10 @@ class FileSession:
             SessionCorrupt, SessionTooNew: if it is no sound session; it is not changed.
             OSError: if it cannot be read.
         """
-        with self._naming_repair():
+        try:
             snapshot = self._document.read()
+        except SessionCorrupt as error:
+            raise self._with_remedy(error) from error
         if snapshot is None:
             return None
         self._check(snapshot)
@@ -265,13 +270,10 @@ class FileSession:
             return State(snapshot.header, snapshot.entries)
         return self._recovered(snapshot, snapshot.torn, None)
 
-    @contextlib.contextmanager
-    def _naming_repair(self) -> Iterator[None]:
-        try:
-            yield
-        except SessionCorrupt as error:
-            mends = self.file.is_file() and not self.file.is_symlink()
-            raise corrupt(self.file, error.reason, error.line, mends=mends) from error
+    def _with_remedy(self, error: SessionCorrupt) -> SessionCorrupt:
+        """Return the error, naming `repair` where that helps."""
+        mends = self.file.is_file() and not self.file.is_symlink()
+        return corrupt(self.file, error.reason, error.line, mends=mends)
 
     def _check(self, snapshot: Snapshot) -> None:
         said = snapshot.header.get("id")
