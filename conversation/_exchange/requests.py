@@ -15,14 +15,15 @@ from conversation._history.history import History
 from conversation._rendering.explanation import Rendering, explained, reasons
 from conversation._rendering.forms import (
     NEVER,
+    NO_VOICE,
     Form,
     MediaKinds,
     Moment,
     Prepared,
-    is_voice_model,
     media_in,
     text_tokens,
     unseen,
+    untaken_by,
 )
 from conversation._rendering.messages import arranged, messages, voices
 from conversation._rendering.settings import Settings, ToolGiven, asks_for_sound, given_options
@@ -31,7 +32,7 @@ from conversation._rendering.window import Context, Limits, Window, marked, size
 from conversation._tools import Tool
 from conversation._values.data import Data, read_data
 from conversation._values.media import kept_data
-from conversation._values.parts import FileInput, ImageInput
+from conversation._values.parts import AudioInput
 from conversation._values.turns import AssistantTurn, Turn
 from conversation._wire.completions import Asked, skew_of, turn_from_completion
 from conversation._wire.failures import dead_ids, refused_media, tokens_refused
@@ -116,34 +117,35 @@ class Requests:
         self._skew, self._scale, self._measured = other._skew, other._scale, other._measured
         self._refused = dict(other._refused)
 
-    # --- pictures and files --------------------------------------------------------------------
+    # --- sound, pictures and files that a model does not take ----------------------------------
 
     def refuse_unseen(self, model: str, question: Turn | None) -> None:
-        """Refuse new pictures and files to a model that takes none: it would answer unseen.
+        """Refuse new media to a model that takes none of their kind: it would answer unseen.
 
         Raises:
             InvalidTurn: naming what it does not take.
         """
         kinds = self._untaken(model)
+        if self.context.user_audio_turns == 0:  # all sound is sent as its words
+            kinds = tuple(kind for kind in kinds if kind is not AudioInput)
         if not kinds:
             return
         turns = [*self.history[self._answered() :], question]
         names = " and ".join(filter(None, {media_in(turn, kinds) for turn in turns}))
         if names:
-            how = (
-                "describe them in words, or ask a model that takes them: say(…, "
-                if media_in(question, kinds)
-                else "undo() takes the turn back, or have a model that takes them answer: reply("
-            )
+            is_new = media_in(question, kinds)
+            how = "send words instead" if is_new else "undo() takes the turn back"
+            call = "say(…, model=" if is_new else "reply(model="
+            other = "'gpt-audio-1.5')" if names == "sound" else "'…', modalities=['text'])"
             msg = (
-                f"the model {model!r} takes no {names}, so nothing was sent; {how}model='…', "
-                "modalities=['text'])"
+                f"the model {model!r} takes no {names}, so nothing was sent; {how}, or ask a model "
+                f"that does: {call}{other}"
             )
             raise InvalidTurn(msg)
 
     def _untaken(self, model: str) -> MediaKinds:
         """Return the kinds of media that a model is known to refuse."""
-        return (ImageInput, FileInput) if is_voice_model(model) else self._refused.get(model, ())
+        return (*untaken_by(model), *self._refused.get(model, ()))
 
     def _answered(self) -> int:
         """Return the position behind the last answer: no model has seen what follows."""
@@ -155,6 +157,7 @@ class Requests:
     def _give_up_media(self, kinds: MediaKinds) -> bool:
         """Send the last model no media of these kinds any more; True if that mends the request."""
         model = self.sent.model
+        kinds = tuple(kind for kind in kinds if self._has_sent(kind))
         known = self._untaken(model)
         if set(kinds) <= set(known):
             return False
@@ -162,8 +165,15 @@ class Requests:
         position = self._answered()
         if any(media_in(turn, kinds) for turn in self.history[position:]):
             return False
-        log.warning("%r takes no pictures or files: placeholders are sent instead", model)
-        return any(media_in(item.turn, kinds) for item in self.sent.items)
+        what = "sound" if kinds == (AudioInput,) else "pictures or files"
+        log.warning("%r takes no %s: placeholders are sent instead", model, what)
+        return True
+
+    def _has_sent(self, kind: type[Any]) -> bool:
+        """Return True if the last request held media of this kind."""
+        as_voice = kind is AudioInput and any(voices(self.sent.items, self.sent.at))
+        turns = (item.sent or item.turn for item in self.sent.items if item.form is not Form.WORDS)
+        return as_voice or any(media_in(turn, (kind,)) for turn in turns)
 
     # --- rendering -----------------------------------------------------------------------------
 
@@ -266,16 +276,19 @@ class Requests:
         )
         count = self._turns.refresh()
         kinds, answered = self._untaken(sent.model), self._answered()
+        is_deaf = AudioInput in kinds
 
         def prepared(position: int) -> Prepared:
             item = self._turns[position]
-            is_mixed = item.begins and item.message is None and position < answered
-            return unseen(item, kinds) if is_mixed else item
+            is_mixed = item.message is None or (is_deaf and item.voice_end > NO_VOICE)
+            return unseen(item, kinds) if is_mixed and position < answered else item
 
         instructions = self.settings.instructions
         items = self._turns.all_if_they_fit(instructions, limits, at)
         if items is not None:
-            if kinds and self._turns.with_media:
+            if is_deaf:
+                items = list(map(prepared, range(count)))
+            elif kinds and self._turns.with_media:
                 items = list(items)
                 for position in self._turns.with_media:
                     items[position] = prepared(position)

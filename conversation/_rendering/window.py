@@ -211,7 +211,7 @@ class _Aging:
         self.wordless: list[int] = []
 
     def aged(self, item: Prepared, position: int) -> Prepared:
-        turn = item.turn
+        turn = item.sent or item.turn
         if isinstance(turn, UserTurn) and any(isinstance(p, AudioInput) for p in turn.content):
             self._sounds -= 1
             if self._sounds < 0 and item.words is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 
-from conversation._values.parts import FileInput, ImageInput
+from conversation._values.parts import AudioInput, FileInput, ImageInput
 from conversation.errors import InvalidCompletion
 
 _NAMED_ID = re.compile(r"audio_[A-Za-z0-9]+")
@@ -14,26 +14,33 @@ _NAMED_MESSAGE = re.compile(r"messages\.?\[(\d+)\]")
 
 # "This model does not support image_url content", "image input is not supported", "No endpoints
 # found that support image input", "image_url is only supported by certain models", …
+_KIND = r"\b(?:input[_ ])?(image|file|audio)"
 _NO_MEDIA = re.compile(
-    r"(?:not|n't) support (?:the |any )?(image|file)(?:_url|s?)\b(?! (?:format|type|size))"
-    r"|\b(?<!audio )(image|file)(?:_url|s?)\W?(?: (?:inputs?|content|parts?))?"
-    r" (?:is|are) (?:(?:not|only) |un)supported(?! format)"
-    r"|endpoints found that support (image|file)"
-    r"|unknown variant `(image|file)"
-    r"|at most 0 (image|file)"
-    r"|invalid content type:? [`'\"]?(image|file)"
-    r"|[`'\"](image|file)(?:_url)?[`'\"] is not a valid content"
-    r"|not support (vision|pdf)\b"
+    rf"(?:not|n't) support (?:the |any )?{_KIND}(?:_url|s?)\b(?! (?:format|type|size|output))"
+    rf"|(?<!audio ){_KIND}(?:_url|s?)\W?(?: (?:inputs?|content|parts?))?"
+    r" (?:is|are) (?:(?:not|only) (?:currently )?|un)supported(?! (?:format|in stream|with stream))"
+    rf"|endpoints found that support {_KIND}"
+    rf"|unknown variant `{_KIND}"
+    rf"|at most 0 {_KIND}"
+    rf"|invalid content type:? [`'\"]?{_KIND}"
+    rf"|input tag [`'\"]{_KIND}"
+    rf"|[`'\"]{_KIND}(?:_url)?[`'\"] is not a valid content"
+    r"|not support (vision|pdf|speech)\b"
     r"|is not (?:a )?(multimodal)|(multimodal) (?:content|input)s? (?:is|are) not supported"
-    r"|\b(image|file) input modality is not|\b(image|file)s not supported",
+    rf"|{_KIND} input modality is not|{_KIND}s? not supported"
+    r"|(expected to be either text or image_url)|(invalid message format)",
     re.IGNORECASE,
 )
-_MEDIA = {
-    "image": ImageInput,
-    "vision": ImageInput,
-    "multimodal": ImageInput,
-    "file": FileInput,
-    "pdf": FileInput,
+_MEDIA: Mapping[type[ImageInput | FileInput | AudioInput], Sequence[str]] = {
+    ImageInput: ("image", "vision", "multimodal"),
+    FileInput: ("file", "pdf"),
+    AudioInput: (
+        "audio",
+        "speech",
+        "multimodal",
+        "expected to be either text or image_url",  # OpenAI
+        "invalid message format",  # Ollama
+    ),
 }
 
 # Statuses after which a retry can succeed, perhaps with a remedy.
@@ -68,11 +75,13 @@ def tokens_refused(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
-def refused_media(error: BaseException) -> tuple[type[ImageInput | FileInput], ...]:
+def refused_media(
+    error: BaseException,
+) -> tuple[type[ImageInput | FileInput | AudioInput], ...]:
     """Return the kinds of media that the model does not take, as the error says; mostly none."""
     found = _NO_MEDIA.findall(_answer_text(error))
-    kinds = {kind.lower() for groups in found for kind in groups if kind}
-    return tuple(dict.fromkeys(part for name, part in _MEDIA.items() if name in kinds))
+    names = {name.lower() for groups in found for name in groups if name}
+    return tuple(kind for kind, signs in _MEDIA.items() if not names.isdisjoint(signs))
 
 
 def dead_ids(

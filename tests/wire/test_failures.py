@@ -10,7 +10,7 @@ import pytest
 from openai import OpenAI
 
 from conversation import Conversation
-from conversation._values.parts import FileInput, ImageInput
+from conversation._values.parts import AudioInput, FileInput, ImageInput
 from conversation._wire.failures import refused_media
 from conversation.errors import InvalidCompletion
 from conversation.testing import StandIn
@@ -25,8 +25,8 @@ from tests.samples import spoken
         (400, "invalid content type image_url", (ImageInput,)),
         (400, "'image_url' is not a valid content type", (ImageInput,)),
         (400, "The model does not support vision", (ImageInput,)),
-        (400, "llama-3 is not multimodal", (ImageInput,)),
-        (400, "multimodal content is not supported", (ImageInput,)),
+        (400, "llama-3 is not multimodal", (ImageInput, AudioInput)),
+        (400, "multimodal content is not supported", (ImageInput, AudioInput)),
         (400, "Image input modality is not enabled", (ImageInput,)),
         (400, "images not supported by this model", (ImageInput,)),
         (400, "This model does not support PDF inputs", (FileInput,)),
@@ -41,11 +41,25 @@ from tests.samples import spoken
         (422, "unknown variant `image_url`, expected `text`", (ImageInput,)),
         (400, "At most 0 image(s) may be provided in one prompt.", (ImageInput,)),
         (400, "Image and file content: images and files are not supported.", (FileInput,)),
+        (400, "This model does not support input_audio content.", (AudioInput,)),
+        (400, "Audio input is not supported by this model", (AudioInput,)),
+        (404, "No endpoints found that support input audio", (AudioInput,)),
+        (422, "unknown variant `input_audio`, expected `text`", (AudioInput,)),
+        (400, "At most 0 audio(s) may be provided in one prompt.", (AudioInput,)),
+        (400, "Invalid content type: 'input_audio'", (AudioInput,)),
+        (422, "Input tag 'input_audio' found does not match 'text'", (AudioInput,)),
+        (500, "audio input is not supported - hint: provide a projector", (AudioInput,)),
+        (400, "Audio is not currently supported", (AudioInput,)),
+        (400, "invalid message format", (AudioInput,)),
+        (400, "This model does not support audio output.", ()),
+        (400, "Audio output requires stream: true", ()),
+        (400, "The audio format is not supported.", ()),
+        (400, "The audio file could not be decoded or its format is not supported.", ()),
         (400, "You uploaded an unsupported image. Use one of: png, jpeg, gif, webp.", ()),
         (400, "The image format is not supported.", ()),
         (400, "Server does not support file format heic.", ()),
         (400, "The audio file is not supported.", ()),
-        (400, "Content blocks are expected to be either text or image_url type.", ()),
+        (400, "Content blocks are expected to be either text or image_url type.", (AudioInput,)),
         (400, "This model does not support the format you provided.", ()),
         (404, "The model `image` does not exist.", ()),
     ],
@@ -55,9 +69,9 @@ def test_refusals_of_media_are_told_from_others(
     client: OpenAI,
     status: int,
     message: str,
-    kinds: tuple[type[ImageInput | FileInput], ...],
+    kinds: tuple[type[ImageInput | FileInput | AudioInput], ...],
 ) -> None:
-    """A refusal of pictures or files by the model is told from refusals of one of them."""
+    """A refusal of sound, pictures or files by the model is told from refusals of one of them."""
     server.will_fail(status, message)
     with pytest.raises(openai.APIStatusError) as caught:
         client.models.list()
