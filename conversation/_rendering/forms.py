@@ -32,8 +32,10 @@ from conversation._wire.messages import (
     system_message,
     tool_call_entry,
     tool_message,
+    unknown_keys,
     upload_size,
     user_message,
+    wire_id,
     wire_name,
 )
 from conversation._wire.servers import OPENAI, Server
@@ -160,8 +162,8 @@ def prepare(turn: Turn) -> Prepared:
     """Prepare a turn; for an answer the first half of the rule: its forms, and until when."""
     if isinstance(turn, AssistantTurn):
         form, end, audio = form_without_voice(turn), voice_end(turn), turn.audio
-        is_named = has_name(turn)
-        is_plain = not (turn.content or turn.tool_calls or is_named)
+        has_more = has_name(turn) or bool(_unknown_keys(turn))
+        is_plain = not (turn.content or turn.tool_calls or has_more)
         if audio and form is Form.TRANSCRIPT and is_plain:
             return _speech(turn, audio.id, end, audio.transcript or "", audio.duration)
         calls = sum(
@@ -176,11 +178,12 @@ def prepare(turn: Turn) -> Prepared:
             return Prepared(
                 turn, end, form, None, in_tools=True, tokens=tokens, voice_tokens=spoken
             )
-        is_short = turn.audio and not (own_text(turn) or is_named)
+        is_short = turn.audio and not (own_text(turn) or has_more)
         voice_id = turn.audio.id if turn.audio and is_short else None
         if form is Form.PLACEHOLDER:
             tokens = text_tokens(PLACEHOLDER)
-        message = None if form is Form.PLACEHOLDER else assistant_message(turn, form)
+        is_made_anew = form is Form.PLACEHOLDER or has_more
+        message = None if is_made_anew else assistant_message(turn, form)
         return Prepared(turn, end, form, message, voice_id, tokens=tokens, voice_tokens=spoken)
     if isinstance(turn, UserTurn):
         return _prepared_user(turn)
@@ -298,7 +301,7 @@ def prepare_entry(entry: Mapping[str, Any]) -> Prepared | None:
         message = {"role": "user", "content": content}
         tokens = text_tokens(content)
         return Prepared(None, NO_VOICE, _PLAIN, message, None, False, tokens, 0, 0, None, True)
-    if role != "assistant" or entry.get("tool_calls"):
+    if role != "assistant" or entry.get("tool_calls") or unknown_keys(entry):
         return None
     audio = entry.get("audio")
     if audio is None and type(content) is str and content.strip():
@@ -384,6 +387,8 @@ def form_without_voice(turn: AssistantTurn) -> Form:
 def assistant_message(turn: AssistantTurn, form: Form, server: Server = OPENAI) -> Message:
     """Return the message of an answer in that form. Of `audio` it never holds more than the id."""
     message = named({"role": "assistant"}, turn)
+    if server.takes_unknown_keys:
+        message |= _unknown_keys(turn)
     if form is Form.VOICE and turn.audio is not None:
         message["audio"] = {"id": turn.audio.id}
         if text := own_text(turn):
@@ -397,11 +402,17 @@ def assistant_message(turn: AssistantTurn, form: Form, server: Server = OPENAI) 
     return message
 
 
+def _unknown_keys(turn: AssistantTurn) -> dict[str, Any]:
+    return {} if turn.extra == "{}" else unknown_keys(orjson.loads(turn.extra))
+
+
 def _sent_calls(turn: AssistantTurn, server: Server) -> list[dict[str, Any]]:
     """Return the tool calls; a server of their kind gets back all that came with them."""
     if not server.takes_unknown_keys:
-        calls = (attrs.evolve(call, name=wire_name(call.name)) for call in turn.tool_calls)
-        return [tool_call_entry(call) for call in calls]
+        return [
+            tool_call_entry(attrs.evolve(call, id=wire_id(call.id), name=wire_name(call.name)))
+            for call in turn.tool_calls
+        ]
     entries = [tool_call_entry(call) for call in turn.tool_calls]
     unknown = orjson.loads(turn.extra).get("tool_calls")
     for entry, keys in zip(entries, unknown if isinstance(unknown, list) else (), strict=False):

@@ -17,7 +17,13 @@ from conversation._rendering.forms import (
 )
 from conversation._values.data import read_data
 from conversation._values.turns import AssistantTurn, ToolTurn, UserTurn, answers_by_call
-from conversation._wire.messages import Message, ReadData, tool_message, user_message
+from conversation._wire.messages import (
+    Message,
+    ReadData,
+    tool_message,
+    user_message,
+    with_wire_id,
+)
 from conversation._wire.servers import OPENAI, Server
 
 log = logging.getLogger("conversation")
@@ -51,6 +57,8 @@ def messages(
             if form_at(item, at) is Form.PLACEHOLDER and item.sent is None:
                 log.warning("sending a placeholder for an answer without known words")
             out.append(message_at(item, at, read, server))
+    if any(map(_in_tools, items)):
+        out = [with_wire_id(message, server) for message in out]
     return out
 
 
@@ -65,7 +73,7 @@ def message_at(
         return message_at(prepared.words, at, read, server)
     if isinstance(turn, UserTurn):
         return user_message(prepared.sent or turn, read, server)
-    return dict(prepared.message or {})
+    return with_wire_id(dict(prepared.message or {}), server)
 
 
 def arranged(prepared: Sequence[Prepared], instructions: str | None) -> list[Prepared]:

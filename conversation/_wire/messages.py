@@ -8,7 +8,7 @@ import logging
 import re
 import unicodedata
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import orjson
@@ -23,6 +23,18 @@ from conversation.errors import AudioFileMissing
 log = logging.getLogger("conversation")
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+_LONGEST_ID = 40
+"""Characters that OpenAI takes in the id of a tool call."""
+
+_KNOWN_KEYS = frozenset(
+    (  # noqa: SIM905  # a list would take a line for each
+        "role content audio tool_calls function_call refusal name annotations parsed usage model "
+        "finish_reason id index object type created created_at timestamp "
+        "at duration file gone interrupted lost refused_by voice_dropped"
+    ).split()
+)
+"""Keys of answers with a meaning of their own, and those that tell a model nothing."""
 
 MISSING = "[something the user gave, no longer available]"
 
@@ -65,6 +77,29 @@ def tool_call_entry(call: ToolCall) -> dict[str, Any]:
         return {"id": call.id, "type": "custom", "custom": body}
     body = {"name": call.name, "arguments": call.arguments}
     return {"id": call.id, "type": call.type, "function": body}
+
+
+def wire_id(call_id: str, server: Server = OPENAI) -> str:
+    """Return the id of a tool call as the server takes it, in a call and in its result alike."""
+    if server.takes_unknown_keys or len(call_id) <= _LONGEST_ID:
+        return call_id
+    return f"{call_id[: _LONGEST_ID - 9]}_{zlib.crc32(call_id.encode()):08x}"
+
+
+def with_wire_id(message: Message, server: Server) -> Message:
+    """Return the result of a tool call with the id as the server takes it."""
+    if call_id := message.get("tool_call_id"):
+        message["tool_call_id"] = wire_id(call_id, server)
+    return message
+
+
+def unknown_keys(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of an answer that only its own server knows, such as its reasoning."""
+    return {
+        key: value
+        for key, value in message.items()
+        if key not in _KNOWN_KEYS and value not in (None, [], {})
+    }
 
 
 def has_name(turn: Turn) -> bool:

@@ -15,8 +15,8 @@ class Server:
     """The form in which a server takes messages.
 
     Attributes:
-        takes_unknown_keys: True if its tool calls are sent back as they came, with names and keys
-            that OpenAI refuses.
+        takes_unknown_keys: True if its answers and tool calls are sent back as they came, with
+            keys, names and ids that OpenAI refuses.
         sound_as_url: True if it takes sound as a data URL only.
     """
 

@@ -66,10 +66,10 @@ _MESSAGE: Mapping[str, Shape] = {
     "tool_calls": array(
         tagged(
             {
-                "function": record({"id": text(), "type": text(), "function": _FUNCTION_CALL}),
+                "function": record({"id": text(40), "type": text(), "function": _FUNCTION_CALL}),
                 "custom": record(
                     {
-                        "id": text(),
+                        "id": text(40),
                         "type": text(),
                         "custom": record({"name": text(), "input": text()}),
                     }
@@ -80,7 +80,7 @@ _MESSAGE: Mapping[str, Shape] = {
         least=1,
     ),
     "function_call": _FUNCTION_CALL,
-    "tool_call_id": text(),
+    "tool_call_id": text(40),
 }
 _ROLE = one_of("system", "assistant", "user", "function", "tool", "developer")
 _REQUIRED = {"tool": "tool_call_id", "function": "name", "developer": "content"}

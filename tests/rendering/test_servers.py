@@ -12,6 +12,7 @@ import pytest
 from conversation import AsyncConversation, AudioInput, Context, Conversation, FileStore, UserTurn
 from conversation._wire.servers import OPENAI, server_of
 from conversation.errors import InvalidSetting
+from conversation.testing import StandIn
 from tests.samples import SOUND, answer
 
 GEMINI = "https://generativelanguage.googleapis.com/v1beta/openai/"
@@ -72,6 +73,116 @@ def test_keys_of_streamed_tool_calls_go_back() -> None:
     chat.add_completion(iter([{"choices": [{"delta": delta, "finish_reason": "tool_calls"}]}]))
     [sent] = chat.messages()[0]["tool_calls"]
     assert sent["extra_content"] == CALL["extra_content"]
+
+
+THOUGHTS: dict[str, Any] = {
+    "reasoning_content": "Hm.",
+    "reasoning_details": [{"type": "reasoning.text", "text": "Hm."}],
+    "extra_content": {"google": {"thought_signature": "abc"}},
+    "prefix": False,
+}
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "Yes."},
+        {"content": None, "tool_calls": [{**CALL, "extra_content": None}]},
+        {"content": None, "audio": {"id": "x", "transcript": "Yes.", "expires_at": 1.0}},
+        {"content": None, "audio": {"id": "audio_x", "transcript": "Yes.", "expires_at": 9e9}},
+    ],
+    ids=["text", "calls", "transcript", "voice"],
+)
+@pytest.mark.parametrize("url", [GEMINI, "https://api.openai.com/v1", None])
+def test_servers_get_back_what_only_they_know(
+    tmp_path: Path, url: str | None, message: dict[str, Any], saved: bool
+) -> None:
+    """Unknown keys of an answer go back, but not to OpenAI, and none that tell a model nothing."""
+    given: dict[str, Any] = {"client": at(url), "modalities": ["text"], "model": "any"}
+    chat = Conversation.open("s", store=FileStore(tmp_path), **given)
+    nothing = {"annotations": [{"type": "url_citation"}], "parsed": {"a": 1}, "id": "m", "logo": []}
+    chat.add_completion(answer(**message, **THOUGHTS, **nothing, refusal=None, function_call=None))
+    if saved:
+        chat = Conversation.open("s", store=FileStore(tmp_path), **given)
+    sent = chat.messages()[0]
+    assert sent == chat.render().messages[0]
+    assert {key: sent[key] for key in sent if key in THOUGHTS} == (
+        THOUGHTS if url == GEMINI else {}
+    )
+    usual = {"role", "content", "tool_calls", "audio"}
+    assert sent.keys() - THOUGHTS.keys() <= usual
+    assert ("audio" in sent) is ("audio_x" in str(message))
+
+
+def test_what_only_they_know_is_collected_from_streams() -> None:
+    """Texts of such keys are joined piece by piece, lists one after the other."""
+    chat = Conversation(client=at(GEMINI))
+    deltas = [
+        {"reasoning_content": "Let ", "reasoning_details": [{"text": "a"}]},
+        {"reasoning_content": "me.", "reasoning_details": [{"text": "b"}]},
+        {"content": "Yes."},
+        {"content": "", "extra_content": {"google": {"thought_signature": "abc"}}},
+    ]
+    chunks = [{"choices": [{"delta": delta}]} for delta in deltas]
+    chunks[-1]["choices"][0]["finish_reason"] = "stop"  # type: ignore[assignment]
+    chat.add_completion(iter(chunks))
+    assert chat.messages() == [
+        {
+            "role": "assistant",
+            "content": "Yes.",
+            "reasoning_content": "Let me.",
+            "reasoning_details": [{"text": "a"}, {"text": "b"}],
+            "extra_content": {"google": {"thought_signature": "abc"}},
+        }
+    ]
+
+
+LONG = "call_" + "x" * 36
+
+
+@pytest.mark.parametrize("call_id", [LONG, "é" * 41, "c" * 9000])
+def test_long_ids_of_calls_are_shortened(server: StandIn, client: Any, call_id: str) -> None:
+    """OpenAI gets ids of 40 characters, of call and result alike; the turns keep the original."""
+    chat = Conversation(client=client, instructions="Be brief.")
+    strict = Conversation(instructions="Be brief.")  # without a client
+    for each in (chat, strict):
+        each.add_user("Read both")
+        ids = call_id, call_id + "2", "short"
+        each.add_completion(answer(tool_calls=[{**CALL, "id": each_id} for each_id in ids]))
+        each.add_tool_result(call_id, "1")
+        each.add_tool_result("short", "3")
+    request = strict.request()
+    assert request["messages"] == strict.render().messages
+    first, second, third = (call["id"] for call in request["messages"][2]["tool_calls"])
+    assert len({first, second, third}) == 3
+    assert (len(first), len(second), third) == (40, 40, "short")
+    results = [(m["tool_call_id"], m["content"][:3]) for m in request["messages"][3:]]
+    assert results == [(first, "1"), (second, "[no"), ("short", "3")]
+    assert client.chat.completions.create(**request).choices  # the stand-in refuses longer ones
+    sent = chat.messages()  # to a server that is not OpenAI's
+    assert [m["tool_call_id"] for m in sent[3:]] == [*ids]
+    assert strict.turns[2].tool_call_id == call_id  # type: ignore[union-attr]
+    assert [r["messages"] for r in server.requests] == [request["messages"]]
+
+
+def test_ids_of_forty_characters_are_short_enough(server: StandIn, client: Any) -> None:
+    """An id of 40 characters is sent as it is; the stand-in refuses one of 41, as OpenAI does."""
+    chat = Conversation()
+    chat.add_completion(answer(tool_calls=[{**CALL, "id": LONG[:40]}]))
+    request = chat.request()
+    assert request["messages"][0]["tool_calls"][0]["id"] == LONG[:40]
+    assert client.chat.completions.create(**request).choices
+    request["messages"][0]["tool_calls"][0]["id"] = LONG
+    with pytest.raises(
+        openai.BadRequestError, match="maximum length 40, but got a string with"
+    ) as e:
+        client.chat.completions.create(**request)
+    assert (e.value.param, e.value.code) == (
+        "messages[0].tool_calls[0].id",
+        "string_above_max_length",
+    )
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize(
