@@ -41,7 +41,7 @@ class StreamedCompletion:
 
     def __init__(self) -> None:
         self._choices: dict[int, _Choice] = {}
-        self._is_counted = False
+        self._is_counted, self._has_counted = False, False
         self.head: dict[str, Any] = {}
 
     def add(self, chunk: Any) -> list[Delta]:
@@ -60,18 +60,18 @@ class StreamedCompletion:
         if isinstance(fields.get("type"), str) and "choices" not in fields:
             # Of the helper's events, one says what came; the others say it again.
             return self.add(fields["chunk"]) if fields.get("chunk") else []
-        is_empty = True
         for key in _HEAD:
             if (value := fields.get(key)) and (value := json_value(value)):
                 self.head[key] = value
         deltas: list[Delta] = []
+        told: list[Mapping[str, Any]] = []
         choices = fields.get("choices")
         for given in choices if isinstance(choices, (list, tuple)) else ():
             choice = _fields(given)
             if choice is None:
                 continue
             delta = _delta_of(choice)
-            is_empty = is_empty and not any(delta[key] for key in delta if key != "role")
+            told.append(delta)
             index = choice.get("index")
             if not isinstance(index, int):
                 index = 0
@@ -83,9 +83,21 @@ class StreamedCompletion:
                 others = [other for other in self._choices.values() if other is not whole]
                 delta = _without_others(delta, others, sounds=sounds)
             whole.add(delta, choice.get("finish_reason"), deltas, sounds=sounds)
-        # Behind the answer comes its usage. Some servers send one with every chunk.
-        self._is_counted = is_empty and (self._is_counted or bool(fields.get("usage")))
+        self._count(told, counts=bool(fields.get("usage")))
         return deltas
+
+    def _count(self, deltas: Sequence[Mapping[str, Any]], *, counts: bool) -> None:
+        """Note if the answer's usage came, behind it or with its last words.
+
+        Some servers send one with every chunk: there it ends nothing.
+        """
+        if not counts and not self._has_counted:
+            return
+        if any(_says(delta[key]) for delta in deltas for key in delta if key != "role"):
+            self._is_counted = counts and not self._has_counted
+        else:
+            self._is_counted = self._is_counted or counts
+        self._has_counted = True
 
     def finish(self) -> list[Delta]:
         """Return the sound that was held back until its format was known; idempotent."""
@@ -177,6 +189,16 @@ def _without_others(
         elif value:
             log.warning("skipping a second answer in the same stream; request it with n=1")
     return own
+
+
+def _says(value: object) -> bool:
+    """Return True if there is anything in a field of a delta, also inside of objects and lists."""
+    if value is None or isinstance(value, str):
+        return bool(value)
+    if isinstance(value, (list, tuple)):
+        return any(map(_says, value))
+    inner = _fields(value, as_given=True)
+    return value not in (0, False) if inner is None else any(map(_says, inner.values()))
 
 
 class _Choice:
@@ -287,7 +309,8 @@ class _Choice:
         if self.has("audio"):
             data = self._sound.whole() or None
             message["audio"] = {"transcript": None, **self._audio, "data": data}
-        calls = [call for _, call in self._calls if counted or self.ended or _is_whole(call)]
+        calls = _joined_calls(self._calls)
+        calls = [call for call in calls if counted or self.ended or _is_whole(call)]
         if nameless := sum(not _function_of(call).get("name") for call in calls):
             log.warning("skipping %d tool call(s) without a name", nameless)
             calls = [call for call in calls if _function_of(call).get("name")]
@@ -308,6 +331,45 @@ def _is_another(call: Mapping[str, Any], piece: Mapping[str, Any]) -> bool:
     if before["name"] != now["name"] or (piece.get("id") and call.get("id")):
         return True
     return bool(before.get("arguments") and now.get("arguments")) and _is_whole(call)
+
+
+def _joined_calls(pieces: Sequence[tuple[int | None, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the calls; those are one that only together are whole.
+
+    Some servers repeat the index and the name with each piece, under an id of its own.
+    """
+    calls: list[dict[str, Any]] = []
+    position = 0
+    while position < len(pieces):
+        index, call = pieces[position]
+        function, texts = _function_of(call), list[str]()
+        for at, other in pieces[position:]:
+            body = _function_of(other)
+            text = body.get("arguments") or ""
+            is_same = at == index is not None and body.get("name") == function.get("name")
+            if not is_same or "custom" in other or not isinstance(text, str):
+                break
+            texts.append(text)
+        joins = _length_of_whole(texts)
+        if joins > 1:
+            function = {**function, "arguments": "".join(texts[:joins])}
+            call = {**call, "function": function}
+        calls.append(call)
+        position += joins
+    return calls
+
+
+def _length_of_whole(texts: Sequence[str]) -> int:
+    """Return the number of pieces of arguments that make one whole; 1 if none do."""
+    if not any(text.strip() for text in texts):
+        return len(texts) or 1
+    text = ""
+    for number, piece in enumerate(texts, 1):
+        text += piece
+        if piece.strip().endswith("}") and _is_json(text):
+            rest = texts[number:]
+            return number + next((i for i, more in enumerate(rest) if more.strip()), len(rest))
+    return 1
 
 
 def _function_of(call: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -337,10 +399,12 @@ def _audio_deltas(found: list[Samples]) -> list[Delta]:
 
 def _is_whole(call: Mapping[str, Any]) -> bool:
     function = call.get("function")
-    if not isinstance(function, Mapping):
-        return True
+    return not isinstance(function, Mapping) or _is_json(function.get("arguments") or "{}")
+
+
+def _is_json(text: str) -> bool:
     with contextlib.suppress(orjson.JSONDecodeError):
-        orjson.loads(function.get("arguments") or "{}")
+        orjson.loads(text)
         return True
     return False
 

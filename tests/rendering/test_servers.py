@@ -125,7 +125,7 @@ def test_what_only_they_know_is_collected_from_streams() -> None:
         {"content": "", "extra_content": {"google": {"thought_signature": "abc"}}},
     ]
     chunks = [{"choices": [{"delta": delta}]} for delta in deltas]
-    chunks[-1]["choices"][0]["finish_reason"] = "stop"  # type: ignore[assignment]
+    chunks[-1]["choices"][0]["finish_reason"] = "stop"
     chat.add_completion(iter(chunks))
     assert chat.messages() == [
         {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from openai.types.chat import ChatCompletionChunk
 
 from conversation import AssistantTurn, Conversation
 from conversation.errors import InvalidCompletion
@@ -55,6 +56,34 @@ def test_answer_whose_usage_came_behind_it_is_whole(
     turn = turn_of(chunk(USAGE, role="assistant"), chunk(USAGE, **{kind: said}), *last)
     assert "Hi" in turn.text
     assert turn.interrupted is interrupted
+
+
+@pytest.mark.parametrize(
+    ("chunks", "interrupted"),
+    [
+        ([chunk(content="Hi"), chunk(USAGE, content=".")], False),
+        ([chunk(USAGE, content="Hi.")], False),
+        ([chunk(content="Hi."), chunk(USAGE, audio={})], False),
+        ([chunk(content="Hi."), chunk(USAGE, audio={"id": None, "data": ""})], False),
+        ([chunk(content="Hi."), chunk(USAGE), chunk(audio={}, tool_calls=[])], False),
+        ([chunk(content="Hi."), chunk(USAGE, tool_calls=[{"index": 0}])], False),
+        ([chunk(content="Hi"), chunk(USAGE, content="."), chunk(audio={})], False),
+        ([chunk(content="Hi"), chunk(USAGE, content=","), chunk(content=" you.")], True),
+        ([chunk(content="Hi"), chunk(USAGE, content=","), chunk(USAGE, content=" you.")], True),
+        ([chunk(USAGE), chunk(USAGE, content="Hi.")], True),
+        ([chunk(content="Hi."), chunk(USAGE), chunk(audio={"transcript": "Hi."})], True),
+        ([chunk(content="Hi."), chunk(audio={})], True),
+    ],
+)
+def test_usage_that_came_with_the_last_words_ends_an_answer(
+    chunks: list[Any], interrupted: bool
+) -> None:
+    """Usage in one chunk with the last words ends it; objects without content continue nothing."""
+    assert turn_of(*chunks).interrupted is interrupted
+    if not interrupted and isinstance(chunks[-1]["choices"][0]["delta"].get("tool_calls"), list):
+        return  # the SDK requires more of them
+    made = [ChatCompletionChunk.construct(**each) for each in chunks]
+    assert turn_of(*made).interrupted is interrupted
 
 
 def test_stream_of_usage_alone_has_no_answer() -> None:
@@ -120,6 +149,31 @@ def test_pieces_with_ids_of_their_own_are_one_call() -> None:
         for i, a in (("a2", '{"x":'), ("a3", "1}"))
     ]
     assert calls_of(first, *more) == [("f", '{"x":1}')]
+
+
+@pytest.mark.parametrize(
+    ("texts", "calls"),
+    [
+        (["", '{"x"', ":1}"], ['{"x":1}']),
+        (['{"x"', ":1}", ""], ['{"x":1}']),
+        (['{"x":{"y"', ':1}"', "}"], ['{"x":{"y"', ':1}"', "}"]),
+        (['{"x":{"y":1}', "}", None], ['{"x":{"y":1}}']),
+        (["", "", ""], [""]),
+        (["", "{}"], ["{}"]),
+        (['{"x":1}', '{"y"', ":2}"], ['{"x":1}', '{"y":2}']),
+        (["{}", "{}"], ["{}", "{}"]),
+        (['{"x":1}', '{"x":1}'], ['{"x":1}', '{"x":1}']),
+        ([{"x": 1}, {"y": 2}], ['{"x":1}', '{"y":2}']),
+    ],
+)
+def test_new_ids_with_a_repeated_name_begin_no_call_inside_of_another(
+    texts: list[Any], calls: list[str]
+) -> None:
+    """Of a server that repeats the name, too, pieces are one call as soon as they are whole."""
+    pieces = [piece("f", text, id=f"a{i}", index=0) for i, text in enumerate(texts)]
+    assert calls_of(*pieces) == [("f", text) for text in calls]
+    other = piece("f", '{"z":3}', id="b", index=1)
+    assert calls_of(*pieces, other) == [("f", text) for text in (*calls, '{"z":3}')]
 
 
 @pytest.mark.parametrize("index", [{}, {"index": 0}])
