@@ -166,15 +166,22 @@ def _export_one(
 
 
 def _transcribe(store: AnyStore, session_id: str) -> None:
-    """Find the words of user sound; sound that is refused is exported without them."""
+    """Find the words of user sound; sound that fails by itself is exported without them."""
     with Conversation.open(session_id, store=store, create=False) as chat:
-        try:
-            chat.transcribe()
-        except Exception as error:
-            if not is_refused_sound(error):
-                raise
-            show_progress("")
-            report(plain_line(f"{session_id}: {one_line(error)}"))
+        before: object = None
+        while before != chat.turns:
+            first, before = before is None, chat.turns
+            try:
+                chat.transcribe()
+            except Exception as error:
+                if not is_refused_sound(error) and (getattr(error, "status_code", 0) or 0) < 500:
+                    raise
+                show_progress("")
+                if first:
+                    report(plain_line(f"{session_id}: {one_line(error)}"))
+                    before = ()  # behind two failures in a row, there may be others
+            else:
+                return
 
 
 def delete(options: argparse.Namespace, store: AnyStore) -> int:

@@ -86,14 +86,16 @@ class Transcripts:
         """
         if old and not self._requests.settings.transcribe:
             return ()
+        tried: set[AudioInput] = set()
         if not old:
-            self._failed.clear()
+            tried, self._failed = self._failed, tried
             self._is_down = False
         found: list[Turn] = []
         failures: list[Exception] = []
         # Sound that became words may make room for older turns.
         while positions := (yield Work(partial(self._wordless, old=old), writes=False)):
-            for position in positions:
+            # What failed before comes last, so that it keeps no other from its words.
+            for position in sorted(positions, key=lambda at: self._holds(at, tried)):
                 is_found = yield from self._transcribe(position, failures, old=old)
                 found += (self._history[position],) if is_found else ()
         if failures and not old:
@@ -119,8 +121,9 @@ class Transcripts:
             except Exception as error:
                 is_refused = is_refused_sound(error)
                 # A server may fail for one sound; twice in a row, it is down.
-                is_down = self._is_down or (getattr(error, "status_code", None) or 0) < 500
-                if not (old or is_refused) and is_down:
+                is_fault = (getattr(error, "status_code", None) or 0) >= 500
+                if not (old or is_refused) and (self._is_down or not is_fault):
+                    self._failed |= {part} if is_fault else set()
                     raise
                 if old:
                     log.warning("transcribing old sound failed: %s", error)
@@ -180,6 +183,10 @@ class Transcripts:
     def _has_sound(self, position: int) -> bool:
         turn = self._history[position]
         return isinstance(turn, UserTurn) and any(isinstance(p, AudioInput) for p in turn.content)
+
+    def _holds(self, position: int, sounds: set[AudioInput]) -> bool:
+        turn = self._history[position]
+        return isinstance(turn, UserTurn) and not sounds.isdisjoint(turn.content)
 
     def _lacks_words(self, position: int) -> bool:
         turn = self._history[position]

@@ -200,6 +200,24 @@ def test_export_goes_on_where_a_clip_cannot_be_transcribed(
 
 
 @pytest.mark.slow
+def test_export_goes_on_where_the_server_fails_for_clips(
+    cli: Run, server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clips for which the server fails are reported; those behind them get their words."""
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    with Conversation.open("s") as chat:
+        for i in range(3):
+            chat.add_user(AudioInput.from_pcm(bytes(4800 + 2 * i), 24_000))
+    for _ in range(6):  # two clips, with two retries of the SDK each
+        server.will_fail(500)
+    server.will_transcribe("And a cat?")
+    status, _, err = cli("export", "s", "--transcribe", "-o", str(tmp_path / "a.md"))
+    assert (status, err.count("\n"), err[:5]) == (0, 1, "! s: ")
+    assert "> And a cat?" in (tmp_path / "a.md").read_text()
+
+
+@pytest.mark.slow
 def test_transcribe_without_a_key_is_an_error(session: str, tmp_path: Path) -> None:
     """One line names OPENAI_API_KEY, and nothing is exported."""
     done = run("export", session, "--transcribe", folder=tmp_path)

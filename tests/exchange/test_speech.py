@@ -455,6 +455,24 @@ def test_other_failures_are_tried_again_later(
     assert len(server.requests) == asked_for + 3 - len(found) - statuses.count(400)
 
 
+def test_sound_that_failed_is_tried_behind_all_others(server: StandIn, talker: Talker) -> None:
+    """Clips for which the server fails again and again keep no later ones from their words."""
+    chat = talker()
+    sounds = [AudioInput.from_pcm(bytes(4800 + 2 * i), 24_000) for i in range(4)]
+    for sound in sounds:
+        chat.add_user(sound)
+    for _ in range(2):
+        server.will_fail(500)
+    with pytest.raises(openai.InternalServerError):
+        chat.transcribe()
+    server.will_transcribe("three")
+    server.will_transcribe("four")
+    assert len(chat.transcribe()) == 4
+    assert transcripts(chat)[2:] == ["three", "four"]
+    sizes = [request["file"]["size"] for request in asked(server, TRANSCRIPTIONS)]
+    assert sizes == [len(sounds[i].read()) for i in (0, 1, 2, 3, 0, 1)]
+
+
 def test_refusal_of_the_model_is_none_of_the_sound(server: StandIn, chat: Conversation) -> None:
     """A refusal that names another parameter marks no sound."""
     chat.add_user(AudioInput(SOUND))
