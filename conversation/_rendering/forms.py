@@ -26,6 +26,7 @@ from conversation._values.turns import (
 )
 from conversation._wire.extra import merged
 from conversation._wire.messages import (
+    KNOWN_KEYS,
     Message,
     has_name,
     named,
@@ -301,7 +302,7 @@ def prepare_entry(entry: Mapping[str, Any]) -> Prepared | None:
         message = {"role": "user", "content": content}
         tokens = text_tokens(content)
         return Prepared(None, NO_VOICE, _PLAIN, message, None, False, tokens, 0, 0, None, True)
-    if role != "assistant" or entry.get("tool_calls") or unknown_keys(entry):
+    if role != "assistant" or entry.get("tool_calls") or not entry.keys() <= KNOWN_KEYS:
         return None
     audio = entry.get("audio")
     if audio is None and type(content) is str and content.strip():

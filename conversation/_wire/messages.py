@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_ID = 40
 """Characters that OpenAI takes in the id of a tool call."""
 
-_KNOWN_KEYS = frozenset(
+KNOWN_KEYS = frozenset(
     (  # noqa: SIM905  # a list would take a line for each
         "role content audio tool_calls function_call refusal name annotations parsed usage model "
         "finish_reason id index object type created created_at timestamp "
@@ -98,7 +98,7 @@ def unknown_keys(message: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in message.items()
-        if key not in _KNOWN_KEYS and value not in (None, [], {})
+        if key not in KNOWN_KEYS and value not in (None, [], {})
     }
 
 
