@@ -144,11 +144,16 @@ def _is_followed(data: bytes, at: int, count: int) -> bool:
             return True
         if end + 3 > len(data) or data[end] != 0xFF:
             return False
-        # The same version and rate.
-        if (data[end + 1] ^ data[at + 1]) & 0xFE or (data[end + 2] ^ data[at + 2]) & 0x0C:
+        if not is_like(data, at, end):
             return False
         at = end
     return _frame_at(data, at) is not None
+
+
+def is_like(data: bytes, at: int, other: int) -> bool:
+    """Return True if two headers tell the same version, layer and rate."""
+    differs = (data[at + 1] ^ data[other + 1]) & 0xFE or (data[at + 2] ^ data[other + 2]) & 0x0C
+    return not differs
 
 
 def _info(data: bytes, at: int) -> _Info | None:

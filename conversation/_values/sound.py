@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -17,6 +18,12 @@ PCM_RATE = 24_000
 """Samples per second (Hz) of the API's `pcm16`: mono, signed 16 bit, little-endian."""
 
 _NAMES = {"wav": "WAV", "mp3": "MP3", "flac": "FLAC", "opus": "Ogg/Opus", "aac": "ADTS AAC"}
+
+FRAME = re.compile(rb"\xff[\xe2-\xe5\xf0-\xf5\xf8-\xfd][^\xff]")
+"""The beginning of a frame of MP3, MP2 or AAC."""
+
+LONGEST_FRAME = 1729
+"""Bytes of the longest of them: MP2 of 384 kbit/s at 32 kHz."""
 
 _OGG_CODECS = {
     b"OpusHead": "Ogg/Opus",
@@ -61,10 +68,9 @@ def format_of(data: bytes) -> AudioFormat | None:
         return "wav"
     if data[:4] == b"OggS":
         return "opus" if _ogg_codec(data) == "Ogg/Opus" else None
-    start = mp3.end_of_tags(data)
-    if data[start : start + 4] == b"fLaC":
+    if data.startswith(b"fLaC", mp3.end_of_tags(data)):
         return "flac"
-    if _begins_a_chain(data, start, _aac_size):
+    if _has_frames(data, _aac_size):
         return "aac"
     return "mp3" if _signature(data) is None and mp3.is_mp3(data) else None
 
@@ -76,8 +82,7 @@ def name_of(data: bytes) -> str | None:
         return _NAMES[found]
     if data[:4] == b"OggS":
         return _ogg_codec(data)
-    is_mp2 = _begins_a_chain(data, mp3.end_of_tags(data), _mp2_size)
-    return "MP2" if is_mp2 else _signature(data)
+    return _signature(data) or ("MP2" if _has_frames(data, _mp2_size) else None)
 
 
 def is_mp3_in_wav(data: bytes) -> bool:
@@ -166,11 +171,24 @@ def samples_of(data: bytes) -> bytes:
     return data[layout.start : layout.start + layout.size] if layout else b""
 
 
-def _begins_a_chain(data: bytes, at: int, size_at: Callable[[bytes, int], int]) -> bool:
-    # One frame header is only eleven set bits, which quiet PCM has too; two in a row are none.
-    size = size_at(data, at)
-    end = at + size
-    return size > 0 and (end == len(data) or size_at(data, end) > 0)
+def _has_frames(data: bytes, size_at: Callable[[bytes, int], int]) -> bool:
+    """Return True if frames follow one another from the beginning, or behind the rest of one.
+
+    One header is only eleven set bits, which quiet PCM has too; two in a row are none.
+    """
+    start = mp3.end_of_tags(data)
+    for match in FRAME.finditer(data, start, start + LONGEST_FRAME):
+        first = at = match.start()
+        for more in (1, 0) if first == start else (2, 1, 0):
+            size = size_at(data, at)
+            if not size or not mp3.is_like(data, first, at):
+                break
+            at += size
+            if at == len(data) and more < 2:
+                return True
+        else:
+            return True
+    return False
 
 
 def _mp2_size(data: bytes, at: int) -> int:

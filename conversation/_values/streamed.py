@@ -6,7 +6,14 @@ import logging
 
 from conversation._values import wav
 from conversation._values.samples import as_mono, as_s16
-from conversation._values.sound import PCM_RATE, bytes_of_first_frame, name_of, wav_from_pcm
+from conversation._values.sound import (
+    FRAME,
+    LONGEST_FRAME,
+    PCM_RATE,
+    bytes_of_first_frame,
+    name_of,
+    wav_from_pcm,
+)
 
 log = logging.getLogger("conversation")
 
@@ -36,6 +43,7 @@ class StreamedSound:
     def __init__(self) -> None:
         self.is_empty = True
         self._format: str | None = None  # "pcm16", "wav", or "other": nothing to play
+        self._telling = _TELLING  # bytes with which to look for it again
         self._held = b""
         self._pieces: list[bytes] = []
         self._first: wav.Wav | None = None
@@ -56,8 +64,9 @@ class StreamedSound:
         self._held = b""
         if not data:
             return []
-        if self._format is None:
+        if self._format is None and (is_last or len(data) >= self._telling):
             self._format = _format(data, is_last=is_last)
+            self._telling = len(data) * 5 // 4
         if self._format is None:
             self._held = data
             return []
@@ -137,7 +146,12 @@ def _format(data: bytes, *, is_last: bool) -> str | None:
         return "wav"
     if not is_last and len(data) < max(_TELLING, bytes_of_first_frame(data) + _HEADER):
         return None
-    return "other" if data[:3] == b"ID3" or name_of(data) else "pcm16"
+    if data.startswith((b"ID3", b"APETAGEX")) or name_of(data):
+        return "other"
+    # A stream that was joined late begins with the rest of a frame.
+    may_begin = FRAME.search(data, 0, LONGEST_FRAME)
+    needed = 3 * LONGEST_FRAME + _HEADER if may_begin else LONGEST_FRAME
+    return "pcm16" if is_last or len(data) >= needed else None
 
 
 def _playable(data: bytes, encoding: str, channels: int, rate: int) -> list[Samples]:

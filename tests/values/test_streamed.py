@@ -104,14 +104,54 @@ def test_raw_samples_that_are_cut_anywhere_are_played_and_kept(places: list[int]
         ID3 + MP3,
         MP3,
         b"ID3\4\0\0\0\0\x60\0" + bytes(12_288) + MP3,
+        b"APETAGEX" + (2000).to_bytes(4, "little") + (12_288).to_bytes(4, "little") * 4 + MP3,
         (b"\xff\xf1\x50\x80\x02\x1f" + bytes(10)) * 40,
     ],
-    ids=["a short tag", "no tag", "a long tag", "AAC"],
+    ids=["a short tag", "no tag", "a long tag", "another long tag", "AAC"],
 )
 @given(places)
 def test_compressed_sound_is_never_played_as_samples(data: bytes, places: list[int]) -> None:
     """A tag alone, or a few bytes of a frame, do not go to the speaker."""
     assert heard(*cut_at(data, places)) == ([], data)
+
+
+AAC = (b"\xff\xf1\x50\x80\x2e\x7f\xfc" + bytes(364)) * 20
+"""Frames of 371 bytes."""
+
+MP2 = (b"\xff\xfd\x84\xc4" + bytes(380)) * 20
+"""Frames of 384 bytes: 128 kbit/s at 48 kHz."""
+
+
+@pytest.mark.parametrize("data", [MP3, AAC, MP2], ids=["MP3", "AAC", "MP2"])
+@pytest.mark.parametrize("missing", [1, 90, 180])
+@pytest.mark.parametrize("size", [1, 7, 100, 1500, 6000])
+def test_a_stream_that_was_joined_late_is_never_played_as_samples(
+    data: bytes, missing: int, size: int
+) -> None:
+    """The rest of a frame is held back until the frames behind it tell the format."""
+    data = data[missing:]
+    assert heard(*(data[at : at + size] for at in range(0, len(data), size))) == ([], data)
+
+
+QUIET = bytes.fromhex("fbff fbff fbfe f1ff e2fe") * 1000
+"""Samples that look like beginnings of frames."""
+
+
+@pytest.mark.parametrize(("data", "most"), [(PCM, 2200), (QUIET, 6500)])
+@pytest.mark.parametrize("size", [2, 99, 960])
+def test_raw_samples_in_small_pieces_are_held_back_within_a_bound(
+    data: bytes, most: int, size: int
+) -> None:
+    """The first of them come after 0.05 s, or 0.14 s where they may be frames, and none is lost."""
+    sound = StreamedSound()
+    found, at = b"", 0
+    while not found:
+        found = b"".join(samples for samples, _ in sound.add(data[at : at + size]))
+        at += size
+    assert at < most + size
+    found += b"".join(samples for samples, _ in sound.add(data[at:]) + sound.finish())
+    assert found == data
+    assert samples_in(sound.whole()) == data
 
 
 @pytest.mark.parametrize(
