@@ -121,8 +121,10 @@ def duration_of(data: bytes, audio_format: str | None) -> float | None:
 def mended(data: bytes) -> bytes:
     """Return a WAV file with true sizes and rates in its head; all else as it is.
 
-    The same object if nothing is to be mended, else one copy. RF64 and BW64 become RIFF.
+    Several that follow one another become one. The same object if nothing is to be mended, else one
+    copy. RF64 and BW64 become RIFF.
     """
+    data = wav.joined(data)
     layout = wav.walked(data)
     return layout.mended(data) if layout else data
 
@@ -135,9 +137,24 @@ def measured(data: bytes, audio_format: str | None) -> tuple[bytes, float | None
     if audio_format == "mp3":
         seconds, is_true = mp3.measured(data)
         return data if is_true else mp3.cut(data), seconds
-    if audio_format == "wav" and (layout := wav.walked(data)):
-        return layout.mended(data), layout.seconds
+    if audio_format == "wav":
+        data = mended(data)
     return data, duration_of(data, audio_format)
+
+
+def identified(data: bytes, asked: str | None) -> tuple[bytes, str | None]:
+    """Return sound and its true format. Raw samples that came instead of WAV get a head.
+
+    Args:
+        data: The sound.
+        asked: The format that was asked for; raw samples tell none.
+    """
+    found = format_of(data)
+    if found or name_of(data):
+        return data, found
+    if asked == "wav" and len(data) > 1:
+        return wav_from_pcm(data), "wav"
+    return data, "pcm16" if asked else None
 
 
 def wav_from_pcm(*pieces: bytes, rate: int = PCM_RATE, channels: int = 1) -> bytes:

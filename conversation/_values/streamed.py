@@ -23,12 +23,6 @@ _TELLING = 12
 _HEADER = 6
 """Bytes of a frame by which AAC tells its size; MP3 needs fewer."""
 
-_CHUNKS_BEHIND = (
-    *(b"LIST", b"INFO", b"fact", b"cue ", b"smpl", b"inst", b"bext", b"iXML", b"axml", b"chna"),
-    *(b"id3 ", b"ID3 ", b"PEAK", b"JUNK", b"junk", b"PAD ", b"cart", b"DISP", b"_PMX", b"C2PA"),
-)
-"""Chunks that may stand behind the samples of a WAV file."""
-
 Samples = tuple[bytes, int]
 """Mono s16le samples, and how many there are in a second (Hz)."""
 
@@ -99,7 +93,7 @@ class StreamedSound:
                 return found
             may_be_head = False
             if self._left == 0:
-                self._is_sound = data[:4] not in _CHUNKS_BEHIND
+                self._is_sound = data[:4] not in wav.CHUNKS_BEHIND
                 if not self._is_sound:
                     size = int.from_bytes(data[4:8], "little")
                     self._left, data = size + size % 2, data[8:]

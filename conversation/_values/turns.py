@@ -13,7 +13,7 @@ import orjson
 
 from conversation._values.data import Data, as_optional_data, size_of
 from conversation._values.parts import PARTS, AudioInput, Part
-from conversation._values.sound import format_of, measured, mended, name_of, wav_from_pcm
+from conversation._values.sound import identified, measured, mended, wav_from_pcm
 from conversation._values.text import as_optional_text, as_text, clean_text, shown
 from conversation._values.unchecked import unchecked
 from conversation.errors import InvalidTurn
@@ -158,19 +158,17 @@ class AssistantAudio:
     lost: bool = False
 
     def __attrs_post_init__(self) -> None:
-        """Derive format and duration from the bytes, and mend the sizes in them."""
+        """Derive format and duration from the bytes, and mend their head."""
         if self.data is None or self.data == b"":
             object.__setattr__(self, "data", None)
             object.__setattr__(self, "format", None)
         if not isinstance(self.data, bytes):
             return
-        audio_format = format_of(self.data) or self.format
-        if audio_format == "pcm16" and name_of(self.data):
-            audio_format = None  # a format that no setting asks for
+        data, audio_format = identified(self.data, self.format)
         object.__setattr__(self, "format", audio_format)
         if self.duration is not None and audio_format != "wav":
             return
-        data, seconds = measured(self.data, audio_format)
+        data, seconds = measured(data, audio_format)
         object.__setattr__(self, "data", data)
         if self.duration is None:
             object.__setattr__(self, "duration", seconds)
@@ -185,7 +183,9 @@ class AssistantAudio:
         if self.data is None:
             msg = f"the answer {self.id or ''} came without sound; only its words are known"
             raise LookupError(msg)
-        return self.data if isinstance(self.data, bytes) else mended(self.data.read())
+        if isinstance(self.data, bytes):
+            return self.data
+        return mended(identified(self.data.read(), self.format)[0])
 
     def save(self, path: str | Path) -> Path:
         """Write the sound to a file, and return its path.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
 from collections.abc import Iterator
 
 import attrs
+
+log = logging.getLogger("conversation")
 
 _IDS = (b"RIFF", b"RF64", b"BW64")
 _INTEGERS, _FLOATS, _EXTENSIBLE = 1, 3, 0xFFFE
@@ -19,6 +22,17 @@ _LARGEST = 2**32 - 1
 _MOST_CHUNKS = 4096
 _CHUNK = re.compile(rb"[ -~]{4}.{4}", re.DOTALL)
 
+CHUNKS_BEHIND = (
+    *(b"LIST", b"INFO", b"fact", b"cue ", b"smpl", b"inst", b"bext", b"iXML", b"axml", b"chna"),
+    *(b"id3 ", b"ID3 ", b"PEAK", b"JUNK", b"junk", b"PAD ", b"cart", b"DISP", b"_PMX", b"C2PA"),
+)
+"""Chunks that may stand behind the samples of a WAV file."""
+
+_FILE = re.compile(rb"WAVE(?<=(?:RIFF|RF64|BW64).{4}WAVE)", re.DOTALL)  # the quickest form
+_BEHIND = re.compile(b"|".join(CHUNKS_BEHIND))
+_NO_SAMPLES = re.compile(rb"\0{1,4096}+\Z|TAG|ID3|APETAGEX|LYRICSBEGIN|" + _BEHIND.pattern)
+_NEAR_END = 2**18  # bytes in which chunks are looked for if the size of the samples is unknown
+
 
 @attrs.frozen
 class Wav:
@@ -30,7 +44,7 @@ class Wav:
         head: Everything before the samples, as it came.
         size: Bytes of samples that are there.
         declared: Bytes of samples by the head; None if it tells none.
-        end: Offset behind the last chunk.
+        end: Offset behind the last chunk, in the bytes that were walked.
         coding: Tag of the coding, such as 1 for integers.
         channels: Number of channels.
         rate: Samples per second (Hz).
@@ -124,7 +138,7 @@ class Wav:
             return data
         return b"".join((head, memoryview(data)[self.start : end]))
 
-    def with_samples(self, *pieces: bytes) -> bytes:
+    def with_samples(self, *pieces: bytes | memoryview) -> bytes:
         """Return a file with this head and other samples."""
         size = sum(map(len, pieces))
         return b"".join((self._head(size, size, self._frames_in(size)), *pieces))
@@ -169,9 +183,55 @@ def may_be_wav(data: bytes) -> bool:
     return len(data) < 12 and any(kind.startswith(data[:4]) for kind in _IDS)
 
 
-def walked(data: bytes) -> Wav | None:
-    """Return the layout of a WAV file; None if it ends before its samples, or has no format."""
-    chunks = dict(_chunks_to_samples(data)) if is_wav(data) else {}
+def joined(data: bytes) -> bytes:
+    """Return WAV files that follow one another, and raw samples behind them, as one file.
+
+    Samples in another coding or rate than the first are left out. The same object if nothing that
+    could be joined stands behind the first file.
+    """
+    first = layout = walked(data)
+    pieces: list[memoryview] = []
+    at = 0
+    while first and layout:
+        begin, end, behind = at + layout.start, at + layout.start + layout.size, layout.end
+        runs = [(begin, end)]
+        at = _next_file(data, behind)
+        if behind < at and not _NO_SAMPLES.match(data, behind, at):
+            last = _end_of_samples(data, behind, at)
+            runs = [(begin, last)] if end == behind else [(begin, end), (behind, last)]
+        if layout is first and runs == [(begin, end)] and not is_wav(data[at : at + 12]):
+            return data
+        if layout.is_like(first):
+            pieces += [memoryview(data)[a : b - (b - a) % layout.block] for a, b in runs]
+        else:
+            log.warning("skipping sound in another coding or rate than that of the first file")
+        layout = walked(data, at)
+    return first.with_samples(*pieces) if first else data
+
+
+def _next_file(data: bytes, at: int) -> int:
+    """Return the offset of the next WAV file, the end of the data if there is none."""
+    found = _FILE.search(data, at + 8)
+    return found.start() - 8 if found else len(data)
+
+
+def _end_of_samples(data: bytes, start: int, end: int) -> int:
+    """Return the offset behind samples of unknown size: chunks may follow up to the end."""
+    ends = {end}
+    for match in reversed(list(_BEHIND.finditer(data, max(start, end - _NEAR_END), end))):
+        size = int.from_bytes(data[match.end() : match.end() + 4], "little")
+        behind = match.end() + 4 + size
+        if behind in ends or behind + size % 2 in ends:
+            ends.add(match.start())
+    return min(ends)
+
+
+def walked(data: bytes, at: int = 0) -> Wav | None:
+    """Return the layout of the WAV file that begins at `at`.
+
+    None if it ends before its samples, or has no format.
+    """
+    chunks = dict(_chunks_to_samples(data, at + 12)) if is_wav(data[at : at + 12]) else {}
     fmt_at, fmt_size = chunks.get(b"fmt ", (0, 0))
     if b"data" not in chunks or fmt_size < 14:
         return None
@@ -181,32 +241,33 @@ def walked(data: bytes) -> Wav | None:
     there = len(data) - start
     padding = told % 2 and data[start + told : start + told + 1] == b"\0"
     behind = _end_of_chunks(data, start + told + padding)
-    if told == 0 and behind == len(data):
-        there = 0  # chunks follow, and no samples
     is_told = 0 < told < _WITHOUT_END or 0 < told <= there
-    is_whole = is_told and told <= there
+    size = told
+    if not is_told or told > there:
+        is_empty = told == 0 and behind == len(data)  # chunks follow, and no samples
+        behind = _next_file(data, start)
+        size = 0 if is_empty else _end_of_samples(data, start, behind) - start
     coding, channels, rate, byte_rate, block = _coding(data[fmt_at : fmt_at + fmt_size])
     fact_at, fact_size = chunks.get(b"fact", (0, 0))
     fact_at = fact_at if fact_size >= 4 else 0
     return Wav(
-        head=data[:start],
-        size=told if is_whole else there,
+        head=data[at:start],
+        size=size,
         declared=told if is_told else None,
-        end=behind if is_whole else len(data),
+        end=behind,
         coding=coding,
         channels=channels,
         rate=rate,
         block=block,
         byte_rate=byte_rate,
         fact=int.from_bytes(data[fact_at : fact_at + 4], "little") if fact_at else 0,
-        fmt_at=fmt_at,
-        fact_at=fact_at,
+        fmt_at=fmt_at - at,
+        fact_at=fact_at and fact_at - at,
     )
 
 
-def _chunks_to_samples(data: bytes) -> Iterator[tuple[bytes, tuple[int, int]]]:
-    """Yield kind, offset and size of the chunks up to that of the samples."""
-    at = 12
+def _chunks_to_samples(data: bytes, at: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
+    """Yield kind, offset and size of the chunks from `at` up to that of the samples."""
     for _ in range(_MOST_CHUNKS):
         if at + 8 > len(data):
             return
@@ -234,8 +295,10 @@ def _coding(fmt: bytes) -> tuple[int, int, int, int, int]:
 
 
 def _end_of_chunks(data: bytes, at: int) -> int:
-    """Return the offset behind the chunks that begin at `at`."""
-    while _CHUNK.match(data, at):
+    """Return the offset behind the chunks that begin at `at`, before another file."""
+    for _ in range(_MOST_CHUNKS):
+        if not _CHUNK.match(data, at) or is_wav(data[at : at + 12]):
+            break
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         if at + 8 + size > len(data):
             break

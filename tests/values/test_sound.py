@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import wave
+from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conversation import AudioInput
-from conversation._values.sound import cut, duration_of, format_of, samples_of
+from conversation import AssistantAudio, AudioInput
+from conversation._values.data import Unsaved
+from conversation._values.sound import cut, duration_of, format_of, samples_of, wav_from_pcm
 from conversation.testing import _voice
 from tests.samples import MP3
 
@@ -127,6 +130,57 @@ def test_samples_of_a_wav_file_exclude_other_chunks() -> None:
     assert samples_of(WAV + b"LIST\4\0\0\0INFO") == PCM
     spoken = _voice.spoken("one two", "wav")
     assert samples_of(spoken) == _voice.spoken("one two", "pcm16")
+
+
+LOUD = b"\x20\x4e\xe0\xb1" * 12_000
+"""A second of samples that look like no format."""
+
+
+@pytest.mark.parametrize("pcm", [PCM, LOUD, bytes(48_000), PCM + b"\1"])
+def test_raw_samples_that_came_instead_of_wav_get_a_head(pcm: bytes, tmp_path: Path) -> None:
+    """They have a duration, can be saved, and sent again as sound of the user."""
+    audio = AssistantAudio(data=pcm, format="wav")
+    assert (audio.format, audio.duration) == ("wav", 1.0)
+    assert audio.read() == wav_from_pcm(pcm[:48_000])
+    assert audio.save(tmp_path / "a.wav").read_bytes() == audio.read()
+    assert AudioInput(audio.read()).duration == 1.0
+    stored = attrs.evolve(audio, data=Unsaved(pcm, "0001-old.wav"))  # as an older version kept it
+    assert stored.read() == audio.read()
+
+
+@pytest.mark.parametrize("asked", ["mp3", "flac", "opus", "aac", "pcm16"])
+def test_raw_samples_are_called_so_whatever_was_asked_for(asked: str, tmp_path: Path) -> None:
+    """They are kept as they came, and saved as WAV where a WAV file is wanted."""
+    audio = AssistantAudio(data=LOUD, format=asked)
+    assert (audio.format, audio.duration, audio.read()) == ("pcm16", 1.0, LOUD)
+    assert audio.save(tmp_path / "a.wav").read_bytes() == wav_from_pcm(LOUD)
+
+
+@pytest.mark.parametrize("asked", [None, "wav", "mp3", "pcm16"])
+@pytest.mark.parametrize(
+    ("data", "true"),
+    [
+        (MP3, "mp3"),
+        (WAV, "wav"),
+        (b"fLaC" + bytes(50), "flac"),
+        (b"OggS" + bytes(24) + b"OpusHead", "opus"),
+        (b"OggS" + bytes(24) + b"\1vorbis", None),
+        (b"\0\0\0\x18ftypM4A " + bytes(50), None),
+    ],
+    ids=["MP3", "WAV", "FLAC", "Opus", "Vorbis", "M4A"],
+)
+def test_format_of_an_answer_is_that_of_its_bytes(
+    asked: str | None, data: bytes, true: str | None
+) -> None:
+    """The format that was asked for counts for raw samples alone; others have no name here."""
+    audio = AssistantAudio(data=data, format=asked)
+    assert (audio.format, audio.read()) == (true, data)
+
+
+def test_samples_of_unknown_format_have_none() -> None:
+    """Nothing is known of bytes for which no format was asked."""
+    audio = AssistantAudio(data=LOUD)
+    assert (audio.format, audio.duration) == (None, None)
 
 
 @given(st.integers(0, 100))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import tracemalloc
 import wave
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -105,12 +107,103 @@ def test_mended_files_are_not_mended_again(name: str) -> None:
         riff(fmt(channels=2), chunk(b"data", PCM)),
         riff(fmt(tag=3, bits=32), chunk(b"data", PCM)),
         riff(fmt(), chunk(b"data", PCM)) + b"TAG" + bytes(125),
+        riff(fmt(), chunk(b"data", PCM)) + b"ID3\4\0\0\0\0\0\x05about",
+        riff(fmt(), chunk(b"data", PCM)) + bytes(512),
+        riff(fmt(), chunk(b"data", PCM)) + b"LIST\0\1\0\0INFOcut off",
     ],
 )
 def test_true_files_stay_as_they_are(data: bytes) -> None:
     """Chunks in front of the samples and behind them stay, and so does the object."""
     assert AudioInput(data).data is data
     assert mended(data) is data
+
+
+HALF = len(PCM) // 2
+TRUE = riff(fmt(), chunk(b"data", PCM[:HALF]))
+PIPED = riff(fmt(), b"data" + NONE + PCM[HALF:], size=2**32 - 1)
+
+JOINED = {
+    "two files": TRUE + riff(fmt(), chunk(b"data", PCM[HALF:])),
+    "two files, comments behind": TRUE + LIST + riff(fmt(), LIST, chunk(b"data", PCM[HALF:]), LIST),
+    "two of today's API": riff(fmt(), b"data" + NONE + PCM[:HALF], size=2**32 - 1) + PIPED,
+    "two with sizes of 0": riff(fmt(), b"data\0\0\0\0" + PCM[:HALF], size=0) + PIPED,
+    "an empty one in front": riff(fmt(), b"data\0\0\0\0", size=0) + TRUE + PIPED,
+    "one that is cut off in front": riff(fmt(), chunk(b"data", PCM[:HALF], 96_000)) + PIPED,
+    "other chunks in the second": TRUE + riff(LIST, fmt(), LIST, chunk(b"data", PCM[HALF:])),
+    "the second is RF64": TRUE + riff(ds64(HALF), fmt(), b"data" + NONE + PCM[HALF:], kind=b"RF64"),
+    "the head of a third that is cut off": TRUE + PIPED + TRUE[:40],
+    "raw samples": TRUE + PCM[HALF:],
+    "raw samples, and a file": TRUE + PCM[HALF:HALF + 7000] + riff(
+        fmt(), chunk(b"data", PCM[HALF + 7000:])
+    ),
+    "raw samples, and a comment": TRUE + PCM[HALF:] + LIST,
+    "raw samples behind a comment": TRUE + LIST + PCM[HALF:],
+    "a file of half a frame, and another": TRUE + b"\1" + riff(fmt(), chunk(b"data", PCM[HALF:])),
+    "no size, and a comment": riff(fmt(), b"data" + NONE + PCM, LIST, size=2**32 - 1),
+    "a size of 0, and comments": riff(fmt(), b"data\0\0\0\0" + PCM, LIST, chunk(b"id3 ", b"abc")),
+    "no size, and a chunk in a chunk": riff(fmt(), b"data" + NONE + PCM, chunk(b"id3 ", LIST)),
+    "cut off, and a comment": riff(fmt(), b"data\0\0\1\0" + PCM, LIST),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_joined_files_become_one(name: str) -> None:
+    """All samples are kept, and nothing else is taken for samples: neither heads nor comments."""
+    for sound in (AudioInput(JOINED[name]), AssistantAudio(data=JOINED[name])):
+        assert played(sound.read()) == (1, 24_000, PCM)
+        assert sound.duration == 1.0
+        assert mended(sound.read()) is sound.read()
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 300), st.sampled_from([None, 0, 2**32 - 1, 2**30])), min_size=1
+    ),
+    st.sampled_from([(1, 16), (2, 16), (1, 8), (2, 24)]),
+)
+def test_any_number_of_files_is_joined(files: list[tuple[int, int | None]], kind: Any) -> None:
+    """Whatever the sizes in their heads, the result has the samples of all, and true sizes."""
+    channels, bits = kind
+    block = channels * bits // 8
+    samples = [bytes([n % 200 + 1]) * (block * n * (1 + block % 2)) for n, _ in files]
+    parts = [
+        riff(fmt(channels=channels, bits=bits), chunk(b"data", pcm, size)[: 8 + len(pcm)])
+        for pcm, (_, size) in zip(samples, files, strict=True)
+    ]
+    assert played(AudioInput(b"".join(parts)).read())[2] == b"".join(samples)
+
+
+def test_a_joined_file_of_another_rate_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """One file has one rate: the warning says that something is missing."""
+    data = TRUE + riff(fmt(rate=16_000), chunk(b"data", PCM)) + riff(fmt(), chunk(b"data", PCM))
+    assert played(AudioInput(data).read()) == (1, 24_000, PCM[:HALF] + PCM)
+    assert "another coding or rate" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        riff(fmt(), b"data" + NONE + b"LIST\0\0\0\0" * 1000 + b"\1"),
+        PIPED[:100] * 1000,
+        riff(fmt(), b"data" + NONE + b"WAVE" * 1000),
+        TRUE[:100] + b"RIFF\0\0\0\0WAVE" * 1000,
+    ],
+    ids=["chunks", "files", "words", "beginnings"],
+)
+def test_hostile_files_are_joined_in_linear_time(data: bytes) -> None:
+    """No chunk, file or word is walked again and again."""
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        mended(data)
+    finally:
+        sys.setprofile(None)
+    assert calls < 200_000
 
 
 def test_mending_keeps_the_chunks_around_the_samples() -> None:
