@@ -99,9 +99,16 @@ class StreamedSound:
                     self._left, data = size + size % 2, data[8:]
                     continue
                 self._left = None  # raw samples follow
-            taken = data[: self._left]
-            data = data[len(taken) :]
-            self._left = None if self._left is None else self._left - len(taken)
+            if self._left is None:  # up to the next head
+                end = wav.next_file(data, 0)
+                may_be_head = end < len(data)
+                if not may_be_head and not is_last:
+                    end = _beginning_of_head(data)
+                    self._held = data[end:]
+                taken, data = data[:end], data[end:] if may_be_head else b""
+            else:
+                taken, data = data[: self._left], data[self._left :]
+                self._left -= len(taken)
             found += self._samples_of_file(taken) if self._is_sound else []
         return found
 
@@ -129,9 +136,19 @@ class StreamedSound:
         if self._format == "pcm16":
             return wav_from_pcm(*self._pieces)
         if self._format == "wav":
-            head = self._first or self._wav
-            return head.with_samples(*self._pieces) if head else b""
+            head, pieces = self._first or self._wav, self._pieces
+            if head and self._left is None:  # perhaps with chunks behind them
+                samples = b"".join((*pieces, self._part))
+                end = wav.end_of_samples(samples, 0, len(samples))
+                pieces = [samples[: end - end % head.block]]
+            return head.with_samples(*pieces) if head else b""
         return b"".join(self._pieces)
+
+
+def _beginning_of_head(data: bytes) -> int:
+    """Return the offset of the last bytes if they may begin a WAV file, else the end."""
+    last = range(max(0, len(data) - _TELLING + 1), len(data))
+    return next((at for at in last if wav.may_be_wav(data[at:])), len(data))
 
 
 def _format(data: bytes, *, is_last: bool) -> str | None:

@@ -195,9 +195,9 @@ def joined(data: bytes) -> bytes:
     while first and layout:
         begin, end, behind = at + layout.start, at + layout.start + layout.size, layout.end
         runs = [(begin, end)]
-        at = _next_file(data, behind)
+        at = next_file(data, behind)
         if behind < at and not _NO_SAMPLES.match(data, behind, at):
-            last = _end_of_samples(data, behind, at)
+            last = end_of_samples(data, behind, at)
             runs = [(begin, last)] if end == behind else [(begin, end), (behind, last)]
         if layout is first and runs == [(begin, end)] and not is_wav(data[at : at + 12]):
             return data
@@ -209,13 +209,13 @@ def joined(data: bytes) -> bytes:
     return first.with_samples(*pieces) if first else data
 
 
-def _next_file(data: bytes, at: int) -> int:
+def next_file(data: bytes, at: int) -> int:
     """Return the offset of the next WAV file, the end of the data if there is none."""
     found = _FILE.search(data, at + 8)
     return found.start() - 8 if found else len(data)
 
 
-def _end_of_samples(data: bytes, start: int, end: int) -> int:
+def end_of_samples(data: bytes, start: int, end: int) -> int:
     """Return the offset behind samples of unknown size: chunks may follow up to the end."""
     ends = {end}
     for match in reversed(list(_BEHIND.finditer(data, max(start, end - _NEAR_END), end))):
@@ -245,8 +245,8 @@ def walked(data: bytes, at: int = 0) -> Wav | None:
     size = told
     if not is_told or told > there:
         is_empty = told == 0 and behind == len(data)  # chunks follow, and no samples
-        behind = _next_file(data, start)
-        size = 0 if is_empty else _end_of_samples(data, start, behind) - start
+        behind = next_file(data, start)
+        size = 0 if is_empty else end_of_samples(data, start, behind) - start
     coding, channels, rate, byte_rate, block = _coding(data[fmt_at : fmt_at + fmt_size])
     fact_at, fact_size = chunks.get(b"fact", (0, 0))
     fact_at = fact_at if fact_size >= 4 else 0

@@ -66,6 +66,9 @@ WAVS = {
     "with a comment, and another file": (wav(PCM) + LIST + wav(PCM), PCM + PCM),
     "two of them": (wav(PCM) + wav(PCM), PCM + PCM),
     "two of them, raw samples behind": (wav(PCM) + wav(PCM) + PCM, PCM * 3),
+    "two without a size": ((wav(PCM)[:40] + NONE + PCM) * 2, PCM * 2),
+    "one without a size, and another": (wav(PCM)[:40] + NONE + PCM + wav(PCM), PCM * 2),
+    "words of a head": (wav(PCM)[:40] + NONE + b"RIFFRIBW6RRR" * 9, b"RIFFRIBW6RRR" * 9),
 }
 
 
@@ -88,6 +91,16 @@ def test_a_cut_near_a_head_changes_nothing(name: str) -> None:
         found, whole = heard(*cut_at(data, [at]))
         assert found == [(24_000, samples)], at
         assert samples_in(whole) == samples
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@given(places)
+def test_a_comment_behind_samples_of_unknown_size_is_not_kept(
+    channels: int, places: list[int]
+) -> None:
+    """Only with the end of the stream is it known that these were no samples."""
+    data = wav(PCM, channels=channels)[:40] + NONE + PCM + LIST
+    assert heard(*cut_at(data, places))[1] == wav(PCM, channels=channels)
 
 
 @given(places)
