@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from conversation import _base
 from conversation._async_client import AsyncStream, client_or_default, run
@@ -108,19 +108,41 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
         """Same as `Conversation.add`, awaited."""
         return await run(adding(self._history, turn))
 
+    async def extend(self, turns: Iterable[_TurnT]) -> tuple[_TurnT, ...]:
+        """Same as `Conversation.extend`, awaited."""
+        return await run(self._extending(turns))
+
     # --- changing turns and labels -------------------------------------------------------------
 
     async def undo(self, answer_only: bool = False) -> tuple[Turn, ...]:
         """Same as `Conversation.undo`, awaited."""
-        return await run(self._undoing(answer_only=answer_only))
+        return await run(self._dropping(partial(self._history.undo, answer_only=answer_only)))
 
-    async def fork(self, session_id: str | None = None) -> Self:
+    async def rewind(self, turn: Turn) -> tuple[Turn, ...]:
+        """Same as `Conversation.rewind`, awaited."""
+        return await run(self._dropping(partial(self._history.rewind, turn)))
+
+    async def remove(self, *turns: Turn) -> tuple[Turn, ...]:
+        """Same as `Conversation.remove`, awaited."""
+        return await run(self._dropping(partial(self._history.remove, turns)))
+
+    async def clear(self) -> None:
+        """Same as `Conversation.clear`, awaited."""
+        await run(self._dropping(self._history.clear))
+
+    async def fork(
+        self,
+        session_id: str | None = None,
+        *,
+        until: Turn | None = None,
+        store: Store | str | Path | None = None,
+    ) -> Self:
         """Same as `Conversation.fork`, awaited."""
-        return await run(self._forking(session_id))
+        return await run(self._forking(session_id, until, store))
 
-    async def truncate(self, seconds: float) -> AssistantTurn:
+    async def truncate(self, seconds: float, turn: Turn | None = None) -> AssistantTurn:
         """Same as `Conversation.truncate`, awaited."""
-        return await run(self._changing(partial(self._history.truncate, seconds)))
+        return await run(self._changing(partial(self._history.truncate, seconds, turn)))
 
     async def set_transcript(self, turn: Turn, text: str) -> AssistantTurn | UserTurn:
         """Same as `Conversation.set_transcript`, awaited."""
@@ -181,19 +203,51 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
         )
         return await run(work(job))
 
+    @overload
     @classmethod
     def from_messages(
         cls,
         messages: Iterable[Any],
         *,
+        session_id: None = None,
+        store: None = None,
+        client: AsyncOpenAI | None = None,
+        clock: Callable[[], float] = time.time,
+        context: Context = ...,
+        **settings: Unpack[SettingsGiven],
+    ) -> Self: ...
+    @overload
+    @classmethod
+    def from_messages(
+        cls,
+        messages: Iterable[Any],
+        *,
+        session_id: str,
+        store: Store | str | Path | None = None,
+        client: AsyncOpenAI | None = None,
+        clock: Callable[[], float] = time.time,
+        context: Context = ...,
+        **settings: Unpack[SettingsGiven],
+    ) -> Opening[Self]: ...
+    @classmethod
+    def from_messages(
+        cls,
+        messages: Iterable[Any],
+        *,
+        session_id: str | None = None,
+        store: Store | str | Path | None = None,
         client: AsyncOpenAI | None = None,
         clock: Callable[[], float] = time.time,
         context: Context = Context(),  # noqa: B008  # it is frozen
         **settings: Unpack[SettingsGiven],
-    ) -> Self:
-        """Same as `Conversation.from_messages`."""
+    ) -> Self | Opening[Self]:
+        """Same as `Conversation.from_messages`; with `session_id` awaited, as `open` is."""
+        _base.check_place(session_id, store)
         turns = turns_from_messages(messages)
-        return cls._imported(turns, client=client, clock=clock, context=context, **settings)
+        given: Any = {"client": client, "clock": clock, "context": context, **settings}
+        if session_id is None:
+            return cls._imported(turns, **given)
+        return Opening(lambda: run(cls._importing(turns, session_id, store, **given)))
 
     @classmethod
     def open(

@@ -21,12 +21,8 @@ from conversation._exchange.speech import Transcripts
 from conversation._exchange.steps import Over, Steps, Work
 from conversation._export.formats import escaped_json, format_for, pieces
 from conversation._export.outline import Exported, time_of
-from conversation._history.history import (
-    INHERITED_TURNS,
-    UNDONE_USAGE,
-    History,
-    time_from_clock,
-)
+from conversation._history.edits import INHERITED_TURNS, labels_without, position_of
+from conversation._history.history import UNDONE_USAGE, History, time_from_clock
 from conversation._history.journal import Journal
 from conversation._locking import check_timeout
 from conversation._rendering.settings import Settings, SettingsGiven, read_settings
@@ -57,6 +53,7 @@ from conversation.stores.files import FileStore
 
 _ClientT = TypeVar("_ClientT")
 _R = TypeVar("_R")
+_TurnT = TypeVar("_TurnT", bound=Turn)
 
 
 class BaseConversation(Generic[_ClientT]):
@@ -171,8 +168,11 @@ class BaseConversation(Generic[_ClientT]):
     def _changing(self, job: Callable[[], _R]) -> Steps[_R]:
         return changing(self._history, job)
 
-    def _undoing(self, *, answer_only: bool) -> Steps[tuple[Turn, ...]]:
-        dropped = yield from self._changing(partial(self._history.undo, answer_only=answer_only))
+    def _extending(self, turns: Iterable[_TurnT]) -> Steps[tuple[_TurnT, ...]]:
+        return self._changing(partial(self._history.extend, tuple(turns)))
+
+    def _dropping(self, job: Callable[[], tuple[Turn, ...]]) -> Steps[tuple[Turn, ...]]:
+        dropped = yield from self._changing(job)
         self._transcripts.forget(dropped)
         return dropped
 
@@ -205,30 +205,47 @@ class BaseConversation(Generic[_ClientT]):
 
         return holding(self._history, steps)
 
-    def _forking(self, session_id: str | None) -> Steps[Self]:
-        session = None if session_id is None else session_of(self._store, session_id)
+    def _forking(
+        self, session_id: str | None, until: Turn | None, store: Store | str | Path | None
+    ) -> Steps[Self]:
+        check_place(session_id, store)
+        store = self._store if store is None else store_of(store)
+        session = None if session_id is None else session_of(store, session_id)
         if self._history.is_saved and not self._history.lock.is_in_exchange:
             with contextlib.suppress(SessionReadOnly):
                 yield from self._changing(lambda: None)  # takes in what others wrote
-        return (yield from self._filled(session, self._store))
+        return (yield from self._filled(session, store, until=until))
 
     def _moving(self, store: Store, session_id: str) -> Steps[Self]:
         """Save the same conversation as a new session of a store; its usage counts there."""
         return self._filled(store.session(session_id), store, moves=True)
 
     def _filled(
-        self, session: StoredSession | None, store: Store | None, *, moves: bool = False
+        self,
+        session: StoredSession | None,
+        store: Store | None,
+        *,
+        until: Turn | None = None,
+        moves: bool = False,
     ) -> Steps[Self]:
         """Return a copy of this conversation in a session, or in memory."""
         turns: Sequence[Turn] = yield Work(lambda: self._history.turns, writes=False)
-        chat = self._empty_copy(session, store, inherited=None if moves else len(turns))
+        dropped = range(len(turns) if until is None else position_of(until, turns) + 1, len(turns))
+        turns = turns[: dropped.start]
+        inherited = None if moves else len(turns)
+        chat = self._empty_copy(session, store, inherited=inherited, dropped=dropped)
         if session is None:
             turns = yield Work(lambda: [inlined(turn) for turn in turns], writes=False)
         yield from chat._changing(partial(chat._history.fill, turns))
         return chat
 
     def _empty_copy(
-        self, session: StoredSession | None, store: Store | None, *, inherited: int | None
+        self,
+        session: StoredSession | None,
+        store: Store | None,
+        *,
+        inherited: int | None,
+        dropped: range = range(0),
     ) -> Self:
         """Return a conversation with the same settings and labels, whose turns are to be filled in.
 
@@ -236,8 +253,10 @@ class BaseConversation(Generic[_ClientT]):
             session: Its session; None: in memory.
             store: The store of the session.
             inherited: Number of turns that were paid for here; None: their usage counts there.
+            dropped: Positions of the turns that are not filled in.
         """
-        header = copy.deepcopy(self._history.header) | {"id": session and session.id}
+        labels = labels_without(self._history.header, dropped)
+        header = copy.deepcopy(labels) | {"id": session and session.id}
         if inherited is not None:
             created = _time_text(self._history.clock)
             header |= {"created_at": created, INHERITED_TURNS: inherited}
@@ -293,8 +312,7 @@ class BaseConversation(Generic[_ClientT]):
     ) -> Steps[Self]:
         """Open a session; if its end is torn, repair it."""
         check_timeout(timeout)
-        if isinstance(store, str | Path):
-            store = FileStore(store)
+        store = None if store is None else store_of(store)
         session = session_of(store, session_id)
         state = yield Work(session.read, writes=False)
         if state is None and (read_only or not create):
@@ -399,6 +417,13 @@ class BaseConversation(Generic[_ClientT]):
         chat._history.fill(turns)
         return chat
 
+    @classmethod
+    def _importing(
+        cls, turns: Sequence[Turn], session_id: str, store: Store | str | Path | None, **given: Any
+    ) -> Steps[Self]:
+        store = FileStore() if store is None else store_of(store)
+        return (yield from cls._imported(turns, **given)._moving(store, session_id))
+
 
 def _time_text(clock: Callable[[], float]) -> str:
     now = datetime.fromtimestamp(time_from_clock(clock), UTC)
@@ -434,6 +459,27 @@ def _check_client(client: object, kind: str) -> None:
     names = {base.__name__ for base in type(client).__mro__}
     if names & ({"OpenAI", "AsyncOpenAI"} - {kind}):
         msg = f"client must be an openai.{kind} here, got {type(client).__name__}"
+        raise InvalidSetting(msg)
+
+
+def store_of(store: Store | str | Path) -> Store:
+    """Return a store, of files if it is a path.
+
+    Raises:
+        InvalidSetting: if it is neither.
+    """
+    if isinstance(store, str | Path):
+        return FileStore(store)
+    if not callable(getattr(store, "session", None)):
+        msg = f"store must be a FileStore, a PostgresStore or a path, got {type(store).__name__}"
+        raise InvalidSetting(msg)
+    return store
+
+
+def check_place(session_id: str | None, store: Store | str | Path | None) -> None:
+    """Refuse a store for what stays in memory."""
+    if session_id is None and store is not None:
+        msg = "store=… needs a session_id to save it by; without both it stays in memory"
         raise InvalidSetting(msg)
 
 

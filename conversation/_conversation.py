@@ -166,6 +166,26 @@ class Conversation(BaseConversation["OpenAI"]):
         """
         return run(adding(self._history, turn))
 
+    def extend(self, turns: Iterable[_TurnT]) -> tuple[_TurnT, ...]:
+        """Add several turns, all or none, whatever happens: errors, a kill, a power cut.
+
+        One write for all of them: of a saved session's document, a new file that takes the place
+        of the old one.
+
+        Args:
+            turns: Turns that were made before, oldest first.
+
+        Returns:
+            The turns as they are kept.
+
+        Raises:
+            InvalidTurn: if one is no turn, or a user's or the system's without content.
+            UnknownToolCall: if one answers a call that is not open then.
+            SaveFailed, SessionLocked, SessionChanged: as in `open`; then nothing is changed, and
+                another `extend` with these turns adds none twice.
+        """
+        return run(self._extending(turns))
+
     # --- changing turns and labels -------------------------------------------------------------
 
     def undo(self, answer_only: bool = False) -> tuple[Turn, ...]:
@@ -184,26 +204,82 @@ class Conversation(BaseConversation["OpenAI"]):
         Raises:
             SaveFailed, SessionLocked, SessionChanged: as in `open`; then nothing is changed.
         """
-        return run(self._undoing(answer_only=answer_only))
+        return run(self._dropping(partial(self._history.undo, answer_only=answer_only)))
 
-    def fork(self, session_id: str | None = None) -> Self:
+    def rewind(self, turn: Turn) -> tuple[Turn, ...]:
+        """Take back a turn and all that follow it, such as to put a question in another way.
+
+        Their sound is deleted from the store with them; their tokens still count in `usage`.
+
+        Args:
+            turn: One of `turns`; of equal ones, the very same.
+
+        Returns:
+            The turns that were taken back, oldest first, with their sound; `extend` takes them
+            again.
+
+        Raises:
+            InvalidTurn: if it is none of these turns.
+            SaveFailed, SessionLocked, SessionChanged: as in `open`; then nothing is changed.
+        """
+        return run(self._dropping(partial(self._history.rewind, turn)))
+
+    def remove(self, *turns: Turn) -> tuple[Turn, ...]:
+        """Remove just these turns, such as a message that its user wants to be forgotten.
+
+        Their sound is deleted from the store with them; their tokens still count in `usage`. The
+        result of a removed tool call stays, and is no longer sent.
+
+        Args:
+            turns: Some of `turns`, in any order; of equal ones, the very same.
+
+        Returns:
+            The turns that were removed, in their order, with their sound.
+
+        Raises:
+            InvalidTurn: if one is none of these turns; then none is removed.
+            SaveFailed, SessionLocked, SessionChanged: as in `open`; then nothing is changed.
+        """
+        return run(self._dropping(partial(self._history.remove, turns)))
+
+    def clear(self) -> None:
+        """Remove all turns with their sound; title, metadata and settings stay.
+
+        Their tokens still count in `usage`.
+
+        Raises:
+            SaveFailed, SessionLocked, SessionChanged: as in `open`; then nothing is changed.
+        """
+        run(self._dropping(self._history.clear))
+
+    def fork(
+        self,
+        session_id: str | None = None,
+        *,
+        until: Turn | None = None,
+        store: Store | str | Path | None = None,
+    ) -> Self:
         """Return an independent copy: with these turns, settings and labels, and no usage.
 
         Its sound is its own: deleting one of the two leaves the other whole.
 
         Args:
-            session_id: Save it as a new session of this id, in the same store; None: keep it in
-                memory.
+            session_id: Save it as a new session of this id; None: keep it in memory.
+            until: The last of `turns` that it gets; None: all.
+            store: The store of the new session; a path: `FileStore(path)`; None: the same store,
+                or `FileStore()` for a conversation in memory.
 
         Raises:
+            InvalidTurn: if `until` is none of these turns.
+            InvalidSetting: for a `store` without `session_id`.
             SessionExists: if there is a session of this id.
             SaveFailed: if the write fails; then there is no copy.
             SessionLocked, SessionChanged: as in `open`.
         """
-        return run(self._forking(session_id))
+        return run(self._forking(session_id, until, store))
 
-    def truncate(self, seconds: float) -> AssistantTurn:
-        """Cut the last answer to the part that was heard, when the user talked over it.
+    def truncate(self, seconds: float, turn: Turn | None = None) -> AssistantTurn:
+        """Cut an answer to the part that was heard, when the user talked over it.
 
         Its sound is cut there (WAV, MP3 and `pcm16`; other formats stay whole), and its words in
         proportion. It becomes `interrupted`, and is never sent as voice again.
@@ -211,15 +287,16 @@ class Conversation(BaseConversation["OpenAI"]):
         Args:
             seconds: Length of the part that was played. At the answer's end or beyond, nothing is
                 changed.
+            turn: One of `turns`: the answer; None: the last turn.
 
         Returns:
             The answer, as it is now.
 
         Raises:
-            InvalidTurn: if the last turn is no spoken answer, or its length is unknown.
+            InvalidTurn: if it is no spoken answer, none of these turns, or its length is unknown.
             SaveFailed, SessionLocked, SessionChanged: as in `open`; then nothing is changed.
         """
-        return run(self._changing(partial(self._history.truncate, seconds)))
+        return run(self._changing(partial(self._history.truncate, seconds, turn)))
 
     def set_transcript(self, turn: Turn, text: str) -> AssistantTurn | UserTurn:
         """Replace the words of a spoken turn.
@@ -399,12 +476,14 @@ class Conversation(BaseConversation["OpenAI"]):
         cls,
         messages: Iterable[Any],
         *,
+        session_id: str | None = None,
+        store: Store | str | Path | None = None,
         client: OpenAI | None = None,
         clock: Callable[[], float] = time.time,
         context: Context = Context(),  # noqa: B008  # it is frozen
         **settings: Unpack[SettingsGiven],
     ) -> Self:
-        """Return a conversation, in memory, with the turns of a list of API messages.
+        """Return a conversation with the turns of a list of API messages.
 
         Inline sound, audio ids, transcripts that were pasted into `content`, tool calls without
         results and results without calls are all kept. Anything else is named in log warnings.
@@ -413,6 +492,9 @@ class Conversation(BaseConversation["OpenAI"]):
             messages: Messages as `chat.completions.create(messages=…)` takes or returns them; items
                 of the Responses API, the Agents SDK or the Realtime API; messages of LangChain or
                 pydantic-ai; or one conversation of ShareGPT or of ChatGPT's export.
+            session_id: Save it as a new session of this id, all or nothing; None: keep it in
+                memory.
+            store: The store of the new session; a path: `FileStore(path)`; None: `FileStore()`.
             client: As in `Conversation`.
             clock: As in `Conversation`.
             context: As in `Conversation`.
@@ -421,9 +503,16 @@ class Conversation(BaseConversation["OpenAI"]):
         Raises:
             InvalidTurn: if it is no list of messages, several conversations, or in a format that is
                 not known, which is named.
+            InvalidSetting: for a `store` without `session_id`.
+            SessionExists: if there is a session of this id; it is not changed.
+            SaveFailed, SessionLocked: as in `open`; then there is no session.
         """
+        _base.check_place(session_id, store)
         turns = turns_from_messages(messages)
-        return cls._imported(turns, client=client, clock=clock, context=context, **settings)
+        given: Any = {"client": client, "clock": clock, "context": context, **settings}
+        if session_id is None:
+            return cls._imported(turns, **given)
+        return run(cls._importing(turns, session_id, store, **given))
 
     @classmethod
     def open(

@@ -29,6 +29,7 @@ from conversation import (
     FileStore,
     ImageInput,
     SystemTurn,
+    ToolCall,
     ToolTurn,
     UserTurn,
 )
@@ -45,6 +46,7 @@ from conversation.errors import (
     SaveFailed,
     SessionChanged,
     SessionCorrupt,
+    SessionExists,
     SessionLocked,
     SessionNotFound,
     SessionReadOnly,
@@ -81,6 +83,11 @@ def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
     except StopIteration as done:
         return done.value
     raise AssertionError("a case awaited something other than its side")
+
+
+def spoken_turn() -> AssistantTurn:
+    """Return a spoken answer."""
+    return attrs.evolve(Conversation().add_completion(spoken()), at=None)
 
 
 class Awaited:
@@ -165,23 +172,24 @@ class Side:
     def chat(self, **settings: Any) -> Any:
         """Return a conversation in memory."""
         kind: Any = AsyncConversation if self.is_async else Conversation
-        return self._kept(kind(**{"client": self.client, "clock": self.clock, **settings}))
+        return self.kept(kind(**{"client": self.client, "clock": self.clock, **settings}))
 
     async def open(self, session_id: str = "s", **options: Any) -> Any:
         """Open a saved session."""
         given: Any = {"client": self.client, "clock": self.clock, "store": self.store, **options}
         if self.is_async:
-            return self._kept(await AsyncConversation.open(session_id, **given))
-        return self._kept(Conversation.open(session_id, **given))
+            return self.kept(await AsyncConversation.open(session_id, **given))
+        return self.kept(Conversation.open(session_id, **given))
 
     async def load(self, path: Path, **settings: Any) -> Any:
         """Load a conversation from a file."""
         given: Any = {"client": self.client, "clock": self.clock, **settings}
         if self.is_async:
-            return self._kept(await AsyncConversation.load(path, **given))
-        return self._kept(Conversation.load(path, **given))
+            return self.kept(await AsyncConversation.load(path, **given))
+        return self.kept(Conversation.load(path, **given))
 
-    def _kept(self, chat: Any) -> Any:
+    def kept(self, chat: Any) -> Any:
+        """Return a conversation as the cases use it, and take it into the account."""
         self.chats.append(chat if self.is_async else Awaited(chat))
         return self.chats[-1]
 
@@ -1305,6 +1313,83 @@ async def is_busy_at_any_depth(side: Side) -> None:
                 await side.fails(ConversationBusy, outer.set_title("?"))
 
 
+# --- edits -------------------------------------------------------------------------------------
+
+
+@case
+async def extends_all_or_nothing(side: Side) -> None:
+    """Turns are added together; one that is refused, or a full disk, adds none."""
+    chat = await side.open()
+    call = AssistantTurn(tool_calls=(ToolCall("a", "look_up", "{}"),))
+    side.tell(await chat.extend([UserTurn("One"), call, ToolTurn("a", "1"), spoken_turn()]))
+    side.tell(await chat.extend(iter([UserTurn(AudioInput(SOUND))])), await chat.extend([]))
+    before = chat.turns
+    for wrong in (UserTurn(" "), ToolTurn("a", "2"), "text", None):
+        kind = UnknownToolCall if isinstance(wrong, ToolTurn) else InvalidTurn
+        await side.fails(kind, chat.extend([UserTurn("Two"), wrong]))
+    await side.fails(InvalidTurn, chat.extend([UserTurn("Two"), SystemTurn("")]))
+    side.disk.is_full = True
+    await side.fails(SaveFailed, chat.extend([UserTurn("Two"), UserTurn("Three")]))
+    assert chat.turns == before
+    side.tell(await chat.extend([UserTurn("Two"), UserTurn("Three")]))
+
+
+@case
+async def drops_turns(side: Side) -> None:
+    """`rewind`, `remove` and `clear` drop turns, keep what they cost, and refuse others' turns."""
+    chat = await side.open(instructions="Be brief.")
+    for words in ("One", "Two", "Three", "Four"):
+        await chat.say(words, AudioInput(SOUND))
+    spent, foreign = chat.usage, await side.chat().add_user("Five")
+    await chat.set_title("T")
+    await side.fails(InvalidTurn, chat.remove(chat.turns[0], foreign))
+    await side.fails(InvalidTurn, chat.rewind(foreign))
+    await side.fails(InvalidTurn, chat.rewind("Two"))
+    side.tell(await chat.remove(chat.turns[3], chat.turns[2], chat.turns[3]), await chat.remove())
+    side.tell(await chat.rewind(chat.turns[4]))
+    assert [turn.text for turn in chat.turns[::2]] == ["One", "Three"]
+    side.tell(await chat.say("Six"), await chat.render())
+    side.disk.is_full = True
+    await side.fails(SaveFailed, chat.clear())
+    assert await chat.clear() is None
+    assert (chat.turns, chat.title) == ((), "T")
+    assert chat.usage.prompt_tokens > spent.prompt_tokens
+    await chat.clear()
+    side.tell(await chat.say("Seven"), (await side.open(read_only=True)).usage)
+
+
+@case
+async def forks_the_beginning(side: Side) -> None:
+    """`fork` copies up to a turn, and saves into another store."""
+    chat = side.chat()
+    first = await chat.say("One")
+    await chat.say("Two")
+    fork = side.kept(await chat.fork(until=first))
+    assert len(fork.turns) == 2
+    saved = side.kept(await chat.fork("copy", until=chat.turns[0], store=side.store))
+    side.tell(fork.turns, saved.turns, await saved.say("Three"), saved.usage)
+    await side.fails(SessionExists, fork.fork("copy", store=str(side.store.root)))
+    for wrong in ({"store": side.store}, {"session_id": "x", "store": 5}):
+        await side.fails(InvalidSetting, chat.fork(**wrong))
+    await side.fails(InvalidTurn, chat.fork(until=await side.chat().add_user("Four")))
+
+
+@case
+async def truncates_an_earlier_answer(side: Side) -> None:
+    """`truncate` cuts an earlier answer, also one that was changed since."""
+    chat = await side.open()
+    reply = await chat.say("One")
+    silent = await chat.say(AudioInput(SOUND), modalities=["text"])
+    await chat.set_transcript(reply, "one two three four")
+    cut = await chat.truncate(reply.audio.duration / 2, reply)
+    assert cut is chat.turns[1]
+    assert (cut.text, cut.interrupted) == ("one two", True)
+    side.tell(cut, await chat.truncate(100, turn=reply), await chat.render())
+    await side.fails(InvalidTurn, chat.truncate(1, silent))
+    await side.fails(InvalidTurn, chat.truncate(1, chat.turns[0]))
+    await side.fails(InvalidTurn, chat.truncate(-1, reply))
+
+
 # --- comparison --------------------------------------------------------------------------------
 
 
@@ -1378,7 +1463,8 @@ def test_both_twins_have_the_same_signatures() -> None:
                 theirs_expected = parameter.replace(annotation="AsyncOpenAI | None")
             assert theirs.parameters[parameter.name] == theirs_expected, name
         returned = {"stream": "AsyncStream", "open": "Opening[Self]"}
-        at_once = {*returned, "from_messages"}
+        returned["from_messages"] = "Self | Opening[Self]"
+        at_once = returned.keys()
         assert theirs.return_annotation == returned.get(name, mine.return_annotation), name
         assert inspect.iscoroutinefunction(bare(other[name])) is (name not in at_once), name
     settings = [inspect.signature(kind.__init__) for kind in (Conversation, AsyncConversation)]

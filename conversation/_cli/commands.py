@@ -38,7 +38,7 @@ def list_sessions(options: argparse.Namespace, store: AnyStore) -> int:
     """Print all sessions; the exit status is 1 if files were skipped."""
     sessions, status = listed(store)
     if options.json:
-        keys = ("id", "title", "created_at", "updated_at", "size")
+        keys = ("id", "title", "created_at", "updated_at", "size", "metadata")
         write_json([{key: getattr(info, key) for key in keys} for info in sessions])
         return status
     if not sessions and not status:

@@ -28,13 +28,7 @@ class OpenCalls:
         while self._end < len(self._turns):
             turn = self._turns[self._end]
             self._end += 1
-            for called in _calls(turn):
-                self._calls[called] += 1
-            if isinstance(turn, ToolTurn):
-                if self._calls[turn.tool_call_id]:
-                    self._calls[turn.tool_call_id] -= 1
-                else:
-                    self._results[turn.tool_call_id] += 1
+            self.count(turn)
         while not self._calls[call_id] and self._start:
             turn = self._turns[self._start - 1]
             self._start -= 1
@@ -46,6 +40,16 @@ class OpenCalls:
             if isinstance(turn, ToolTurn):
                 self._results[turn.tool_call_id] += 1
         return bool(self._calls[call_id])
+
+    def count(self, turn: Turn) -> None:
+        """Count a turn as the newest one."""
+        for called in _calls(turn):
+            self._calls[called] += 1
+        if isinstance(turn, ToolTurn):
+            if self._calls[turn.tool_call_id]:
+                self._calls[turn.tool_call_id] -= 1
+            else:
+                self._results[turn.tool_call_id] += 1
 
 
 def _calls(turn: Turn) -> Sequence[str]:

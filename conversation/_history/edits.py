@@ -1,8 +1,10 @@
-"""Edits of turns, pure: which turn may be added, where an exchange begins, what a cut leaves."""
+"""Edits of turns, pure: which may be added, where one is found, what a cut or a removal leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
 
 import attrs
 
@@ -19,6 +21,9 @@ from conversation._values.turns import (
     own_text,
 )
 from conversation.errors import AudioFileMissing, InvalidTurn, UnknownToolCall
+
+INHERITED_TURNS = "inherited_turns"
+"""Label: how many turns of a fork, the first ones, were paid for by its origin."""
 
 _SECONDS_PER_WORD = 0.4
 """Pace of OpenAI's voices."""
@@ -72,6 +77,62 @@ def start_of_last_exchange(turns: Sequence[Turn], *, answer_only: bool) -> int:
     return next(others, len(turns))
 
 
+def position_of(turn: Turn, turns: Sequence[Turn]) -> int:
+    """Return the position of a turn: found by identity, else as an equal one.
+
+    Else it is the only one that differs in nothing but what is learned of a spoken turn later: its
+    words, the loss of its id, the part that was heard.
+
+    Raises:
+        InvalidTurn: if it is not among the turns.
+    """
+    for position in range(len(turns) - 1, -1, -1):
+        if turns[position] is turn:
+            return position
+    if turn in turns:
+        return turns.index(turn)
+    core: Any = _unlearned(turn)
+    if core is not turn and core.at is not None:
+        same = [i for i, one in enumerate(turns) if one.at == core.at and _unlearned(one) == core]
+        if len(same) == 1:
+            return same[0]
+    msg = f"this {type(turn).__name__} is not in the conversation; take it from turns"
+    raise InvalidTurn(msg)
+
+
+def _unlearned(turn: Turn) -> Turn:
+    """Return a spoken turn without what may be learned of it later; others as they are."""
+    if isinstance(turn, AssistantTurn) and turn.audio and turn.audio.id:
+        audio = AssistantAudio(turn.audio.id)
+        return attrs.evolve(turn, content=None, audio=audio, interrupted=False)
+    if isinstance(turn, UserTurn) and any(isinstance(part, AudioInput) for part in turn.content):
+        parts = (
+            attrs.evolve(part, transcript=None, refused_by=None)
+            if isinstance(part, AudioInput)
+            else part
+            for part in turn.content
+        )
+        return attrs.evolve(turn, content=tuple(parts))
+    return turn
+
+
+def inherited(header: Mapping[str, Any]) -> int:
+    """Return the number of turns, the first ones, that were paid for elsewhere."""
+    count = header.get(INHERITED_TURNS)
+    return count if type(count) is int and count > 0 else 0
+
+
+def labels_without(header: Mapping[str, Any], dropped: AbstractSet[int] | range) -> dict[str, Any]:
+    """Return the labels as they are once the turns at these positions are dropped.
+
+    Every edit that drops turns goes through here: a label that speaks of turns is mended here.
+    """
+    labels, count = dict(header), inherited(header)
+    if gone := sum(position < count for position in dropped):
+        labels[INHERITED_TURNS] = count - gone
+    return labels
+
+
 def with_transcript(turn: Turn, text: str) -> AssistantTurn | UserTurn:
     """Return a spoken turn with other words.
 
@@ -92,21 +153,21 @@ def with_transcript(turn: Turn, text: str) -> AssistantTurn | UserTurn:
     return attrs.evolve(turn, content=tuple(said if p is sounds[0] else p for p in parts))
 
 
-def truncated(turn: Turn | None, seconds: float) -> AssistantTurn:
+def truncated(turn: Turn | None, seconds: float, which: str = "the last") -> AssistantTurn:
     """Return an answer cut to its first seconds; the same one if it is not longer.
 
     Raises:
         InvalidTurn: if it is no spoken answer, or its length is unknown.
     """
     if not isinstance(turn, AssistantTurn) or turn.audio is None:
-        what = "there is no turn" if turn is None else "the last turn is no spoken answer"
-        msg = f"{what}; call truncate(seconds) right after one"
+        what = "there is no turn" if turn is None else f"{which} turn is no spoken answer"
+        msg = f"{what}; call truncate(seconds) right after one, or pass it"
         raise InvalidTurn(msg)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
         msg = f"seconds must be a number >= 0, got {seconds!r}"
         raise InvalidTurn(msg)
     if turn.audio.duration is None:
-        msg = "the length of the last answer is unknown; shorten its words by set_transcript(…)"
+        msg = f"the length of {which} answer is unknown; shorten its words by set_transcript(…)"
         raise InvalidTurn(msg)
     return turn if seconds >= turn.audio.duration else _cut(turn, turn.audio, seconds)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
@@ -15,6 +16,9 @@ import attrs
 from conversation._history.calls import OpenCalls
 from conversation._history.edits import (
     check,
+    inherited,
+    labels_without,
+    position_of,
     start_of_last_exchange,
     truncated,
     unknown_call,
@@ -44,9 +48,6 @@ _R = TypeVar("_R")
 
 UNDONE_USAGE = "undone_usage"
 """Label: the usage of turns that were taken back."""
-
-INHERITED_TURNS = "inherited_turns"
-"""Label: how many turns of a fork were paid for by its origin."""
 
 
 class History(Sequence[Turn]):
@@ -166,13 +167,8 @@ class History(Sequence[Turn]):
     @property
     def usage(self) -> Usage:
         """Tokens of all answers together, also of those that were taken back."""
-        own = self.turns[self._inherited :]
+        own = self.turns[inherited(self.header) :]
         return usage_of(own) + usage_from_entry(self.header.get(UNDONE_USAGE))
-
-    @property
-    def _inherited(self) -> int:
-        inherited = self.header.get(INHERITED_TURNS)
-        return inherited if type(inherited) is int and inherited > 0 else 0
 
     def now(self) -> datetime:
         """Return the time, for a turn.
@@ -307,35 +303,48 @@ class History(Sequence[Turn]):
     # --- changing ------------------------------------------------------------------------------
 
     def add(self, turn: _T) -> _T:
-        """Add a turn at the end, and return it as it is kept; it gets the time if it has none.
+        """Add a turn at the end, and return it as it is kept; raises as `extend`."""
+        return self.extend((turn,))[0]
+
+    def extend(self, turns: Sequence[_T]) -> tuple[_T, ...]:
+        """Add turns at the end, all or none, and return them as they are kept.
+
+        They get the time if they have none.
 
         Raises:
             InvalidTurn: as `check`.
-            UnknownToolCall: if it answers a call that is not open.
-            InvalidSetting: if the clock tells no time, and the turn is the user's or the system's.
+            UnknownToolCall: if one answers a call that is not open.
+            InvalidSetting: if the clock tells no time, and a turn is the user's or the system's.
         """
         self.settle()
-        stored = None if self._journal is None else self._journal.position_of(turn, self)
+        stored = None if self._journal is None else self._journal.position_of(turns, self)
         if stored is not None:
-            return cast("_T", self[stored])
-        check(turn)
-        if isinstance(turn, ToolTurn) and not self._is_open(turn.tool_call_id):
-            raise unknown_call(turn.tool_call_id, self)
-        if turn.at is None:
-            turn = attrs.evolve(turn, at=self._time_of(turn))
-        if self._journal is not None:
-            turn = self._journal.add(turn, self, self.header)
+            return cast("tuple[_T, ...]", self[stored : stored + len(turns)])
+        for turn in turns:
+            check(turn)
+        if any(isinstance(turn, ToolTurn) for turn in turns):
+            self._check_calls(turns)
+        kept = [
+            attrs.evolve(turn, at=self._time_of(turn)) if turn.at is None else turn
+            for turn in turns
+        ]
+        if self._journal is not None and kept:
+            kept = self._journal.extend(kept, self, self.header)
         with self.reading:
-            self._slots.append(turn)
+            self._slots += kept
         self._written()
-        return turn
+        return tuple(kept)
 
-    def _is_open(self, call_id: str) -> bool:
+    def _check_calls(self, added: Sequence[Turn]) -> None:
         calls = self._open_calls or OpenCalls(self)
         self._open_calls = None  # counted anew if this is interrupted
-        is_open = call_id in calls
-        self._open_calls = calls
-        return is_open
+        for number, turn in enumerate(added, 1):
+            if isinstance(turn, ToolTurn) and turn.tool_call_id not in calls:
+                raise unknown_call(turn.tool_call_id, (*self, *added[: number - 1]))
+            if number < len(added):
+                calls.count(turn)
+        if len(added) == 1:
+            self._open_calls = calls
 
     def _written(self) -> None:
         """Note that memory holds what was written."""
@@ -384,46 +393,65 @@ class History(Sequence[Turn]):
 
     def undo(self, *, answer_only: bool) -> tuple[Turn, ...]:
         """Take back the last exchange, or only what follows its question."""
-        return self._drop(start_of_last_exchange(self, answer_only=answer_only))
+        start = start_of_last_exchange(self, answer_only=answer_only)
+        return self._drop(range(start, len(self)))
+
+    def rewind(self, turn: Turn) -> tuple[Turn, ...]:
+        """Take back a turn and all that follow it."""
+        return self._drop(range(self.position(turn), len(self)))
+
+    def remove(self, turns: Sequence[Turn]) -> tuple[Turn, ...]:
+        """Take back just these turns."""
+        return self._drop({self.position(turn) for turn in turns})
+
+    def clear(self) -> tuple[Turn, ...]:
+        """Take back all turns, and return them without stored bytes; the labels stay."""
+        return self._drop(range(len(self)), inline=False)
 
     def take_back(self, turn: Turn) -> tuple[Turn, ...]:
         """Take the turn back if it is the last; its sound may have got its words since."""
         last = self[-1]
         if not isinstance(last, type(turn)) or last.at != turn.at:
             return ()
-        return self._drop(len(self) - 1)
+        return self._drop(range(len(self) - 1, len(self)))
 
-    def _drop(self, start: int) -> tuple[Turn, ...]:
-        """Take back all turns from a position on; what they cost stays noted.
+    def _drop(
+        self, positions: AbstractSet[int] | range, *, inline: bool = True
+    ) -> tuple[Turn, ...]:
+        """Take back the turns at these positions; what they cost stays noted.
 
         Returns:
-            These turns, with the bytes that were stored for them.
+            These turns in their order; with the bytes that were stored for them, if `inline`.
         """
         self.settle()
-        dropped = self[start:]
-        if not dropped:
+        if not positions:
             return ()
-        whole = tuple(map(inlined, dropped))
-        inherited = self._inherited
-        header = self._with_spent(usage_of(self[max(start, inherited) :]))
-        if start < inherited:
-            header = header | {INHERITED_TURNS: start}
+        own = inherited(self.header)
+        dropped = {position: self[position] for position in sorted(positions)}
+        whole = tuple(map(inlined, dropped.values()) if inline else dropped.values())
+        spent = usage_of([turn for position, turn in dropped.items() if position >= own])
+        header = labels_without(self._with_spent(spent), positions)
+        first, length = min(positions), len(self) - len(positions)
+        behind = [i for i in range(first, len(self)) if i not in positions]
         if self._journal is not None:
-            self._journal.rewrite(self, header, {}, start)
+            moved = dict(enumerate(behind, first))
+            self._journal.rewrite(self, header, {}, length, moved=moved)
         self.header = header
-        self._set(self._slots[:start])
+        self._set([*self._slots[:first], *(self._slots[position] for position in behind)])
         self._written()
         if self._journal is not None:
-            self._journal.discard(dropped)
+            self._journal.discard(list(dropped.values()))
         return whole
 
-    def truncate(self, seconds: float) -> AssistantTurn:
-        """Cut the last answer to its first seconds, and return it."""
-        turn = truncated(self[-1] if len(self) else None, seconds)
-        if turn is self[-1]:
-            return turn
-        self.replace({len(self) - 1: turn})
-        return cast("AssistantTurn", self[-1])
+    def truncate(self, seconds: float, turn: Turn | None = None) -> AssistantTurn:
+        """Cut an answer, None: the last turn, to its first seconds, and return it."""
+        position = len(self) - 1 if turn is None else self.position(turn)
+        before = self[position] if len(self) else None
+        cut = truncated(before, seconds, "the last" if turn is None else "this")
+        if cut is before:
+            return cut
+        self.replace({position: cut})
+        return cast("AssistantTurn", self[position])
 
     def set_transcript(self, turn: Turn, text: str) -> AssistantTurn | UserTurn:
         """Replace the words of a spoken turn, and return it."""
@@ -433,20 +461,8 @@ class History(Sequence[Turn]):
         return cast("AssistantTurn | UserTurn", self[position])
 
     def position(self, turn: Turn) -> int:
-        """Return the position of a turn, found by identity first.
-
-        Raises:
-            InvalidTurn: if it is not in the conversation.
-        """
-        turns = self.turns
-        for position in range(len(turns) - 1, -1, -1):
-            if turns[position] is turn:
-                return position
-        try:
-            return turns.index(turn)
-        except ValueError:
-            msg = f"this {type(turn).__name__} is not in the conversation; take it from turns"
-            raise InvalidTurn(msg) from None
+        """Return the position of a turn; as `edits.position_of`."""
+        return position_of(turn, self.turns)
 
     def relabel(self, name: str, value: Any) -> None:
         """Change a label."""

@@ -6,10 +6,14 @@ then change memory. So memory never holds what could not be written.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+
+import attrs
+import orjson
 
 from conversation._values.data import Data, Kind, NotKept, Stored
 from conversation._values.media import has_data, kept_data, with_data
@@ -27,6 +31,7 @@ from conversation.stores import News, State, StoredSession
 log = logging.getLogger("conversation")
 
 _T = TypeVar("_T", bound=Turn)
+_NONE: Mapping[int, int] = {}
 
 
 class Journal:
@@ -61,8 +66,8 @@ class Journal:
         # A change in memory was not saved: the next write takes all turns from there.
         self._stale_turns = False
         self.is_unsure = False
-        # A turn, its line and its position, that a lost server may have stored.
-        self._doubtful: tuple[Turn, bytes, int] | None = None
+        # Turns, their lines and first position, that a lost server may have stored.
+        self._doubtful: tuple[tuple[Turn, ...], list[bytes], int] | None = None
 
     @property
     def file(self) -> Path | None:
@@ -120,36 +125,39 @@ class Journal:
         )
         return SessionChanged(msg, path=self.file)
 
-    def add(self, turn: _T, before: Sequence[Turn], header: Mapping[str, Any]) -> _T:
-        """Write a turn behind those before, and return it as it is kept."""
+    def extend(
+        self, turns: Sequence[_T], before: Sequence[Turn], header: Mapping[str, Any]
+    ) -> list[_T]:
+        """Write turns behind those before, all or none, and return them as they are kept."""
         files: list[str] = []
-        line = b""
+        lines: list[bytes] = []
+        start = len(before)
         try:
             self.is_unsure = True
-            kept = self._kept(turn, len(before), files)
-            line = line_from_turn(kept)
+            kept = [self._kept(turn, i, files) for i, turn in enumerate(turns, start)]
+            lines = [line_from_turn(turn) for turn in kept]
             if self._begun and not self._stale_header and not self._stale_turns:
-                self.session.append((line,))
+                self.session.append(lines)
             else:
-                lines = {**self._lines(before), len(before): line}
-                self._rewrite(header, lines, len(before) + 1)
+                whole = {**self._lines(before, start), **dict(enumerate(lines, start))}
+                self._rewrite(header, whole, start + len(lines))
         except BaseException as error:
             if isinstance(error, SaveFailed | SessionChanged):
-                error.turn = turn
+                error.turn = turns[0] if len(turns) == 1 else None
                 self.is_unsure = False
             if isinstance(error, SaveFailed) and error.in_doubt:
-                self._doubtful = (turn, line, len(before))
+                self._doubtful = (tuple(turns), lines, start)
             self.session.discard(files)
             raise
         return kept
 
-    def position_of(self, turn: Turn, turns: Sequence[Turn]) -> int | None:
-        """Return the position of a turn whose write was in doubt, if it was stored after all."""
-        if self._doubtful is None or self._doubtful[0] != turn:
+    def position_of(self, added: Sequence[Turn], turns: Sequence[Turn]) -> int | None:
+        """Return the position of turns whose write was in doubt, if they were stored after all."""
+        if self._doubtful is None or not _are_same(added, self._doubtful[0]):
             return None
-        (_, line, position), self._doubtful = self._doubtful, None
-        is_stored = position < len(turns) and line_from_turn(turns[position]) == line
-        return position if is_stored else None
+        (_, lines, position), self._doubtful = self._doubtful, None
+        stored = turns[position : position + len(lines)]
+        return position if [line_from_turn(turn) for turn in stored] == lines else None
 
     def rewrite(
         self,
@@ -158,15 +166,17 @@ class Journal:
         changed: Mapping[int, Turn],
         length: int,
         *,
+        moved: Mapping[int, int] = _NONE,
         must_save: bool = True,
     ) -> Mapping[int, Turn]:
-        """Write other labels, put turns in the places of some, or drop the last ones.
+        """Write other labels, put turns in the places of some, or drop some.
 
         Args:
             before: All turns as they are.
             header: The new labels.
             changed: The new turns by position.
             length: Number of turns afterwards.
+            moved: Old positions of turns that get other places, by the new ones.
             must_save: False: where it cannot be saved, the next write makes up for it.
 
         Returns:
@@ -177,7 +187,8 @@ class Journal:
         try:
             self.is_unsure = True
             kept = {i: self._kept(turn, i, files) for i, turn in changed.items()}
-            lines = self._lines(before[:length] if length < len(before) else before)
+            lines = self._lines(before, min(length, len(before)))
+            lines |= self._moved(before, header, moved) if moved else {}
             lines |= {position: line_from_turn(turn) for position, turn in kept.items()}
             self._rewrite(header, lines, length)
         except BaseException as error:
@@ -201,11 +212,25 @@ class Journal:
             msg = f"there is a session at {self.session.place} already; choose another id"
             raise SessionExists(msg, path=self.file)
 
-    def _lines(self, turns: Sequence[Turn]) -> dict[int, bytes]:
-        """Return the lines that the session cannot copy from itself."""
+    def _lines(self, turns: Sequence[Turn], length: int) -> dict[int, bytes]:
+        """Return the lines that the session cannot copy from itself, of the first turns."""
         if self._begun and not self._stale_turns:
             return {}
-        return {position: line_from_turn(turn) for position, turn in enumerate(turns)}
+        return {position: line_from_turn(turns[position]) for position in range(length)}
+
+    def _moved(
+        self, before: Sequence[Turn], header: Mapping[str, Any], moved: Mapping[int, int]
+    ) -> dict[int, bytes]:
+        """Return the lines of turns that get other places, with all keys of other versions."""
+        state = self.read_anew(header) if self._begun and not self._stale_turns else None
+        if state is not None and len(state.entries) != len(before):
+            raise self._changed("was changed")
+        lines = {}
+        for position, old in moved.items():
+            with contextlib.suppress(orjson.JSONEncodeError):  # of one nested too deep
+                lines[position] = b"" if state is None else orjson.dumps(state.entries[old])
+            lines[position] = lines.get(position) or line_from_turn(before[old])
+        return lines
 
     def _rewrite(self, header: Mapping[str, Any], lines: Mapping[int, bytes], length: int) -> None:
         self.session.rewrite(header, lines, length)
@@ -228,6 +253,14 @@ class Journal:
             return kept
 
         return with_data(turn, keep)
+
+
+def _are_same(added: Sequence[Turn], doubtful: Sequence[Turn]) -> bool:
+    """Return True for the same turns, also where they have not got their times yet."""
+    return len(added) == len(doubtful) and all(
+        one == other or (one.at is None and attrs.evolve(one, at=other.at) == other)
+        for one, other in zip(added, doubtful, strict=True)
+    )
 
 
 def _is_same(header: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

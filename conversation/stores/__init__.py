@@ -61,6 +61,7 @@ class SessionInfo:
         created_at: Time of its first turn or label (UTC); None if unknown.
         updated_at: Time of its last change (UTC).
         size: Size of its document in bytes, without sound.
+        metadata: The program's notes, as `Conversation.set_metadata` took them.
     """
 
     id: str
@@ -68,6 +69,7 @@ class SessionInfo:
     created_at: datetime | None
     updated_at: datetime
     size: int
+    metadata: dict[str, Any] = attrs.field(factory=dict, hash=False)
 
 
 @attrs.frozen

@@ -565,7 +565,7 @@ class PostgresSession:
         if in_doubt:
             rest = (
                 "the connection was lost before the answer, so that it may have been stored; the "
-                "next change reads the session anew, and add(error.turn) stores it only once"
+                "next change reads the session anew, and adding the same again stores it only once"
             )
         msg = f"session {self.id!r} at {self._database.place} could not be saved ({error}); {rest}"
         return SaveFailed(msg, in_doubt=in_doubt)

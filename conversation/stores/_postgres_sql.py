@@ -114,6 +114,8 @@ FROM {p}conversation_sessions WHERE key = $1::bigint""",
   WHERE session = key), (
   SELECT entry FROM {p}conversation_turns WHERE session = key AND position = length - 1)
 FROM {p}conversation_sessions WHERE id = $1::text AND header IS NOT NULL""",
+    "exists": """SELECT true FROM {p}conversation_sessions
+WHERE id = $1::text AND header IS NOT NULL""",
     "append": """WITH head AS (
   UPDATE {p}conversation_sessions
   SET length = length + $11::integer, size = size + $12::bigint, {changes}),

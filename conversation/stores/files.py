@@ -137,6 +137,14 @@ class FileStore:
         with session.locked(timeout):
             return session.repair()
 
+    def exists(self, session_id: str) -> bool:
+        """Return True if there is a session of this id, whole or damaged. Needs no lock.
+
+        Raises:
+            InvalidSetting: if it cannot be an id, as in `session`.
+        """
+        return os.path.lexists(self.session(session_id).file)
+
     def delete(self, session_id: str, *, timeout: float = 60.0) -> None:
         """Delete a session with its sound.
 
@@ -224,7 +232,7 @@ def _info(path: Path) -> SessionInfo | None:
     except SessionError as error:
         log.warning("skipping %s: %s", path, error)
         return None
-    session_id, title = header.get("id"), header.get("title")
+    session_id, title, metadata = map(header.get, ("id", "title", "metadata"))
     if not isinstance(session_id, str):
         log.warning("skipping %s: it names no session", path)
         return None
@@ -242,6 +250,7 @@ def _info(path: Path) -> SessionInfo | None:
         created_at=_time(header.get("created_at")),
         updated_at=datetime.fromtimestamp(min(max(status.st_mtime, _EARLIEST), _LATEST), UTC),
         size=status.st_size,
+        metadata=metadata if isinstance(metadata, dict) else {},
     )
 
 

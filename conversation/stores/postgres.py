@@ -136,6 +136,20 @@ class PostgresStore:
                 yield before
             is_more = len(rows) == size
 
+    def exists(self, session_id: str) -> bool:
+        """Return True if there is a session of this id.
+
+        Raises:
+            InvalidSetting: if it cannot be an id, as in `session`.
+            SessionUnavailable: if the server cannot be reached, or refuses.
+        """
+        file_name(session_id)
+        try:
+            return bool(self._database.query("exists", session_id).rows)
+        except Failed as error:
+            msg = f"session {session_id!r} at {self.place} could not be looked up ({error})"
+            raise SessionUnavailable(msg) from error
+
     def delete(self, session_id: str, *, timeout: float = 60.0) -> None:
         """Delete a session with its sound.
 
@@ -169,19 +183,20 @@ def _utf8(text: str) -> str:
 
 def _info(row: Sequence[Any]) -> SessionInfo:
     session_id, header, created_at, updated_at, size = row
-    title = begun = None
+    labels, begun = {}, None
     with contextlib.suppress(orjson.JSONDecodeError):  # one damaged session hides no other
         labels = orjson.loads(header)
-        if isinstance(labels, dict) and isinstance(labels.get("title"), str):
-            title = labels["title"]
+    labels = labels if isinstance(labels, dict) else {}
+    title, metadata = labels.get("title"), labels.get("metadata")
     with contextlib.suppress(OverflowError):
         begun = None if created_at is None else _time(created_at)
     return SessionInfo(
         id=session_id.decode(),
-        title=title,
+        title=title if isinstance(title, str) else None,
         created_at=begun,
         updated_at=_time(updated_at),
         size=number(size),
+        metadata=metadata if isinstance(metadata, dict) else {},
     )
 
 

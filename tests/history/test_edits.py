@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import orjson
 import pytest
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 
 from conversation import (
     AssistantAudio,
@@ -20,9 +21,10 @@ from conversation import (
     FileStore,
     Form,
     ToolCall,
+    ToolTurn,
     UserTurn,
 )
-from conversation.errors import AudioFileMissing, InvalidTurn, SaveFailed
+from conversation.errors import AudioFileMissing, InvalidTurn, SaveFailed, UnknownToolCall
 from conversation.testing import StandIn
 from tests.conftest import Clock
 from tests.exchange.test_speech import Talker, samples, spoken_part
@@ -387,6 +389,163 @@ def test_truncate_needs_a_spoken_answer_of_known_length(
     with pytest.raises(InvalidTurn, match=found):
         chat.truncate(0.01)
     assert chat.turns == before
+
+
+# --- rewind, remove, clear, extend ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("edit", ["rewind", "remove", "truncate", "set_transcript"])
+def test_edits_distinguish_equal_turns(chat: Conversation, edit: str) -> None:
+    """An edit concerns the very turn that was passed, not one that is equal."""
+    turns = [answered(chat) for _ in range(3)]
+    assert turns[0] == turns[1] == turns[2]
+    edits: dict[str, tuple[Callable[[], object], list[str]]] = {
+        "rewind": (lambda: chat.rewind(turns[1]), [WORDS]),
+        "remove": (lambda: chat.remove(turns[1]), [WORDS, WORDS]),
+        "truncate": (lambda: chat.truncate(0.5, turns[1]), [WORDS, "one", WORDS]),
+        "set_transcript": (lambda: chat.set_transcript(turns[1], "x"), [WORDS, "x", WORDS]),
+    }
+    change, words = edits[edit]
+    change()
+    answers = [turn for turn in chat.turns if isinstance(turn, AssistantTurn)]
+    assert [turn.text for turn in answers] == words
+    assert all(any(turn is one for one in turns) for turn in answers if turn.text == WORDS)
+    assert not any(turn is turns[1] for turn in chat.turns)
+
+
+def test_turn_is_found_after_its_words_or_its_id_were_lost(
+    server: StandIn, talker: Talker, clock: Clock
+) -> None:
+    """A turn that a program holds is found after a transcript or a lost id has replaced it."""
+    chat = talker()
+    question = chat.add_user(AudioInput(SOUND))
+    reply = chat.reply()
+    clock.now += 1
+    server.forget(str(spoken_part(reply).id))
+    chat.set_transcript(question, "Hm?")
+    chat.say("Two")
+    assert not any(turn in (question, reply) for turn in chat.turns)
+    again = talker()
+    assert again.truncate(0.01, reply) == again.turns[1]
+    assert [turn.text for turn in again.remove(question)] == ["Hm?"]
+    assert [turn.text for turn in again.rewind(reply)][1:] == ["Two", chat.turns[-1].text]
+    assert again.turns == ()
+
+
+def test_similar_turn_of_another_conversation_is_not_taken(
+    client: OpenAI, clock: Clock, chat: Conversation
+) -> None:
+    """An answer of another conversation at the same time is none of these turns."""
+    other = Conversation(client=client, clock=clock)
+    for each in (chat, other):
+        each.say(AudioInput(SOUND))
+        each.say("Hi")
+    other.set_transcript(other.turns[0], "Hm?")
+    for turn in (other.turns[1], other.turns[2], UserTurn("Hi"), AssistantTurn("Hi")):
+        if turn not in chat.turns:
+            with pytest.raises(InvalidTurn, match="not in the conversation; take it from turns"):
+                chat.rewind(turn)
+    assert len(chat.turns) == 4
+
+
+def test_removed_turns_keep_their_cost_and_forks_count_their_own(chat: Conversation) -> None:
+    """Removed turns still count; of a fork's inherited turns none counts, whichever are removed."""
+    for words in ("One", "Two", "Three"):
+        chat.say(words)
+    spent = chat.usage
+    chat.remove(chat.turns[1], chat.turns[4])
+    assert chat.usage == spent
+    fork = chat.fork()
+    own = fork.say("Four").usage
+    assert fork.usage == own
+    fork.remove(fork.turns[0], fork.turns[-1])
+    assert fork.usage == own
+    fork.remove(fork.turns[0])
+    assert fork.usage == own
+    fork.clear()
+    assert fork.usage == own
+    assert chat.usage == spent
+
+
+def test_remove_keeps_unknown_keys_of_the_turns_behind(talker: Talker, store: FileStore) -> None:
+    """Keys of a newer version survive, also inside of turns that move up."""
+    chat = talker()
+    for _ in range(2):
+        chat.add_user(AudioInput(SOUND))
+        chat.add_completion(spoken())
+    path = store.root / "retriever.json"
+    document = orjson.loads(path.read_bytes())
+    for entry in document["turns"]:
+        entry["mood"] = "calm"
+        inner = entry.get("audio") or entry["content"][0]["input_audio"]
+        inner["pitch"] = 440
+    path.write_bytes(orjson.dumps(document))
+    again = talker()
+    again.remove(again.turns[0], again.turns[2])
+    assert orjson.loads(path.read_bytes())["turns"] == document["turns"][1::2]
+    assert talker().turns == again.turns
+    assert len(list((store.root / "retriever.audio").iterdir())) == 2
+
+
+def test_remove_after_an_unsaved_heal_writes_all_turns(
+    talker: Talker, disk: FaultyDisk, server: StandIn
+) -> None:
+    """A dead id that could not be saved is saved with the removal."""
+    chat = talker()
+    lost = spoken_part(chat.say("One"))
+    chat.say("Two")
+    server.forget(str(lost.id))
+    request = chat.request()
+    with pytest.raises(BadRequestError) as caught:
+        chat._client.chat.completions.create(**request)  # type: ignore[union-attr]
+    disk.arm("replace")
+    assert chat.heal(caught.value)
+    assert disk.fails is None
+    chat.remove(chat.turns[0])
+    again = talker()
+    assert again.turns == chat.turns
+    assert spoken_part(again.turns[0]).lost
+
+
+def test_orphaned_result_is_kept_and_not_sent(chat: Conversation) -> None:
+    """The result of a removed call stays a turn, and is left out of requests."""
+    chat.add_user("Hi")
+    chat.add(tool_call())
+    chat.add_tool_result("a", "42")
+    chat.remove(chat.turns[1])
+    assert [turn.role for turn in chat.turns] == ["user", "tool"]
+    assert chat.messages() == [{"role": "user", "content": "Hi"}]
+
+
+def test_extend_is_one_write(talker: Talker, disk: FaultyDisk) -> None:
+    """Many turns are one rename, behind the sound that they name."""
+    chat = talker()
+    chat.add_user(AudioInput(SOUND))
+    whole = ["create", "write", "sync", "replace", "sync_folder"]
+    disk.done.clear()
+    chat.extend([UserTurn(f"{number}") for number in range(50)])
+    assert disk.done == whole
+    disk.done.clear()
+    chat.extend([UserTurn("One"), UserTurn(AudioInput(SOUND)), UserTurn("Two")])
+    assert disk.done == [*whole, *whole]
+    disk.done.clear()
+    chat.extend([])
+    assert disk.done == []
+    assert talker().turns == chat.turns
+
+
+def test_extend_takes_results_of_calls_among_the_turns(chat: Conversation) -> None:
+    """A result may answer a call of the same `extend`, or an open one before, each once."""
+    chat.add(tool_call())
+    with pytest.raises(UnknownToolCall, match="no tool call 'a' waits"):
+        chat.extend([ToolTurn("a", "1"), ToolTurn("a", "2")])
+    chat.extend([ToolTurn("a", "1"), tool_call(), tool_call(), ToolTurn("a", "2")])
+    chat.add_tool_result("a", "3")
+    with pytest.raises(UnknownToolCall):
+        chat.add_tool_result("a", "4")
+    chat.clear()
+    with pytest.raises(UnknownToolCall):
+        chat.add_tool_result("a", "5")
 
 
 @pytest.mark.parametrize("seconds", [math.nan, -1, -math.inf, True, "2", None])

@@ -14,6 +14,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -28,6 +29,7 @@ from conversation import (
     TurnFinished,
     UserTurn,
 )
+from conversation._async_conversation import Opening
 from conversation.errors import (
     AudioFileMissing,
     InvalidSetting,
@@ -37,7 +39,7 @@ from conversation.errors import (
     SessionLocked,
     SessionNotFound,
 )
-from conversation.stores import News, Store, StoredSession
+from conversation.stores import News, Store, Stored, StoredSession
 from conversation.testing import StandIn
 from tests.samples import PNG, SOUND, spoken
 
@@ -64,6 +66,20 @@ def texts(session: StoredSession) -> list[str]:
     """Return the texts of all entries."""
     state = session.read()
     return [] if state is None else [entry["content"] for entry in state.entries]
+
+
+async def awaited(opening: Opening[AsyncConversation]) -> AsyncConversation:
+    """Return the conversation that is opened."""
+    return await opening
+
+
+def check_sound(chat: Conversation) -> int:
+    """Return the number of sounds; assert that each one can be read."""
+    pieces = [turn.audio for turn in chat.turns if isinstance(turn, AssistantTurn) and turn.audio]
+    users = [turn for turn in chat.turns if isinstance(turn, UserTurn)]
+    parts = [p for turn in users for p in turn.content if isinstance(p, AudioInput)]
+    assert all(piece.read() == SOUND for piece in (*pieces, *parts))
+    return len(pieces) + len(parts)
 
 
 class StoreCases:
@@ -415,6 +431,85 @@ class StoreCases:
             sound = question.content[1]
             assert isinstance(sound, AudioInput)
             assert sound.read() == SOUND
+
+    def test_edits_are_saved(self, store: Store, server: StandIn) -> None:
+        """Turns are added together, dropped from a turn on, one by one, and all at once."""
+        client = server.client()
+        with Conversation.open("s", store=store, client=client) as chat:
+            answer = Conversation().add_completion(spoken("b"))
+            heard = UserTurn((AudioInput(SOUND, transcript="c"), ImageInput(PNG)))
+            kept = chat.extend([UserTurn("a"), answer, heard, UserTurn("d"), heard])
+            assert kept == chat.turns
+            other = Conversation.open("s", store=store, timeout=5)
+            assert other.turns == kept
+            assert [turn.text for turn in chat.remove(kept[3], kept[0])] == ["a", "d"]
+            other.add_user("e", AudioInput(SOUND))
+            dropped = chat.rewind(other.turns[2])
+            assert [turn.text for turn in dropped] == ["c", "e"]
+            again = Conversation.open("s", store=store, read_only=True)
+            assert again.turns == chat.turns == kept[1:3]
+            assert check_sound(again) == 2
+            chat.extend(dropped)
+            chat.extend([])
+            chat.set_title("T")
+            other.clear()
+            assert (other.turns, other.title) == ((), "T")
+            chat.add_user("new")
+        with Conversation.open("s", store=store, read_only=True) as again:
+            assert [turn.text for turn in again.turns] == ["new"]
+            assert again.title == "T"
+        kinds = [turn for turn in (*kept, *dropped) if isinstance(turn, UserTurn)]
+        names = [getattr(part, "data", None) for turn in kinds for part in turn.content]
+        stored = [data.name for data in names if isinstance(data, Stored)]
+        assert stored
+        assert store.session("s").fetch_all(stored) == {}
+
+    def test_fork_of_the_beginning_goes_into_any_store(self, store: Store, tmp_path: Path) -> None:
+        """A fork gets the turns up to one, in files, in this store, or from memory."""
+        with Conversation.open("s", store=store) as chat:
+            chat.add_user("one", AudioInput(SOUND))
+            until = chat.add_completion(spoken("two"))
+            chat.add_user("three")
+            with chat.fork("copy", until=until, store=tmp_path / "files") as fork:
+                back = fork.fork("back", store=store)
+                memory = back.fork(until=back.turns[0])
+                again = memory.fork("again", store=store)
+        for copied, count in ((fork, 2), (back, 2), (memory, 1), (again, 1)):
+            assert [turn.text for turn in copied.turns] == ["one", "two"][:count]
+            assert check_sound(copied) == count
+        with Conversation.open("again", store=store, read_only=True) as found:
+            assert found.turns == again.turns
+        with Conversation.open("copy", store=tmp_path / "files", create=False) as found:
+            assert found.turns == fork.turns
+
+    def test_imported_messages_become_a_session(self, store: Store) -> None:
+        """A list of messages is saved as a whole, and never over a session."""
+        messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+        for twin in (Conversation, AsyncConversation):
+            name = twin.__name__
+            if twin is Conversation:
+                chat: Any = Conversation.from_messages(messages, session_id=name, store=store)
+            else:
+                chat = asyncio.run(
+                    awaited(AsyncConversation.from_messages(messages, session_id=name, store=store))
+                )
+            assert chat.id == name
+            with Conversation.open(name, store=store, create=False) as again:
+                assert again.turns == chat.turns
+                assert [turn.text for turn in again.turns] == ["Hi", "Hello"]
+                with pytest.raises(SessionExists):
+                    Conversation.from_messages(messages, session_id=name, store=store)
+                assert len(again.turns) == 2
+
+    def test_list_tells_the_metadata(self, store: Store) -> None:
+        """Each session in the list has its metadata, an empty dict without any."""
+        with Conversation.open("s", store=store) as chat:
+            chat.add_user("Hi")
+            assert [info.metadata for info in store.list()] == [{}]
+            chat.set_metadata({"owner": "ann", "tags": ["a", {"b": None}]})
+        [info] = store.list()
+        assert info.metadata == {"owner": "ann", "tags": ["a", {"b": None}]}
+        assert len({info, info}) == 1
 
     def test_session_begun_anew_is_not_mixed_with_the_old_one(self, store: Store) -> None:
         """An object of a deleted session refuses changes, also if its id was begun anew."""

@@ -72,6 +72,7 @@ class MemoryStore:
                 created_at=row.created_at,
                 updated_at=datetime.fromtimestamp(row.changed_at, UTC),
                 size=len(row.header) + sum(map(len, row.entries)),
+                metadata=orjson.loads(row.header).get("metadata") or {},
             )
             for session_id, row in rows
         ]

@@ -142,6 +142,16 @@ CHANGES: dict[str, tuple[Callable[[Conversation], object], list[list[str]]]] = {
     "turn with sound": (lambda chat: chat.add_user(spoken("New")), [OLD, [*OLD, "New"]]),
     "title": (lambda chat: chat.set_title("New"), [OLD]),
     "undo": (lambda chat: chat.undo(), [OLD, OLD[:1]]),
+    "extend": (
+        lambda chat: chat.extend([UserTurn("New"), UserTurn(spoken("Newer"))]),
+        [OLD, [*OLD, "New", "Newer"]],
+    ),
+    "first turns": (
+        lambda chat: chat.extend([UserTurn("New"), UserTurn(spoken("Newer"))]),
+        [["New", "Newer"]],
+    ),
+    "remove": (lambda chat: chat.remove(chat.turns[0]), [OLD, OLD[1:]]),
+    "clear": (lambda chat: chat.clear(), [OLD, []]),
     "fork": (lambda chat: chat.fork("fork"), [OLD]),
 }
 """Changes, and the texts of the turns that a session may have afterwards."""
@@ -189,14 +199,14 @@ def test_kill_at_any_step_leaves_the_old_or_the_new_state(
     change, states = CHANGES[name]
     for step in range(40):
         store = FileStore(tmp_path / str(step), fsync=False)
-        if not name.startswith("first turn"):
+        if not name.startswith("first"):
             with Conversation.open("x", store=store) as chat:
                 chat.add_user("Old")
                 chat.add_user(spoken("Older"))
         if finishes(change, store, DyingDisk(step, after=after)):
             break
         there = [info.id for info in store.list()]
-        assert "x" in there or name.startswith("first turn")
+        assert "x" in there or name.startswith("first")
         assert all(check_session(session_id, store) in states for session_id in there)
         for session_id in ("x", "fork"):
             if store.session(session_id).exists():

@@ -15,7 +15,14 @@ import filelock  # noqa: F401  # a child without rights cannot import it later
 import pytest
 from openai import BadRequestError, OpenAI
 
-from conversation import AssistantTurn, AsyncConversation, AudioInput, Conversation, FileStore
+from conversation import (
+    AssistantTurn,
+    AsyncConversation,
+    AudioInput,
+    Conversation,
+    FileStore,
+    UserTurn,
+)
 from conversation.errors import SaveFailed, SessionCorrupt
 from conversation.stores._disk import Disk
 from conversation.testing import StandIn
@@ -30,7 +37,11 @@ CHANGES: dict[str, Any] = {
     "user sound": lambda chat: chat.add_user(AudioInput(SOUND)),
     "title": lambda chat: chat.set_title("Other"),
     "undo": lambda chat: chat.undo() or chat.set_title("Nothing to undo"),
+    "extend": lambda chat: chat.extend([UserTurn("New"), UserTurn(AudioInput(SOUND))]),
+    "remove": lambda chat: chat.remove(*chat.turns[:1]) or chat.set_title("Nothing to remove"),
 }
+LABELS = ("title", "undo", "extend", "remove")
+"""Changes that add no single turn."""
 
 
 @pytest.fixture
@@ -133,7 +144,7 @@ def test_failed_operation_changes_nothing(
             assert {n: d for n, d in after.items() if not is_unknown or n in before} == before
             with Conversation.open("retriever", store=store) as other:
                 assert (other.turns, other.recovered) == (turns, None)
-            assert (failure.turn is None) is (change in ("title", "undo"))
+            assert (failure.turn is None) is (change in LABELS)
             if failure.turn is None:
                 CHANGES[change](chat)
             else:

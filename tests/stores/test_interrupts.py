@@ -106,6 +106,8 @@ CHANGES: dict[str, Callable[[Conversation], object]] = {
     "add sound": lambda chat: chat.add_user(AudioInput(SOUND)),
     "title": lambda chat: chat.set_title("New"),
     "undo": lambda chat: chat.undo(),
+    "extend": lambda chat: chat.extend([UserTurn("New"), UserTurn(AudioInput(SOUND))]),
+    "remove": lambda chat: chat.remove(chat.turns[1]),
     "truncate": lambda chat: chat.truncate(0.1),
     "transcript": lambda chat: chat.set_transcript(answer_of(chat), "New"),
     "fork": lambda chat: chat.fork("fork"),
@@ -169,6 +171,10 @@ def test_exception_at_any_moment_loses_nothing(
         assert texts[-2:] == ["Other", "Next"]
         if name == "undo":
             assert texts[:-2] in (before, before[:-2])
+        elif name == "remove":
+            assert texts[:-2] in (before, [before[0], *before[2:]])
+        elif name == "extend":
+            assert texts[:-2] in (before, [*before, "New", ""])
         elif name in ("truncate", "transcript"):
             assert texts[:3] == before[:3]
             assert len(texts) == len(before) + 2

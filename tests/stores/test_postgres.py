@@ -655,6 +655,27 @@ def test_after_a_doubt_everything_is_read_anew(proxy: Proxy, remote: PostgresSto
         assert [turn.text for turn in chat.turns] == ["one", "two", "three"]
 
 
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_turns_in_doubt_are_added_once(
+    proxy: Proxy, remote: PostgresStore, *, is_stored: bool
+) -> None:
+    """If nobody can know whether several turns were stored, adding them again stores them once."""
+    with Conversation.open("s", store=remote) as chat:
+        chat.add_user("one")
+        proxy.cut_next("after" if is_stored else "before", APPEND, for_good=True)
+        turns = [UserTurn("two"), UserTurn((AudioInput(SOUND),)), UserTurn("two")]
+        with pytest.raises(SaveFailed, match="may have been stored") as caught:
+            chat.extend(turns)
+        assert caught.value.turn is None
+        assert [turn.text for turn in chat.turns] == ["one"]
+        proxy.is_away = False
+        kept = chat.extend(turns)
+        assert chat.turns[1:] == kept
+        assert [turn.text for turn in chat.turns] == ["one", "two", "", "two"]
+    with Conversation.open("s", store=remote, read_only=True) as again:
+        assert again.turns == chat.turns
+
+
 def test_tool_result_in_doubt_is_added_once(proxy: Proxy, remote: PostgresStore) -> None:
     """A tool's result that was stored after all answers no open call any more, and is no error."""
     from tests.samples import answer, tool_call
