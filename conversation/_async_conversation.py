@@ -79,9 +79,11 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
 
     # --- adding turns --------------------------------------------------------------------------
 
-    async def add_user(self, *content: Part) -> UserTurn:
+    async def add_user(
+        self, *content: Part, name: str | None = None, message_id: str | None = None
+    ) -> UserTurn:
         """Same as `Conversation.add_user`, awaited."""
-        return await self.add(UserTurn(content, at=self._history.now()))
+        return await self.add(self._said(content, name, message_id))
 
     async def add_assistant(self, text: str) -> AssistantTurn:
         """Same as `Conversation.add_assistant`, awaited."""
@@ -158,17 +160,30 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
 
     # --- exchanges with the model --------------------------------------------------------------
 
-    async def say(self, *content: Part, **options: Any) -> AssistantTurn:
+    async def say(
+        self,
+        *content: Part,
+        name: str | None = None,
+        message_id: str | None = None,
+        **options: Any,
+    ) -> AssistantTurn:
         """Same as `Conversation.say`, awaited."""
-        return await self._run(self._asking(content or ("",), options))
+        return await self._run(self._asking(self._said(content, name, message_id), options))
 
     async def reply(self, **options: Any) -> AssistantTurn:
         """Same as `Conversation.reply`, awaited."""
-        return await self._run(self._asking((), options))
+        return await self._run(self._asking(None, options))
 
-    def stream(self, *content: Part, **options: Any) -> AsyncStream:
+    def stream(
+        self,
+        *content: Part,
+        name: str | None = None,
+        message_id: str | None = None,
+        **options: Any,
+    ) -> AsyncStream:
         """Same as `Conversation.stream`, with `async with` and `async for`."""
-        return AsyncStream(lambda: self._streaming(content, options), self._client)
+        steps = partial(self._streaming, content, name, message_id, options)
+        return AsyncStream(steps, self._client)
 
     async def transcribe(self) -> tuple[UserTurn, ...]:
         """Same as `Conversation.transcribe`, awaited."""

@@ -21,6 +21,7 @@ from conversation._exchange.speech import Transcripts
 from conversation._exchange.steps import Over, Steps, Work
 from conversation._export.formats import escaped_json, format_for, pieces
 from conversation._export.outline import Exported, time_of
+from conversation._history.answers import is_unanswered
 from conversation._history.edits import INHERITED_TURNS, labels_without, position_of
 from conversation._history.history import UNDONE_USAGE, History, time_from_clock
 from conversation._history.journal import Journal
@@ -131,6 +132,17 @@ class BaseConversation(Generic[_ClientT]):
         return self._history.turns
 
     @property
+    def unanswered(self) -> bool:
+        """True if a user turn, a tool result or calls without results stand last.
+
+        System turns behind them do not count. After a restart, or where others answer too::
+
+            if chat.unanswered:
+                chat.reply()
+        """
+        return is_unanswered(self._history)
+
+    @property
     def usage(self) -> Usage:
         """Tokens of all answers together, as the API counted them; undone ones too.
 
@@ -179,21 +191,34 @@ class BaseConversation(Generic[_ClientT]):
     def _relabelling(self, name: str, value: Any) -> Steps[None]:
         return self._changing(partial(self._history.relabel, name, value))
 
-    def _asking(self, content: Sequence[Part], options: Mapping[str, Any]) -> Steps[AssistantTurn]:
-        """Ask what this content says, or without any, the model to answer what is there."""
-        question = UserTurn(tuple(content), at=self._history.now()) if content else None
+    def _said(self, content: Sequence[Part], name: str | None, message_id: str | None) -> UserTurn:
+        return UserTurn(content, name=name, message_id=message_id, at=self._history.now())
+
+    def _asking(
+        self, question: UserTurn | None, options: Mapping[str, Any]
+    ) -> Steps[AssistantTurn]:
+        """Ask the question, or without one the model to answer what is there."""
+        known = len(self._history)
         return holding(
             self._history,
-            lambda: asking(self._requests, self._transcripts, question, options),
+            lambda: asking(self._requests, self._transcripts, question, options, known),
             question,
         )
 
-    def _streaming(self, content: Sequence[Part], options: Mapping[str, Any]) -> Steps[None]:
-        question = UserTurn(tuple(content), at=self._history.now()) if content else None
+    def _streaming(
+        self,
+        content: Sequence[Part],
+        name: str | None,
+        message_id: str | None,
+        options: Mapping[str, Any],
+    ) -> Steps[None]:
+        is_said = content or name is not None or message_id is not None
+        question = self._said(content, name, message_id) if is_said else None
+        known = len(self._history)
 
         def steps() -> Steps[None]:
             streamed = {**options, "stream": True}
-            yield from asking(self._requests, self._transcripts, question, streamed)
+            yield from asking(self._requests, self._transcripts, question, streamed, known)
             yield Over()
 
         return holding(self._history, steps, question)

@@ -102,16 +102,21 @@ class Conversation(BaseConversation["OpenAI"]):
 
     # --- adding turns --------------------------------------------------------------------------
 
-    def add_user(self, *content: Part) -> UserTurn:
+    def add_user(
+        self, *content: Part, name: str | None = None, message_id: str | None = None
+    ) -> UserTurn:
         """Add what the user said, wrote or showed.
 
         Args:
             content: One or more of `str`, `AudioInput`, `ImageInput`, `FileInput`.
+            name: The name of who speaks, where there are several. It is sent in the API's form.
+            message_id: The id under which a messenger delivers it, text of 1 to 512 bytes: a turn
+                of this id that is there already is returned, and nothing is added.
 
         Raises:
             InvalidTurn: if there is nothing in it, or something else.
         """
-        return self.add(UserTurn(content, at=self._history.now()))
+        return self.add(self._said(content, name, message_id))
 
     def add_assistant(self, text: str) -> AssistantTurn:
         """Add an answer in words, such as a greeting that the model did not make itself.
@@ -337,11 +342,22 @@ class Conversation(BaseConversation["OpenAI"]):
 
     # --- exchanges with the model --------------------------------------------------------------
 
-    def say(self, *content: Part, **options: Any) -> AssistantTurn:
+    def say(
+        self,
+        *content: Part,
+        name: str | None = None,
+        message_id: str | None = None,
+        **options: Any,
+    ) -> AssistantTurn:
         """Add a user turn and return the model's answer.
 
         Args:
             content: As in `add_user`.
+            name: As in `add_user`.
+            message_id: The id under which a messenger delivers it, perhaps several times. Where it
+                was answered before, by whatever process, that answer is returned, and nothing is
+                sent; where it was added and not answered, it is answered now. What else a repeat
+                holds is ignored.
             options: Arguments of `chat.completions.create`, which override the settings.
 
         Raises:
@@ -352,10 +368,14 @@ class Conversation(BaseConversation["OpenAI"]):
                 kept and `reply` goes on; after any other refusal it is taken back. A note on the
                 error says which.
         """
-        return self._run(self._asking(content or ("",), options))
+        return self._run(self._asking(self._said(content, name, message_id), options))
 
     def reply(self, **options: Any) -> AssistantTurn:
         """Return the model's answer to the turns that are there.
+
+        Where an answer stands last, also an interrupted one, it is returned, and nothing is sent:
+        others may have asked for it meanwhile. `undo(answer_only=True)` takes it back. A system
+        turn behind it has the model speak again.
 
         Args:
             options: As in `say`.
@@ -364,9 +384,15 @@ class Conversation(BaseConversation["OpenAI"]):
             InvalidTurn: if there is nothing to answer yet.
             InvalidSetting, InvalidCompletion, openai.OpenAIError: as in `say`.
         """
-        return self._run(self._asking((), options))
+        return self._run(self._asking(None, options))
 
-    def stream(self, *content: Part, **options: Any) -> Stream:
+    def stream(
+        self,
+        *content: Part,
+        name: str | None = None,
+        message_id: str | None = None,
+        **options: Any,
+    ) -> Stream:
         """Same as `say`, or without content as `reply`, as events while they arrive.
 
         ::
@@ -380,17 +406,20 @@ class Conversation(BaseConversation["OpenAI"]):
         the end of each answer, which is kept by then; its sound is WAV. The conversation is locked
         until the block is left. Leaving it early, or with an error, keeps the part of the answer
         that has arrived as an `interrupted` turn; so does a connection that breaks, whose error is
-        raised.
+        raised. An answer that is there already is its `TurnFinished` alone.
 
         Args:
             content: As in `say`; without any, the model answers the turns that are there.
+            name: As in `say`.
+            message_id: As in `say`.
             options: As in `say`.
 
         Raises:
             InvalidTurn, InvalidSetting, openai.OpenAIError: as in `say`, on entering the block or
                 inside of it.
         """
-        return Stream(lambda: self._streaming(content, options), self._client)
+        steps = partial(self._streaming, content, name, message_id, options)
+        return Stream(steps, self._client)
 
     def transcribe(self) -> tuple[UserTurn, ...]:
         """Transcribe all user sound without known words, by `audio.transcriptions`.

@@ -22,21 +22,17 @@ QUESTIONS = ("Good morning", "Is a dog a friend?", "And a cat?", "Which one is l
 KILLED = 4  # The question with which a process dies.
 
 
-def answered(chat: Conversation, question: str) -> str:
-    """Return the answer to a question that another process may have begun to work on."""
-    asked = [turn for turn in chat.turns[-2:] if turn.role == "user" and turn.text == question]
-    if asked and chat.turns[-1].role == "assistant":
-        return chat.turns[-1].text  # it died between saving the answer and telling it
-    return (chat.reply() if asked else chat.say(question)).text
-
-
 def work(url: str) -> None:
-    """Answer questions from stdin, one a line: the user, a tab, the question."""
+    """Answer questions from stdin, one a line: the user, a tab, the question.
+
+    Another process may have begun to work on it, and even have answered it before it died.
+    """
     store = PostgresStore(url, lease=2)  # the others wait so long for the session of a dead one
     for line in sys.stdin:
         user, _, question = line.rstrip("\n").partition("\t")
         with Conversation.open(f"fleet:{user}", store=store) as chat:
-            print(f"{len(chat.turns)}\t{answered(chat, question)}", flush=True)
+            before = len(chat.turns)
+            print(f"{before}\t{chat.say(question, message_id=question).text}", flush=True)
 
 
 class Worker:

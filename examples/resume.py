@@ -30,7 +30,7 @@ def say_one_thing(folder: Path, words: str, moment: str) -> None:
     """Open the session, answer a question left open, say one thing, and be killed."""
     with Conversation.open("resume", store=FileStore(folder)) as chat:
         print(f"  process {os.getpid()}: {len(chat.turns)} turns so far", flush=True)
-        if chat.turns and chat.turns[-1].role == "user":
+        if chat.unanswered:
             print("  the last question has no answer yet: retrying", flush=True)
             chat.reply()
         if moment == "before the answer":
@@ -57,7 +57,7 @@ def main() -> None:
             )
             print(f"  it ended with status {done.returncode}")
         with Conversation.open("resume", store=FileStore(folder), client=server.client()) as chat:
-            if chat.turns[-1].role == "user":
+            if chat.unanswered:
                 chat.reply()
             print("\nTurns after four kills:")
             for turn in chat.turns:

@@ -26,7 +26,6 @@ from conversation import (
     TextDelta,
     TranscriptDelta,
     TurnFinished,
-    UserTurn,
 )
 from conversation.errors import ConversationError
 from conversation.testing import StandIn
@@ -97,7 +96,7 @@ def answer(chat: Conversation, folder: Path, *content: str | AudioInput) -> None
         match chat.turns[-1:]:
             case [AssistantTurn(interrupted=True)]:
                 print("\n(interrupted; this part is kept)", end="")
-            case [UserTurn()]:
+            case _ if chat.unanswered:
                 print("\n(interrupted before the first word; an empty line retries)", end="")
     finally:
         print()
@@ -108,7 +107,7 @@ def obey(chat: Conversation, folder: Path, line: str) -> None:
     command, _, argument = line.partition(" ")
     match command:
         case "":
-            if chat.turns and chat.turns[-1].role == "user":
+            if chat.unanswered:
                 answer(chat, folder)
         case "/say":
             answer(chat, folder, AudioInput.from_file(Path(argument.strip()).expanduser()))

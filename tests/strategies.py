@@ -34,7 +34,12 @@ parts = st.one_of(
     st.builds(FileInput, st.binary(max_size=9), st.just("a.pdf")),
     st.builds(FileInput, file_id=words),
 )
-user_turns = st.builds(UserTurn, st.lists(parts, min_size=1, max_size=3).map(tuple))
+user_turns = st.builds(
+    UserTurn,
+    st.lists(parts, min_size=1, max_size=3).map(tuple),
+    name=st.none() | any_text,
+    message_id=st.none() | words,
+)
 system_turns = st.builds(SystemTurn, words, st.sampled_from(["system", "developer"]))
 tool_turns = st.builds(ToolTurn, call_ids, any_text)
 calls = st.builds(ToolCall, call_ids, words, any_text)

@@ -342,11 +342,36 @@ async def says_replies_and_remembers(side: Side) -> None:
 
 
 @case
+async def takes_a_message_once(side: Side) -> None:
+    """A repeated delivery and an answered question are not sent, what was unanswered is."""
+    chat, other = await side.open(), await side.open()
+    first = await chat.say("One", message_id="1", name="Zoë K.")
+    side.tell(first, await other.say("One", message_id="1"))
+    side.tell(await other.add_user("Two", message_id="2"), other.unanswered, chat.unanswered)
+    side.tell(await chat.add_user("Zwei", message_id="2"), chat.unanswered)
+    await side.streamed(chat, "Zwei", message_id="2", name="Ann")
+    await side.streamed(other, "Zwei", message_id="2")
+    await side.streamed(other)
+    side.tell(await other.reply(), other.unanswered)
+    for wrong in ("", "x" * 513, 5):
+        await side.fails(InvalidTurn, chat.say("Three", message_id=wrong))
+        await side.fails(InvalidTurn, chat.add_user("Three", message_id=wrong))
+        await side.fails(InvalidTurn, side.streamed(chat, "Three", message_id=wrong))
+        await side.fails(InvalidTurn, chat.say("Three", name=5))
+    await side.fails(InvalidTurn, side.streamed(chat, message_id="3"))
+    await side.fails(InvalidTurn, side.streamed(chat, name="Ann"))
+    assert len(side.server.requests) == 2
+    side.tell(await chat.undo(), await chat.say("Zwei", message_id="2"), await other.reply())
+    assert len(chat.turns) == 4
+
+
+@case
 async def passes_options_and_refuses_invalid_ones(side: Side) -> None:
     """Options are passed through; invalid ones are refused before a turn is added."""
     chat = side.chat(audio_format="mp3", voice="echo")
     side.tell(await chat.say("One", temperature=0.5, audio={"voice": "alloy"}, model="gpt-audio"))
     side.tell(await chat.say(AudioInput(MP3), modalities=["text"]))
+    side.tell(await chat.undo(answer_only=True))
     side.tell(await chat.reply(modalities=["text", "audio"]))
     wrong: list[Json] = [{"n": 2}, {"messages": []}, {"seed": 10**30}, {"audio": "alloy"}]
     for options in wrong:
@@ -358,7 +383,7 @@ async def passes_options_and_refuses_invalid_ones(side: Side) -> None:
     await side.fails(InvalidTurn, chat.say())
     await side.fails(InvalidTurn, chat.say(5))
     await side.fails(InvalidTurn, side.streamed(chat, " "))
-    assert len(chat.turns) == 5
+    assert len(chat.turns) == 4
 
 
 @case

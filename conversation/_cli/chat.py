@@ -18,7 +18,7 @@ from conversation._conversation import Conversation
 from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
 from conversation._values.parts import AudioInput
 from conversation._values.sound import PCM_RATE
-from conversation._values.turns import AssistantTurn, UserTurn
+from conversation._values.turns import AssistantTurn
 from conversation.errors import InvalidSetting
 from conversation.stores._session import StoredFile
 
@@ -175,8 +175,7 @@ class _Chat:
         command, _, argument = line.partition(" ")
         match command:
             case "":
-                turns = self._conversation.turns
-                if self._is_interactive and turns and turns[-1].role == "user":
+                if self._is_interactive and self._conversation.unanswered:
                     self._answer()
             case "/audio":
                 self._answer(AudioInput.from_file(Path(argument.strip()).expanduser()))
@@ -209,7 +208,7 @@ class _Chat:
                     write_line(("(interrupted; nothing was sent)", "dim"), end="")
                 case [AssistantTurn(interrupted=True)]:
                     write_line((" (interrupted; this part is kept)", "dim"), end="")
-                case [UserTurn()]:
+                case _ if conversation.unanswered:
                     write_line(("(interrupted; an empty line retries)", "dim"), end="")
         finally:
             write_line()

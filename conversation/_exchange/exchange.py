@@ -27,6 +27,7 @@ from conversation._exchange.steps import (
     Steps,
     Work,
 )
+from conversation._history.answers import answer_behind, last_answer
 from conversation._history.edits import check
 from conversation._history.history import History
 from conversation._tools import (
@@ -69,11 +70,22 @@ def asking(
     transcripts: Transcripts,
     question: UserTurn | None,
     options: Mapping[str, Any],
+    known: int,
 ) -> Steps[AssistantTurn]:
     """Ask the question, or without one the model to answer what is already there.
 
+    Nothing is sent where the answer is there: behind a question that was delivered before, or at
+    the end. Others may have asked for it while this one waited for the lock.
+
     After a failure that a retry can mend the question is kept; after any other refusal it is taken
     back.
+
+    Args:
+        requests: What is sent, and the history.
+        transcripts: The words of what was said.
+        question: The question; one that was delivered before is not added again.
+        options: Arguments of the request.
+        known: Number of turns that the caller knows.
 
     Raises:
         InvalidTurn, InvalidSetting: if there is nothing to answer, or an option cannot work; then
@@ -81,14 +93,19 @@ def asking(
     """
     history = requests.history
     template = requests.template(options)
-    if question is not None:
-        check(question)
+    new, answer = _looked_up(history, question, known)
+    if new is not None:
+        check(new)
     elif not history and requests.settings.instructions is None:
         msg = "there is nothing to answer yet; call add_user(…) first, or say(…)"
         raise InvalidTurn(msg)
-    requests.refuse_unseen(template[1].model, question)
+    if answer is None:
+        requests.refuse_unseen(template[1].model, new)
     requests.begin_exchange()
     history.lock.begin_exchange()
+    if answer is not None:
+        yield TurnFinished(answer)
+        return answer
     if question is not None:
         question = yield from work_on(history, partial(history.add, question))
     try:
@@ -106,6 +123,18 @@ def asking(
         if question is not None and not is_told:
             error.add_note((yield from _fate_of(question, transcripts, history, error)))
         raise
+
+
+def _looked_up(
+    history: History, question: UserTurn | None, known: int
+) -> tuple[UserTurn | None, AssistantTurn | None]:
+    """Return the question if it is new, and the answer if it is there already."""
+    if question is None:
+        return None, last_answer(history, known)
+    position = history.delivered(question)
+    if position is None:
+        return question, None
+    return None, answer_behind(history, position)
 
 
 def _fate_of(

@@ -13,7 +13,7 @@ from conversation._rendering.forms import Form, Prepared
 from conversation._tools import Tool
 from conversation._values.parts import AudioInput
 from conversation._values.turns import AssistantTurn, UserTurn
-from conversation._wire.messages import Message
+from conversation._wire.messages import Message, named
 
 log = logging.getLogger("conversation")
 
@@ -62,7 +62,7 @@ def _text_message(item: Prepared) -> Message | None:
     if isinstance(turn, UserTurn):
         sounds = [part for part in turn.content if isinstance(part, AudioInput)]
         is_known = turn.text and all(sound.transcript for sound in sounds)
-        return {"role": "user", "content": turn.text} if is_known else None
+        return named({"role": "user", "content": turn.text}, turn) if is_known else None
     if item.form is Form.PLACEHOLDER:
         return None
     message = lasting_message(item)

@@ -61,7 +61,7 @@ def text_of(turn: Turn) -> str:
 def notes(turn: Turn) -> list[str]:
     """Return short facts about the turn besides its time and text."""
     if isinstance(turn, UserTurn):
-        return [note for part in turn.content if (note := _note(part))]
+        return [*filter(None, ((turn.name or "").strip(), *map(_note, turn.content)))]
     if isinstance(turn, ToolTurn):
         return [f"result of {turn.tool_call_id}"]
     if not isinstance(turn, AssistantTurn):

@@ -99,6 +99,9 @@ class History(Sequence[Turn]):
         self._slots: list[Any] = self._checked(entries, 0)
         self._has_entries = True
         self._open_calls: OpenCalls | None = None
+        # Positions of user turns by the ids of their messages, among the first so many turns.
+        self._delivered: dict[str, int] = {}
+        self._delivered_until = 0
         self._last_time: datetime | None = None
 
     # --- looking -------------------------------------------------------------------------------
@@ -284,6 +287,7 @@ class History(Sequence[Turn]):
             self._has_entries = True
             self.revision += 1
             self._open_calls = None
+            self._delivered, self._delivered_until = {}, 0
 
     def _checked(self, entries: Sequence[Any], start: int) -> list[Any]:
         """Return entries, and refuse those of unknown roles."""
@@ -303,8 +307,13 @@ class History(Sequence[Turn]):
     # --- changing ------------------------------------------------------------------------------
 
     def add(self, turn: _T) -> _T:
-        """Add a turn at the end, and return it as it is kept; raises as `extend`."""
-        return self.extend((turn,))[0]
+        """Add a turn at the end, and return it as it is kept; raises as `extend`.
+
+        A user turn whose message was delivered before is returned as it was kept then.
+        """
+        self.settle()
+        before = self.delivered(turn) if isinstance(turn, UserTurn) else None
+        return self.extend((turn,))[0] if before is None else cast("_T", self[before])
 
     def extend(self, turns: Sequence[_T]) -> tuple[_T, ...]:
         """Add turns at the end, all or none, and return them as they are kept.
@@ -334,6 +343,22 @@ class History(Sequence[Turn]):
             self._slots += kept
         self._written()
         return tuple(kept)
+
+    def delivered(self, turn: UserTurn) -> int | None:
+        """Return the position of the turn with the same `message_id`; None if there is none."""
+        if turn.message_id is None:
+            return None
+        for position in range(self._delivered_until, len(self._slots)):
+            slot = self._slots[position]
+            if isinstance(slot, UserTurn):
+                found = slot.message_id
+            else:
+                is_user = isinstance(slot, dict) and slot["role"] == "user"
+                found = slot.get("message_id") if is_user else None
+            if isinstance(found, str):
+                self._delivered[found] = position
+        self._delivered_until = len(self._slots)
+        return self._delivered.get(turn.message_id)
 
     def _check_calls(self, added: Sequence[Turn]) -> None:
         calls = self._open_calls or OpenCalls(self)

@@ -263,16 +263,41 @@ def _parts(content: Iterable[Part]) -> tuple[Part, ...]:
     return tuple(clean_text(part) if isinstance(part, str) else part for part in parts)
 
 
+def is_message_id(value: object) -> bool:
+    """Return True for text of 1 to 512 bytes in UTF-8."""
+    with contextlib.suppress(UnicodeEncodeError):
+        return isinstance(value, str) and 1 <= len(value.encode()) <= 512
+    return False
+
+
+def _message_id(_: object, __: object, value: str | None) -> None:
+    if value is not None and not is_message_id(value):
+        msg = f"message_id must be text of 1 to 512 UTF-8 bytes, got {shown(value)}"
+        raise InvalidTurn(msg)
+
+
 @attrs.frozen
 class UserTurn(_Turn):
     """A turn of the user: spoken, written or shown.
 
     Attributes:
         content: The parts, in order: `str`, `AudioInput`, `ImageInput`, `FileInput`.
+        name: The name of who speaks; None if not given.
+        message_id: The id under which the message was delivered: a conversation takes it once.
     """
 
     role: ClassVar[str] = "user"
     content: tuple[Part, ...] = attrs.field(converter=_parts)
+    name: str | None = attrs.field(default=None, kw_only=True, converter=as_optional_text)
+    message_id: str | None = attrs.field(default=None, kw_only=True, validator=_message_id)
+
+    def __attrs_post_init__(self) -> None:
+        """Take the name out of `extra`, where it was before it had a field."""
+        if self.name is None and '"name"' in self.extra:
+            rest = orjson.loads(self.extra)
+            if isinstance(name := rest.pop("name", None), str):
+                object.__setattr__(self, "name", as_text(name))
+                object.__setattr__(self, "extra", _json_object(orjson.dumps(rest).decode()))
 
     @property
     def text(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from conversation._values.sound import FORMATS
-from conversation._values.turns import AssistantTurn, Turn
+from conversation._values.turns import AssistantTurn, Turn, UserTurn, is_message_id
 from conversation._wire.messages import bytes_from_base64
 from conversation._wire.reading import joined_text, time_from, token_count
 
@@ -36,8 +36,10 @@ def merged(known: dict[str, Any], extra: Mapping[str, Any], meanings: Meanings) 
 
 def meanings_of(turn: Turn) -> Meanings:
     """Return the keys that mean something in the entry of this turn."""
+    if isinstance(turn, UserTurn):
+        return _USER
     if not isinstance(turn, AssistantTurn):
-        return _OTHERS
+        return _AT
     objects = {"audio": turn.audio and _AUDIO, "usage": turn.usage and _USAGE}
     return {**_ANSWER, **{key: inner or _is_object for key, inner in objects.items()}}
 
@@ -75,8 +77,10 @@ def _is_sound(value: object) -> bool:
 
 _AT: Meanings = {"at": lambda value: time_from(value) is not None}
 
-_OTHERS: Meanings = {
+_USER: Meanings = {
     **_AT,
+    "name": _is_text,
+    "message_id": is_message_id,
     "content": {
         "input_audio": {
             "data": _is_there,

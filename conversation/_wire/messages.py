@@ -104,14 +104,19 @@ def unknown_keys(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def has_name(turn: Turn) -> bool:
     """Return True if a turn may name its speaker; cheap."""
+    if isinstance(turn, UserTurn):
+        return bool(turn.name)
     return turn.extra != "{}" and '"name"' in turn.extra
 
 
 def named(message: Message, turn: Turn) -> Message:
-    """Add the name of the speaker, the one unknown key that the API accepts."""
+    """Add the name of the speaker, where there is one.
+
+    Other turns than the user's keep it in `extra`; it is the one key there that the API accepts.
+    """
     if has_name(turn):
-        name = orjson.loads(turn.extra).get("name")
-        if isinstance(name, str) and name:
+        name = turn.name if isinstance(turn, UserTurn) else orjson.loads(turn.extra).get("name")
+        if isinstance(name, str) and name.strip():
             message["name"] = wire_name(name)
     return message
 

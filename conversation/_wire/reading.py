@@ -28,6 +28,7 @@ from conversation._values.turns import (
     Turn,
     Usage,
     UserTurn,
+    is_message_id,
 )
 from conversation._values.unchecked import unchecked
 from conversation._wire.messages import bytes_from_base64
@@ -84,7 +85,10 @@ def turn_from_entry(
     if role == "user":
         text = _take_text(rest, "content")
         content = _take_parts(rest, fetch) if text is None else (text,)
-        return _user_turn(content=content, at=at, extra=_extra(rest))
+        name, message_id = _take_text(rest, "name"), _take_message_id(rest)
+        return _user_turn(
+            content=content, name=name, message_id=message_id, at=at, extra=_extra(rest)
+        )
     text = joined_text(rest.pop("content", None)) or ""
     if role == "tool":
         call_id = _take_required(rest, "tool_call_id")
@@ -192,6 +196,10 @@ def _take_required(rest: dict[str, Any], key: str) -> str:
         msg = f"{key} must be text, got {type(rest.get(key)).__name__}"
         raise InvalidTurn(msg)
     return text
+
+
+def _take_message_id(rest: dict[str, Any]) -> str | None:
+    return _take_text(rest, "message_id") if is_message_id(rest.get("message_id")) else None
 
 
 def _take_number(rest: dict[str, Any], key: str, least: float = -_MOST) -> float | None:

@@ -37,7 +37,8 @@ def _entry(turn: Turn) -> dict[str, Any]:
     if isinstance(turn, UserTurn):
         only = turn.content[0] if len(turn.content) == 1 else None
         content = only if isinstance(only, str) else [_part_entry(part) for part in turn.content]
-        return {"role": "user", "content": content}
+        fields: dict[str, Any] = {"role": "user", "content": content}
+        return fields | _given(name=turn.name, message_id=turn.message_id)
     if isinstance(turn, AssistantTurn):
         entry = {"role": "assistant", "content": turn.content}
         return entry | _given(

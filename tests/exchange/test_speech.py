@@ -116,7 +116,7 @@ def test_speech_has_the_audio_format_of_the_request(
 ) -> None:
     """Speech has the audio format of the request, under the name of its own endpoint."""
     options: dict[str, Any] = {"client": client, "clock": clock, "speak_when_dropped": "tts-1"}
-    chats = [
+    chats: list[tuple[Conversation, dict[str, Any]]] = [
         (Conversation(**options, audio_format=audio_format), {}),
         (Conversation(**options), {"audio": {"format": audio_format}}),
     ]
@@ -131,7 +131,11 @@ def test_speech_has_the_audio_format_of_the_request(
 def test_speech_has_the_voice_of_the_request(server: StandIn, client: OpenAI, clock: Clock) -> None:
     """Speech has the voice of the request, else that of the settings."""
     chat = Conversation(client=client, clock=clock, speak_when_dropped="tts-1")
-    for options, voice in (({"audio": {"voice": "sage"}}, "sage"), ({}, "alloy")):
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"audio": {"voice": "sage"}}, "sage"),
+        ({}, "alloy"),
+    ]
+    for options, voice in cases:
         server.will_answer("A fine dog.", spoken=False)
         chat.say("Is it a good dog?", **options)
         assert asked(server, SPEECH)[-1]["voice"] == voice

@@ -33,6 +33,26 @@ def test_the_ending_of_the_name_decides_the_format(
     assert path.read_text().startswith(begins)
 
 
+def test_names_of_speakers_are_in_each_format(tmp_path: Path) -> None:
+    """People read the name as it was given, without its controls; the API gets its own form."""
+    chat = Conversation()
+    chat.add_user("Hello", name="Zoë <b>\x1b[31m_K_")
+    chat.add_assistant("Hi")
+    chat.add_user("Bye", name=" ")
+    chat.add_assistant("Bye")
+    found = {
+        name: chat.export(tmp_path / name).read_text()
+        for name in ("a.html", "a.md", "a.messages.json", "a.jsonl", "a.json")
+    }
+    assert "Zoë &lt;b&gt;\ufffd[31m_K_" in found["a.html"]
+    assert " UTC · Zoë &lt;b>\ufffd\\[31m\\_K\\_\n" in found["a.md"]
+    assert found["a.messages.json"].count('"name":"Zoe__b___31m_K_"') == 1
+    assert found["a.jsonl"].count('"name":"Zoe__b___31m_K_"') == 1
+    assert '"name":"Zoë <b>\\u001b[31m_K_"' in found["a.json"]
+    assert found["a.messages.json"].count('"name"') == found["a.jsonl"].count('"name"') == 1
+    assert found["a.md"].count(" UTC\n") == 3
+
+
 def test_a_given_format_overrides_the_name(full: Conversation, tmp_path: Path) -> None:
     """With `format=`, the name may end in anything, even in another format's ending."""
     assert full.export(tmp_path / "a.txt", format="markdown").read_text().startswith("# ")

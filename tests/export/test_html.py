@@ -66,7 +66,7 @@ def test_the_policy_allows_the_inline_text(tag: str, tmp_path: Path) -> None:
 def test_the_page_describes_each_turn(full: Conversation, clock: Clock, tmp_path: Path) -> None:
     """It says how a turn would be sent now, which tools were called, and the tokens used."""
     clock.now += 3700
-    full.reply()
+    full.say("And now?")
     page = full.export(tmp_path / "a.html").read_text()
     assert "sent now as: voice, 60 min left" in page
     assert "sent now as: transcript, expired" in page

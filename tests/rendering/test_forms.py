@@ -177,8 +177,12 @@ def test_user_parts_are_sent_in_the_form_of_the_api() -> None:
 def test_developer_role_and_user_name_are_sent() -> None:
     """The role `developer` and the key `name` are sent, unknown keys are not."""
     assert one(SystemTurn("x", "developer"))[0] == {"role": "developer", "content": "x"}
-    named = UserTurn("x", extra='{"name":"ann","internal":1}')
-    assert one(named)[0] == {"role": "user", "content": "x", "name": "ann"}
+    for named in (
+        UserTurn("x", name="ann", extra='{"internal":1}'),
+        UserTurn("x", extra='{"name":"ann","internal":1}'),
+    ):
+        assert one(named)[0] == {"role": "user", "content": "x", "name": "ann"}
+        assert named.extra == '{"internal":1}'
 
 
 def test_expiry_is_measured_by_the_servers_clock(clock: Clock) -> None:

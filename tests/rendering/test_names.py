@@ -11,6 +11,7 @@ from openai import OpenAI
 
 from conversation import Conversation, FileStore
 from conversation._wire.messages import wire_name
+from conversation.errors import InvalidTurn
 from tests.conftest import Clock
 from tests.samples import START, spoken, tool_call
 
@@ -81,6 +82,35 @@ def test_names_of_all_speakers_are_sent(
     assert chat.messages()[4] == {"role": "assistant", "content": "Good morning.", "name": "Zoe_K_"}
     assert chat.say("And?").text
     assert "Zo\\u00eb K." in chat.turns[2].extra or "Zoë K." in chat.turns[2].extra
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"), [("Zoë K.", "Zoe_K_"), ("ann\n", "ann_"), ("", None), (" \t", None)]
+)
+def test_user_turn_has_the_name_of_who_speaks(
+    chat: Conversation, tmp_path: Path, name: str, sent: str | None
+) -> None:
+    """The turn keeps the name as it was given; a blank one is not sent."""
+    turn = chat.add_user("Hi", name=name)
+    assert turn.name == name
+    assert chat.messages()[0].get("name") == sent
+    with Conversation.open("s", store=FileStore(tmp_path)) as saved:
+        saved.add(turn)
+    again = Conversation.open("s", store=FileStore(tmp_path), read_only=True)
+    assert again.messages() == chat.messages()
+    assert again.turns == (turn,)
+    assert (again.turns[0].extra, turn.extra) == ("{}", "{}")
+
+
+def test_names_that_are_no_text_are_refused(chat: Conversation) -> None:
+    """A name is text; nothing is added or sent for another one."""
+    name: Any
+    for name in (5, b"Ann", ["Ann"]):
+        with pytest.raises(InvalidTurn, match="expected a str"):
+            chat.add_user("Hi", name=name)
+        with pytest.raises(InvalidTurn, match="expected a str"):
+            chat.say("Hi", name=name)
+    assert chat.turns == ()
 
 
 def test_called_tools_have_plain_names_on_the_wire(chat: Conversation) -> None:

@@ -153,6 +153,12 @@ def change(chat: Conversation) -> None:
     assert_type(AudioInput(b"RIFF").read(), bytes)
     picture, file = ImageInput(b"\x89PNG", "low"), FileInput(b"%PDF", filename="a.pdf")
     assert_type(chat.add_user("Look:", sound, picture, file), UserTurn)
+    user = chat.add_user("Hi", name="Zoë", message_id="telegram:42:1001")
+    assert_type((user.name, user.message_id), tuple[str | None, str | None])
+    assert_type(chat.say("Hi", name="Zoë", message_id="telegram:42:1002"), AssistantTurn)
+    with chat.stream("Hi", name="Zoë", message_id="telegram:42:1003") as events:
+        assert_type(next(events), AnyEvent)
+    assert_type(chat.unanswered, bool)
     assert_type(chat.add_system("Be kind."), SystemTurn)
     assert_type(chat.add_assistant("Hello!"), AssistantTurn)
     assert_type(chat.add_completion({"choices": []}), AssistantTurn)

@@ -29,7 +29,7 @@ def test_unchecked_value_equals_the_checked_one(turn: Turn) -> None:
 
 def test_unchecked_value_is_frozen() -> None:
     """Its fields cannot be set, and all of them are required."""
-    turn = unchecked(UserTurn)(content=("Hello",), at=None, extra="{}")
+    turn = unchecked(UserTurn)(content=("Hello",), name=None, message_id=None, at=None, extra="{}")
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         turn.content = ()  # type: ignore[misc]  # the mistake under test
     with pytest.raises(TypeError):

@@ -94,7 +94,7 @@ def test_imported_messages_of_all_roles_become_turns(caplog: pytest.LogCaptureFi
     first, second, question, answer, shown, calling, result, refusing = chat.turns
     assert (first, second) == (SystemTurn("Be brief.", "developer"), SystemTurn("Be kind."))
     assert isinstance(question, UserTurn)
-    assert question.extra == '{"name":"Ann"}'
+    assert (question.name, question.extra) == ("Ann", "{}")
     assert isinstance(answer, AssistantTurn)
     assert shown == UserTurn((
         "Look:",
