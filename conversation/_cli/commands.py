@@ -6,7 +6,9 @@ Each takes the parsed arguments and the store, and returns the exit status.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import orjson
@@ -32,6 +34,13 @@ from conversation._wire.failures import is_refused_sound
 from conversation._wire.writing import line_from_turn, usage_entry
 from conversation.errors import InvalidSetting, SessionError
 from conversation.stores.files import FileStore, file_name
+
+_UNITS = {
+    "min": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
 
 
 def list_sessions(options: argparse.Namespace, store: AnyStore) -> int:
@@ -197,6 +206,26 @@ def delete(options: argparse.Namespace, store: AnyStore) -> int:
         store.delete(session_id)
         write_line(f"deleted {session_id}")
     return 0
+
+
+def sweep(options: argparse.Namespace, store: AnyStore) -> int:
+    """Delete old sessions, or their sound; does not ask, as it is for timers."""
+    older_than = _age(options.older_than)
+    swept = store.sweep(older_than=older_than, sound_only=options.sound, dry_run=options.dry_run)
+    what = "the sound of " if options.sound else ""
+    for info in swept:
+        write_line(f"{'would delete' if options.dry_run else 'deleted'} {what}{info.id}")
+    if not swept:
+        write_line(f"nothing to delete is older than {options.older_than}")
+    return 0
+
+
+def _age(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,6})\s*(min|h|d|w)", text.strip())
+    if found is None:
+        msg = f"--older-than must be a number with min, h, d or w, such as 90d, got {text!r}"
+        raise InvalidSetting(msg)
+    return int(found[1]) * _UNITS[found[2]]
 
 
 def repair(options: argparse.Namespace, store: AnyStore) -> int:

@@ -148,6 +148,15 @@ def _parser() -> argparse.ArgumentParser:
     delete.add_argument("id", nargs="+")
     delete.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
+    sweeping = add("sweep", commands.sweep, "Delete what nobody has changed for long.")
+    sweeping.add_argument(
+        "--older-than", required=True, metavar="AGE", help="such as 90d, 12w, 36h or 30min"
+    )
+    sweeping.add_argument(
+        "--sound", action="store_true", help="delete the sound alone; words and pictures stay"
+    )
+    sweeping.add_argument("--dry-run", action="store_true", help="only print what would be deleted")
+
     verifying = add("verify", verify, "Check sessions and their audio; changes nothing.")
     verifying.add_argument("id", nargs="*", help="default: all sessions")
     verifying.add_argument("--json", action="store_true", help="print JSON")

@@ -94,7 +94,13 @@ class Disk:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _CAREFUL, 0o600)
 
     def write_new(
-        self, path: Path, pieces: Iterable[bytes], *, temporary: Path, adopted: bool = True
+        self,
+        path: Path,
+        pieces: Iterable[bytes],
+        *,
+        temporary: Path,
+        adopted: bool = True,
+        modified: int | None = None,
     ) -> int:
         """Create a file with this content atomically and durably.
 
@@ -105,6 +111,7 @@ class Disk:
             pieces: Its content.
             temporary: Its name until it is whole.
             adopted: Hand a new file over to the owner of its folder.
+            modified: Time of its last change, in nanoseconds; None: now.
 
         Returns:
             Its descriptor, open for reading and writing.
@@ -115,6 +122,8 @@ class Disk:
             for piece in pieces:
                 self.write(descriptor, piece, at)
                 at += len(piece)
+            if modified is not None:
+                os.utime(temporary, ns=(modified, modified))
             self.sync(descriptor)
             if os.name == "nt":
                 # An open file cannot be renamed on Windows.

@@ -251,13 +251,21 @@ class Document:
         with contextlib.suppress(OSError):
             self._note(descriptor)
 
-    def rewrite(self, header: Mapping[str, Any], changed: Mapping[int, bytes], length: int) -> None:
+    def rewrite(
+        self,
+        header: Mapping[str, Any],
+        changed: Mapping[int, bytes],
+        length: int,
+        *,
+        modified: int | None = None,
+    ) -> None:
         """Replace the file by one with another header and other turns, durably and at once.
 
         Args:
             header: Its keys but `conversation` and `turns`.
             changed: New lines by position; the others are copied from the file.
             length: Number of turns in the new document.
+            modified: Time of the file's last change, in nanoseconds; None: now.
 
         Raises:
             SessionChanged: if the file is not as it was; nothing was written.
@@ -269,7 +277,8 @@ class Document:
             lines = self._lines(before or b"")
             if len(lines) < length - len(changed):
                 raise self._changed(f"it has {len(lines)} turns instead of {self._count}")
-        self._replace(header, [changed.get(i) or lines[i] for i in range(length)], before)
+        new = [changed.get(i) or lines[i] for i in range(length)]
+        self._replace(header, new, before, modified)
 
     def _lines(self, data: bytes) -> list[bytes]:
         """Return the entries as they stand in the file, byte for byte if lines tell them."""
@@ -289,11 +298,17 @@ class Document:
         self._replace(header, lines, self._read_any())
 
     def _replace(
-        self, header: Mapping[str, Any], lines: Sequence[bytes], before: bytes | None
+        self,
+        header: Mapping[str, Any],
+        lines: Sequence[bytes],
+        before: bytes | None,
+        modified: int | None = None,
     ) -> None:
         was = self._count, self._at_least, self._revision, self._header, self._is_laid_out
-        data = dump(header, lines)
-        descriptor = self._disk.write_new(self._path, (data,), temporary=self._temporary)
+        data, status = dump(header, lines), self._status
+        descriptor = self._disk.write_new(
+            self._path, (data,), temporary=self._temporary, modified=modified
+        )
         try:
             self._note(descriptor)
             self._count = self._at_least = len(lines)
@@ -307,20 +322,22 @@ class Document:
             # Where that fails, the next look has to be a whole one.
             self._was_read = False
             with contextlib.suppress(OSError):
-                self._put_back(before)
+                self._put_back(before, status and status[3])
                 self._count, self._at_least, self._revision, self._header, self._is_laid_out = was
                 self._was_read = True
             raise
         finally:
             os.close(descriptor)
 
-    def _put_back(self, before: bytes | None) -> None:
+    def _put_back(self, before: bytes | None, modified: int | None) -> None:
         """Restore what was there, for whoever reads; the disk itself may hold either."""
         if before is None:
             self._path.unlink()
             self._status = None
             return
-        descriptor = self._disk.write_new(self._path, (before,), temporary=self._temporary)
+        descriptor = self._disk.write_new(
+            self._path, (before,), temporary=self._temporary, modified=modified
+        )
         try:
             self._note(descriptor)
         finally:

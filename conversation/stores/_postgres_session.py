@@ -30,8 +30,18 @@ from conversation.errors import (
 from conversation.stores import News, State
 from conversation.stores._postgres_database import PAUSES, Database, Failed, Lost
 from conversation.stores._postgres_leases import Leases
-from conversation.stores._postgres_sql import BETWEEN, BYTEA, TEXT, UUID, array, integers, number
+from conversation.stores._postgres_sql import (
+    BETWEEN,
+    BYTEA,
+    TEXT,
+    UUID,
+    array,
+    integers,
+    number,
+    time_of,
+)
 from conversation.stores._session import NOT_KEPT, check_name
+from conversation.stores._sweeping import silenced
 
 _NONE = 2**31 - 1
 """A position behind all entries."""
@@ -311,10 +321,18 @@ class PostgresSession:
         size = sum(map(len, entries))
         self._write("append", (*self._blobs(), len(entries), size, array(TEXT, entries)), then)
 
-    def rewrite(self, header: Mapping[str, Any], changed: Mapping[int, bytes], length: int) -> None:
+    def rewrite(
+        self,
+        header: Mapping[str, Any],
+        changed: Mapping[int, bytes],
+        length: int,
+        *,
+        touches: bool = True,
+    ) -> None:
         """Replace the content, durably, or change nothing.
 
-        Removes the bytes that only changed or dropped turns have named.
+        Removes the bytes that only changed or dropped turns have named. Unless it touches the
+        session, the time of the last change stays.
         """
         seen = self._known()
         # Not the next number: after a failover another change could have got the same one.
@@ -329,7 +347,7 @@ class PostgresSession:
         size = len(text) + sum(map(len, changed.values()))
         labels = (text.decode(), revision, created_at)
         more = (*labels, length, integers([*changed]), lines, size)
-        self._write("rewrite", (*self._blobs(), *more), then)
+        self._write("rewrite" if touches else "silence", (*self._blobs(), *more), then)
 
     def _known(self) -> _Seen:
         if self.token is None:
@@ -557,6 +575,53 @@ class PostgresSession:
         if stored and not self._is_unsure:
             with contextlib.suppress(Failed, SessionError):
                 self._database.execute("discard", self.id, array(TEXT, stored))
+
+    # --- sweeping ------------------------------------------------------------------------------
+
+    def sweep(self, touched: datetime, *, sound_only: bool, dry_run: bool) -> bool:
+        """Delete the session, or only its sound, unless it was touched since.
+
+        Returns:
+            False if it was, or is in use, or has no sound to delete.
+
+        Raises:
+            SessionCorrupt: if it is damaged; it is not changed.
+            SessionUnavailable, SaveFailed: if the server cannot be reached, or refuses.
+        """
+        state = self.read()
+        if state is None:
+            return False
+        lines, names = silenced(state.entries, self.fetch, self.place)
+        try:
+            rows = self._database.query("names", self.id).rows
+            unnamed = [row[0] for row in rows if row[0].decode() not in names]
+            if sound_only and not (lines or unnamed):
+                return False
+            if dry_run:
+                rows = self._database.query("touched", self.id).rows
+                return bool(rows) and time_of(rows[0][0]) == touched and rows[0][1] == b"\0"
+            if sound_only:
+                return self._silence(touched, state, lines, unnamed)
+            result = self._database.query("sweep", self.id, touched.isoformat())
+            return bool(result.count) or (result.was_repeated and self.read() is None)
+        except Failed as error:
+            raise self._unavailable(error) from error
+
+    def _silence(
+        self, touched: datetime, state: State, lines: Mapping[int, bytes], unnamed: Sequence[bytes]
+    ) -> bool:
+        try:
+            if self.acquire() is None:
+                return False
+            rows = self._database.query("touched", self.id).rows
+            if not rows or time_of(rows[0][0]) != touched:
+                return False
+            if lines:
+                self.rewrite(state.header, lines, len(state.entries), touches=False)
+            self._database.query("discard", self.id, array(TEXT, unnamed))
+        finally:
+            self.release()
+        return True
 
     # --- errors --------------------------------------------------------------------------------
 

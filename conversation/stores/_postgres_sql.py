@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 VERSION = 1
 """The newest version of the tables that this code knows; later ones only add nullable columns."""
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 TEXT, BYTEA, UUID = 25, 17, 2950
 """Types of array elements, by their numbers in `pg_type`."""
@@ -178,6 +181,12 @@ WHERE header IS NOT NULL AND starts_with(id, $1::text) AND (updated_at, key) < (
   coalesce($2::timestamptz, 'infinity'), coalesce((
   SELECT key FROM {p}conversation_sessions WHERE id = $3::text), 0))
 ORDER BY updated_at DESC, key DESC LIMIT $4::bigint""",
+    "touched": """SELECT updated_at, coalesce(held_until > clock_timestamp(), false)
+FROM {p}conversation_sessions WHERE id = $1::text AND header IS NOT NULL""",
+    "now": "SELECT clock_timestamp()",
+    "sweep": """DELETE FROM {p}conversation_sessions
+WHERE id = $1::text AND updated_at = $2::timestamptz
+AND (held_until IS NULL OR held_until <= clock_timestamp()) RETURNING key""",
     "delete": """WITH gone AS (
   DELETE FROM {p}conversation_sessions
   WHERE id = $1::text AND (held_until IS NULL OR held_until <= clock_timestamp())
@@ -212,7 +221,9 @@ def statements(schema: str) -> dict[str, bytes]:
         "changes": _CHANGES.format(**common),
         "blobs": _BLOBS.format(**common),
     }
-    return {name: sql.format(**common, **parts).encode() for name, sql in _STATEMENTS.items()}
+    made = {name: sql.format(**common, **parts).encode() for name, sql in _STATEMENTS.items()}
+    # Sweeping sound is no touch.
+    return made | {"silence": made["rewrite"].replace(b", updated_at = clock_timestamp()", b"")}
 
 
 def array(kind: int, items: Iterable[bytes]) -> bytes:
@@ -231,3 +242,8 @@ def integers(numbers: Sequence[int]) -> bytes:
 def number(value: Any) -> int:
     """Return an integer of a result."""
     return int.from_bytes(value, "big", signed=True)
+
+
+def time_of(value: bytes) -> datetime:
+    """Return a time of a result."""
+    return _EPOCH + timedelta(microseconds=number(value))

@@ -39,6 +39,7 @@ from conversation.stores._document import Document
 from conversation.stores._format import Snapshot, Torn, id_in
 from conversation.stores._lockfile import LockFile
 from conversation.stores._queue import Queue
+from conversation.stores._sweeping import silenced
 
 log = logging.getLogger("conversation")
 
@@ -240,7 +241,7 @@ class FileSession:
             msg = f"the lock {self._lock} was removed while it was held; nothing was written"
             raise SessionChanged(msg, path=self.file)
 
-    def _is_being_written(self) -> bool:
+    def is_being_written(self) -> bool:
         """Return True if another one holds the lock; makes no lock file."""
         with contextlib.suppress(OSError):
             lock = LockFile(self._lock, create=False)
@@ -266,7 +267,7 @@ class FileSession:
         if snapshot is None:
             return None
         self._check(snapshot)
-        if snapshot.torn is None or self._is_being_written():
+        if snapshot.torn is None or self.is_being_written():
             return State(snapshot.header, snapshot.entries)
         return self._recovered(snapshot, snapshot.torn, None)
 
@@ -280,7 +281,7 @@ class FileSession:
         if said != self.id:
             raise another_session(self.file, said, self.id)
 
-    def _repaired(self, snapshot: Snapshot) -> State:
+    def _repaired(self, snapshot: Snapshot, modified: int | None = None) -> State:
         """Put a torn end aside and make the document whole; needs the lock."""
         self._check(snapshot)
         torn, put_aside = snapshot.torn, None
@@ -293,7 +294,7 @@ class FileSession:
             lines = dict(enumerate(torn.lines))
             try:
                 self._check_lock()
-                self._document.rewrite(snapshot.header, lines, len(lines))
+                self._document.rewrite(snapshot.header, lines, len(lines), modified=modified)
             except BaseException:
                 if put_aside is not None:
                     with contextlib.suppress(OSError):
@@ -471,6 +472,40 @@ class FileSession:
         except OSError as error:
             # The rest can be deleted by another call.
             raise self._failed(Path(error.filename or self.file), error, "deleted") from error
+
+    def silence(self, *, dry_run: bool) -> bool:
+        """Delete all sound, and nothing else; needs the lock, unless it is a dry run.
+
+        The time of the last change stays. Where it is interrupted, another call completes it.
+
+        Returns:
+            False if there is none.
+        """
+        with self._writing():
+            with self._naming_repair():
+                snapshot = self._document.read()
+            if snapshot is None:
+                raise self.not_found()
+            self._check(snapshot)
+            lines, names = silenced(snapshot.entries, self.fetch, self.place)
+            there = self._folder.is_dir() and not self._folder.is_symlink()
+            files = (
+                [path for path in self._folder.iterdir() if path.name not in names] if there else []
+            )
+            if not (lines or files) or dry_run:
+                return bool(lines or files)
+            modified = self.file.stat().st_mtime_ns
+            if snapshot.torn is not None:
+                self._repaired(snapshot, modified)
+            self._check_lock()
+            if lines:
+                length = len(snapshot.entries)
+                self._document.rewrite(snapshot.header, lines, length, modified=modified)
+            for path in files:
+                remove_tree(path)
+            if files:
+                self._disk.sync_folder(self._folder)
+            return True
 
     def exists(self) -> bool:
         """Return True if there is anything to delete; a crash may have left sound alone."""

@@ -14,7 +14,8 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from conversation.errors import InvalidSetting, SessionError, corrupt
@@ -22,6 +23,7 @@ from conversation.stores import Salvage, SessionInfo
 from conversation.stores._disk import Disk, open_with_status, read_all, read_at
 from conversation.stores._format import TURNS, parse, parse_header
 from conversation.stores._session import FileSession
+from conversation.stores._sweeping import sweep
 
 log = logging.getLogger("conversation")
 
@@ -159,6 +161,43 @@ class FileStore:
             raise session.not_found()
         with session.locked(timeout):
             session.remove()
+
+    def sweep(
+        self, *, older_than: timedelta, sound_only: bool = False, dry_run: bool = False
+    ) -> tuple[SessionInfo, ...]:
+        """Delete the sessions that nobody has changed for so long, or only their sound.
+
+        Sessions in use are left for the next sweep; so are damaged ones, with a log warning. When
+        sound is deleted, words, pictures and the time of the last change stay.
+
+        Args:
+            older_than: Time since the last change.
+            sound_only: Delete the sound of users and of answers alone.
+            dry_run: Change nothing.
+
+        Returns:
+            The sessions that were swept; in a dry run, those that would be.
+
+        Raises:
+            InvalidSetting: if `older_than` is no `timedelta` >= 0.
+            SaveFailed: if the disk refuses to delete one; the others are swept before.
+        """
+        one = partial(self._sweep, sound_only=sound_only, dry_run=dry_run)
+        return sweep(self, one, lambda: datetime.now(UTC), older_than)
+
+    def _sweep(self, info: SessionInfo, *, sound_only: bool, dry_run: bool) -> bool:
+        session = self.session(info.id)
+        if dry_run and session.is_being_written():
+            return False
+        with contextlib.nullcontext() if dry_run else session.locked(0):
+            if _info(session.file) != info:
+                return False  # it was touched meanwhile
+            has_sound = session.silence(dry_run=dry_run or not sound_only)  # refuses damage
+            if sound_only:
+                return has_sound
+            if not dry_run:
+                session.remove()
+            return True
 
 
 def default_root() -> Path:

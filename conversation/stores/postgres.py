@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -18,11 +18,11 @@ from conversation.stores import SessionInfo
 from conversation.stores._postgres_database import Database, Failed
 from conversation.stores._postgres_leases import Leases
 from conversation.stores._postgres_session import Cache, PostgresSession
-from conversation.stores._postgres_sql import number
+from conversation.stores._postgres_sql import number, time_of
+from conversation.stores._sweeping import sweep
 from conversation.stores.files import file_name
 
 _PAGE = 1000
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class PostgresStore:
@@ -173,6 +173,29 @@ class PostgresStore:
                 raise not_found(session_id, self.place, None)
             time.sleep(polling.pause())
 
+    def sweep(
+        self, *, older_than: timedelta, sound_only: bool = False, dry_run: bool = False
+    ) -> tuple[SessionInfo, ...]:
+        """Same as `FileStore.sweep`, by the server's clock.
+
+        Raises:
+            InvalidSetting: if `older_than` is no `timedelta` >= 0.
+            SessionUnavailable, SaveFailed: if the server cannot be reached, or refuses.
+        """
+
+        def one(info: SessionInfo) -> bool:
+            session = self.session(info.id)
+            return session.sweep(info.updated_at, sound_only=sound_only, dry_run=dry_run)
+
+        return sweep(self, one, self._now, older_than)
+
+    def _now(self) -> datetime:
+        try:
+            return time_of(self._database.query("now").rows[0][0])
+        except Failed as error:
+            msg = f"the sessions at {self.place} could not be listed ({error})"
+            raise SessionUnavailable(msg) from error
+
     def _failed(self, what: str, error: Failed) -> SaveFailed:
         return SaveFailed(f"{what} at {self.place} ({error}); try again")
 
@@ -189,19 +212,15 @@ def _info(row: Sequence[Any]) -> SessionInfo:
     labels = labels if isinstance(labels, dict) else {}
     title, metadata = labels.get("title"), labels.get("metadata")
     with contextlib.suppress(OverflowError):
-        begun = None if created_at is None else _time(created_at)
+        begun = None if created_at is None else time_of(created_at)
     return SessionInfo(
         id=session_id.decode(),
         title=title if isinstance(title, str) else None,
         created_at=begun,
-        updated_at=_time(updated_at),
+        updated_at=time_of(updated_at),
         size=number(size),
         metadata=metadata if isinstance(metadata, dict) else {},
     )
-
-
-def _time(value: bytes) -> datetime:
-    return _EPOCH + timedelta(microseconds=number(value))
 
 
 def _check_names(conninfo_or_pool: Any, schema: object, keep_sound: object) -> None:
