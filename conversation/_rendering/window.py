@@ -260,11 +260,12 @@ def size_of(items: Iterable[Prepared], at: Moment) -> Size:
 
 def _too_small(size: Size, limits: Limits) -> ContextTooSmall:
     tokens = math.ceil(limits.corrected(size.tokens))
+    convert = "AudioInput.convert(data, to='mp3') makes sound smaller; or "
     msg = (
         f"the newest exchange alone, with instructions and system turns, has some {tokens} tokens "
         f"(limit: {limits.tokens}) and {size.upload} bytes of sound, pictures and files (limit: "
-        f"{limits.upload}); shorten it, raise the limits of Context, or cut long tool results by "
-        "its max_tool_result_tokens"
+        f"{limits.upload}); {convert if size.upload > limits.upload else ''}shorten it, raise the "
+        "limits of Context, or cut long tool results by its max_tool_result_tokens"
     )
     return ContextTooSmall(
         msg,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import attrs
 
+from conversation._values.conversion import can_convert, converted
 from conversation._values.data import (
     Data,
     Stored,
@@ -34,7 +36,7 @@ from conversation.errors import InvalidTurn, UnsupportedAudio
 class AudioInput:
     """Sound from the user: a part of a user turn.
 
-    The API takes WAV and MP3, at most some 20 MB per request.
+    The API takes WAV and MP3, at most some 20 MB per request. `convert` makes them of others.
 
     Attributes:
         data: The bytes of the whole file, with true sizes and rates in the head of a WAV file; in a
@@ -133,6 +135,40 @@ class AudioInput:
         samples = as_s16(data, encoding)
         return cls(wav_from_pcm(samples, rate=rate, channels=channels), transcript=transcript)
 
+    @classmethod
+    def convert(
+        cls,
+        data: bytes | str | os.PathLike[str],
+        *,
+        to: Literal["wav", "mp3"] = "wav",
+        max_seconds: float = 1800,
+        transcript: str | None = None,
+    ) -> AudioInput:
+        """Make WAV or MP3 of sound of any usual format: 24 kHz, mono.
+
+        It reads Ogg, WebM, Matroska, MP4, QuickTime, CAF, AMR, FLAC, AAC, MP2, WMA, AIFF, AU, W64,
+        WAV and MP3, also from strangers. Needs the extra `formats` (PyAV).
+
+        Args:
+            data: The bytes of the whole file, or its path; text is never taken for a URL.
+            to: `"mp3"` (48 kbit/s) is some 8 times smaller, and costs the same tokens.
+            max_seconds: The longest duration, in seconds.
+            transcript: The words, if known.
+
+        Raises:
+            UnsupportedAudio: if it cannot be decoded, holds no sound, or is longer than
+                `max_seconds`; it is never cut.
+            ImportError: if PyAV is missing.
+            OSError: if there is no such file.
+        """
+        if to not in ("wav", "mp3"):
+            raise UnsupportedAudio(f"to must be 'wav' or 'mp3', got {to!r}")
+        is_number = isinstance(max_seconds, int | float) and not isinstance(max_seconds, bool)
+        if not is_number or not max_seconds > 0:
+            raise UnsupportedAudio(f"max_seconds must be a number > 0, got {max_seconds!r}")
+        whole = Path(data).read_bytes() if isinstance(data, str | os.PathLike) else as_bytes(data)
+        return cls(converted(whole, to, max_seconds), transcript=transcript)
+
     def read(self) -> bytes:
         """Return the bytes of the whole file.
 
@@ -142,10 +178,14 @@ class AudioInput:
         return self.data if isinstance(self.data, bytes) else mended(self.data.read())
 
 
+_CONVERT = "AudioInput.convert(data) makes WAV of it (needs the extra 'formats')"
+
+
 def _refusal(data: bytes) -> str:
     """Return the message for sound that is neither WAV nor MP3."""
     if name := name_of(data):
-        return f"sound must be WAV or MP3, this is {name} ({len(data)} bytes); convert it"
+        remedy = _CONVERT if can_convert(name) else "convert it"
+        return f"sound must be WAV or MP3, this is {name} ({len(data)} bytes); {remedy}"
     with contextlib.suppress(ValueError):
         if format_of(base64.b64decode(data[:1600], validate=True)):
             return "sound must be WAV or MP3, this is the base64 of it; pass base64.b64decode(data)"
@@ -157,7 +197,10 @@ def _refusal(data: bytes) -> str:
 
 def _fault_in(data: bytes, audio_format: str) -> str:
     if is_mp3_in_wav(data):
-        return "sound must be WAV or MP3, this is MP3 in a WAV file; extract the MP3 from it"
+        return (
+            "sound must be WAV or MP3, this is MP3 in a WAV file; extract the MP3 from it: "
+            f"{_CONVERT}"
+        )
     name = audio_format.upper()
     return f"this {name} file ({len(data)} bytes) has no samples; record some sound"
 
