@@ -64,7 +64,7 @@ class InvalidTurn(ConversationError, ValueError):
 
 
 class UnsupportedAudio(InvalidTurn):
-    """Bytes that are not WAV or MP3, the formats of user turns, or sound that cannot be converted."""
+    """Bytes that are not WAV or MP3, the two formats of user turns, or cannot be converted."""
 
 
 class InvalidCompletion(ConversationError, ValueError):

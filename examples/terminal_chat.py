@@ -27,12 +27,12 @@ from conversation import (
     TranscriptDelta,
     TurnFinished,
 )
-from conversation.errors import ConversationError
+from conversation.errors import ConversationError, UnsupportedAudio
 from conversation.testing import StandIn
 
 RATE = 24_000  # Hz, of streamed and recorded sound
 HELP = """\
-/say FILE          send a WAV or MP3 file as your speech
+/say FILE          send a sound file as your speech (not only WAV and MP3 with the extra `formats`)
 /record [SECONDS]  record from the microphone and send it (5 seconds; Ctrl-C ends it early)
 /undo              remove the last exchange
 /why               show what the next request would send, and why
@@ -62,6 +62,15 @@ def speaker() -> Any:
         with contextlib.suppress(sounddevice.PortAudioError):
             return sounddevice.RawOutputStream(samplerate=RATE, channels=1, dtype="int16")
     return contextlib.nullcontext()
+
+
+def sound_in(file: Path) -> AudioInput:
+    """Read a sound file; formats that the API does not take are converted."""
+    data = file.read_bytes()
+    try:
+        return AudioInput(data)
+    except UnsupportedAudio:
+        return AudioInput.convert(data, to="mp3")
 
 
 def recorded(seconds: float) -> AudioInput:
@@ -110,7 +119,7 @@ def obey(chat: Conversation, folder: Path, line: str) -> None:
             if chat.unanswered:
                 answer(chat, folder)
         case "/say":
-            answer(chat, folder, AudioInput.from_file(Path(argument.strip()).expanduser()))
+            answer(chat, folder, sound_in(Path(argument.strip()).expanduser()))
         case "/record":
             answer(chat, folder, recorded(float(argument or 5)))
         case "/undo":

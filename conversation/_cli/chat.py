@@ -9,10 +9,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from conversation._cli.places import AnyStore
+from conversation._cli.sound import sound_from
 from conversation._cli.terminal import Text, one_line, report, write_line, write_text
 from conversation._conversation import Conversation
 from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
@@ -34,7 +34,7 @@ _SHOWN_AGAIN = 6
 """Turns shown when a session is resumed."""
 
 _HELP = (
-    "/audio FILE   send a WAV or MP3 file as your speech",
+    "/audio FILE   send a sound file as your speech",
     "/undo         remove the last exchange",
     "/why          show what the next request would send, and why",
     "/quit         quit, like Ctrl-D",
@@ -47,7 +47,7 @@ def chat(options: argparse.Namespace, store: AnyStore) -> int:
     settings = {key: getattr(options, key) for key in ("model", "voice", "instructions")}
     given = {key: value for key, value in settings.items() if value is not None}
     speaker = _speaker() if options.play else _silent
-    first = AudioInput.from_file(options.audio) if options.audio else None
+    first = sound_from(options.audio) if options.audio else None
     with (
         _client() as (client, is_real),
         Conversation.open(options.id, store=store, client=client, **given) as conversation,
@@ -178,7 +178,7 @@ class _Chat:
                 if self._is_interactive and self._conversation.unanswered:
                     self._answer()
             case "/audio":
-                self._answer(AudioInput.from_file(Path(argument.strip()).expanduser()))
+                self._answer(sound_from(argument.strip()))
             case "/undo":
                 undone = self._conversation.undo()
                 write_line(f"removed {len(undone)} turns")

@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
     talk = add("chat", chat, "Talk; a session that exists is resumed.")
     talk.add_argument("id", nargs="?", default="chat", help="the session (default: chat)")
-    talk.add_argument("--audio", metavar="FILE", help="begin with speech from a WAV or MP3 file")
+    talk.add_argument("--audio", metavar="FILE", help="begin with speech from a sound file")
     talk.add_argument(
         "--play", action="store_true", help="play the answers (needs the extra `sound`)"
     )

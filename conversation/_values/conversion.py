@@ -176,7 +176,9 @@ class _Decoding:
         self._seconds = 0.0
         self._end = time.thread_time() + _WORK
         if found := format_of(data):
-            data = measured(data, found)[0]
+            data, seconds = measured(data, found)
+            self._count(seconds or 0)  # before any work, where the head tells
+            self._seconds = 0.0
         if name in ("FLAC", "ADTS AAC"):
             data = data[mp3.end_of_tags(data) :]
         self._data = data

@@ -170,9 +170,11 @@ def _check_audio_output(body: Mapping[str, Any]) -> None:
             "stream=true. Supported values are: 'pcm16'."
         )
         raise Refused(message, "audio.format", "unsupported_value")
-    if audio_format not in _voice.FORMATS:
+    if not _voice.can_make(audio_format):
         raise unsupported_here(
-            f"'{audio_format}'", "audio.format", instead="'wav', 'mp3' or 'pcm16'"
+            f"'{audio_format}' without the extra 'formats'",
+            "audio.format",
+            instead="'wav', 'mp3' or 'pcm16'",
         )
 
 

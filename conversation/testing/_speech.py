@@ -54,8 +54,9 @@ def speech(body: Any, *, old_wav_head: bool = False) -> tuple[bytes, str]:
     if errors:
         raise Refused(str(errors))
     audio_format = "pcm16" if chosen == "pcm" else chosen
-    if audio_format not in _voice.FORMATS:
-        raise unsupported_here(f"'{chosen}'", "response_format", instead="'mp3', 'wav' or 'pcm'")
+    if not _voice.can_make(audio_format):
+        what = f"'{chosen}' without the extra 'formats'"
+        raise unsupported_here(what, "response_format", instead="'mp3', 'wav' or 'pcm'")
     if body.get("stream_format") == "sse":
         raise unsupported_here("speech as server-sent events", "stream_format")
     sound = _voice.spoken(body["input"], audio_format, old_wav_head=old_wav_head)

@@ -7,10 +7,11 @@ import functools
 import sys
 import zlib
 
+from conversation._values import conversion
 from conversation._values.sound import PCM_RATE, wav_from_pcm
 
-FORMATS = ("wav", "mp3", "pcm16")
-"""Formats the stand-in can make; the API makes FLAC, Opus and AAC too."""
+_ENCODED = ("opus", "aac", "flac")
+"""Formats that need an encoder."""
 
 TOKENS_PER_SECOND = 20
 """Audio tokens per second of a spoken answer."""
@@ -29,6 +30,11 @@ _NO_SIZE = b"\xff\xff\xff\xff"
 _COMMENT = b"LIST\x1a\0\0\0INFOISFT\x0e\0\0\0Lavf58.76.100\0"
 
 
+def can_make(audio_format: str) -> bool:
+    """Return True for a format that can be made here; some need the extra `formats`."""
+    return audio_format not in _ENCODED or conversion.is_available()
+
+
 def spoken_tokens(text: str) -> int:
     """Return the number of audio tokens of the spoken text."""
     return _TOKENS_PER_WORD * max(1, len(text.split()))
@@ -39,12 +45,14 @@ def spoken(text: str, audio_format: str, *, old_wav_head: bool = False) -> bytes
 
     Args:
         text: Text to speak.
-        audio_format: `"wav"`, `"pcm16"`, or `"mp3"`, which is silent for want of an encoder.
+        audio_format: `"wav"`, `"pcm16"`, `"mp3"`, which is silent, or one that needs an encoder.
         old_wav_head: True for the head of WAV files of early 2025, with true sizes.
     """
     pcm = b"".join(_hum(word) for word in text.split() or [""])
     if audio_format == "pcm16":
         return pcm
+    if audio_format in _ENCODED:
+        return _encoded(pcm, audio_format)
     if audio_format == "mp3":
         return _MP3_FRAME * round(len(pcm) / 2 / _RATE / _MP3_FRAME_SECONDS)
     wav = wav_from_pcm(pcm)
@@ -52,6 +60,11 @@ def spoken(text: str, audio_format: str, *, old_wav_head: bool = False) -> bytes
         return b"".join((wav[:4], _NO_SIZE, wav[8:40], _NO_SIZE, wav[44:]))
     size = len(wav) - 8 + len(_COMMENT)
     return b"".join((wav[:4], size.to_bytes(4, "little"), wav[8:36], _COMMENT, wav[36:]))
+
+
+@functools.lru_cache(maxsize=16)
+def _encoded(pcm: bytes, audio_format: str) -> bytes:
+    return conversion.encoded([pcm], audio_format)
 
 
 @functools.lru_cache(maxsize=512)

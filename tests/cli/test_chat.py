@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from conversation import AssistantAudio, AssistantTurn, Conversation, FileStore
+from conversation import (
+    AssistantAudio,
+    AssistantTurn,
+    AudioInput,
+    Conversation,
+    FileStore,
+    UserTurn,
+)
+from conversation._values.conversion import encoded
 from conversation.testing import StandIn
 from tests.cli.conftest import PROGRAM, run
 from tests.samples import SOUND
@@ -48,6 +56,40 @@ def test_chat_begins_with_an_audio_file(server: StandIn, tmp_path: Path) -> None
     assert done.returncode == 1
     assert "must be WAV or MP3" in done.stderr
     assert [info.id for info in FileStore().list()] == ["chat"]
+
+
+def test_other_formats_and_large_files_are_converted(server: StandIn, tmp_path: Path) -> None:
+    """`--audio` and `/audio` send what is no small WAV or MP3 file as MP3."""
+    pytest.importorskip("av", reason="needs the extra `formats`")
+    (tmp_path / "voice.ogg").write_bytes(encoded([bytes(48_000)], "opus"))
+    (tmp_path / "long.wav").write_bytes(AudioInput.from_pcm(bytes(16_000_000), 384_000).read())
+    lines = "/audio long.wav\n"
+    done = run("chat", "--audio", "voice.ogg", folder=tmp_path, server=server, lines=lines)
+    first, second = done.stdout.splitlines()
+    assert first.startswith("I heard 1.0 seconds of sound.")
+    assert second.startswith("I heard 20.8 seconds of sound.")
+    (tmp_path / "talk.wav").write_bytes(AudioInput.from_pcm(bytes(14_500_000), 4_000).read())
+    done = run("chat", "--audio", "talk.wav", folder=tmp_path, server=server)
+    assert "talk.wav: it is longer than half an hour; shorten it" in done.stderr
+    assert "max_seconds" not in done.stderr
+    sounds = [turn.content[0] for turn in turns_of("chat") if isinstance(turn, UserTurn)]
+    assert [part.format for part in sounds if isinstance(part, AudioInput)] == ["mp3", "mp3"]
+
+
+def test_without_pyav_other_formats_are_refused_in_the_programs_words(
+    server: StandIn, tmp_path: Path
+) -> None:
+    """The error names file, format and extra, and no call of Python."""
+    (tmp_path / "av.py").write_text("raise ImportError('no av')")
+    (tmp_path / "voice.ogg").write_bytes(b"OggS" + bytes(24) + b"OpusHead")
+    (tmp_path / "paper").write_bytes(b"%PDF-1.7")
+    for name, words in (("voice.ogg", "pip install '.[formats]'"), ("paper", "this is PDF")):
+        done = run("chat", "--audio", name, folder=tmp_path, server=server)
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert f"{name}: " in done.stderr
+        assert words in done.stderr
+        assert "AudioInput" not in done.stderr
 
 
 def test_chat_without_a_key_uses_a_stand_in(tmp_path: Path) -> None:

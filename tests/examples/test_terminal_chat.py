@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from conversation import AssistantTurn, AudioInput, FileStore, UserTurn
+from conversation._values.conversion import encoded
 from conversation.testing import StandIn
 from tests.samples import MP3, SOUND
 from tests.terminals import (
@@ -199,6 +200,18 @@ def test_say_sends_a_file(sound: bytes, server: StandIn, tmp_path: Path) -> None
     assert said.content[0].read() == sound
     shown = piped(tmp_path, server, "")
     assert shown[1] == "  user      (sound)"
+
+
+def test_say_converts_other_formats(server: StandIn, tmp_path: Path) -> None:
+    """A file that the API does not take becomes MP3."""
+    pytest.importorskip("av", reason="needs the extra `formats`")
+    (tmp_path / "voice.ogg").write_bytes(encoded([bytes(48_000)], "opus"))
+    shown = piped(tmp_path, server, "/say voice.ogg\n")
+    assert shown[1].startswith("it> I heard 1.0 seconds of sound.")
+    said = turns_of()[0]
+    assert isinstance(said, UserTurn)
+    assert isinstance(said.content[0], AudioInput)
+    assert said.content[0].format == "mp3"
 
 
 def test_invalid_commands_and_files_are_one_line(server: StandIn, tmp_path: Path) -> None:

@@ -725,6 +725,8 @@ def test_too_large_question_is_refused_unsent_and_taken_back(
             error.max_upload_bytes,
         ) == numbers
         assert all(str(number) in str(error) for number in numbers)
+        names_smaller = "AudioInput.convert(data, to='mp3') makes sound smaller" in str(error)
+        assert names_smaller == (error.upload_bytes > error.max_upload_bytes)
         assert "the user turn was taken back" in error.__notes__[-1]
         assert (len(server.requests), chat.turns) == (requests, before)
         chat.say("Second")

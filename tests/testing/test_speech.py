@@ -186,22 +186,11 @@ def test_speech_requests_that_the_api_accepts_are_answered(client: OpenAI, chang
     assert speak(client, response_format="pcm", **changes)
 
 
-@pytest.mark.parametrize(
-    ("changes", "param"),
-    [
-        ({"response_format": "flac"}, "response_format"),
-        ({"response_format": "opus"}, "response_format"),
-        ({"response_format": "aac"}, "response_format"),
-        ({"stream_format": "sse"}, "stream_format"),
-    ],
-)
-def test_speech_that_only_the_api_can_make_is_refused(
-    client: OpenAI, changes: Json, param: str
-) -> None:
-    """Formats of speech that the stand-in lacks have an error that says so."""
+def test_speech_that_only_the_api_can_make_is_refused(client: OpenAI) -> None:
+    """Features of speech that the stand-in lacks have an error that says so."""
     with pytest.raises(openai.BadRequestError, match="This is a stand-in: ") as caught:
-        speak(client, **changes)
-    assert (caught.value.param, caught.value.code) == (param, "not_made_by_the_stand_in")
+        speak(client, stream_format="sse")
+    assert (caught.value.param, caught.value.code) == ("stream_format", "not_made_by_the_stand_in")
 
 
 @pytest.mark.parametrize("model", ["gpt-audio-1.5", "whisper-1", "tts-9", "gpt-4o-mini-ttss"])

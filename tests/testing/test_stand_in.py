@@ -28,6 +28,8 @@ import openai
 import pytest
 
 import conversation
+from conversation import AudioInput
+from conversation._values.sound import format_of
 from conversation.testing import StandIn, _http
 from conversation.testing._api import Api
 from tests.conftest import Clock
@@ -524,18 +526,79 @@ def test_old_wav_answers_have_a_list_chunk_and_correct_sizes(path: str) -> None:
     assert int.from_bytes(data[74:78], "little") == len(data) - 78
 
 
-@pytest.mark.parametrize("audio_format", ["flac", "opus", "aac", "ogg"])
-def test_output_formats_that_the_stand_in_cannot_make_are_refused(
-    server: StandIn, audio_format: str
-) -> None:
-    """Formats that only the API can make have another error code than unknown ones."""
-    body = asking(audio={"voice": "alloy", "format": audio_format})
-    status, answer = ask(server, body)
-    code = "invalid_value" if audio_format == "ogg" else "not_made_by_the_stand_in"
+@pytest.mark.parametrize("path", ["chat", "speech"])
+@pytest.mark.parametrize("audio_format", ["flac", "opus", "aac"])
+def test_answers_are_made_in_all_formats(server: StandIn, audio_format: str, path: str) -> None:
+    """With the extra `formats`, what is encoded sounds as the same words in WAV."""
+    pytest.importorskip("av", reason="needs the extra `formats`")
+    server.will_answer("One two three four.")
+    if path == "chat":
+        body = asking(audio={"voice": "alloy", "format": audio_format})
+        data = base64.b64decode(answered(server, body)["choices"][0]["message"]["audio"]["data"])
+    else:
+        with server.client() as client:
+            speech = client.audio.speech.create(
+                model="tts-1",
+                voice="alloy",
+                input="One two three four.",
+                response_format=audio_format,  # type: ignore[arg-type]  # parametrized
+            )
+        assert speech.response.headers["content-type"] == f"audio/{audio_format}"
+        data = speech.content
+    assert format_of(data) == audio_format
+    assert AudioInput.convert(data).duration == pytest.approx(1.6, abs=0.05)
+
+
+@pytest.mark.parametrize("audio_format", ["ogg", "wma"])
+def test_unknown_output_formats_are_refused(server: StandIn, audio_format: str) -> None:
+    """The error lists the formats of the API."""
+    status, answer = ask(server, asking(audio={"voice": "alloy", "format": audio_format}))
     assert status == 400
     assert f"'{audio_format}'" in answer["error"]["message"]
     assert "'wav'" in answer["error"]["message"]
-    assert (answer["error"]["param"], answer["error"]["code"]) == ("audio.format", code)
+    assert (answer["error"]["param"], answer["error"]["code"]) == ("audio.format", "invalid_value")
+
+
+WITHOUT_PYAV = """
+import openai
+from conversation.testing import StandIn
+
+with StandIn() as server, server.client() as client:
+    for made in ("flac", "opus", "aac"):
+        for ask in (
+            lambda: client.audio.speech.create(
+                model="tts-1", voice="alloy", input="Hi", response_format=made
+            ),
+            lambda: client.chat.completions.create(
+                model="gpt-audio-1.5",
+                modalities=["text", "audio"],
+                audio={"voice": "alloy", "format": made},
+                messages=[{"role": "user", "content": "Hi"}],
+            ),
+        ):
+            try:
+                ask()
+            except openai.BadRequestError as error:
+                print(error.param, error.code, error.message)
+"""
+
+
+def test_without_the_extra_some_formats_are_refused(tmp_path: Path) -> None:
+    """Formats that need an encoder have another error code than unknown ones."""
+    (tmp_path / "av.py").write_text("raise ImportError('no av')")
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    told = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PYAV],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert len(told) == 6
+    for line, param in zip(told, ("response_format", "audio.format") * 3, strict=True):
+        assert line.startswith(f"{param} not_made_by_the_stand_in")
+        assert "This is a stand-in: " in line
+        assert "without the extra 'formats'" in line
 
 
 @pytest.mark.parametrize(
