@@ -19,6 +19,7 @@ from conversation._values.events import (
     TurnFinished,
 )
 from conversation._values.parts import AudioInput, FileInput, ImageInput
+from conversation._values.prices import Prices
 from conversation._values.turns import (
     AssistantAudio,
     AssistantTurn,
@@ -28,6 +29,7 @@ from conversation._values.turns import (
     Usage,
     UserTurn,
 )
+from conversation._version import __version__ as __version__
 from conversation.stores import Recovery, Salvage, SessionInfo
 from conversation.stores.files import FileStore
 
@@ -47,6 +49,7 @@ __all__ = [
     "FileStore",
     "Form",
     "ImageInput",
+    "Prices",
     "Recovery",
     "RenderedMessage",
     "Rendering",
@@ -64,6 +67,9 @@ __all__ = [
     "errors",
 ]
 
+_LATE = ("AsyncConversation", "PostgresStore")
+"""Names that are imported when they are first used."""
+
 
 def __getattr__(name: str) -> Any:
     # It brings asyncio, which costs nearly as much as all the rest.
@@ -77,3 +83,7 @@ def __getattr__(name: str) -> Any:
         return PostgresStore
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

@@ -17,6 +17,7 @@ from conversation._exchange.steps import Steps, work
 from conversation._rendering.explanation import Rendering
 from conversation._rendering.settings import SettingsGiven
 from conversation._rendering.window import Context
+from conversation._values.naming import Naming
 from conversation._values.parts import Part
 from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
 from conversation._wire.importing import turns_from_messages
@@ -52,6 +53,7 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
         clock: As in `Conversation`.
         expiry_margin: As in `Conversation`.
         audio_as_data_url: As in `Conversation`.
+        options: As in `Conversation`.
 
     Raises:
         InvalidSetting: if one of them cannot work.
@@ -110,7 +112,7 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
         """Same as `Conversation.add`, awaited."""
         return await run(adding(self._history, turn))
 
-    async def extend(self, turns: Iterable[_TurnT]) -> tuple[_TurnT, ...]:
+    async def extend(self, turns: Iterable[Turn]) -> tuple[Turn, ...]:
         """Same as `Conversation.extend`, awaited."""
         return await run(self._extending(turns))
 
@@ -258,7 +260,8 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
     ) -> Self | Opening[Self]:
         """Same as `Conversation.from_messages`; with `session_id` awaited, as `open` is."""
         _base.check_place(session_id, store)
-        turns = turns_from_messages(messages)
+        with Naming(session_id):
+            turns = turns_from_messages(messages)
         given: Any = {"client": client, "clock": clock, "context": context, **settings}
         if session_id is None:
             return cls._imported(turns, **given)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 import attrs
@@ -29,6 +30,7 @@ from conversation._locking import check_timeout
 from conversation._rendering.settings import Settings, SettingsGiven, read_settings
 from conversation._rendering.window import Context
 from conversation._values.media import inlined
+from conversation._values.naming import Naming
 from conversation._values.parts import Part
 from conversation._values.text import clean_text
 from conversation._values.turns import AssistantTurn, Turn, Usage, UserTurn
@@ -54,7 +56,6 @@ from conversation.stores.files import FileStore
 
 _ClientT = TypeVar("_ClientT")
 _R = TypeVar("_R")
-_TurnT = TypeVar("_TurnT", bound=Turn)
 
 
 class BaseConversation(Generic[_ClientT]):
@@ -79,6 +80,7 @@ class BaseConversation(Generic[_ClientT]):
         clock: Callable[[], float] = time.time,
         expiry_margin: float = 30.0,
         audio_as_data_url: bool | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         settings = Settings(
             model=model,
@@ -92,6 +94,7 @@ class BaseConversation(Generic[_ClientT]):
             speak_when_dropped=speak_when_dropped,
             expiry_margin=expiry_margin,
             audio_as_data_url=audio_as_data_url,
+            options=options,
         )
         history = History(_new_header(settings.saved(), clock), clock)
         self._assemble(settings, history, client=client, context=context, store=None)
@@ -153,7 +156,7 @@ class BaseConversation(Generic[_ClientT]):
     @property
     def id(self) -> str | None:
         """The id of the session; None in memory."""
-        return self._label("id")
+        return self._history.id
 
     @property
     def title(self) -> str | None:
@@ -180,7 +183,7 @@ class BaseConversation(Generic[_ClientT]):
     def _changing(self, job: Callable[[], _R]) -> Steps[_R]:
         return changing(self._history, job)
 
-    def _extending(self, turns: Iterable[_TurnT]) -> Steps[tuple[_TurnT, ...]]:
+    def _extending(self, turns: Iterable[Turn]) -> Steps[tuple[Turn, ...]]:
         return self._changing(partial(self._history.extend, tuple(turns)))
 
     def _dropping(self, job: Callable[[], tuple[Turn, ...]]) -> Steps[tuple[Turn, ...]]:
@@ -260,7 +263,8 @@ class BaseConversation(Generic[_ClientT]):
         inherited = None if moves else len(turns)
         chat = self._empty_copy(session, store, inherited=inherited, dropped=dropped)
         if session is None:
-            turns = yield Work(lambda: [inlined(turn) for turn in turns], writes=False)
+            with Naming(self.id):
+                turns = yield Work(lambda: [inlined(turn) for turn in turns], writes=False)
         yield from chat._changing(partial(chat._history.fill, turns))
         return chat
 
@@ -305,7 +309,8 @@ class BaseConversation(Generic[_ClientT]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a fork in memory, of the turns that this object knows."""
-        turns = [inlined(turn) for turn in self._history.turns]
+        with Naming(self.id):
+            turns = [inlined(turn) for turn in self._history.turns]
         memo[id(self)] = chat = self._empty_copy(None, self._store, inherited=len(turns))
         chat._history.fill(turns)
         return chat
@@ -372,7 +377,8 @@ class BaseConversation(Generic[_ClientT]):
         path = Path(path).expanduser()
         form = format_for(path, form)
         self._refuse_own_file(path)
-        replace_file(path, self._pieces(form))
+        with Naming(self.id):
+            replace_file(path, self._pieces(form))
         return path
 
     def _pieces(self, form: str) -> Iterator[bytes]:
@@ -431,7 +437,8 @@ class BaseConversation(Generic[_ClientT]):
         merged, labels = _resumed(document.header, settings, path, clock)
         history = History(labels, clock, document.entries, place=path, fetch=fetch_beside(path))
         try:
-            history.fill([inlined(turn) for turn in history.turns])  # refuses a damaged file
+            with Naming(history.id):
+                history.fill([inlined(turn) for turn in history.turns])  # refuses a damaged file
         except UnsupportedAudio as error:
             raise corrupt(path, f"a file of sound beside it is damaged: {error}") from error
         return cls._made(merged, history, client=client, context=context, store=None)

@@ -16,6 +16,7 @@ from conversation._exchange.steps import Steps
 from conversation._rendering.explanation import Rendering
 from conversation._rendering.settings import SettingsGiven
 from conversation._rendering.window import Context
+from conversation._values.naming import Naming
 from conversation._values.parts import Part
 from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
 from conversation._wire.importing import turns_from_messages
@@ -55,6 +56,9 @@ class Conversation(BaseConversation["OpenAI"]):
         expiry_margin: Seconds before `expires_at` from which on an audio id is no longer used.
         audio_as_data_url: True: send user sound as a data URL, as DashScope wants it; None: if the
             client's `base_url` is DashScope's.
+        options: Arguments of every request, by their names in `chat.completions.create`, such as
+            `{"temperature": 0.8, "max_completion_tokens": 500}`; each can be overridden per call.
+            They are saved, so no secrets belong there. What has a setting of its own is refused.
 
     Raises:
         InvalidSetting: if one of them cannot work.
@@ -171,7 +175,7 @@ class Conversation(BaseConversation["OpenAI"]):
         """
         return run(adding(self._history, turn))
 
-    def extend(self, turns: Iterable[_TurnT]) -> tuple[_TurnT, ...]:
+    def extend(self, turns: Iterable[Turn]) -> tuple[Turn, ...]:
         """Add several turns, all or none, whatever happens: errors, a kill, a power cut.
 
         One write for all of them: of a saved session's document, a new file that takes the place
@@ -358,7 +362,8 @@ class Conversation(BaseConversation["OpenAI"]):
                 was answered before, by whatever process, that answer is returned, and nothing is
                 sent; where it was added and not answered, it is answered now. What else a repeat
                 holds is ignored.
-            options: Arguments of `chat.completions.create`, which override the settings.
+            options: Arguments of `chat.completions.create`, which override the settings, and those
+                in `options` one by one.
 
         Raises:
             InvalidTurn: if there is no content.
@@ -537,7 +542,8 @@ class Conversation(BaseConversation["OpenAI"]):
             SaveFailed, SessionLocked: as in `open`; then there is no session.
         """
         _base.check_place(session_id, store)
-        turns = turns_from_messages(messages)
+        with Naming(session_id):
+            turns = turns_from_messages(messages)
         given: Any = {"client": client, "clock": clock, "context": context, **settings}
         if session_id is None:
             return cls._imported(turns, **given)

@@ -18,7 +18,7 @@ import conversation
 ROOT = Path(str(conversation.__file__)).parent
 
 LAYERS = (
-    ("errors",),
+    ("errors", "_version"),
     ("_values", "_locking"),
     ("_wire",),
     ("_tools", "stores", "testing"),

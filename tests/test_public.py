@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import re
 import subprocess
 import sys
+import tomllib
 import types
 from pathlib import Path
 
@@ -78,6 +80,23 @@ def test_errors_survive_pickling(error: type[errors.ConversationError]) -> None:
     before.add_note("a remedy")
     after = pickle.loads(pickle.dumps(before))
     assert (type(after), str(after), after.__dict__) == (error, "what happened", before.__dict__)
+
+
+def test_version_is_told_and_is_that_of_the_package() -> None:
+    """`__version__` is the version in the package's metadata, which has it from there."""
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", conversation.__version__)
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    source = Path(__file__).parents[1] / project["tool"]["hatch"]["version"]["path"]
+    assert f'__version__ = "{conversation.__version__}"' in source.read_text()
+
+
+def test_dir_lists_names_that_are_imported_late() -> None:
+    """`dir()` of the package lists all its names, also before they are used."""
+    code = "import conversation; print(*dir(conversation))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = done.stdout.split()
+    assert {*conversation.__all__, "PostgresStore", "__version__"} <= {*names}
+    assert names == sorted({*names})
 
 
 def test_import_loads_no_slow_module() -> None:

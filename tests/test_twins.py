@@ -11,6 +11,7 @@ import logging
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +31,7 @@ from conversation import (
     ImageInput,
     SystemTurn,
     ToolCall,
+    ToolCalled,
     ToolTurn,
     UserTurn,
 )
@@ -1347,7 +1349,7 @@ async def extends_all_or_nothing(side: Side) -> None:
     chat = await side.open()
     call = AssistantTurn(tool_calls=(ToolCall("a", "look_up", "{}"),))
     side.tell(await chat.extend([UserTurn("One"), call, ToolTurn("a", "1"), spoken_turn()]))
-    side.tell(await chat.extend(iter([UserTurn(AudioInput(SOUND))])), await chat.extend([]))
+    side.tell(await chat.extend(iter([UserTurn((AudioInput(SOUND),))])), await chat.extend([]))
     before = chat.turns
     for wrong in (UserTurn(" "), ToolTurn("a", "2"), "text", None):
         kind = UnknownToolCall if isinstance(wrong, ToolTurn) else InvalidTurn
@@ -1415,6 +1417,107 @@ async def truncates_an_earlier_answer(side: Side) -> None:
     await side.fails(InvalidTurn, chat.truncate(-1, reply))
 
 
+# --- settings and context ----------------------------------------------------------------------
+
+
+@case
+async def sends_options_with_each_request(side: Side) -> None:
+    """`options` go with every request, one call overrides them one by one, and they are saved."""
+    options = {"temperature": 0.8, "max_completion_tokens": 500}
+    chat = await side.open(options=options)
+    options["temperature"] = 2.5
+    side.tell(await chat.say("One"), await chat.say("Two", temperature=0.1))
+    await side.streamed(chat, "Three", max_completion_tokens=openai.omit)
+    assert [body.get("temperature") for body in side.server.requests] == [0.8, 0.1, 0.8]
+    assert [b.get("max_completion_tokens") for b in side.server.requests] == [500, 500, None]
+    again = await side.open()
+    side.tell(await again.request(), await side.kept(await again.fork()).request(seed=1))
+    other = await side.open(options={"seed": 7})
+    side.tell(await other.request())
+    await other.set_title("saves them")
+    side.tell(await (await side.open()).request(), await (await side.open(options={})).request())
+
+
+@case
+async def refuses_options_that_are_none(side: Side) -> None:
+    """Options that `say` refuses, JSON cannot hold, or that have a setting of their own."""
+    wrong: list[Any] = [
+        *({"n": 2}, {"messages": []}, {"seed": 10**30}, {"seed": float("nan")}, {5: 6}),
+        *({"model": "gpt-audio"}, {"audio": {}}, {"tools": []}, {"modalities": ["text"]}),
+        *({"voice": "echo"}, {"stream": True}, {"stream_options": {}}, {"options": {}}),
+        *({"user": b"bytes"}, {"user": object()}, {"context": None}, [("seed", 1)], "seed", None),
+    ]
+    for options in wrong:
+        with pytest.raises(InvalidSetting) as caught:
+            side.chat(options=options)
+        side.tell(re.sub(r"0x[0-9a-f]+", "", str(caught.value)))
+    chat = await side.open()
+    await chat.say("One")
+    text = side.place.read_text()
+    side.place.write_text(text.replace('"settings":{', '"settings":{"options":{"n":2},'))
+    await side.fails(SessionCorrupt, side.open())
+
+
+_user: ContextVar[str] = ContextVar("_user", default="nobody")
+
+
+@case
+async def context_variables_reach_tools(side: Side) -> None:
+    """Tools, also those that run in worker threads, see the caller's context variables."""
+
+    def who(_depth: int = 0) -> str:
+        """Return the user."""
+        return _user.get()
+
+    async def who_else() -> str:
+        """Return the user."""
+        return _user.get()
+
+    chat = side.chat(tools=[who, side.tool(who_else)])
+    _user.set("Ann")
+    for streams in (False, True):
+        side.server.will_answer(tool_calls=[("who", {}), ("who_else", {})])
+        if streams:
+            await side.streamed(chat, "Who am I?")
+        else:
+            side.tell(await chat.say("Who am I?"))
+        results = [turn.content for turn in chat.turns if isinstance(turn, ToolTurn)]
+        assert results == ["Ann", "Ann"]
+        await chat.clear()
+
+
+@case
+async def log_lines_name_the_session(side: Side) -> None:
+    """Every line says which session it is about, and none those of a conversation in memory."""
+
+    def broken() -> str:
+        """Fail."""
+        raise ValueError("100%s")
+
+    chat = await side.open("ann 100%s", tools=[broken])
+    for streams in (False, True):
+        side.server.will_answer(tool_calls=[("broken", {})])
+        if streams:
+            async with chat.stream("Go") as events:
+                async for event in events:
+                    if isinstance(event, ToolCalled):
+                        logging.getLogger("conversation").warning("the consumer's own: 1%")
+        else:
+            await chat.say("Go", AudioInput(SOUND))
+    side.lose(chat.turns[-1])
+    await chat.say("Again")
+    for path in side.store.root.rglob("0001-*.wav"):
+        path.unlink()
+    await chat.say("And again")
+    await chat.render()
+    await chat.messages()
+    await chat.save(side.folder / "copy.json")
+    await chat.fork()
+    memory = side.chat()
+    await memory.extend([AssistantTurn(), UserTurn("?")])
+    await memory.messages()
+
+
 # --- comparison --------------------------------------------------------------------------------
 
 
@@ -1452,6 +1555,12 @@ def test_both_twins_do_the_same(
             )
     assert accounts[0] == accounts[1]
     assert len(accounts[0]) > 2
+    if case is log_lines_name_the_session:
+        name = "ann 100%s"
+        others = [line for line in caplog.messages if not line.startswith(f"session {name!r}: ")]
+        assert [line[:20] for line in others] == ["the consumer's own: ", "sending a placeholde"]
+        assert len(caplog.messages) > 7
+        assert {getattr(record, "session", "") for record in caplog.records} == {name, None}
 
 
 # --- interface ---------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from conversation._conversation import Conversation
 from conversation._export.formats import FORMATS, format_for
 from conversation._export.outline import Exported, counts, text_of, time_and_notes
 from conversation._rendering.forms import Form
+from conversation._values.naming import Naming
 from conversation._wire.failures import is_refused_sound
 from conversation._wire.writing import line_from_turn, usage_entry
 from conversation.errors import InvalidSetting, SessionError
@@ -150,7 +151,8 @@ def _export_one(
     path = Path(options.output or ".")
     if options.output == "-":
         sys.stdout.flush()
-        sys.stdout.buffer.writelines(chat._pieces(format_name))
+        with Naming(chat.id):
+            sys.stdout.buffer.writelines(chat._pieces(format_name))
         return
     if folder or not options.output:
         path = (folder or path) / f"{file_name(session_id)}{FORMATS[format_name].ending}"

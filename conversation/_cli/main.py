@@ -22,6 +22,7 @@ from conversation._cli.importing import import_file
 from conversation._cli.terminal import LogHandler, one_line, plain_line, report, show_progress
 from conversation._cli.verification import verify
 from conversation._export.formats import FORMATS
+from conversation._version import __version__
 from conversation.errors import InvalidSetting
 
 
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="conversation",
         description="Talk with OpenAI's voice models, and manage saved sessions.",
     )
+    parser.add_argument("--version", action="version", version=f"conversation {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add_bare(

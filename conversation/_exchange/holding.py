@@ -10,6 +10,7 @@ from conversation._exchange.requests import Requests
 from conversation._exchange.steps import Steps, Wait, Work
 from conversation._history.history import History
 from conversation._locking import Polling, Ticket
+from conversation._values.naming import Naming
 from conversation._values.turns import AssistantTurn, Turn
 from conversation._wire.completions import completion_object
 from conversation.errors import SaveFailed, SessionChanged
@@ -46,7 +47,8 @@ def _ticketed(history: History, steps: Callable[[Polling], Steps[_T]]) -> Steps[
             while not history.lock.try_acquire(ticket):
                 yield Wait(polling.pause())
             polling.slow_down(history.pauses)
-            return (yield from steps(polling))
+            with Naming(history.id):
+                return (yield from steps(polling))
         finally:
             try:
                 if history.lock.is_held_by(ticket):

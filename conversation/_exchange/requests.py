@@ -32,6 +32,7 @@ from conversation._rendering.window import Context, Limits, Window, marked, size
 from conversation._tools import Tool
 from conversation._values.data import Data, read_data
 from conversation._values.media import kept_data
+from conversation._values.naming import Naming
 from conversation._values.parts import AudioInput
 from conversation._values.turns import AssistantTurn, Turn
 from conversation._wire.completions import Asked, skew_of, turn_from_completion
@@ -183,7 +184,7 @@ class Requests:
         Raises:
             InvalidSetting: if an option cannot work.
         """
-        options = given_options(options)
+        options = given_options({**self.settings.options, **options})
         tools = self._usable(checked_tools(options.get("tools", self.settings.tools)))
         request = self.settings.request({**options, "tools": tools})
         sound = request["audio"] if asks_for_sound(request) else {}
@@ -212,7 +213,8 @@ class Requests:
     def explain(self) -> Rendering:
         """Return the messages of the next request, each with its turn and the reason for it."""
         items, at = self._marked()
-        return explained(items, at, self._reader(items), self._server)
+        with Naming(self.history.id):
+            return explained(items, at, self._reader(items), self._server)
 
     def reasons(self) -> Iterator[tuple[Prepared, Form, str]]:
         """Yield the same without the messages, which hold all sound that is sent."""
@@ -233,7 +235,8 @@ class Requests:
         at = self._moment()
         items = self._window(sent, at).items
         asked = attrs.evolve(sent.asked, sent_at=self._now())
-        rendered = messages(items, at, self._reader(items), self._server)
+        with Naming(self.history.id):
+            rendered = messages(items, at, self._reader(items), self._server)
         return rendered, attrs.evolve(sent, asked=asked, items=items, at=at)
 
     def _note(self, sent: SentRequest) -> None:
@@ -260,10 +263,11 @@ class Requests:
             found = self._found(sent, at)
         if found.wordless and not self._is_warned:
             self._is_warned = True
-            log.warning(
-                "old sound is sent as sound because its words are not known: transcribe=True "
-                "finds those of users, set_transcript(…) sets any"
-            )
+            with Naming(self.history.id):
+                log.warning(
+                    "old sound is sent as sound because its words are not known: transcribe=True "
+                    "finds those of users, set_transcript(…) sets any"
+                )
         return found
 
     def _found(self, sent: SentRequest, at: Moment) -> Window:

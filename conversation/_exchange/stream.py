@@ -10,6 +10,7 @@ from typing import Any
 from conversation._exchange.exchange import NOT_KEPT
 from conversation._exchange.steps import Left, Over, Steps
 from conversation._values.events import Event
+from conversation._values.naming import Naming
 from conversation.errors import SessionError
 
 
@@ -21,6 +22,7 @@ class BaseStream:
         self._exchange: Steps[Any] | None = None
         self._event: Event | None = None
         self._is_over = self._is_read = False
+        self._naming = Naming()  # left at each event: the consumer's log lines are its own
 
     def _entering(self) -> Steps[None]:
         """Go to the first event, so that faults of a request are raised here."""
@@ -63,18 +65,19 @@ class BaseStream:
         """Pass the exchange's steps on until its next event, and return that."""
         outcome = None
         try:
-            while True:
-                step = exchange.send(outcome) if error is None else exchange.throw(error)
-                if isinstance(step, Event):
-                    return step
-                if isinstance(step, Over):
-                    self._is_over = True
-                    return None
-                outcome = error = None
-                try:
-                    outcome = yield step
-                except BaseException as raised:  # noqa: BLE001  # the exchange decides
-                    error = raised
+            with self._naming:
+                while True:
+                    step = exchange.send(outcome) if error is None else exchange.throw(error)
+                    if isinstance(step, Event):
+                        return step
+                    if isinstance(step, Over):
+                        self._is_over = True
+                        return None
+                    outcome = error = None
+                    try:
+                        outcome = yield step
+                    except BaseException as raised:  # noqa: BLE001  # the exchange decides
+                        error = raised
         except StopIteration:
             self._is_over = True
             return None

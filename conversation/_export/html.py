@@ -21,7 +21,7 @@ from conversation._export.outline import (
 from conversation._rendering.forms import Form
 from conversation._values.data import Data, read_data
 from conversation._values.parts import AudioInput, ImageInput
-from conversation._values.sound import mended, wav_from_pcm
+from conversation._values.sound import MEDIA_TYPES, mended, wav_from_pcm
 from conversation._values.turns import (
     AssistantTurn,
     ToolCall,
@@ -37,13 +37,6 @@ from conversation.errors import AudioFileMissing
 _BARS = 120
 """Bars of a waveform. Its view box is as many units wide, and reaches from -1 to 1."""
 
-_MEDIA_TYPES = {
-    "wav": "audio/wav",
-    "mp3": "audio/mpeg",
-    "flac": "audio/flac",
-    "opus": "audio/ogg",
-    "aac": "audio/aac",
-}
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 
@@ -128,7 +121,7 @@ def _player(data: Data, audio_format: str | None) -> str:
         return _flag("The audio file is missing.")
     if audio_format == "pcm16":
         sound, audio_format = wav_from_pcm(sound), "wav"
-    media_type = _MEDIA_TYPES.get(audio_format or "")
+    media_type = MEDIA_TYPES.get(audio_format or "")
     if media_type is None:
         source = f"data:application/octet-stream;base64,{base64_text(sound)}"
         link = f'<a download="sound" href="{source}">Download it.</a>'

@@ -27,6 +27,7 @@ from conversation._history.edits import (
 from conversation._history.journal import Journal
 from conversation._locking import Lock, Polling, ReadLock
 from conversation._values.media import inlined
+from conversation._values.naming import Naming
 from conversation._values.turns import (
     AssistantTurn,
     SystemTurn,
@@ -130,7 +131,8 @@ class History(Sequence[Turn]):
             slot: Turn | dict[str, Any] = self._slots[position]
             if isinstance(slot, dict):
                 try:
-                    slot = turn_from_entry(slot, fetch=self._fetch)
+                    with Naming(self.id):
+                        slot = turn_from_entry(slot, fetch=self._fetch)
                 except InvalidTurn as error:
                     raise self._corrupt(position % len(self._slots), error) from error
                 self._slots[position] = slot
@@ -155,6 +157,12 @@ class History(Sequence[Turn]):
                 else isinstance(slot, SystemTurn)
             )
         ]
+
+    @property
+    def id(self) -> str | None:
+        """The id of the session; None in memory."""
+        session_id = self.header.get("id")
+        return session_id if isinstance(session_id, str) else None
 
     @property
     def turns(self) -> tuple[Turn, ...]:

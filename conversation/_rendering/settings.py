@@ -33,6 +33,7 @@ class SettingsGiven(TypedDict, total=False):
     speak_when_dropped: str | bool
     expiry_margin: float
     audio_as_data_url: bool | None
+    options: Mapping[str, Any]
 
 
 def _model(model: str) -> str:
@@ -138,6 +139,43 @@ def _flag(flag: bool | None) -> bool | None:
     return flag
 
 
+_SAID_ELSEWHERE = {
+    "audio": "pass voice=… and audio_format=…",
+    "stream": "call stream(…)",
+    "stream_options": "pass it to stream(…)",
+    **{name: f"pass {name}=… beside options" for name in ("client", "clock", "context")},
+}
+"""Names that are no options, each with the remedy; names of settings are none either."""
+
+
+def _options(options: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(options, Mapping):
+        msg = f"options must be a mapping such as {{'temperature': 0.8}}, got {options!r}"
+        raise InvalidSetting(msg)
+    settings = attrs.fields_dict(Settings)
+    for name in options:
+        if name in _SAID_ELSEWHERE or name in settings:
+            remedy = _SAID_ELSEWHERE.get(name, f"pass {name}=… beside options")
+            raise InvalidSetting(f"options must not contain {name!r}; {remedy}")
+    return dict(orjson.loads(json_bytes(_checked(given_options(options)), "options")))
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    if "messages" in options:
+        msg = "messages are the conversation's own and cannot be passed; add turns instead"
+        raise InvalidSetting(msg)
+    n = options.get("n")
+    if isinstance(n, int | float | str) and n != 1:
+        msg = f"n must be 1, got {n!r}: a conversation has one answer for each turn; leave n out"
+        raise InvalidSetting(msg)
+    if not isinstance(options.get("audio", {}), Mapping):
+        msg = f"audio must be a mapping such as {{'voice': 'echo'}}, got {options['audio']!r}"
+        raise InvalidSetting(msg)
+    if isinstance(options.get("modalities"), str | tuple | list):
+        options = {**options, "modalities": list(_modalities(options["modalities"]))}
+    return {name: plain_json(value, name) for name, value in options.items()}
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """The settings of a conversation; `Conversation` documents each."""
@@ -153,6 +191,7 @@ class Settings:
     speak_when_dropped: str | bool | None = attrs.field(default=False, converter=_model_or_flag)
     expiry_margin: float = attrs.field(default=30.0, converter=_margin)
     audio_as_data_url: bool | None = attrs.field(default=None, converter=_flag)
+    options: Mapping[str, Any] = attrs.field(factory=dict, converter=_options)
 
     def saved(self, given: Collection[str] = (), *, only: bool = False) -> dict[str, Any]:
         """Return the given ones and, unless `only`, the ones that differ from the defaults."""
@@ -170,13 +209,14 @@ class Settings:
         """Return the keyword arguments of `chat.completions.create`, without the messages.
 
         Args:
-            options: Arguments of the caller, which override the settings.
+            options: Arguments of the caller, which override the settings, and those in `options`
+                already.
 
         Raises:
             InvalidSetting: if an option cannot work here.
         """
         given = tools(options.get("tools", self.tools))
-        options = self._checked({key: options[key] for key in options if key != "tools"})
+        options = _checked({key: options[key] for key in options if key != "tools"})
         request: dict[str, Any] = {"model": self.model, "modalities": list(self.modalities)}
         if given:
             described = [tool.description if isinstance(tool, Tool) else tool for tool in given]
@@ -192,23 +232,6 @@ class Settings:
             voice = copy.deepcopy(self.voice)
             request["audio"] = {"voice": voice, "format": audio_format, **options.get("audio", {})}
         return request
-
-    def _checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        if "messages" in options:
-            msg = "messages are the conversation's own and cannot be passed; add turns instead"
-            raise InvalidSetting(msg)
-        n = options.get("n")
-        if isinstance(n, int | float | str) and n != 1:
-            msg = (
-                f"n must be 1, got {n!r}: a conversation has one answer for each turn; leave n out"
-            )
-            raise InvalidSetting(msg)
-        if not isinstance(options.get("audio", {}), Mapping):
-            msg = f"audio must be a mapping such as {{'voice': 'echo'}}, got {options['audio']!r}"
-            raise InvalidSetting(msg)
-        if isinstance(options.get("modalities"), str | tuple | list):
-            options = {**options, "modalities": list(_modalities(options["modalities"]))}
-        return {name: plain_json(value, name) for name, value in options.items()}
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import attrs
@@ -18,6 +19,11 @@ class Stored(ABC):
     @abstractmethod
     def name(self) -> str:
         """The name by which a saved turn refers to them."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file that holds them, where it is a file of its own."""
+        return None
 
     @abstractmethod
     def read(self) -> bytes:
@@ -100,6 +106,10 @@ def as_bytes(value: bytes) -> bytes:
 
 def as_optional_data(value: Data | None) -> Data | None:
     return None if value is None else as_data(value)
+
+
+def path_of(data: Data | None) -> Path | None:
+    return data.path if isinstance(data, Stored) else None
 
 
 def size_of(data: Data | None) -> str:

@@ -17,10 +17,12 @@ from conversation._values.data import (
     as_bytes,
     as_data,
     as_optional_data,
+    path_of,
     size_of,
 )
 from conversation._values.samples import ENCODINGS, WIDTHS, Encoding, as_s16
 from conversation._values.sound import (
+    MEDIA_TYPES,
     format_of,
     is_mp3_in_wav,
     measured,
@@ -168,6 +170,19 @@ class AudioInput:
             raise UnsupportedAudio(f"max_seconds must be a number > 0, got {max_seconds!r}")
         whole = Path(data).read_bytes() if isinstance(data, str | os.PathLike) else as_bytes(data)
         return cls(converted(whole, to, max_seconds), transcript=transcript)
+
+    @property
+    def media_type(self) -> str:
+        """The media type for an HTTP header: `"audio/wav"` or `"audio/mpeg"`."""
+        return MEDIA_TYPES[self.format or "wav"]
+
+    @property
+    def path(self) -> Path | None:
+        """The file in which a `FileStore` keeps the sound; None where there is none.
+
+        The file goes when its turn goes.
+        """
+        return path_of(self.data)
 
     def read(self) -> bytes:
         """Return the bytes of the whole file.

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 AudioFormat = Literal["wav", "mp3", "flac", "opus", "aac", "pcm16"]
 FORMATS: tuple[str, ...] = get_args(AudioFormat)
 
+MEDIA_TYPES = {
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "flac": "audio/flac",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "pcm16": "audio/pcm",
+}
+"""Media types by format."""
+
 PCM_RATE = 24_000
 """Samples per second (Hz) of the API's `pcm16`: mono, signed 16 bit, little-endian."""
 

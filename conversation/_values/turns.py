@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import attrs
 import orjson
 
-from conversation._values.data import Data, as_optional_data, size_of
+from conversation._values.data import Data, as_optional_data, path_of, size_of
 from conversation._values.parts import PARTS, AudioInput, Part
-from conversation._values.sound import identified, measured, mended, wav_from_pcm
+from conversation._values.prices import Prices, price_of
+from conversation._values.sound import (
+    MEDIA_TYPES,
+    identified,
+    measured,
+    mended,
+    wav_from_pcm,
+)
 from conversation._values.text import as_optional_text, as_text, clean_text, shown
 from conversation._values.unchecked import unchecked
 from conversation.errors import InvalidTurn
@@ -124,6 +132,32 @@ class Usage:
         """Tokens of request and answer together."""
         return self.prompt_tokens + self.completion_tokens
 
+    def cost(self, prices: Prices) -> Decimal:
+        """Return the price of these tokens in dollars, exact and not rounded.
+
+        Cached tokens are taken to be text as far as there is text. Without a breakdown from the API
+        all tokens count as text.
+
+        Args:
+            prices: What the model's maker asks for; the package has no list of prices.
+
+        Raises:
+            InvalidSetting: if there are tokens of sound, and `prices` has no price of them.
+        """
+        audio, text = self.prompt_audio_tokens, self.prompt_tokens - self.prompt_audio_tokens
+        cached = 0 if prices.cached_input is None else self.cached_tokens
+        cached_text = min(cached, max(text, 0))
+        cached_audio = min(cached - cached_text, audio)
+        said = self.completion_audio_tokens
+        costs = (
+            price_of(max(text, 0) - cached_text, prices.text_input, "text_input"),
+            price_of(audio - cached_audio, prices.audio_input, "audio_input"),
+            price_of(cached_text + cached_audio, prices.cached_input, "cached_input"),
+            price_of(max(self.completion_tokens - said, 0), prices.text_output, "text_output"),
+            price_of(said, prices.audio_output, "audio_output"),
+        )
+        return sum(costs, Decimal(0))
+
     def __add__(self, other: Usage) -> Usage:
         if not isinstance(other, Usage):
             return NotImplemented
@@ -172,6 +206,22 @@ class AssistantAudio:
         object.__setattr__(self, "data", data)
         if self.duration is None:
             object.__setattr__(self, "duration", seconds)
+
+    @property
+    def media_type(self) -> str | None:
+        """The media type, such as `"audio/wav"`, for an HTTP header; None if `format` is None.
+
+        Of `pcm16` it is `"audio/pcm"`, which does not tell its 24 kHz, mono s16le.
+        """
+        return MEDIA_TYPES.get(self.format or "")
+
+    @property
+    def path(self) -> Path | None:
+        """The file in which a `FileStore` keeps the sound; None where there is none.
+
+        The file goes when its turn goes; copy it, or use `save`, to keep it longer.
+        """
+        return path_of(self.data)
 
     def read(self) -> bytes:
         """Return the bytes of the sound, in `format`.

@@ -260,16 +260,19 @@ class FileSession:
             SessionCorrupt, SessionTooNew: if it is no sound session; it is not changed.
             OSError: if it cannot be read.
         """
-        try:
-            snapshot = self._document.read()
-        except SessionCorrupt as error:
-            raise self._with_remedy(error) from error
+        snapshot = self._snapshot()
         if snapshot is None:
             return None
         self._check(snapshot)
         if snapshot.torn is None or self.is_being_written():
             return State(snapshot.header, snapshot.entries)
         return self._recovered(snapshot, snapshot.torn, None)
+
+    def _snapshot(self) -> Snapshot | None:
+        try:
+            return self._document.read()
+        except SessionCorrupt as error:
+            raise self._with_remedy(error) from error
 
     def _with_remedy(self, error: SessionCorrupt) -> SessionCorrupt:
         """Return the error, naming `repair` where that helps."""
@@ -482,8 +485,7 @@ class FileSession:
             False if there is none.
         """
         with self._writing():
-            with self._naming_repair():
-                snapshot = self._document.read()
+            snapshot = self._snapshot()
             if snapshot is None:
                 raise self.not_found()
             self._check(snapshot)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conversation import Conversation
+from conversation import Conversation, __version__
 from tests.cli.conftest import run
 from tests.terminals import DEADLINE, PYTHON, environment
 
@@ -25,6 +25,12 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], tmp_path: Path) ->
     assert (done.returncode, done.stdout) == (2, "")
     assert re.search(r"(error:|!) .+\n$", done.stderr)
     assert "Traceback" not in done.stderr
+
+
+def test_version_is_printed(tmp_path: Path) -> None:
+    """`--version` prints the package's version, and needs no store."""
+    done = run("--version", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"conversation {__version__}\n", "")
 
 
 def test_errors_are_one_line_on_stderr(tmp_path: Path) -> None:

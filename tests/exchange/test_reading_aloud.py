@@ -179,7 +179,8 @@ def test_failed_reading_keeps_the_answer(
     assert (turn.text, turn.audio, heard) == (WORDS, None, b"")
     assert saved(store) == chat.turns[-1] == turn
     [warning] = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert warning.startswith("an answer that came as text could not be spoken: ")
+    what = "session 'dog': an answer that came as text could not be spoken: "
+    assert warning.startswith(what)
     assert len(server.requests) == 2
     assert "1 from transcripts" in chat.say("Really?").text
 

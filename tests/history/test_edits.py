@@ -526,7 +526,7 @@ def test_extend_is_one_write(talker: Talker, disk: FaultyDisk) -> None:
     chat.extend([UserTurn(f"{number}") for number in range(50)])
     assert disk.done == whole
     disk.done.clear()
-    chat.extend([UserTurn("One"), UserTurn(AudioInput(SOUND)), UserTurn("Two")])
+    chat.extend([UserTurn("One"), UserTurn((AudioInput(SOUND),)), UserTurn("Two")])
     assert disk.done == [*whole, *whole]
     disk.done.clear()
     chat.extend([])

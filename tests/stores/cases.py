@@ -78,7 +78,8 @@ def check_sound(chat: Conversation) -> int:
     pieces = [turn.audio for turn in chat.turns if isinstance(turn, AssistantTurn) and turn.audio]
     users = [turn for turn in chat.turns if isinstance(turn, UserTurn)]
     parts = [p for turn in users for p in turn.content if isinstance(p, AudioInput)]
-    assert all(piece.read() == SOUND for piece in (*pieces, *parts))
+    assert all(sound.read() == SOUND for sound in pieces)
+    assert all(part.read() == SOUND for part in parts)
     return len(pieces) + len(parts)
 
 

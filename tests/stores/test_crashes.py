@@ -143,11 +143,11 @@ CHANGES: dict[str, tuple[Callable[[Conversation], object], list[list[str]]]] = {
     "title": (lambda chat: chat.set_title("New"), [OLD]),
     "undo": (lambda chat: chat.undo(), [OLD, OLD[:1]]),
     "extend": (
-        lambda chat: chat.extend([UserTurn("New"), UserTurn(spoken("Newer"))]),
+        lambda chat: chat.extend([UserTurn("New"), UserTurn((spoken("Newer"),))]),
         [OLD, [*OLD, "New", "Newer"]],
     ),
     "first turns": (
-        lambda chat: chat.extend([UserTurn("New"), UserTurn(spoken("Newer"))]),
+        lambda chat: chat.extend([UserTurn("New"), UserTurn((spoken("Newer"),))]),
         [["New", "Newer"]],
     ),
     "remove": (lambda chat: chat.remove(chat.turns[0]), [OLD, OLD[1:]]),

@@ -37,7 +37,7 @@ CHANGES: dict[str, Any] = {
     "user sound": lambda chat: chat.add_user(AudioInput(SOUND)),
     "title": lambda chat: chat.set_title("Other"),
     "undo": lambda chat: chat.undo() or chat.set_title("Nothing to undo"),
-    "extend": lambda chat: chat.extend([UserTurn("New"), UserTurn(AudioInput(SOUND))]),
+    "extend": lambda chat: chat.extend([UserTurn("New"), UserTurn((AudioInput(SOUND),))]),
     "remove": lambda chat: chat.remove(*chat.turns[:1]) or chat.set_title("Nothing to remove"),
 }
 LABELS = ("title", "undo", "extend", "remove")

@@ -106,7 +106,7 @@ CHANGES: dict[str, Callable[[Conversation], object]] = {
     "add sound": lambda chat: chat.add_user(AudioInput(SOUND)),
     "title": lambda chat: chat.set_title("New"),
     "undo": lambda chat: chat.undo(),
-    "extend": lambda chat: chat.extend([UserTurn("New"), UserTurn(AudioInput(SOUND))]),
+    "extend": lambda chat: chat.extend([UserTurn("New"), UserTurn((AudioInput(SOUND),))]),
     "remove": lambda chat: chat.remove(chat.turns[1]),
     "truncate": lambda chat: chat.truncate(0.1),
     "transcript": lambda chat: chat.set_transcript(answer_of(chat), "New"),

@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from conversation import AudioInput, Conversation, FileStore, PostgresStore
+from conversation import (
+    AssistantAudio,
+    AssistantTurn,
+    AudioInput,
+    Conversation,
+    FileStore,
+    PostgresStore,
+    UserTurn,
+)
 from conversation.errors import InvalidSetting
 from tests.postgres import Postgres
-from tests.samples import SOUND
+from tests.samples import SOUND, spoken
 from tests.stores.cases import StoreCases, acquired
 from tests.stores.memory_store import MemoryStore
 
@@ -21,6 +29,20 @@ class TestFileStore(StoreCases):
     def store(self, tmp_path: Path) -> FileStore:
         """Return an empty store."""
         return FileStore(tmp_path / "sessions", fsync=False)
+
+    def test_path_is_that_of_the_kept_file(self, store: FileStore) -> None:
+        """Kept sound has a path and a media type; sound in memory, or of a fork there, no path."""
+        chat = Conversation.open("s", store=store)
+        asked, answered = said(chat)
+        for sound, number in ((asked, 1), (answered, 2)):
+            assert sound.path is not None
+            assert sound.path.parent == store.root / "s.audio"
+            assert sound.path.name.startswith(f"000{number}-")
+            assert (sound.path.read_bytes(), sound.media_type) == (SOUND, "audio/wav")
+        for sound in (*said(chat.fork()), AudioInput(SOUND), AssistantAudio("audio_1")):
+            assert sound.path is None
+        store.keep_sound = "none"
+        assert [sound.path for sound in said(Conversation.open("t", store=store))] == [None, None]
 
     def test_exists_finds_documents(self, store: FileStore) -> None:
         """A session exists from its first write to its end, also a damaged one."""
@@ -54,6 +76,25 @@ class TestPostgresStore(StoreCases):
     def test_exists_finds_rows(self, store: PostgresStore) -> None:
         """A session exists from its first write to its end."""
         check_existence(store)
+
+    def test_rows_have_no_path(self, store: PostgresStore) -> None:
+        """Sound in a database has a media type, and no path."""
+        for sound in said(Conversation.open("s", store=store)):
+            assert (sound.path, sound.media_type) == (None, "audio/wav")
+
+
+def said(chat: Conversation) -> tuple[AudioInput, AssistantAudio]:
+    """Return a spoken question and a spoken answer, which are added to an empty conversation."""
+    if not chat.turns:
+        chat.add_user(AudioInput(SOUND))
+        chat.add_completion(spoken())
+    question, answer = chat.turns
+    assert isinstance(question, UserTurn)
+    assert isinstance(answer, AssistantTurn)
+    [part] = question.content
+    assert isinstance(part, AudioInput)
+    assert answer.audio
+    return part, answer.audio
 
 
 def check_existence(store: FileStore | PostgresStore) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, assert_never, assert_type
 
@@ -22,6 +23,7 @@ from conversation import (
     FileStore,
     Form,
     ImageInput,
+    Prices,
     Recovery,
     RenderedMessage,
     Rendering,
@@ -84,6 +86,7 @@ def make(client: OpenAI, store: Store) -> None:
         ),
         transcribe=True,
         speak_when_dropped="tts-1",
+        options={"temperature": 0.8, "max_completion_tokens": 500},
         clock=time.time,
         expiry_margin=30.0,
     )
@@ -94,8 +97,10 @@ def make(client: OpenAI, store: Store) -> None:
     assert_type(Conversation.load("backup.json"), Conversation)
     assert_type(Conversation.load(Path("backup.json"), client=client), Conversation)
     assert_type(Conversation.from_messages(chat.messages()), Conversation)
+    assert_type(Conversation.from_messages([], session_id="ann", store="sessions"), Conversation)
     assert_type(chat.fork(), Conversation)
     assert_type(chat.fork("copy"), Conversation)
+    assert_type(chat.fork("copy", until=chat.turns[0], store=Path("sessions")), Conversation)
     assert_type(chat.save("backup.json"), Path)
     assert_type(chat.export("talk.html"), Path)
     assert_type(chat.export(Path("talk"), format="markdown"), Path)
@@ -109,6 +114,9 @@ def look(chat: Conversation) -> None:
     assert_type(chat.metadata, dict[str, Any])
     assert_type(chat.usage, Usage)
     assert_type(chat.usage.total_tokens, int)
+    prices = Prices(text_input=2.5, text_output=10, audio_input=32, audio_output=Decimal(64))
+    assert_type(chat.usage.cost(prices), Decimal)
+    assert_type(prices.cached_input, Decimal | None)
     assert_type(chat.recovered, Recovery | None)
     assert_type(chat.turns, tuple[AnyTurn, ...])
     for turn in chat.turns:
@@ -133,6 +141,7 @@ def look_at_answer(turn: AssistantTurn) -> None:
         assert_type(turn.audio.transcript, str | None)
         assert_type(turn.audio.format, str | None)
         assert_type(turn.audio.duration, float | None)
+        assert_type((turn.audio.path, turn.audio.media_type), tuple[Path | None, str | None])
         assert_type(turn.audio.read(), bytes)
         assert_type(turn.audio.save("dog.wav"), Path)
     assert_type(turn.tool_calls, tuple[ToolCall, ...])
@@ -151,6 +160,7 @@ def change(chat: Conversation) -> None:
     assert_type(sound, AudioInput)
     assert_type(AudioInput.from_file("dog.wav", transcript="Woof."), AudioInput)
     assert_type(AudioInput(b"RIFF").read(), bytes)
+    assert_type((sound.path, sound.media_type), tuple[Path | None, str])
     picture, file = ImageInput(b"\x89PNG", "low"), FileInput(b"%PDF", filename="a.pdf")
     assert_type(chat.add_user("Look:", sound, picture, file), UserTurn)
     user = chat.add_user("Hi", name="Zoë", message_id="telegram:42:1001")
@@ -167,6 +177,12 @@ def change(chat: Conversation) -> None:
     for turn in chat.undo():
         assert_type(chat.add(turn), AnyTurn)
     assert_type(chat.undo(answer_only=True), tuple[AnyTurn, ...])
+    kept = chat.extend([UserTurn("Hi"), AssistantTurn("Hello")])
+    assert_type(kept, tuple[AnyTurn, ...])
+    assert_type(chat.extend(chat.rewind(kept[0])), tuple[AnyTurn, ...])
+    assert_type(chat.remove(*chat.turns[:2]), tuple[AnyTurn, ...])
+    chat.clear()
+    assert_type(chat.truncate(1.5, chat.turns[-1]), AssistantTurn)
     assert_type(chat.truncate(1.5), AssistantTurn)
     assert_type(chat.set_transcript(chat.turns[-1], "Hi"), AssistantTurn | UserTurn)
     assert_type(chat.transcribe(), tuple[UserTurn, ...])
@@ -236,10 +252,12 @@ def keep() -> None:
     assert_type(store.list(), Sequence[SessionInfo])
     for info in store.list():
         assert_type((info.id, info.title, info.size), tuple[str, str | None, int])
+        assert_type(info.metadata, dict[str, Any])
         assert_type((info.created_at, info.updated_at), tuple[datetime | None, datetime])
     salvage = store.repair("ann")
     assert_type(salvage, Salvage)
     assert_type((salvage.kept, salvage.lost), tuple[int, tuple[bytes, ...]])
+    assert_type(store.exists("ann"), bool)
     store.delete("ann")
     make(OpenAI(), store)
 
@@ -270,6 +288,10 @@ async def talk_async(client: AsyncOpenAI, store: FileStore) -> None:
         assert_type(await chat.heal(ValueError()), bool)
         assert_type(await chat.undo(), tuple[AnyTurn, ...])
         assert_type(await chat.truncate(1.5), AssistantTurn)
+        assert_type(await chat.extend([UserTurn("Hi"), SystemTurn("Go")]), tuple[AnyTurn, ...])
+        assert_type(await chat.rewind(chat.turns[0]), tuple[AnyTurn, ...])
+        assert_type(await chat.remove(*chat.turns), tuple[AnyTurn, ...])
+        await chat.clear()
         assert_type(await chat.set_transcript(chat.turns[-1], "Hi"), AssistantTurn | UserTurn)
         assert_type(await chat.transcribe(), tuple[UserTurn, ...])
         await chat.set_title("Dogs")
@@ -280,6 +302,8 @@ async def talk_async(client: AsyncOpenAI, store: FileStore) -> None:
         assert_type(chat.turns, tuple[AnyTurn, ...])
     assert_type(await AsyncConversation.load("backup.json"), AsyncConversation)
     assert_type(AsyncConversation.from_messages([]), AsyncConversation)
+    saved = await AsyncConversation.from_messages([], session_id="ann", store=store)
+    assert_type(saved, AsyncConversation)
     await opened.close()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from conversation import AudioInput, FileInput, ImageInput
+from conversation import AssistantAudio, AudioInput, FileInput, ImageInput
 from conversation._values.samples import Encoding
 from conversation.errors import InvalidTurn, UnsupportedAudio
 from tests.samples import MP3, PNG, SOUND
@@ -232,3 +232,25 @@ def test_refusals_say_what_the_bytes_are(data: bytes, said: str) -> None:
     """Base64 is not taken for raw samples, nor the head of an MP3 file for WAV."""
     with pytest.raises(UnsupportedAudio, match=re.escape(said)):
         AudioInput(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "audio_format", "media_type"),
+    [
+        (SOUND, None, "audio/wav"),
+        (MP3, None, "audio/mpeg"),
+        (b"fLaC" + bytes(40), "flac", "audio/flac"),
+        (b"OggS" + bytes(40), "opus", "audio/ogg"),
+        (b"\xff\xf1" + bytes(40), "aac", "audio/aac"),
+        (bytes(40), "pcm16", "audio/pcm"),
+        (b"?" * 41, None, None),
+        (None, None, None),
+    ],
+)
+def test_media_type_follows_from_the_format(
+    data: bytes | None, audio_format: str | None, media_type: str | None
+) -> None:
+    """Each format of sound has its media type; where no format is known, there is none."""
+    assert AssistantAudio(data=data, format=audio_format).media_type == media_type
+    if data in (SOUND, MP3):
+        assert AudioInput(data).media_type == media_type
