@@ -7,12 +7,20 @@ import contextlib
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
-from conversation.testing._server import StandIn
+from conversation.testing._server import StandIn, check_lifetime
 
 
-def main() -> int:
+def _seconds(text: str) -> float:
+    try:
+        return check_lifetime(float(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(
         prog="python -m conversation.testing",
@@ -23,7 +31,7 @@ def main() -> int:
     )
     parser.add_argument(
         "--audio-lifetime",
-        type=float,
+        type=_seconds,
         default=3600,
         metavar="SECONDS",
         help="lifetime of audio ids (default: 3600)",
@@ -35,7 +43,7 @@ def main() -> int:
         help='JSON lines with the answers, such as {"text": "Sunny."}, {"tool_calls": [["weather", '
         '{"city": "Oslo"}]]} or {"fail": 429}; POST /stand-in/script takes more of them',
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         server = StandIn(options.audio_lifetime, port=options.port)
     except (OSError, OverflowError) as error:

@@ -166,7 +166,7 @@ def _to_repeat(messages: Sequence[Mapping[str, Any]]) -> str:
 
 def _reaction(messages: Sequence[Mapping[str, Any]]) -> str:
     last = messages[-1]
-    if last["role"] == "tool":
+    if last["role"] in ("tool", "function"):
         return f"The tool says {_text(last.get('content'))}."
     seconds = sum(sound_seconds(messages[-1:]))
     words = _text(last.get("content"))
@@ -216,7 +216,9 @@ def message_and_reason(
     ]
     is_default = answer.text is None and not calls and answer.refusal is None
     forced = _forced.forced_call(request) if is_default else None
-    if forced:
+    if forced and forced[0] == "function_call":
+        message["function_call"] = {"name": forced[1], "arguments": forced[2]}
+    elif forced:
         calls.append(forced)
     if calls:
         message["tool_calls"] = [
@@ -241,8 +243,8 @@ def message_and_reason(
             }
         else:
             message["content"] = text
-    reason = answer.finish_reason or ("tool_calls" if calls else "stop")
-    return message, reason, issued
+    reason = "tool_calls" if calls else "function_call" if "function_call" in message else "stop"
+    return message, answer.finish_reason or reason, issued
 
 
 def usage(
@@ -283,7 +285,7 @@ def usage(
 
 def _text_of_answer(message: Mapping[str, Any]) -> str:
     spoken = (message.get("audio") or {}).get("transcript", "")
-    calls = orjson.dumps(message.get("tool_calls") or "").decode()
+    calls = orjson.dumps(message.get("tool_calls") or message.get("function_call") or "").decode()
     return f"{message['content'] or ''}{spoken}{calls}"
 
 

@@ -83,7 +83,11 @@ def _check_combinations(body: Mapping[str, Any]) -> None:
         message = "Invalid value for 'top_logprobs': must be less than or equal to 20."
         raise Refused(message, "top_logprobs")
     declared = [name_of(tool) for tool in body.get("tools") or ()]
-    for name in chosen_tools(body):
+    chosen = chosen_tools(body)
+    if isinstance(legacy := body.get("function_call"), dict):
+        declared += [function["name"] for function in body["functions"]]
+        chosen.append(legacy["name"])
+    for name in chosen:
         if name not in declared:
             message = (
                 f"Invalid value for 'function_call': no function named '{name}' was specified in "
@@ -152,12 +156,8 @@ def _check_model(model: str, body: Mapping[str, Any]) -> None:
         raise Refused(message, "response_format")
 
 
-_AUDIO = record(
-    {
-        "voice": string_or(record({"id": text()}), dict, "a string or object"),
-        "format": one_of(*FORMATS),
-    }
-)
+_VOICE = string_or(record({"id": text()}), dict, "a string or object", one_of(*_voice.VOICES))
+_AUDIO = record({"voice": _VOICE, "format": one_of(*FORMATS)})
 
 
 def _check_audio_output(body: Mapping[str, Any]) -> None:

@@ -22,7 +22,15 @@ def chosen_tools(request: Mapping[str, Any]) -> list[str]:
 
 
 def forced_call(request: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """Return type, name and arguments of the call that `tool_choice` forces, made of the schema."""
+    """Return type, name and arguments of the call that is forced, made of the schema.
+
+    The type of one that the older `function_call` forces is `"function_call"`.
+    """
+    if isinstance(legacy := request.get("function_call"), dict):
+        names = [function["name"] for function in request["functions"]]
+        position = names.index(legacy["name"])
+        schema = request["functions"][position].get("parameters")
+        return "function_call", legacy["name"], _made(schema, f"functions[{position}].parameters")
     choice = request.get("tool_choice")
     tools: list[dict[str, Any]] = request.get("tools") or []
     names = chosen_tools(request)

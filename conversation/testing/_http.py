@@ -154,6 +154,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _allow(self) -> None:
         """Answer the question of a browser whether a page may send a request."""
+        try:
+            self._body()  # before the next request
+        except ValueError as error:
+            self._refuse(error)
+            return
         self.send_response(204)
         self.send_header("Access-Control-Allow-Origin", "*")
         self.send_header("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
@@ -169,12 +174,14 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             data = self._body()
         except ValueError as error:
-            self.close_connection = True  # nobody knows where the next request begins
-            reply = _failure(str(error), 400)
-        else:
-            request = Request(self.command, self.path.partition("?")[0], headers, data)
-            reply = self.server.answer(request)
-        self._send(reply, start)
+            self._refuse(error)
+            return
+        request = Request(self.command, self.path.partition("?")[0], headers, data)
+        self._send(self.server.answer(request), start)
+
+    def _refuse(self, error: ValueError) -> None:
+        self.close_connection = True  # nobody knows where the next request begins
+        self._send(_failure(str(error), 400), time.monotonic())
 
     def _send(self, reply: Reply, start: float) -> None:
         self.send_response(reply.status)

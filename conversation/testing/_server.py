@@ -19,6 +19,22 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
 
 
+_LONGEST_LIFETIME = 1e9
+
+
+def check_lifetime(seconds: float) -> float:
+    """Return the lifetime of audio ids.
+
+    Raises:
+        ValueError: if it is no number of seconds.
+    """
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds <= _LONGEST_LIFETIME:
+        msg = f"audio_lifetime must be from 0 to {_LONGEST_LIFETIME:.0f} seconds, got {seconds!r}"
+        raise ValueError(msg)
+    return seconds
+
+
 class StandIn:
     """A strict local server that reproduces OpenAI's audio API, in a thread on 127.0.0.1.
 
@@ -32,11 +48,15 @@ class StandIn:
             print(chat.say("Good morning").text)
 
     Args:
-        audio_lifetime: Lifetime of audio ids in seconds.
+        audio_lifetime: Lifetime of audio ids in seconds, from 0 to 1e9.
         clock: Returns Unix time in seconds.
         port: Port on 127.0.0.1; 0 for any free one.
         old_wav_head: True for WAV files as the API sent them until early 2025, with a LIST chunk
             and true sizes; those of today have sizes of 2**32-1.
+
+    Raises:
+        ValueError: if the lifetime is none.
+        OSError: if the port is taken.
     """
 
     def __init__(
@@ -47,7 +67,7 @@ class StandIn:
         port: int = 0,
         old_wav_head: bool = False,
     ) -> None:
-        self._api = _api.Api(audio_lifetime, clock, old_wav_head=old_wav_head)
+        self._api = _api.Api(check_lifetime(audio_lifetime), clock, old_wav_head=old_wav_head)
         self._holds = Holds()
         self._clients: list[OpenAI] = []
         self._async_clients: list[AsyncOpenAI] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -47,10 +47,7 @@ def speech(body: Any, *, old_wav_head: bool = False) -> tuple[bytes, str]:
     errors = [*_input_errors(body), *_voice_errors(body), *_speed_errors(body)]
     chosen = body.get("response_format") or "mp3"
     if not isinstance(chosen, str) or chosen not in SPEECH_FORMATS:
-        *most, last = [f"'{name}'" for name in SPEECH_FORMATS]
-        expected = f"{', '.join(most)} or {last}"
-        error = _validator_error("enum", "response_format", f"Input should be {expected}")
-        errors.append({**error, "ctx": {"expected": expected}})
+        errors.append(_enum_error("response_format", SPEECH_FORMATS))
     if errors:
         raise Refused(str(errors))
     audio_format = "pcm16" if chosen == "pcm" else chosen
@@ -87,7 +84,9 @@ def _voice_errors(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     named = voice.get("id") if isinstance(voice, dict) else voice
     if not isinstance(named, str):
         return [_validator_error("string_type", "voice", "Input should be a valid string")]
-    return []
+    voices = _voice.OLD_VOICES if body["model"].startswith("tts-1") else _voice.VOICES
+    is_known = named in voices or isinstance(voice, dict)
+    return [] if is_known else [_enum_error("voice", voices)]
 
 
 def _speed_errors(body: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -104,6 +103,13 @@ def _speed_errors(body: Mapping[str, Any]) -> list[dict[str, Any]]:
             message = f"Input should be {word} than or equal to {bound:g}"
             return [{**_validator_error(kind, "speed", message), "ctx": {sign: bound}}]
     return []
+
+
+def _enum_error(name: str, values: Iterable[str]) -> dict[str, Any]:
+    *most, last = [f"'{value}'" for value in values]
+    expected = f"{', '.join(most)} or {last}"
+    error = _validator_error("enum", name, f"Input should be {expected}")
+    return {**error, "ctx": {"expected": expected}}
 
 
 def _validator_error(kind: str, name: str, message: str) -> dict[str, Any]:

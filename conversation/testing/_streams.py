@@ -126,10 +126,16 @@ def _deltas(
 
 def _text_deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     calls = message.get("tool_calls", ())
+    legacy = message.get("function_call")
     if message["content"] is not None:
         yield {"role": "assistant", "content": "", "refusal": None}
     elif calls:
         yield {"role": "assistant", "content": None}
+    elif legacy:
+        call = {"name": legacy["name"], "arguments": ""}
+        yield {"role": "assistant", "content": None, "function_call": call, "refusal": None}
+        for start in range(0, len(legacy["arguments"]), 8):
+            yield {"function_call": {"arguments": legacy["arguments"][start : start + 8]}}
     else:
         yield {"role": "assistant", "refusal": None}
     for piece in _words(message["content"] or ""):

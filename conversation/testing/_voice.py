@@ -13,6 +13,15 @@ from conversation._values.sound import PCM_RATE, wav_from_pcm
 _ENCODED = ("opus", "aac", "flac")
 """Formats that need an encoder."""
 
+VOICES = (
+    *("alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer"),
+    *("verse", "marin", "cedar"),
+)
+"""Built-in voices, of chat models and of the newer speech models."""
+
+OLD_VOICES = ("nova", "shimmer", "echo", "onyx", "fable", "alloy", "ash", "sage", "coral")
+"""Voices of `tts-1` and `tts-1-hd`, in the order of their refusal."""
+
 TOKENS_PER_SECOND = 20
 """Audio tokens per second of a spoken answer."""
 

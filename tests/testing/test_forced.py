@@ -90,6 +90,43 @@ def test_a_forced_custom_tool_gets_text(server: StandIn) -> None:
     assert "".join(piece["custom"]["input"] for piece in pieces) == "text"
 
 
+FUNCTIONS = [each["function"] for each in TOOLS]
+
+
+@pytest.mark.parametrize("request_of", [asking, writing])
+def test_a_forced_function_is_called_in_the_older_form(server: StandIn, request_of: Any) -> None:
+    """`function_call` with a name gives a `function_call` of the schema, streamed too."""
+    body = request_of(functions=FUNCTIONS, function_call={"name": "trip"})
+    completion = answered(server, body)
+    message = message_of(completion)
+    assert (message["content"], "tool_calls" in message, "audio" in message) == (None, False, False)
+    assert completion["choices"][0]["finish_reason"] == "function_call"
+    assert completion["usage"]["completion_tokens"] > 10
+    assert message["function_call"]["name"] == "trip"
+    Trip.model_validate_json(message["function_call"]["arguments"])
+    body = writing(functions=FUNCTIONS, function_call={"name": "trip"})
+    choices = [chunk["choices"][0] for chunk in written(server, body)]
+    pieces = [c["delta"]["function_call"] for c in choices if "function_call" in c["delta"]]
+    assert [piece.get("name") for piece in pieces[:2]] == ["trip", None]
+    Trip.model_validate_json("".join(piece["arguments"] for piece in pieces))
+    assert choices[-1]["finish_reason"] == "function_call"
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "none"])
+def test_functions_are_not_called_without_being_forced(server: StandIn, choice: Any) -> None:
+    """The default answer has no call where the choice is the model's."""
+    message = message_of(answered(server, asking(functions=FUNCTIONS, function_call=choice)))
+    assert "function_call" not in message
+
+
+def test_the_result_of_a_function_is_told(server: StandIn) -> None:
+    """A message of the older role `function` is answered like the result of a tool."""
+    call = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": ""}}
+    result = {"role": "function", "name": "f", "content": "Rain"}
+    message = message_of(answered(server, writing(HELLO, call, result)))
+    assert message["content"].startswith("The tool says Rain.")
+
+
 def test_a_scripted_answer_is_given_whatever_is_forced(server: StandIn) -> None:
     """Scripts win over `tool_choice` and `response_format`; `will_answer()` is the default one."""
     body = asking(tools=TOOLS, tool_choice="required")
@@ -100,6 +137,9 @@ def test_a_scripted_answer_is_given_whatever_is_forced(server: StandIn) -> None:
     assert messages[0]["audio"]["transcript"] == "Later."
     assert messages[1]["refusal"] == "No."
     assert ["tool_calls" in message for message in messages] == [False, False, True]
+
+
+NESTED = {"minItems": 999, "items": {"minItems": 999, "items": {"minItems": 999, "items": {}}}}
 
 
 def schema_of(kind: Any) -> Json:
@@ -141,6 +181,7 @@ def test_plain_text_is_the_default_format(server: StandIn) -> None:
         {"type": "object", "properties": [], "required": ["a"]},
         {"type": "object", "required": 7},
         {"type": "object", "minProperties": 10**9},
+        {"type": "object", "properties": {"a": NESTED}, "required": ["a"]},
         {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
         {"type": "object", "properties": {"a": {"minLength": "x"}}, "required": ["a"]},
     ],
@@ -150,8 +191,10 @@ def test_a_schema_that_nothing_fits_is_refused(server: StandIn, schema: Json) ->
     broken = {"type": "function", "function": {"name": "broken", "parameters": schema}}
     forced = asking(tools=[*TOOLS, broken], tool_choice=NAMED | {"function": {"name": "broken"}})
     response_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    legacy = asking(functions=[broken["function"]], function_call={"name": "broken"})
     for body, param in (
         (forced, "tools[2].function.parameters"),
+        (legacy, "functions[0].parameters"),
         (writing(response_format=response_format), "response_format"),
     ):
         status, answer = ask(server, body)

@@ -87,6 +87,24 @@ def test_a_browser_may_ask_from_any_page(server: StandIn) -> None:
     assert server.requests == [{}]
 
 
+@pytest.mark.parametrize("body", [b"", b"GET / HTTP/1.1\r\n\r\n", [b"a", b"bc"]])
+def test_a_body_of_a_preflight_is_not_the_next_request(server: StandIn, body: Any) -> None:
+    """The connection can be used again after OPTIONS with a body, chunked or not."""
+    with closing(open_connection(server.url)) as connection:
+        connection.request("OPTIONS", "/v1/models", body, KEY)
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (204, b"")
+        connection.request("GET", "/v1/models", headers=KEY)
+        assert connection.getresponse().status == 200
+
+
+def test_a_preflight_of_a_wrong_size_is_refused(server: StandIn) -> None:
+    """A body of which nobody knows the end ends the connection, as with other methods."""
+    status, headers, data = requested(server, "OPTIONS", "/v1/models", Content_Length="many")
+    assert (status, headers["Content-Type"]) == (400, "application/json")
+    assert "is not a number" in json.loads(data)["error"]["message"]
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE", "BREW"])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/nowhere", "/"])
 def test_all_methods_and_paths_are_answered_in_json(

@@ -12,6 +12,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsNon
 
 from conversation.testing import StandIn
 from conversation.testing._parameters import PARAMETERS
+from conversation.testing._voice import VOICES
 from tests.samples import SOUND
 from tests.testing.test_stand_in import (
     HELLO,
@@ -431,6 +432,18 @@ REFUSED: dict[str, tuple[Json, Fault]] = {
     "a tool that is not there": (
         asking(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "g"}}),
         undeclared("g"),
+    ),
+    "a function that is not there": (
+        asking(functions=[{"name": "f"}], function_call={"name": "g"}),
+        undeclared("g"),
+    ),
+    "a voice that is not there": (
+        asking(audio={"voice": "samantha", "format": "wav"}),
+        enumerated("audio.voice", "samantha", *VOICES),
+    ),
+    "no voice": (
+        asking(audio={"voice": "", "format": "wav"}),
+        enumerated("audio.voice", "", *VOICES),
     ),
     "an allowed tool that is not there": (
         asking(

@@ -17,6 +17,7 @@ from openai import OpenAI
 
 from conversation import AudioInput
 from conversation.testing import StandIn
+from conversation.testing._voice import OLD_VOICES, VOICES
 from tests.samples import MP3, SOUND
 
 Json = dict[str, Any]
@@ -121,6 +122,16 @@ EXPECTED = "'mp3', 'opus', 'aac', 'flac', 'wav' or 'pcm'"
 NO_FORMAT = listed(
     "enum", "response_format", f"Input should be {EXPECTED}", ctx={"expected": EXPECTED}
 )
+
+
+def unspoken(*voices: str) -> str:
+    """Return the refusal of a voice that a model does not have."""
+    expected = f"{', '.join(map(repr, voices[:-1]))} or '{voices[-1]}'"
+    return listed("enum", "voice", f"Input should be {expected}", ctx={"expected": expected})
+
+
+NO_VOICE = unspoken(*VOICES)
+NO_OLD_VOICE = unspoken(*OLD_VOICES)
 FAST = listed(
     "less_than_equal", "speed", "Input should be less than or equal to 4", ctx={"le": 4.0}
 )
@@ -153,6 +164,9 @@ NEITHER = str(
         ({"input": "é" * 4097}, LONG),
         ({"response_format": "ogg"}, NO_FORMAT),
         ({"response_format": ["mp3"]}, NO_FORMAT),
+        ({"voice": "samantha"}, NO_VOICE),
+        ({"voice": "samantha", "model": "tts-1"}, NO_OLD_VOICE),
+        ({"voice": "ballad", "model": "tts-1-hd"}, NO_OLD_VOICE),
         ({"speed": 4.1}, FAST),
         ({"speed": 0.2}, SLOW),
         ({"speed": "fast"}, listed("float_type", "speed", "Input should be a valid number")),

@@ -8,6 +8,7 @@ import http.client
 import io
 import itertools
 import json
+import math
 import os
 import re
 import signal
@@ -31,6 +32,7 @@ import conversation
 from conversation import AudioInput
 from conversation._values.sound import format_of
 from conversation.testing import StandIn, _http
+from conversation.testing.__main__ import main
 from conversation.testing._api import Api
 from tests.conftest import Clock
 from tests.samples import MP3, SOUND, START, tool_call
@@ -1194,6 +1196,25 @@ def test_the_command_ends_while_a_connection_is_open() -> None:
         assert connection.getresponse().status == 401
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-inf", "-1", "1e10", "long"])
+def test_the_command_refuses_a_lifetime_that_is_none(
+    seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ids live for a number of seconds; anything else is wrong usage."""
+    with pytest.raises(SystemExit) as caught:
+        main([f"--audio-lifetime={seconds}"])
+    assert caught.value.code == 2
+    assert "argument --audio-lifetime: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1, 1e10, "60", None, True])
+def test_the_stand_in_refuses_a_lifetime_that_is_none(seconds: Any) -> None:
+    """The error names the argument, its bounds and the value."""
+    message = f"audio_lifetime must be from 0 to 1000000000 seconds, got {seconds!r}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        StandIn(seconds)
 
 
 def test_the_command_reports_a_port_in_use() -> None:
