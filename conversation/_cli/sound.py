@@ -23,7 +23,7 @@ def sound_from(path: str | Path) -> AudioInput:
     data = path.read_bytes()
     name = sound.name_of(data)
     if len(data) <= _LARGEST and sound.format_of(data) in ("wav", "mp3"):
-        if not sound.is_mp3_in_wav(data):
+        if not sound.mpeg_in_wav(data):
             return AudioInput(data)
     elif not conversion.can_convert(name):
         what = f"this is {name}" if name else "it is no sound file"

@@ -21,7 +21,7 @@ from conversation._export.outline import (
 from conversation._rendering.forms import Form
 from conversation._values.data import Data, read_data
 from conversation._values.parts import AudioInput, ImageInput
-from conversation._values.sound import MEDIA_TYPES, mended, wav_from_pcm
+from conversation._values.sound import MEDIA_TYPES, identified, mended, wav_from_pcm
 from conversation._values.turns import (
     AssistantTurn,
     ToolCall,
@@ -116,7 +116,8 @@ def _media(turn: Turn) -> Iterator[str]:
 
 def _player(data: Data, audio_format: str | None) -> str:
     try:
-        sound = mended(read_data(data))
+        sound, audio_format = identified(read_data(data), audio_format)
+        sound = mended(sound)
     except AudioFileMissing:
         return _flag("The audio file is missing.")
     if audio_format == "pcm16":

@@ -24,9 +24,9 @@ from conversation._values.samples import ENCODINGS, WIDTHS, Encoding, as_s16
 from conversation._values.sound import (
     MEDIA_TYPES,
     format_of,
-    is_mp3_in_wav,
     measured,
     mended,
+    mpeg_in_wav,
     name_of,
     wav_from_pcm,
 )
@@ -77,7 +77,7 @@ class AudioInput:
             object.__setattr__(self, "data", mended(self.data))
             return
         data, seconds = measured(self.data, found)
-        if not seconds or is_mp3_in_wav(data):
+        if not seconds or mpeg_in_wav(data):
             raise UnsupportedAudio(_fault_in(data, found))
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "duration", seconds)
@@ -211,9 +211,9 @@ def _refusal(data: bytes) -> str:
 
 
 def _fault_in(data: bytes, audio_format: str) -> str:
-    if is_mp3_in_wav(data):
+    if name := mpeg_in_wav(data):
         return (
-            "sound must be WAV or MP3, this is MP3 in a WAV file; extract the MP3 from it: "
+            f"sound must be WAV or MP3, this is {name} in a WAV file; extract the {name} from it: "
             f"{_CONVERT}"
         )
     name = audio_format.upper()

@@ -57,6 +57,11 @@ _SIGNATURES = (
     (0, b"0&\xb2u\x8ef\xcf\x11", "WMA"),
     (0, b"riff.\x91\xcf\x11", "W64"),
     (0, b"RIFX", "big-endian WAV (RIFX)"),
+    (8, b"WEBP", "WebP"),
+    (0, b"Creative Voice File", "VOC"),
+    (0, b"NIST_1A", "NIST SPHERE"),
+    (0, b".SoX", "SoX"),
+    (0, b"MThd", "MIDI"),
     (0, b"#!SILK", "SILK"),
     (1, b"#!SILK", "SILK"),
     (0, b"\x7f\xfe\x80\x01", "DTS"),
@@ -71,6 +76,10 @@ _SIGNATURES = (
     (8, b"AVI ", "AVI"),
     (0, b"%PDF", "PDF"),
     (0, b"\x89PNG", "PNG"),
+    (0, b"GIF8", "GIF"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"PK\3\4", "ZIP"),
+    (0, b'{"error"', "JSON"),
     (0, b"<!DOCTYPE", "HTML"),
     (0, b"<html", "HTML"),
 )
@@ -100,10 +109,10 @@ def name_of(data: bytes) -> str | None:
     return _signature(data) or ("MP2" if _has_frames(data, _mp2_size) else None)
 
 
-def is_mp3_in_wav(data: bytes) -> bool:
-    """Return True for an MPEG stream behind the head of a WAV file."""
+def mpeg_in_wav(data: bytes) -> str | None:
+    """Return the name of the MPEG stream behind the head of a WAV file; None if there is none."""
     layout = wav.walked(data)
-    return layout is not None and layout.holds_mp3
+    return layout and layout.mpeg
 
 
 def bytes_of_first_frame(data: bytes) -> int:

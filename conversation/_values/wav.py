@@ -84,9 +84,9 @@ class Wav:
         return _CODINGS.get(self.coding)
 
     @property
-    def holds_mp3(self) -> bool:
-        """True if the samples are an MPEG stream."""
-        return self.coding in (0x50, 0x55)
+    def mpeg(self) -> str | None:
+        """The format of an MPEG stream that stands for samples; None if none does."""
+        return {0x50: "MP2", 0x55: "MP3"}.get(self.coding)
 
     @property
     def seconds(self) -> float | None:

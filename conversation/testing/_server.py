@@ -259,7 +259,12 @@ class StandIn:
         self._api.script.extend(_script.parse(script))
 
     def will_send(self, body: Mapping[str, Any] | bytes) -> None:
-        """Script the body of the next answer, verbatim if it is bytes."""
+        """Script the body of the next answer, verbatim if it is bytes.
+
+        Raises:
+            ValueError: if it cannot be sent as JSON.
+        """
+        _answers.check_json("the body", None if isinstance(body, bytes) else body)
         self._api.script.append(
             _http.bytes_reply(body if isinstance(body, bytes) else orjson.dumps(body))
         )
@@ -277,7 +282,12 @@ class StandIn:
             chunks: JSON of each event; `{"error": …}` is an error within the stream.
             hold_after: As in `will_answer`.
             cut_after: As in `will_answer`.
+
+        Raises:
+            ValueError: if a chunk cannot be sent as JSON.
         """
+        chunks = list(chunks)
+        _answers.check_json("the stream", chunks)
         events = [*map(_streams.event_of, chunks), _streams.DONE]
         pieces = _streams.Interruptions(hold_after, cut_after).apply(events)
         self._api.script.append(_http.Reply(pieces, None, "text/event-stream"))

@@ -78,12 +78,28 @@ NAMES = {
     "MP2": (b"\xff\xfd\x84\xc4" + bytes(380)) * 3,
     "big-endian WAV (RIFX)": b"RIFX\0\0\0\0WAVE" + bytes(40),
     "MP3 in a WAV file": MP3_IN_WAV,
+    "MP2 in a WAV file": MP3_IN_WAV[:20] + b"\x50" + MP3_IN_WAV[21:],
+    "VOC": b"Creative Voice File\x1a" + bytes(40),
+    "NIST SPHERE": b"NIST_1A\n   1024\n" + bytes(40),
+    "SoX": b".SoX\x1c\0\0\0" + bytes(40),
+    "MIDI": b"MThd\0\0\0\6\0\1" + bytes(40),
+    "WebP": b"RIFF\x24\0\0\0WEBPVP8 ",
+    "GIF": b"GIF89a" + bytes(40),
+    "JPEG": b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(40),
+    "ZIP": b"PK\3\4\x14\0" + bytes(40),
+    "JSON": b'{"error": {"message": "Rate limit"}}',
     "SILK": b"\x02#!SILK_V3" + bytes(40),
     "WavPack": b"wvpk" + bytes(40),
     "MPEG video": b"\0\0\x01\xba" + bytes(40) + MP3,
     "AVI": b"RIFF\0\0\0\0AVI " + bytes(40),
     "PDF": b"%PDF-1.7",
     "HTML": b"<html><body>502</body></html>",
+}
+
+
+UNREAD = {
+    *("SILK", "WavPack", "MPEG video", "AVI", "PDF", "HTML", "8SVX", "VOC", "NIST SPHERE", "SoX"),
+    *("MIDI", "WebP", "GIF", "JPEG", "ZIP", "JSON"),
 }
 
 
@@ -94,7 +110,7 @@ def test_other_formats_are_refused_by_their_names(name: str) -> None:
         AudioInput(NAMES[name])
     told = str(caught.value)
     assert told.startswith(f"sound must be WAV or MP3, this is {name.partition(' (')[0].strip()}")
-    is_read = name not in ("SILK", "WavPack", "MPEG video", "AVI", "PDF", "HTML", "8SVX")
+    is_read = name not in UNREAD
     convert = "AudioInput.convert(data) makes WAV of it (needs the extra 'formats')"
     assert told.endswith(convert if is_read else "; convert it")
     assert "no sound" not in told
