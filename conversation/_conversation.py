@@ -45,6 +45,7 @@ class Conversation(BaseConversation["OpenAI"]):
         tools: Functions, which `say`, `reply` and `stream` call for the model, described to it by
             their signatures and docstrings (this needs pydantic 2); and dicts, as
             `chat.completions.create` takes them, whose calls are left to you: `add_tool_result`.
+            Functions see the context variables of the code that calls `say` or reads the stream.
         max_tool_rounds: Number of rounds of tool calls before the model has to answer.
         context: Limits of a request; see `Context`.
         transcribe: A model's name, or True for `gpt-transcribe`: transcribe user sound, once, when
@@ -185,7 +186,7 @@ class Conversation(BaseConversation["OpenAI"]):
             turns: Turns that were made before, oldest first.
 
         Returns:
-            The turns as they are kept.
+            The turns as they are kept; for a `message_id` that is there already, that turn.
 
         Raises:
             InvalidTurn: if one is no turn, or a user's or the system's without content.

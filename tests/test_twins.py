@@ -1445,7 +1445,7 @@ async def refuses_options_that_are_none(side: Side) -> None:
         *({"n": 2}, {"messages": []}, {"seed": 10**30}, {"seed": float("nan")}, {5: 6}),
         *({"model": "gpt-audio"}, {"audio": {}}, {"tools": []}, {"modalities": ["text"]}),
         *({"voice": "echo"}, {"stream": True}, {"stream_options": {}}, {"options": {}}),
-        *({"user": b"bytes"}, {"user": object()}, {"context": None}, [("seed", 1)], "seed", None),
+        *({"user": b"bytes"}, {"user": object()}, {"name": "Ann"}, [("seed", 1)], "seed", None),
     ]
     for options in wrong:
         with pytest.raises(InvalidSetting) as caught:

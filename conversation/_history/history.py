@@ -315,18 +315,14 @@ class History(Sequence[Turn]):
     # --- changing ------------------------------------------------------------------------------
 
     def add(self, turn: _T) -> _T:
-        """Add a turn at the end, and return it as it is kept; raises as `extend`.
-
-        A user turn whose message was delivered before is returned as it was kept then.
-        """
-        self.settle()
-        before = self.delivered(turn) if isinstance(turn, UserTurn) else None
-        return self.extend((turn,))[0] if before is None else cast("_T", self[before])
+        """Add a turn at the end, and return it as it is kept; as `extend`."""
+        return self.extend((turn,))[0]
 
     def extend(self, turns: Sequence[_T]) -> tuple[_T, ...]:
         """Add turns at the end, all or none, and return them as they are kept.
 
-        They get the time if they have none.
+        They get the time if they have none. A user turn whose message was delivered before is
+        returned as it was kept then.
 
         Raises:
             InvalidTurn: as `check`.
@@ -337,20 +333,37 @@ class History(Sequence[Turn]):
         stored = None if self._journal is None else self._journal.position_of(turns, self)
         if stored is not None:
             return cast("tuple[_T, ...]", self[stored : stored + len(turns)])
-        for turn in turns:
+        new, positions = self._undelivered(turns)
+        for turn in new:
             check(turn)
-        if any(isinstance(turn, ToolTurn) for turn in turns):
-            self._check_calls(turns)
+        if any(isinstance(turn, ToolTurn) for turn in new):
+            self._check_calls(new)
         kept = [
-            attrs.evolve(turn, at=self._time_of(turn)) if turn.at is None else turn
-            for turn in turns
+            attrs.evolve(turn, at=self._time_of(turn)) if turn.at is None else turn for turn in new
         ]
         if self._journal is not None and kept:
             kept = self._journal.extend(kept, self, self.header)
         with self.reading:
             self._slots += kept
         self._written()
-        return tuple(kept)
+        return tuple(cast("_T", self[position]) for position in positions)
+
+    def _undelivered(self, turns: Sequence[_T]) -> tuple[list[_T], list[int]]:
+        """Return the turns that are not there yet, and the positions that all are to have."""
+        new: list[_T] = []
+        positions: list[int] = []
+        among: dict[str, int] = {}
+        for turn in turns:
+            position = None
+            if isinstance(turn, UserTurn) and turn.message_id is not None:
+                position = among.get(turn.message_id, self.delivered(turn))
+            if position is None:
+                position = len(self) + len(new)
+                new.append(turn)
+            if isinstance(turn, UserTurn) and turn.message_id is not None:
+                among[turn.message_id] = position
+            positions.append(position)
+        return new, positions
 
     def delivered(self, turn: UserTurn) -> int | None:
         """Return the position of the turn with the same `message_id`; None if there is none."""

@@ -143,6 +143,7 @@ _SAID_ELSEWHERE = {
     "audio": "pass voice=… and audio_format=…",
     "stream": "call stream(…)",
     "stream_options": "pass it to stream(…)",
+    **dict.fromkeys(("name", "message_id"), "pass it to say(…)"),
     **{name: f"pass {name}=… beside options" for name in ("client", "clock", "context")},
 }
 """Names that are no options, each with the remedy; names of settings are none either."""

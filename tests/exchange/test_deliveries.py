@@ -178,6 +178,18 @@ def test_new_pictures_of_a_repeat_are_ignored(opened: Opened, server: StandIn) -
     assert len(server.requests) == 1
 
 
+def test_extend_adds_no_message_twice(opened: Opened) -> None:
+    """Of several turns, those whose messages were delivered before are returned as they are."""
+    first = opened().add_user("Hello", message_id="1")
+    turns = [UserTurn(words, message_id=i) for words, i in (("?", "1"), ("a", "2"), ("b", "2"))]
+    chat = opened()
+    kept = chat.extend([*turns, UserTurn("c")])
+    assert kept == (first, chat.turns[1], chat.turns[1], chat.turns[2])
+    assert [turn.text for turn in chat.turns] == ["Hello", "a", "c"]
+    assert opened().extend(turns) == kept[:3]
+    assert opened().turns == chat.turns
+
+
 @pytest.mark.parametrize("message_id", ["", "x" * 513, "ж" * 257, "\ud800", 1001, b"1", True])
 def test_bad_message_ids_are_refused(message_id: Any, server: StandIn, opened: Opened) -> None:
     """An id is text of 1 to 512 bytes in UTF-8; a lone surrogate could be any of many."""
