@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
+import operator
 import re
 import textwrap
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MappingView, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from enum import Enum
+from itertools import islice
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -32,6 +37,12 @@ _ARGS = re.compile(
 )
 _IN_ARGS = re.compile(r"^(\w+)[ \t]*(?:\(.*?\))?:(.*(?:\n+[ \t]+.*)*)", re.MULTILINE)
 _PARAM = re.compile(r"^:param (?:.*? )??(\w+):(.*(?:\n+[ \t]+.*)*)", re.MULTILINE)
+
+
+_BINARY = (bytes, bytearray, memoryview, io.IOBase)
+
+_MOST_ITEMS = 100_000
+"""The most items that are taken of an iterator: it may have no end."""
 
 
 class InvalidArguments(ValueError):
@@ -187,7 +198,8 @@ def called(tool: Tool, arguments: Mapping[str, Any]) -> Any:
 def result_text(result: object) -> str:
     """Return a tool's result as text: text as it is, other values as JSON.
 
-    Values that JSON cannot hold become their `repr`. Never raises; the text is strict UTF-8.
+    Values that JSON cannot hold become their `repr`, lone surrogates U+FFFD. Never raises; the text
+    is strict UTF-8.
     """
     from pydantic_core import to_json
 
@@ -196,8 +208,59 @@ def result_text(result: object) -> str:
     with suppress(Exception):
         return to_json(result, serialize_unknown=True).decode()
     with suppress(Exception):
+        return to_json(plain(result), serialize_unknown=True).decode()
+    with suppress(Exception):
         return clean_text(repr(result))
     return f"<a {type(result).__name__} that cannot be shown>"
+
+
+def plain(result: object) -> object:
+    """Return a tool's result with lists for iterators, values for enum members, clean text.
+
+    Raises:
+        ValueError: if there are more items in it than anybody can read.
+        Exception: what an iterator raises.
+    """
+    try:
+        return _plain(result, ())
+    except RecursionError:
+        return result
+
+
+def _plain(value: Any, above: tuple[int, ...]) -> Any:
+    if isinstance(value, Enum):
+        return _plain(value.value, above)
+    if isinstance(value, io.StringIO):
+        return value.getvalue()
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, _BINARY) or id(value) in above:
+        return value
+    above = (*above, id(value))
+    if isinstance(value, Mapping):
+        made: Any = {
+            _plain(k, above) if isinstance(k, str | Enum) else k: _plain(v, above)
+            for k, v in value.items()
+        }
+        return value if type(value) is dict and _are_same(made, value) else made
+    if fields := getattr(value, "__dataclass_fields__", None):
+        before = {name: getattr(value, name, None) for name in fields}
+        made = {} if isinstance(value, type) else _plain(before, above)
+        return made if made and not _are_same(made, before) else value
+    if not isinstance(value, Iterator | Sequence | AbstractSet | MappingView):
+        return value
+    is_usual = isinstance(value, list | tuple | set | frozenset | deque)
+    several: Any = value
+    items = several if is_usual else islice(several, _MOST_ITEMS + 1)
+    made = [_plain(each, above) for each in items]
+    if not is_usual and len(made) > _MOST_ITEMS:
+        raise ValueError(f"the tool returned over {_MOST_ITEMS} items")
+    return value if is_usual and all(map(operator.is_, made, items)) else made
+
+
+def _are_same(mine: Mapping[Any, Any], theirs: Mapping[Any, Any]) -> bool:
+    pairs = zip(mine.items(), theirs.items(), strict=False)
+    return all(a is b for pair in pairs for a, b in zip(*pair, strict=True))
 
 
 def refuse_bytes(result: object) -> None:
@@ -210,13 +273,15 @@ def refuse_bytes(result: object) -> None:
     waiting = [result]
     while waiting:
         value: Any = waiting.pop()
-        if isinstance(value, bytes | bytearray | memoryview):
+        if isinstance(value, _BINARY) and not isinstance(value, io.TextIOBase):
             msg = "the tool returned bytes, which a model cannot read; return text, or JSON values"
             raise TypeError(msg)
         if isinstance(value, str) or id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, Mapping):
+        if isinstance(value, Enum):
+            waiting.append(value.value)
+        elif isinstance(value, Mapping):
             waiting += [*value.keys(), *value.values()]
         elif isinstance(value, list | tuple | set | frozenset | deque):
             waiting += value

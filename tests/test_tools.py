@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 import threading
-from collections import deque
+from collections import UserDict, UserList, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
+from io import BytesIO, StringIO
+from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import pytest
@@ -597,6 +599,11 @@ def test_tools_are_values() -> None:
     assert isinstance(tool_from(weather), Tool)
 
 
+@dataclass(slots=True)
+class Slotted:
+    data: Any
+
+
 class Unshowable:
     def __repr__(self) -> str:
         raise RuntimeError
@@ -630,7 +637,9 @@ class Even:
         ([Even()], '["even"]'),
         ([b"\xff", Odd()], "[b'\\xff', odd \ufffd]"),
         ([b"\xff", Unshowable()], "<a list that cannot be shown>"),
-        (["caf\udce9.txt"], r"['caf\udce9.txt']"),
+        (["caf\udce9.txt"], '["caf\ufffd.txt"]'),
+        ({"\ud83d\ude00": ("\ud800", 1.5)}, '{"\U0001f600":["\ufffd",1.5]}'),
+        (Slotted({"\ud800"}), '{"data":["\ufffd"]}'),
     ],
 )
 def test_result_of_a_tool_becomes_text(result: object, text: str) -> None:
@@ -638,12 +647,15 @@ def test_result_of_a_tool_becomes_text(result: object, text: str) -> None:
     assert result_text(result) == text
 
 
+BYTES = "Error: TypeError: the tool returned bytes"
+
+
+class Code(Enum):
+    RED = "red"
+    RAW = b"x"
+
+
 class Scan(BaseModel):
-    data: Any
-
-
-@dataclass(slots=True)
-class Slotted:
     data: Any
 
 
@@ -660,6 +672,9 @@ class Slotted:
         deque([b"x"]),
         Slotted([b"x"]),
         Span(b"x"),  # type: ignore[arg-type]
+        BytesIO(b"x"),
+        [BytesIO()],
+        [{"code": Code.RAW}],
         {"scan": Scan(data=[b"\xff"])},
     ],
 )
@@ -667,6 +682,43 @@ def test_result_with_bytes_is_refused(result: object) -> None:
     """Bytes are refused wherever they are: a model reads only text."""
     with pytest.raises(TypeError, match="returned bytes, which a model cannot read"):
         refuse_bytes(result)
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (lambda: map(str, [1, 2]), '["1","2"]'),
+        (lambda: {"rows": iter([{"a": Code.RED}])}, '{"rows":[{"a":"red"}]}'),
+        (lambda: {Code.RED: {"a": 1}.values()}, '{"red":[1]}'),
+        (lambda: range(3), "[0,1,2]"),
+        (lambda: {(Code.RED,): 1}, '{"red":1}'),
+        (lambda: range(10**12), "Error: ValueError: the tool returned over 100000 items"),
+        (lambda: UserDict({"a": UserList(["\ud800"])}), '{"a":["\ufffd"]}'),
+        (lambda: Slotted(iter("ab")), '{"data":["a","b"]}'),
+        (lambda: StringIO("two\nlines"), "two\nlines"),
+        (lambda: (b"x" for _ in "a"), BYTES),
+        (lambda: [{"a": iter([b"x"])}], BYTES),
+        (lambda: Slotted(map(bytes, [1])), BYTES),
+        (lambda: {"a": {1: b"x"}.items()}, BYTES),
+        (lambda: Code.RAW, BYTES),
+        (lambda: iter([Code.RAW]), BYTES),
+        (lambda: {"file": BytesIO(b"x")}, BYTES),
+        (lambda: (1 / 0 for _ in "a"), "Error: ZeroDivisionError: division by zero"),
+        (count, "Error: ValueError: the tool returned over 100000 items"),
+    ],
+)
+def test_what_is_inside_of_a_result_is_read(
+    chat: Conversation, server: StandIn, result: Callable[[], Any], text: str
+) -> None:
+    """Iterators, views, enum members and containers of any kind become JSON, or are refused."""
+
+    def look() -> Any:
+        return result()
+
+    server.will_answer(tool_calls=[("look", {})])
+    chat.say("Look", tools=[look])
+    assert chat.turns[2].text.startswith(text)
+    assert len(chat.turns[2].text) < len(text) + 60
 
 
 def test_result_without_bytes_is_not_refused() -> None:

@@ -36,6 +36,7 @@ from conversation._tools import (
     by_name,
     call_arguments,
     fault_text,
+    plain,
     refuse_bytes,
     result_text,
 )
@@ -224,8 +225,9 @@ def _result(call: ToolCall, tool: Tool | str) -> Steps[str]:
         return tool
     try:
         returned = yield Call(tool, call_arguments(tool, call.arguments))
-        refuse_bytes(returned)
-        return result_text(returned)
+        result = plain(returned)
+        refuse_bytes(result)
+        return result_text(result)
     except InvalidArguments as error:
         log.warning("the arguments for the tool %r do not fit (%s)", call.name, error.faults)
         return fault_text(error)
