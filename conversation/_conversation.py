@@ -296,7 +296,8 @@ class Conversation(BaseConversation["OpenAI"]):
 
         Args:
             seconds: Length of the part that was played. At the answer's end or beyond, nothing is
-                changed.
+                changed. Of an answer that was interrupted before its sound began, nothing was
+                heard, and its words become "…".
             turn: One of `turns`: the answer; None: the last turn.
 
         Returns:

@@ -156,20 +156,29 @@ def with_transcript(turn: Turn, text: str) -> AssistantTurn | UserTurn:
 def truncated(turn: Turn | None, seconds: float, which: str = "the last") -> AssistantTurn:
     """Return an answer cut to its first seconds; the same one if it is not longer.
 
+    Of one that was interrupted before its sound began, nothing was heard.
+
     Raises:
         InvalidTurn: if it is no spoken answer, or its length is unknown.
     """
-    if not isinstance(turn, AssistantTurn) or turn.audio is None:
+    audio = turn.audio if isinstance(turn, AssistantTurn) else None
+    is_unspoken = isinstance(turn, AssistantTurn) and turn.interrupted and turn.voice_dropped
+    if not isinstance(turn, AssistantTurn) or (audio is None and not is_unspoken):
         what = "there is no turn" if turn is None else f"{which} turn is no spoken answer"
         msg = f"{what}; call truncate(seconds) right after one, or pass it"
         raise InvalidTurn(msg)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
         msg = f"seconds must be a number >= 0, got {seconds!r}"
         raise InvalidTurn(msg)
-    if turn.audio.duration is None:
+    if audio is None:
+        content = _first_words(turn.content, 0)
+        return turn if content == turn.content else attrs.evolve(turn, content=content)
+    if audio.duration is None and audio.data is None and turn.interrupted:
+        return _cut(turn, audio, 0)
+    if audio.duration is None:
         msg = f"the length of {which} answer is unknown; shorten its words by set_transcript(…)"
         raise InvalidTurn(msg)
-    return turn if seconds >= turn.audio.duration else _cut(turn, turn.audio, seconds)
+    return turn if seconds >= audio.duration else _cut(turn, audio, seconds)
 
 
 def _cut(turn: AssistantTurn, audio: AssistantAudio, seconds: float) -> AssistantTurn:

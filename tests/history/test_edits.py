@@ -278,6 +278,45 @@ def test_truncate_cuts_words_without_spaces_by_character(chat: Conversation) -> 
     assert chat.truncate(2).text == "今天天气很好"
 
 
+@pytest.mark.parametrize("seconds", [0, 0.0, 1.5])
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"audio": {"id": "audio_1", "transcript": "Once upon"}},
+        {"audio": {"id": "audio_1", "transcript": "Once"}, "content": "Once"},
+        {"content": "Once upon"},
+    ],
+    ids=["transcript", "both", "text"],
+)
+def test_answer_whose_sound_had_not_begun_is_cut_to_nothing(
+    server: StandIn, chat: Conversation, store: FileStore, delta: Any, saved: bool, seconds: float
+) -> None:
+    """Of an answer that was interrupted before its sound, nothing was heard."""
+    if saved:
+        chat = Conversation.open("s", store=store, client=server.client())
+    server.will_stream([{"choices": [{"index": 0, "delta": delta}]}])
+    with chat.stream("A story") as events:
+        list(events)
+    turn = chat.truncate(seconds)
+    assert (turn.text, turn.interrupted) == ("…", True)
+    assert chat.truncate(seconds) is turn
+    assert chat.messages()[1] == {"role": "assistant", "content": "…"}
+    if saved:
+        assert Conversation.open("s", store=store).turns == chat.turns
+    with pytest.raises(InvalidTurn, match="seconds must be"):
+        chat.truncate(-1)
+
+
+def test_answer_that_was_written_is_not_truncated(server: StandIn, chat: Conversation) -> None:
+    """Text that was asked for has no sound, also where it was interrupted."""
+    server.will_stream([{"choices": [{"index": 0, "delta": {"content": "Once"}}]}])
+    with chat.stream(AudioInput(SOUND), modalities=["text"]) as events:
+        list(events)
+    with pytest.raises(InvalidTurn, match="no spoken answer"):
+        chat.truncate(0)
+
+
 def test_truncated_answer_can_be_truncated_further(talker: Talker) -> None:
     """A truncated answer can be truncated further."""
     chat = talker()
