@@ -26,6 +26,7 @@ from conversation._cli.terminal import (
     write_line,
     write_text,
 )
+from conversation._cli.verification import note_lost
 from conversation._conversation import Conversation
 from conversation._export.formats import FORMATS, format_for
 from conversation._export.outline import Exported, counts, text_of, time_and_notes
@@ -237,11 +238,17 @@ def repair(options: argparse.Namespace, store: AnyStore) -> int:
         raise InvalidSetting(msg)
     salvage = store.repair(options.id)
     if salvage.original == store.session(options.id).file:
-        write_line(f"all {salvage.kept} turns can be read; nothing was changed")
+        lost = note_lost(store, options.id)
+        what = f"{len(lost)} lost file(s) noted" if lost else "nothing was changed"
+        write_line(f"all {salvage.kept} turns can be read; {what}")
+        for line in lost:
+            write_line(plain_line(f"lost: {line}"))
         return 0
     write_line(f"kept {salvage.kept} turns; the damaged file is {salvage.original}")
     if salvage.header_lost:
         write_line("title, settings and metadata could not be read")
     for piece in salvage.lost:
         write_line(f"lost: {piece[:200].decode(errors='replace')}")
+    for line in note_lost(store, options.id):
+        write_line(plain_line(f"lost: {line}"))
     return 0

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 import attrs
+import orjson
 
 from conversation._cli.places import AnyStore
 from conversation._cli.terminal import plain_line, progress, write_json, write_line
+from conversation._client import run
 from conversation._conversation import Conversation
 from conversation._values.data import Stored
 from conversation._values.parts import AudioInput, FileInput, ImageInput
@@ -35,6 +37,11 @@ from conversation.stores._disk import open_regular, read_all
 from conversation.stores._salvage import torn_files
 from conversation.stores.files import FileStore, file_name, is_file_of
 
+_Media: TypeAlias = AssistantAudio | AudioInput | ImageInput | FileInput
+
+_LOST = "lost_files"
+"""Key of a turn under which `repair` notes which of its files are lost or damaged."""
+
 _TOLERANCE = 0.1
 """Seconds by which a sound's length may differ from its turn's."""
 
@@ -49,6 +56,7 @@ class _Result:
         turns: Number of turns.
         files: Number of files with audio, images and the like that the turns name.
         problems: Descriptions of what is wrong.
+        noted: The same of files, for those that `repair` has noted as lost.
     """
 
     place: Path | str
@@ -56,6 +64,7 @@ class _Result:
     turns: int = 0
     files: int = 0
     problems: tuple[str, ...] = ()
+    noted: tuple[str, ...] = ()
 
 
 def verify(options: argparse.Namespace, store: AnyStore) -> int:
@@ -77,7 +86,7 @@ def verify(options: argparse.Namespace, store: AnyStore) -> int:
     results = [check() for check in progress("verifying", todo)]
     damaged = sum(bool(result.problems) for result in results)
     if options.json:
-        keys = ("id", "turns", "files", "problems")
+        keys = ("id", "turns", "files", "problems", "noted")
         shown = [{"path": str(r.place), **{k: getattr(r, k) for k in keys}} for r in results]
         write_json(plain_json(shown, "results"))
     else:
@@ -85,6 +94,8 @@ def verify(options: argparse.Namespace, store: AnyStore) -> int:
             for problem in result.problems:
                 line = plain_line(f"{result.id or Path(result.place).name}: {problem}")
                 write_line(("damaged", "red"), f" {line}")
+            for note in result.noted:
+                write_line(plain_line(f"known {result.id}: {note}"))
         turns, files = sum(r.turns for r in results), sum(r.files for r in results)
         write_line(f"{len(results)} sessions, {turns} turns, {files} files; {damaged} damaged")
     return 1 if damaged else 0
@@ -123,12 +134,47 @@ def _checked(
             f"the last write was cut off at line {at}, perhaps in a turn that was acknowledged; "
             "the next change repairs it"
         )
+    noted: list[str] = []
+    for number, part, stored, is_noted in _files(turns):
+        files += 1
+        found = [f"turn {number}: {problem}" for problem in _problems(part, stored)]
+        if is_noted:
+            noted += found
+        else:
+            problems += [f"{each}; `conversation repair` notes it as lost" for each in found]
+    return _Result(place, session_id, len(turns), files, tuple(problems), tuple(noted))
+
+
+def note_lost(store: AnyStore, session_id: str) -> list[str]:
+    """Note in the turns which of their files are lost; return descriptions of those new to it."""
+    lines, changed = list[str](), dict[int, Turn]()
+    with Conversation.open(session_id, store=store, create=False) as chat:
+        for number, part, stored, is_noted in _files(turns := chat.turns):
+            found = [] if is_noted or not _can_be_told(stored) else [*_problems(part, stored)]
+            if not found:
+                continue
+            turn = changed.get(number - 1, turns[number - 1])
+            extra = orjson.loads(turn.extra)
+            extra[_LOST] = [*_lost_files(extra), stored.name]
+            changed[number - 1] = attrs.evolve(turn, extra=orjson.dumps(extra).decode())
+            lines += [f"turn {number}: {each}" for each in found]
+        if changed:
+            run(chat._changing(partial(chat._history.replace, changed)))
+    return lines
+
+
+def _files(turns: Sequence[Turn]) -> Iterator[tuple[int, _Media, Stored, bool]]:
+    """Yield each file with the number of its turn, its part, and True if it is noted as lost."""
     for number, turn in enumerate(turns, 1):
+        lost = _lost_files(orjson.loads(turn.extra)) if _LOST in turn.extra else []
         for part in _parts(turn):
             if isinstance(part.data, Stored) and part.data.name:
-                files += 1
-                problems += [f"turn {number}: {problem}" for problem in _problems(part, part.data)]
-    return _Result(place, session_id, len(turns), files, tuple(problems))
+                yield number, part, part.data, part.data.name in lost
+
+
+def _lost_files(extra: Mapping[str, Any]) -> list[Any]:
+    found = extra.get(_LOST)
+    return found if isinstance(found, list) else []
 
 
 def _id_in(path: Path) -> str:
@@ -155,7 +201,7 @@ def _id_in(path: Path) -> str:
     return str(session_id)
 
 
-def _parts(turn: Turn) -> Iterator[AssistantAudio | AudioInput | ImageInput | FileInput]:
+def _parts(turn: Turn) -> Iterator[_Media]:
     if isinstance(turn, AssistantTurn) and turn.audio:
         yield turn.audio
     for part in turn.content if isinstance(turn, UserTurn) else ():
@@ -163,9 +209,18 @@ def _parts(turn: Turn) -> Iterator[AssistantAudio | AudioInput | ImageInput | Fi
             yield part
 
 
-def _problems(
-    part: AssistantAudio | AudioInput | ImageInput | FileInput, stored: Stored
-) -> Iterator[str]:
+def _can_be_told(stored: Stored) -> bool:
+    """Return False for a file that is there, but cannot be read now: it may not be lost."""
+    try:
+        stored.read()
+    except AudioFileMissing:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _problems(part: _Media, stored: Stored) -> Iterator[str]:
     try:
         data = stored.read()
     except (AudioFileMissing, OSError) as error:

@@ -46,7 +46,16 @@ Fetch = Callable[[str], Stored]
 TEXTS = ("text", "output_text", "input_text")
 """Types of parts with the words of a message."""
 
-_OWN = ("at", "duration", "file", "interrupted", "lost", "refused_by", "voice_dropped")
+_OWN = (
+    "at",
+    "duration",
+    "file",
+    "interrupted",
+    "lost",
+    "lost_files",
+    "refused_by",
+    "voice_dropped",
+)
 
 _MOST = 1e15
 """A time or duration in seconds that is beyond all sense."""

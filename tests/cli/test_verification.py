@@ -98,6 +98,51 @@ def test_verify_reports_damage_and_changes_nothing(damage: Callable[[Path], str]
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize("damage", [missing, empty, shortened, other_format])
+def test_repair_notes_lost_files(damage: Callable[[Path], str], cli: Run, tmp_path: Path) -> None:
+    """What `repair` has noted as lost is no damage any more, and none where the file comes back."""
+    sound = AudioInput.from_pcm(bytes(48_000), 24_000).read()
+    root = FileStore().root
+    with Conversation.open("x") as chat:
+        chat.add_user(AudioInput(MP3), AudioInput(sound))
+        others = [path.rename(tmp_path / path.name) for path in (root / "x.audio").iterdir()]
+        chat.add(AssistantTurn(audio=AssistantAudio(data=sound, transcript="Something")))
+    [last] = (root / "x.audio").iterdir()
+    words = damage(root)
+    for path in others:
+        path.rename(root / "x.audio" / path.name)
+    status, out, _ = cli("verify", "x")
+    assert (status, words in out) == (1, True)
+    assert "`conversation repair` notes it as lost" in out
+    status, out, _ = cli("repair", "x")
+    assert (status, out.count("lost: turn 2: ")) == (0, 1)
+    assert out.startswith("all 2 turns can be read; 1 lost file(s) noted\n")
+    status, out, _ = cli("verify")
+    assert (status, out.startswith("known x: turn 2: ")) == (0, True)
+    assert "0 damaged" in out
+    [found] = json.loads(cli("verify", "--json")[1])
+    assert (found["problems"], len(found["noted"])) == ([], 1)
+    assert cli("repair", "x")[1] == "all 2 turns can be read; nothing was changed\n"
+    with Conversation.open("x") as chat:
+        assert [turn.text for turn in chat.turns] == ["", "Something"]
+        assert "lost" not in str(chat.messages())
+    (root / "x.audio" / others[0].name).unlink()
+    assert cli("verify")[0] == 1  # another one
+    assert cli("repair", "x")[0] == cli("verify")[0] == 0
+    last.write_bytes(sound)
+    assert cli("verify")[1].count("known") == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads all files")
+def test_files_that_cannot_be_read_are_not_noted(cli: Run) -> None:
+    """A file that is there may be readable later."""
+    with Conversation.open("x") as chat:
+        chat.add_user(AudioInput(MP3))
+    next((FileStore().root / "x.audio").iterdir()).chmod(0)
+    assert cli("verify")[0] == 1
+    assert "nothing was changed" in cli("repair", "x")[1]
+
+
 def test_verify_reports_put_aside_bytes_until_they_are_repaired(cli: Run, session: str) -> None:
     """Bytes that a recovery put aside are a problem, until `repair` has read them again."""
     path = next(FileStore().root.glob("*.json"))
