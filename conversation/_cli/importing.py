@@ -16,7 +16,8 @@ from conversation._cli.terminal import one_line, progress, report, show_progress
 from conversation._client import run
 from conversation._conversation import Conversation
 from conversation._rendering.window import Context
-from conversation._wire.foreign.conversations import Found, conversations
+from conversation._wire.foreign.conversations import Found, conversations, is_own
+from conversation._wire.foreign.messages import TOO_DEEP
 from conversation._wire.importing import Skipped, turns_from_messages
 from conversation._wire.strict_json import read_json
 from conversation.errors import InvalidTurn, SessionCorrupt, SessionError
@@ -28,15 +29,10 @@ def import_file(options: argparse.Namespace, store: AnyStore) -> int:
     """Make a session of each conversation in a file; exit status 1 if not all of it was read."""
     path = Path(options.file)
     document = _document(path, path.read_bytes())
-    if isinstance(document, dict) and type(document.get("conversation")) is int:
-        given: Any = {"client": None, "clock": time.time, "context": Context(), "settings": {}}
-        chat = Conversation._loaded(path, **given, data=orjson.dumps(document))
-        _save(chat, options.id or chat.id or _name(path), store)
-        return 0
     try:
         found = conversations(document, options.key)
         if len(found) == 1:
-            chat, status = _conversation(found[0], "")
+            chat, status = _conversation(found[0], path, "")
             _save(chat, options.id or _id(found[0]) or _name(path), store)
             return status
     except InvalidTurn as error:
@@ -44,7 +40,7 @@ def import_file(options: argparse.Namespace, store: AnyStore) -> int:
     status = 0
     for session_id, each in progress("importing", list(_named(found, options.id, _name(path)))):
         try:
-            chat, unread = _conversation(each, f" of {session_id!r}")
+            chat, unread = _conversation(each, path, f" of {session_id!r}")
             status |= unread
             _save(chat, session_id, store)
         except (InvalidTurn, SessionError) as error:
@@ -70,18 +66,25 @@ def _document(path: Path, data: bytes) -> Any:
             try:
                 values += [read_json(line)] if line.strip() else []
             except orjson.JSONDecodeError as fault:
+                if "depth" in fault.msg:
+                    values.append(TOO_DEEP)
+                    continue
                 if values:  # by lines, of which this one is broken
                     why, at = fault.msg, number
                 break
         else:
-            if values:
+            if any(value is not TOO_DEEP for value in values):
                 return values
-        msg = f"{path} is not JSON ({why}, line {at})"
+        what = "is nested too deep to be read" if "depth" in why else "is not JSON"
+        msg = f"{path} {what} ({why}, line {at})"
         raise SessionCorrupt(msg, path=path, line=at, reason=why) from error
 
 
-def _conversation(found: Found, of: str) -> tuple[Conversation, int]:
+def _conversation(found: Found, path: Path, of: str) -> tuple[Conversation, int]:
     """Return a conversation, and the exit status: 1 if messages could not be read."""
+    if is_own(own := found.messages[0] if found.messages else None):
+        given: Any = {"client": None, "clock": time.time, "context": Context(), "settings": {}}
+        return Conversation._loaded(path, **given, data=orjson.dumps(own)), 0
     skipped = Skipped(of)
     turns = turns_from_messages(found.messages, skipped)
     if not turns:

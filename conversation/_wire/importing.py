@@ -10,7 +10,7 @@ from conversation._values.text import kind_of
 from conversation._values.turns import AssistantTurn, SystemTurn, Turn, UserTurn
 from conversation._wire.chunks import json_object, json_value
 from conversation._wire.foreign.conversations import messages_of, refuse_unknown
-from conversation._wire.foreign.messages import Left, chat_messages
+from conversation._wire.foreign.messages import Left, Unread, chat_messages
 from conversation._wire.reading import TEXTS, turn_from_entry, without_own
 from conversation._wire.strict_json import json_text
 from conversation.errors import InvalidCompletion, InvalidTurn
@@ -69,6 +69,7 @@ def _turns(messages: Iterable[Any], skipped: Skipped) -> list[Turn]:
         what = f"message {number}"
         if isinstance(given, Left):
             skipped.add(f"a part of {what}" if given.startswith("a part ") else what, given)
+            skipped.unread += isinstance(given, Unread)
             continue
         try:
             fields = json_object(given)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai.pagination import SyncConversationCursorPage
 
-from conversation import AudioInput, Conversation, FileStore, ImageInput
+from conversation import AudioInput, Conversation, FileStore, ImageInput, UserTurn
+from conversation.errors import InvalidTurn
 from tests.cli.conftest import Run
 from tests.samples import PNG, SOUND, spoken
 from tests.wire.foreign.samples import HISTORIES, PYDANTIC_AI, SHAREGPT, SHOWN, chatgpt
@@ -236,3 +238,153 @@ def test_own_document_with_one_file_missing_keeps_the_rest(cli: Run, own: Path) 
     assert "is gone" in err
     assert texts()["copy"] == ["Look", "Yes."]
     assert cli("verify", "copy")[0] == 0
+
+
+QUESTION, ANSWER = TALK
+OTHER = {"role": "assistant", "content": "No."}
+PREFERRED = {
+    "input": {"messages": [{"role": "system", "content": "Be brief."}, QUESTION], "tools": []},
+    "preferred_output": [ANSWER],
+    "non_preferred_output": [OTHER],
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (PREFERRED, ["Be brief.", "Good dog?", "Yes."]),
+        (
+            {"prompt": [QUESTION], "chosen": [ANSWER], "rejected": [OTHER]},
+            ["Good dog?", "Yes."],
+        ),
+        ({"chosen": TALK, "rejected": [QUESTION, OTHER]}, ["Good dog?", "Yes."]),
+        ({"prompt": "Good dog?", "chosen": "Yes.", "rejected": "No."}, ["Good dog?", "Yes."]),
+        (
+            {"system": "Be brief.", "prompt": "Good dog?", "chosen": "Yes.", "rejected": "No."},
+            ["Be brief.", "Good dog?", "Yes."],
+        ),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 2])
+def test_line_for_preference_tuning_keeps_the_preferred_answer(
+    line: Any, words: list[str], count: int, cli: Run, path: Path
+) -> None:
+    """Question and preferred answer are a session; the other answer is named as left out."""
+    path.write_text(lines(*[line] * count))
+    status, _, err = cli("import", str(path))
+    assert (status, err.count("it is an answer that was not preferred")) == (0, count)
+    names = ["talks"] if count == 1 else ["talks-1", "talks-2"]
+    assert texts() == dict.fromkeys(names, words)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_output_of_a_batch_is_named(count: int, cli: Run, path: Path) -> None:
+    """Answers without their questions are no conversation."""
+    body = {"object": "chat.completion", "choices": [{"index": 0, "message": ANSWER}]}
+    line = {"id": "batch_req_1", "custom_id": "a", "response": {"status_code": 200, "body": body}}
+    path.write_text(lines(*[line] * count))
+    status, _, err = cli("import", str(path))
+    assert (status, texts()) == (1, {})
+    assert "it seems to be output of OpenAI's Batch API" in err
+
+
+def test_several_saved_conversations_in_a_file_are_a_session_each(cli: Run, path: Path) -> None:
+    """Exported documents in one file keep ids, titles and sound, among others, too."""
+    made = []
+    for name in ("ann", "bob"):
+        chat = Conversation()
+        chat.add_user(AudioInput(SOUND), "What is it?")
+        chat.set_title(f"{name}'s")
+        chat.save(path)
+        made.append(json.loads(path.read_text()) | {"id": name})
+    for text in (json.dumps(made), lines(*made, {"messages": TALK})):
+        path.write_text(text)
+        assert cli("import", str(path))[0] == 0
+        titles = {info.id: info.title for info in FileStore().list()}
+        assert (titles.pop("ann"), titles.pop("bob")) == ("ann's", "bob's")
+        assert list(titles) == ([] if text.startswith("[") else ["talks-3"])
+        turn = Conversation.open("ann", read_only=True).turns[0]
+        assert isinstance(turn, UserTurn)
+        assert isinstance(turn.content[0], AudioInput)
+        assert turn.content[0].read() == SOUND
+        cli("delete", "ann", "bob", "--yes")
+    path.write_text(json.dumps({"x": made[0]}))
+    assert cli("import", str(path), "--key", "x")[0] == 0
+    with pytest.raises(InvalidTurn, match=r"a saved conversation, which Conversation\.load reads"):
+        Conversation.from_messages(made[:1])
+
+
+def nested(levels: int) -> str:
+    """Return JSON of so many levels."""
+    return '{"body":' * levels + "1" + "}" * levels
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        lines({"messages": TALK})
+        + nested(5000).replace("1", json.dumps({"messages": TALK}))
+        + "\n"
+        + lines({"messages": TALK}),
+        json.dumps([{"messages": TALK}] * 2)[:-1] + f", {nested(950)}]",
+        json.dumps([{"messages": TALK}] * 2)[:-1] + ', {"messages": [' + nested(900) + "]}]",
+    ],
+    ids=["a line", "an object", "a message"],
+)
+def test_conversation_that_is_nested_too_deep_keeps_no_other_out(
+    text: str, cli: Run, path: Path
+) -> None:
+    """It is named; the others are imported."""
+    path.write_text(text)
+    status, _, err = cli("import", str(path))
+    assert (status, len(texts())) == (1, 2)
+    assert "talks-" in err
+
+
+def test_document_that_is_nested_too_deep_is_no_broken_json(cli: Run, path: Path) -> None:
+    """The error says what is wrong."""
+    path.write_text(nested(5000))
+    status, _, err = cli("import", str(path))
+    assert (status, "nested too deep" in err) == (1, True)
+
+
+def item(role: str, text: str, **more: Any) -> dict[str, Any]:
+    """Return an item of the Responses API."""
+    kind = "input_text" if role == "user" else "output_text"
+    content = [{"type": kind, "text": text}]
+    return {"type": "message", "role": role, "content": content, **more}
+
+
+CALLED = [
+    {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "c", "output": "2"},
+]
+ONE, TWO, THREE = item("user", "1"), item("assistant", "2"), item("user", "3")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ([ONE, TWO], "12"),
+        ([TWO, ONE], "12"),
+        ([THREE, TWO, ONE], "123"),
+        ([THREE, *CALLED[::-1], ONE], "123"),
+        ([ONE, *CALLED, THREE], "123"),
+        ([{**ONE, "created_at": 1}, TWO, {**THREE, "created_at": 2}], "123"),
+        ([{**THREE, "created_at": 2}, TWO, {**ONE, "created_at": 1}], "123"),
+        ([{"role": "user", "content": "1"}, {"role": "user", "content": "3"}], "13"),
+        ([ONE], "1"),
+        ([], ""),
+    ],
+)
+def test_lists_of_the_api_are_read_from_the_oldest_item(data: list[Any], words: str) -> None:
+    """Pages of items begin with the newest by default; what they tell of their order counts."""
+    chat = Conversation.from_messages({"object": "list", "data": data, "has_more": False})
+    assert "".join(turn.text for turn in chat.turns) == words
+
+
+def test_page_of_the_sdk_is_read_as_its_json(caplog: pytest.LogCaptureFixture) -> None:
+    """A page as an object gives the same; that there are more pages is said."""
+    page = SyncConversationCursorPage[Any].construct(data=[THREE, TWO, ONE], has_more=True)
+    assert [turn.text for turn in Conversation.from_messages(page).turns] == ["1", "2", "3"]
+    assert "the list goes on, on other pages" in caplog.text

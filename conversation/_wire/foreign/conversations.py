@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 import attrs
 
 from conversation._values.text import shown
-from conversation._wire.foreign.messages import is_role
+from conversation._wire.foreign.messages import TOO_DEEP, Left, is_role
 from conversation._wire.foreign.parts import field, text_in
 from conversation.errors import InvalidTurn
 
@@ -41,7 +41,10 @@ def messages_of(given: Any) -> Sequence[Any]:
         raise _no_messages(given)
     if hasattr(given, "model_dump"):  # a response, or LangChain's history, as an object
         lists = (getattr(given, name, None) for name in ("output", "messages"))
-        given = next((found for found in lists if isinstance(found, list)), {"role": given})
+        if isinstance(page := getattr(given, "data", None), list) and hasattr(given, "has_more"):
+            given = {"object": "list", "data": page, "has_more": given.has_more}
+        else:
+            given = next((found for found in lists if isinstance(found, list)), {"role": given})
     if isinstance(given, Mapping) and "role" in given:
         raise _no_messages(given)
     document = given if isinstance(given, Mapping) else list(given)
@@ -82,12 +85,16 @@ def conversations(document: Any, key: str | None = None) -> list[Found]:
         raise unknown(document)
     if not any(map(_is_whole, document)) and not _are_lists(document):
         return [Found(document)]
-    # What is no conversation is refused by itself later.
-    alone = (
-        conversations(each) if _is_whole(each) or isinstance(each, list) else [Found([each])]
-        for each in document
-    )
-    return [found for several in alone for found in several]
+    return [found for each in document for found in _among_others(each)]
+
+
+def _among_others(entry: object) -> list[Found]:
+    """Return the conversations in an entry; what is none is refused by itself later."""
+    try:
+        is_whole = _is_whole(entry) or isinstance(entry, list)
+        return conversations(entry) if is_whole else [Found([entry])]
+    except RecursionError:
+        return [Found([TOO_DEEP])]
 
 
 def _are_lists(document: Sequence[Any]) -> bool:
@@ -102,7 +109,10 @@ def _is_whole(entry: object) -> bool:
     """Return True for a conversation among others."""
     if not isinstance(entry, Mapping) or entry.keys() & {"role", "kind", "call_id"}:
         return False
-    return _in_object(entry, one=False) is not None
+    try:
+        return _in_object(entry, one=False) is not None
+    except RecursionError:
+        return True
 
 
 def _in_object(document: Mapping[str, Any], *, one: bool = True) -> Found | None:
@@ -119,6 +129,8 @@ def _in_object(document: Mapping[str, Any], *, one: bool = True) -> Found | None
     own_id = next(filter(None, map(document.get, names)), None)
     label = str(own_id) if isinstance(own_id, str | int) else None
     title = text_in(document, "title") or text_in(document, "name")
+    if is_own(document):
+        return Found([document], label, title)
     if isinstance(nodes := document.get("mapping"), Mapping):
         return Found(list(_path(nodes, document.get("current_node"))), label, title)
     for key in ("body", "chat"):  # of a line for a batch, and of Open WebUI
@@ -127,11 +139,8 @@ def _in_object(document: Mapping[str, Any], *, one: bool = True) -> Found | None
             return found and attrs.evolve(found, id=label or found.id, title=title or found.title)
     told = [text for key in ("system", "instructions") if (text := document.get(key))]
     first = [{"role": "system", "content": text} for text in told]
-    for key in _LISTS:
-        if isinstance(messages := document.get(key), list | tuple):
-            return Found([*first, *messages], label, title)
-    if first and isinstance(words := document.get("input"), str):
-        return Found([*first, {"role": "user", "content": words}], label, title)
+    if (messages := _messages_in(document, told=bool(first))) is not None:
+        return Found([*first, *messages], label, title)
     lists = {key: value for key, value in document.items() if _looks_like_messages(value)}
     if not one or not lists:
         return None
@@ -139,6 +148,68 @@ def _in_object(document: Mapping[str, Any], *, one: bool = True) -> Found | None
         msg = f"there are {len(lists)} conversations in it; choose one by its key{_keys_of(lists)}"
         raise InvalidTurn(msg)
     return Found([*first, *next(iter(lists.values()))], label, title)
+
+
+def _messages_in(document: Mapping[str, Any], *, told: bool) -> Sequence[Any] | None:
+    """Return the messages in an object of a known kind; None if it is none."""
+    if document.get("object") == "list" and isinstance(page := document.get("data"), list | tuple):
+        return [*_oldest_first(page), *([_MORE] if document.get("has_more") else [])]
+    if preferred := _preferred(document):
+        return preferred
+    lists = (found for key in _LISTS if isinstance(found := document.get(key), list | tuple))
+    if (found := next(lists, None)) is None and told:
+        return _said_by("user", document.get("input")) or None
+    return found
+
+
+def is_own(document: object) -> bool:
+    """Return True for a saved conversation of this package."""
+    return isinstance(document, Mapping) and type(document.get("conversation")) is int
+
+
+_MORE = Left("the list goes on, on other pages")
+
+_PREFERENCES = (
+    ("input", "preferred_output", "non_preferred_output"),  # OpenAI
+    ("prompt", "chosen", "rejected"),  # TRL
+)
+
+
+def _preferred(document: Mapping[str, Any]) -> list[Any]:
+    """Return the messages of a line for preference tuning, with the answer that was preferred."""
+    for asked, preferred, other in _PREFERENCES:
+        question, answer = document.get(asked), document.get(preferred)
+        if answer and other in document:
+            if isinstance(question, Mapping):
+                question = question.get("messages")
+            left = Left("it is an answer that was not preferred")
+            return [*_said_by("user", question), *_said_by("assistant", answer), left]
+    return []
+
+
+def _said_by(role: str, given: Any) -> Sequence[Any]:
+    if isinstance(given, str):
+        return [{"role": role, "content": given}]
+    return given if isinstance(given, list | tuple) else []
+
+
+def _oldest_first(page: Sequence[Any]) -> Sequence[Any]:
+    """Return the items of a list of the API in their order in time, as far as they tell it.
+
+    By default, lists of items begin with the newest, lists of messages with the oldest.
+    """
+    times = [time for each in page if isinstance(time := field(each, "created_at"), int | float)]
+    roles = [role for each in page if (role := text_in(each, "role")) in ("user", "assistant")]
+    kinds = [kind for each in page if (kind := text_in(each, "type")) and "call" in kind]
+    if times and times[0] != times[-1]:
+        is_newest_first = times[0] > times[-1]
+    elif kinds and kinds[0].endswith("_output") != kinds[-1].endswith("_output"):
+        is_newest_first = kinds[0].endswith("_output")
+    elif roles and roles[0] != roles[-1]:
+        is_newest_first = roles[0] == "assistant"
+    else:
+        is_newest_first = any(text_in(each, "type") for each in page)
+    return page[::-1] if is_newest_first else page
 
 
 def _looks_like_messages(value: object) -> TypeGuard[Sequence[Any]]:
@@ -235,6 +306,11 @@ def _type(item: Mapping[str, Any]) -> str:
 _EVENTS = ("conversation.item.", "response.", "session.", "input_audio_buffer.")
 
 _FORMATS: Sequence[tuple[str, Callable[[Mapping[str, Any]], bool]]] = (
+    ("a saved conversation, which Conversation.load reads", is_own),
+    (
+        "output of OpenAI's Batch API, which has answers without their questions",
+        lambda item: "custom_id" in item and isinstance(item.get("response"), Mapping),
+    ),
     ("an export of LibreChat", lambda item: "isCreatedByUser" in item),
     ("an export of claude.ai", lambda item: "chat_messages" in item or _is_by(item, "sender")),
     ("a chat of SillyTavern", lambda item: {"mes", "is_user"} <= item.keys()),

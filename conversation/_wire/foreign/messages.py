@@ -23,6 +23,15 @@ class Left(str):
     __slots__ = ()
 
 
+class Unread(Left):
+    """The same for what cannot be read: not all of a history was imported."""
+
+    __slots__ = ()
+
+
+TOO_DEEP = Unread("it is nested too deep to be read")
+
+
 def chat_messages(items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
     """Yield messages of Chat Completions, each with the position of what it was made of.
 
