@@ -112,7 +112,7 @@ def name_of(data: bytes) -> str | None:
 def mpeg_in_wav(data: bytes) -> str | None:
     """Return the name of the MPEG stream behind the head of a WAV file; None if there is none."""
     layout = wav.walked(data)
-    return layout and layout.mpeg
+    return layout.mpeg if layout else None
 
 
 def bytes_of_first_frame(data: bytes) -> int:
