@@ -121,7 +121,9 @@ def frames(data: bytes, within: int | None = None) -> Iterator[Frame]:
         for match in _BEGINNING.finditer(data, at + 1, within or len(data)):
             at = match.start()
             # Without a tag two frames may be chance.
-            if _is_followed(data, at, 2 if within == _JUNK else 1):
+            if _is_followed(data, at, 2 if within == _JUNK else 1) and not (
+                within == _JUNK and is_periodic(data, at, size_at(data, at))
+            ):
                 break
             tries += 1
             if tries > _MOST_TRIES:
@@ -148,6 +150,12 @@ def _is_followed(data: bytes, at: int, count: int) -> bool:
             return False
         at = end
     return _frame_at(data, at) is not None
+
+
+def is_periodic(data: bytes, at: int, size: int) -> bool:
+    """Return True if bytes that may be a frame come again at once: rather samples of a tone."""
+    frame = data[at : at + size]
+    return data.startswith(frame, at + size) and len(set(frame)) > 20  # silence has few values
 
 
 def is_like(data: bytes, at: int, other: int) -> bool:

@@ -53,6 +53,7 @@ _SIGNATURES = (
     (8, b"AIFF", "AIFF"),
     (8, b"AIFC", "AIFF"),
     (8, b"8SVX", "8SVX"),
+    (0, b"FORM", "IFF"),
     (0, b".snd", "AU"),
     (0, b"0&\xb2u\x8ef\xcf\x11", "WMA"),
     (0, b"riff.\x91\xcf\x11", "W64"),
@@ -220,6 +221,8 @@ def _has_frames(data: bytes, size_at: Callable[[bytes, int], int]) -> bool:
     start = mp3.end_of_tags(data)
     for match in FRAME.finditer(data, start, start + LONGEST_FRAME):
         first = at = match.start()
+        if first > start and mp3.is_periodic(data, first, size_at(data, first)):
+            continue
         for more in (1, 0) if first == start else (2, 1, 0):
             size = size_at(data, at)
             if not size or not mp3.is_like(data, first, at):

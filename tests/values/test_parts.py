@@ -84,6 +84,7 @@ NAMES = {
     "NIST SPHERE": b"NIST_1A\n   1024\n" + bytes(40),
     "SoX": b".SoX\x1c\0\0\0" + bytes(40),
     "MIDI": b"MThd\0\0\0\6\0\1" + bytes(40),
+    "IFF": b"FORM\0\0\0\x40MAUDMHDR" + bytes(40),
     "WebP": b"RIFF\x24\0\0\0WEBPVP8 ",
     "GIF": b"GIF89a" + bytes(40),
     "JPEG": b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(40),
@@ -100,7 +101,7 @@ NAMES = {
 
 UNREAD = {
     *("SILK", "WavPack", "MPEG video", "AVI", "PDF", "HTML", "8SVX", "VOC", "NIST SPHERE", "SoX"),
-    *("MIDI", "WebP", "GIF", "JPEG", "ZIP", "JSON"),
+    *("MIDI", "WebP", "GIF", "JPEG", "ZIP", "JSON", "IFF"),
 }
 
 

@@ -150,6 +150,15 @@ QUIET = bytes.fromhex("fbff fbff fbfe f1ff e2fe") * 1000
 """Samples that look like beginnings of frames."""
 
 
+@pytest.mark.parametrize("header", [MP3[:4], AAC[:7], MP2[:4]], ids=["MP3", "AAC", "MP2"])
+def test_a_tone_with_samples_like_a_header_is_no_frame(header: bytes) -> None:
+    """Frames of which each is the same, but no silence, are periods of raw samples."""
+    size = {MP3[:4]: 192, AAC[:7]: 371, MP2[:4]: 384}[header]
+    period = bytes(range(30)) + header + bytes(range(226)) + bytes(range(226))
+    tone = period[:size] * 40
+    assert heard(tone[:999], tone[999:]) == ([(24_000, tone)], wav(tone))
+
+
 @pytest.mark.parametrize(("data", "most"), [(PCM, 2200), (QUIET, 6500)])
 @pytest.mark.parametrize("size", [2, 99, 960])
 def test_raw_samples_in_small_pieces_are_held_back_within_a_bound(
