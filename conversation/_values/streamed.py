@@ -94,7 +94,7 @@ class StreamedSound:
             may_be_head = False
             if self._left == 0:
                 self._is_sound = data[:4] not in wav.CHUNKS_BEHIND
-                if not self._is_sound:
+                if not self._is_sound or data[:4] == b"data":
                     size = int.from_bytes(data[4:8], "little")
                     self._left, data = size + size % 2, data[8:]
                     continue

@@ -193,20 +193,32 @@ def joined(data: bytes) -> bytes:
     pieces: list[memoryview] = []
     at = 0
     while first and layout:
-        begin, end, behind = at + layout.start, at + layout.start + layout.size, layout.end
-        runs = [(begin, end)]
-        at = next_file(data, behind)
-        if behind < at and not _NO_SAMPLES.match(data, behind, at):
-            last = end_of_samples(data, behind, at)
-            runs = [(begin, last)] if end == behind else [(begin, end), (behind, last)]
-        if layout is first and runs == [(begin, end)] and not is_wav(data[at : at + 12]):
+        begin = at + layout.start
+        end = begin + layout.size
+        at = next_file(data, layout.end)
+        more = list(_more_samples(data, layout.end, at))
+        if layout is first and not more and not is_wav(data[at : at + 12]):
             return data
+        runs = [(begin, end), *more]
+        if more and more[0][0] == end:  # perhaps in the middle of a frame
+            runs = [(begin, more[0][1]), *more[1:]]
         if layout.is_like(first):
             pieces += [memoryview(data)[a : b - (b - a) % layout.block] for a, b in runs]
         else:
             log.warning("skipping sound in another coding or rate than that of the first file")
         layout = walked(data, at)
     return first.with_samples(*pieces) if first else data
+
+
+def _more_samples(data: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield where samples stand behind those of a file: in more chunks, or raw."""
+    while data.startswith(b"data", at) and at + 8 < end:
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        behind = min(at + 8 + size, end)
+        yield at + 8, behind
+        at = min(_end_of_chunks(data, behind + size % 2), end)
+    if at < end and not _NO_SAMPLES.match(data, at, end):
+        yield at, end_of_samples(data, at, end)
 
 
 def next_file(data: bytes, at: int) -> int:
@@ -295,9 +307,9 @@ def _coding(fmt: bytes) -> tuple[int, int, int, int, int]:
 
 
 def _end_of_chunks(data: bytes, at: int) -> int:
-    """Return the offset behind the chunks that begin at `at`, before another file."""
+    """Return the offset behind the chunks that begin at `at`, before more samples or a file."""
     for _ in range(_MOST_CHUNKS):
-        if not _CHUNK.match(data, at) or is_wav(data[at : at + 12]):
+        if not _CHUNK.match(data, at) or data.startswith(b"data", at) or is_wav(data[at : at + 12]):
             break
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         if at + 8 + size > len(data):

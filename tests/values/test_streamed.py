@@ -64,6 +64,7 @@ WAVS = {
     "with a size of 0": (wav(PCM)[:40] + b"\0\0\0\0" + PCM, PCM),
     "with a comment behind": (wav(PCM) + LIST, PCM),
     "with a comment, and another file": (wav(PCM) + LIST + wav(PCM), PCM + PCM),
+    "with another chunk of samples": (wav(PCM) + b"data\x00\x28\0\0" + PCM, PCM + PCM),
     "two of them": (wav(PCM) + wav(PCM), PCM + PCM),
     "two of them, raw samples behind": (wav(PCM) + wav(PCM) + PCM, PCM * 3),
     "two without a size": ((wav(PCM)[:40] + NONE + PCM) * 2, PCM * 2),

@@ -132,6 +132,14 @@ JOINED = {
     "other chunks in the second": TRUE + riff(LIST, fmt(), LIST, chunk(b"data", PCM[HALF:])),
     "the second is RF64": TRUE + riff(ds64(HALF), fmt(), b"data" + NONE + PCM[HALF:], kind=b"RF64"),
     "the head of a third that is cut off": TRUE + PIPED + TRUE[:40],
+    "two chunks of samples": riff(fmt(), chunk(b"data", PCM[:HALF]), chunk(b"data", PCM[HALF:])),
+    "three, comments between": riff(
+        fmt(), chunk(b"data", PCM[:HALF]), LIST, chunk(b"data", PCM[HALF:-9000]), LIST,
+        chunk(b"data", PCM[-9000:]), LIST,
+    ),
+    "chunks of samples, and a file": riff(
+        fmt(), chunk(b"data", PCM[:9000]), chunk(b"data", PCM[9000:HALF])
+    ) + PIPED,
     "raw samples": TRUE + PCM[HALF:],
     "raw samples, and a file": TRUE + PCM[HALF:HALF + 7000] + riff(
         fmt(), chunk(b"data", PCM[HALF + 7000:])
