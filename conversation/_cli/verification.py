@@ -135,13 +135,15 @@ def _checked(
             "the next change repairs it"
         )
     noted: list[str] = []
+    is_on_disk = isinstance(store, FileStore)  # a database loses none
+    remedy = "; `conversation repair` notes it as lost" if is_on_disk else ""
     for number, part, stored, is_noted in _files(turns):
         files += 1
         found = [f"turn {number}: {problem}" for problem in _problems(part, stored)]
         if is_noted:
             noted += found
         else:
-            problems += [f"{each}; `conversation repair` notes it as lost" for each in found]
+            problems += [each + remedy for each in found]
     return _Result(place, session_id, len(turns), files, tuple(problems), tuple(noted))
 
 

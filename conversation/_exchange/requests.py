@@ -24,6 +24,7 @@ from conversation._rendering.forms import (
     text_tokens,
     unseen,
     untaken_by,
+    unusual_keys,
 )
 from conversation._rendering.messages import arranged, messages, voices
 from conversation._rendering.settings import Settings, ToolGiven, asks_for_sound, given_options
@@ -36,7 +37,13 @@ from conversation._values.naming import Naming
 from conversation._values.parts import AudioInput
 from conversation._values.turns import AssistantTurn, Turn
 from conversation._wire.completions import Asked, skew_of, turn_from_completion
-from conversation._wire.failures import dead_ids, refused_media, tokens_refused
+from conversation._wire.failures import (
+    dead_ids,
+    refused_keys,
+    refused_media,
+    refuses_calls,
+    tokens_refused,
+)
 from conversation._wire.messages import Message
 from conversation._wire.servers import Server
 from conversation.errors import InvalidSetting, InvalidTurn
@@ -117,6 +124,7 @@ class Requests:
         """Take over what another one has learned of the same server and history."""
         self._skew, self._scale, self._measured = other._skew, other._scale, other._measured
         self._refused = dict(other._refused)
+        self._server = other._server
 
     # --- sound, pictures and files that a model does not take ----------------------------------
 
@@ -343,6 +351,8 @@ class Requests:
             return self._learn(tokens)
         if kinds := refused_media(error):
             return self._give_up_media(kinds)
+        if self._server.takes_unknown_keys and self._give_up_keys(error):
+            return True
         if self._healed_length != len(self.history):
             self._heals, self._healed_length = 0, len(self.history)
         turns = self.history.turns
@@ -368,6 +378,17 @@ class Requests:
         self.history.replace(lost, must_save=False)
         log.info("the server lost %d audio id(s); sending their transcripts instead", len(dead))
         return True
+
+    def _give_up_keys(self, error: BaseException) -> bool:
+        """Send this server no keys, ids and names any more that it refuses; True if there are."""
+        server, turns = self._server, [item.turn for item in self.sent.items]
+        sent = set[str]().union(*map(unusual_keys, turns)) - server.refused_keys
+        if keys := refused_keys(error, sent):
+            log.info("the server refuses the keys %s of earlier answers", ", ".join(sorted(keys)))
+            self._server = attrs.evolve(server, refused_keys=server.refused_keys | keys)
+        elif refuses_calls(error):
+            self._server = attrs.evolve(server, takes_unknown_keys=False)
+        return self._server is not server
 
     def answer(self, completion: Mapping[str, Any]) -> AssistantTurn:
         """Return the answer in a completion; learn the server's clock and its count of tokens.

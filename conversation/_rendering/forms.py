@@ -389,7 +389,8 @@ def assistant_message(turn: AssistantTurn, form: Form, server: Server = OPENAI) 
     """Return the message of an answer in that form. Of `audio` it never holds more than the id."""
     message = named({"role": "assistant"}, turn)
     if server.takes_unknown_keys:
-        message |= _unknown_keys(turn)
+        keys = _unknown_keys(turn)
+        message |= {key: keys[key] for key in keys if key not in server.refused_keys}
     if form is Form.VOICE and turn.audio is not None:
         message["audio"] = {"id": turn.audio.id}
         if text := own_text(turn):
@@ -418,5 +419,16 @@ def _sent_calls(turn: AssistantTurn, server: Server) -> list[dict[str, Any]]:
     unknown = orjson.loads(turn.extra).get("tool_calls")
     for entry, keys in zip(entries, unknown if isinstance(unknown, list) else (), strict=False):
         if isinstance(keys, dict):
-            merged(entry, {key: keys[key] for key in keys if key != "index"}, {})
+            left_out = {"index", *server.refused_keys}
+            merged(entry, {key: keys[key] for key in keys if key not in left_out}, {})
     return entries
+
+
+def unusual_keys(turn: Turn | None) -> set[str]:
+    """Return the keys of an answer and its calls that only its own server knows."""
+    if not isinstance(turn, AssistantTurn) or turn.extra == "{}":
+        return set()
+    extra = orjson.loads(turn.extra)
+    calls = extra.get("tool_calls")
+    bodies = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    return set(unknown_keys(extra)).union(*bodies)

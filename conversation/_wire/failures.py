@@ -43,6 +43,16 @@ _MEDIA: Mapping[type[ImageInput | FileInput | AudioInput], Sequence[str]] = {
     ),
 }
 
+_REFUSES_KEYS = re.compile(
+    r"unsupported|not (?:be )?(?:supported|permitted|allowed|recogni[sz]ed)|forbidden"
+    r"|un(?:known|expected|recogni[sz]ed)|additional propert",
+    re.IGNORECASE,
+)
+_REFUSES_CALLS = re.compile(
+    r"(?:tool_calls\[\d+\]\.(?:id|function\.name)|tool_call_id)'?:"
+    r" string (?:too long|does not match)"
+)
+
 # Statuses after which a retry can succeed, perhaps with a remedy.
 _RETRIABLE = frozenset({401, 403, 408, 409, 429})
 
@@ -82,6 +92,19 @@ def refused_media(
     found = _NO_MEDIA.findall(_answer_text(error))
     names = {name.lower() for groups in found for name in groups if name}
     return tuple(kind for kind, signs in _MEDIA.items() if not names.isdisjoint(signs))
+
+
+def refused_keys(error: BaseException, sent: Collection[str]) -> set[str]:
+    """Return those of the sent keys that a server refuses as unknown; none for other errors."""
+    text = _answer_text(error)
+    if _status_of(error) not in (400, 422) or not _REFUSES_KEYS.search(text):
+        return set()
+    return {key for key in sent if re.search(rf"(?<![\w-]){re.escape(key)}(?![\w-])", text)}
+
+
+def refuses_calls(error: BaseException) -> bool:
+    """Return True for a refusal of an id or a name of a tool call in another than OpenAI's form."""
+    return _REFUSES_CALLS.search(_answer_text(error)) is not None
 
 
 def dead_ids(

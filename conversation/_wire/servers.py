@@ -18,10 +18,12 @@ class Server:
         takes_unknown_keys: True if its answers and tool calls are sent back as they came, with
             keys, names and ids that OpenAI refuses.
         sound_as_url: True if it takes sound as a data URL only.
+        refused_keys: Keys that it has refused all the same.
     """
 
     takes_unknown_keys: bool = False
     sound_as_url: bool = False
+    refused_keys: frozenset[str] = frozenset()
 
 
 OPENAI = Server()

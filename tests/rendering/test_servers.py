@@ -31,6 +31,9 @@ STRICT = {
 }
 
 
+LONG = "call_" + "x" * 36
+
+
 def at(url: str | None) -> Any:
     """Return a client of the server at this address."""
     return url and openai.OpenAI(base_url=url, api_key="any")
@@ -115,6 +118,56 @@ def test_servers_get_back_what_only_they_know(
     assert ("audio" in sent) is ("audio_x" in str(message))
 
 
+@pytest.mark.parametrize(
+    ("status", "message", "refused"),
+    [
+        (400, "'messages.1' : property 'reasoning_content' is unsupported", ["reasoning_content"]),
+        (422, "extra_forbidden: Extra inputs are not permitted, assistant, reasoning_details",
+         ["reasoning_details"]),
+        (400, "Unknown parameter: 'messages[0].tool_calls[0].extra_content'.", ["extra_content"]),
+        (400, "unexpected keys: reasoning_content, prefix", ["reasoning_content", "prefix"]),
+        (400, "The `reasoning_content` in the thinking mode must be passed back to the API.", []),
+        (400, "Missing `reasoning_content` field in the assistant message", []),
+        (400, "unknown model", []),
+        (500, "property 'reasoning_content' is unsupported", []),
+        (400, "property 'reasoning_content_2' is unsupported", []),
+    ],
+)  # fmt: skip
+def test_keys_that_a_server_refuses_are_not_sent_again(
+    server: StandIn, client: Any, status: int, message: str, refused: list[str]
+) -> None:
+    """A server that takes fewer keys than an earlier one gets the others, from then on."""
+    chat = Conversation(model="gpt-5", modalities=["text"], client=client)
+    chat.add_user("Hi")
+    chat.add_completion(answer(content="Yes.", tool_calls=[CALL], **THOUGHTS))
+    chat.add_tool_result("c1", "2")
+    before = chat.messages()
+    server.will_fail(status, message, code="invalid_request_error")
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.models.list()
+    assert chat.heal(caught.value) is bool(refused)
+    for each in (chat, chat.fork()):
+        [_, sent, *_] = each.messages()
+        assert before[1].keys() - sent.keys() == {key for key in refused if key in before[1]}
+        assert ("extra_content" in sent["tool_calls"][0]) is ("extra_content" not in refused)
+    assert not chat.heal(caught.value)
+
+
+def test_exchange_goes_on_where_a_server_refuses_keys_ids_and_names(
+    server: StandIn, client: Any
+) -> None:
+    """The stand-in refuses what OpenAI refuses; a chat that began elsewhere goes on there."""
+    chat = Conversation(model="gpt-5", modalities=["text"], client=client)
+    chat.add_user("Hi")
+    chat.add_completion(answer(content="Yes.", tool_calls=[{**CALL, "id": LONG}], **THOUGHTS))
+    chat.add_tool_result(LONG, "2")
+    assert chat.reply().text
+    sent = len(server.requests)
+    assert chat.say("And?").text
+    assert len(server.requests) == sent + 1
+    assert server.requests[-1]["messages"][1].keys() == {"role", "content", "tool_calls"}
+
+
 def test_what_only_they_know_is_collected_from_streams() -> None:
     """Texts of such keys are joined piece by piece, lists one after the other."""
     chat = Conversation(client=at(GEMINI))
@@ -136,9 +189,6 @@ def test_what_only_they_know_is_collected_from_streams() -> None:
             "extra_content": {"google": {"thought_signature": "abc"}},
         }
     ]
-
-
-LONG = "call_" + "x" * 36
 
 
 @pytest.mark.parametrize("call_id", [LONG, "é" * 41, "c" * 9000])

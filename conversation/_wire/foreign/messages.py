@@ -255,7 +255,8 @@ def _langchain(item: Any) -> Any:
     ):
         if value:
             message[key] = value
-    calls = [*(field(body, "tool_calls") or ()), *(field(body, "invalid_tool_calls") or ())]
+    lists = (field(body, "tool_calls"), field(body, "invalid_tool_calls"))
+    calls = [call for given in lists if _is_list(given) for call in given]
     if calls:
         message["tool_calls"] = [
             _call(text_in(call, "id"), field(call, "name"), field(call, "args")) for call in calls

@@ -481,3 +481,11 @@ def test_any_json_is_kept_or_refused(history: Any) -> None:
         return
     chat.add_user("Question")
     _contract.check(chat.request(), lambda _: True)
+
+
+@pytest.mark.parametrize("calls", [1, "x", {"id": "c"}, True])
+def test_calls_of_langchain_that_are_no_list_are_none(calls: Any) -> None:
+    """The words of the message are kept."""
+    data = {"content": "Yes.", "tool_calls": calls, "invalid_tool_calls": calls}
+    chat = Conversation.from_messages([{"type": "ai", "data": data}])
+    assert [turn.text for turn in chat.turns] == ["Yes."]
