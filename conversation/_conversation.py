@@ -49,7 +49,7 @@ class Conversation(BaseConversation["OpenAI"]):
         max_tool_rounds: Number of rounds of tool calls before the model has to answer.
         context: Limits of a request; see `Context`.
         transcribe: A model's name, or True for `gpt-transcribe`: transcribe user sound, once, when
-            it grows too old to be sent (see `Context`). It costs money.
+            it grows too old to be sent (see `Context`), or the model takes none. It costs money.
         speak_when_dropped: True: have the same model read answers aloud that came as text although
             sound was asked for; where it says the same words, they are sent as voice later. A
             model's name: have `audio.speech` speak them. It costs money.

@@ -243,7 +243,7 @@ def _answer(
 
     What has arrived is kept, whatever ends the exchange and wherever.
     """
-    yield from transcripts.find(old=True)
+    yield from transcripts.find(before=template[1].model)
     history, streams = requests.history, bool(template[0].get("stream"))
     while True:
         request = yield Work(partial(requests.render, template), writes=False)

@@ -232,6 +232,14 @@ class Requests:
         """Return what would be sent now."""
         return self._window(self._next, self._moment())
 
+    def unheard(self, model: str) -> list[int]:
+        """Return the positions of turns whose sound this model gets as a placeholder."""
+        if AudioInput not in self._untaken(model):
+            return []
+        found = self._window(attrs.evolve(self._next, model=model), self._moment())
+        turns = [item.turn for item in found.items if item.sent and item.form is Form.PLACEHOLDER]
+        return [self.history.position(turn) for turn in turns if turn is not None]
+
     @property
     def _next(self) -> SentRequest:
         """The next request, as far as the settings tell."""

@@ -69,13 +69,13 @@ class Transcripts:
         parts = (part for turn in turns if isinstance(turn, UserTurn) for part in turn.content)
         self._failed -= {part for part in parts if isinstance(part, AudioInput)}
 
-    def find(self, *, old: bool = False) -> Steps[tuple[UserTurn, ...]]:
+    def find(self, *, before: str | None = None) -> Steps[tuple[UserTurn, ...]]:
         """Find the words of user sound that has none.
 
         Args:
-            old: Only of sound that is too old to be sent as such, where `transcribe` is set, and
-                once; sound that is left out for want of room is not transcribed. Failures are
-                logged.
+            before: The model that is about to be asked: only of sound that is too old to be sent as
+                such, or that it does not take, where `transcribe` is set, and once; sound that is
+                left out for want of room is not transcribed. Failures are logged.
 
         Returns:
             The turns that have words now.
@@ -84,6 +84,7 @@ class Transcripts:
             Exception: what came for one sound, after the others were tried; at once where that is
                 in vain, without a connection or a key.
         """
+        old = before is not None
         if old and not self._requests.settings.transcribe:
             return ()
         tried: set[AudioInput] = set()
@@ -93,7 +94,7 @@ class Transcripts:
         found: list[Turn] = []
         failures: list[Exception] = []
         # Sound that became words may make room for older turns.
-        while positions := (yield Work(partial(self._wordless, old=old), writes=False)):
+        while positions := (yield Work(partial(self._wordless, before), writes=False)):
             # What failed before comes last, so that it keeps no other from its words.
             for position in sorted(positions, key=lambda at: self._holds(at, tried)):
                 is_found = yield from self._transcribe(position, failures, old=old)
@@ -164,21 +165,23 @@ class Transcripts:
         words = yield Transcribe({"model": self._model, "file": file})
         return cast("str", words)
 
-    def _wordless(self, *, old: bool) -> list[int]:
+    def _wordless(self, before: str | None) -> list[int]:
         """Return the positions of the user turns whose words are to be found."""
         kept = self._requests.context.user_audio_turns
-        if not old:
+        if before is None:
             return [i for i in range(len(self._history)) if self._lacks_words(i)]
-        if kept is None:
-            return []
         try:
-            positions = self._requests.window().wordless
+            positions = self._requests.unheard(before)
+            if kept is not None:
+                positions += self._requests.window().wordless
         except ContextTooSmall:
+            if kept is None:
+                return []
             # As words it may fit.
             newest = [i for i in range(len(self._history)) if self._has_sound(i)]
             positions = [i for i in newest[: max(0, len(newest) - kept)] if self._lacks_words(i)]
             return positions[-1:]
-        return sorted(i for i in positions if self._lacks_words(i))
+        return sorted(i for i in {*positions} if self._lacks_words(i))
 
     def _has_sound(self, position: int) -> bool:
         turn = self._history[position]

@@ -118,6 +118,25 @@ def test_sound_that_is_always_sent_as_words_is_not_refused(server: StandIn, clie
     assert server.requests[-1]["messages"] == [{"role": "user", "content": "Good evening"}]
 
 
+@pytest.mark.parametrize("kept", [None, 0, 5])
+def test_sound_that_a_model_does_not_take_is_transcribed(
+    server: StandIn, client: OpenAI, kept: int | None
+) -> None:
+    """With `transcribe=True` earlier sound that has no words gets them, once."""
+    context = Context(user_audio_turns=kept)
+    chat = Conversation(client=client, transcribe=True, context=context, modalities=["text"])
+    for part in (UNSAID, SAID, UNSAID):
+        chat.add_user(part, ImageInput(PNG))
+        chat.add_completion(answer(content="Yes."))
+    server.will_transcribe("Good evening")
+    for _ in range(2):
+        assert chat.say("What did I say?", model="gpt-5").text
+    heard = [r for r in server.requests if "file" in r]
+    sent = [m["content"][0].get("text") for m in server.requests[-1]["messages"][:6:2]]
+    assert len(heard) == 2
+    assert sent == ["Good evening", "Good morning", "0.1 seconds of sound."]
+
+
 def test_refusal_of_sound_is_learned(
     server: StandIn, client: OpenAI, caplog: pytest.LogCaptureFixture
 ) -> None:
