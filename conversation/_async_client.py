@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from conversation._client import default_of
 from conversation._exchange.steps import (
@@ -41,20 +41,39 @@ log = logging.getLogger("conversation")
 _R = TypeVar("_R")
 
 
-class AsyncStream(BaseStream):
-    """Same as `Stream`, with `async with` and `async for`."""
+class AsyncHold(BaseStream, Generic[_R]):
+    """Same as `Hold`, with `async with`."""
 
-    def __init__(self, exchange: Callable[[], Steps[Any]], client: AsyncOpenAI | None) -> None:
-        super().__init__(exchange)
-        self._client = client
+    def __init__(self, steps: Callable[[], Steps[Any]], entered: _R) -> None:
+        super().__init__(steps)
+        self._entered = entered
+        self._client: AsyncOpenAI | None = None
 
-    async def __aenter__(self) -> Self:
-        self._client = await client_or_default(self._client)
+    async def __aenter__(self) -> _R:
         try:
             await run(self._entering(), self._client)
         except BaseException:
             self._abandon()
             raise
+        return self._entered
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            await run(self._leaving(error), self._client)
+        finally:
+            self._abandon()
+
+
+class AsyncStream(AsyncHold[Any]):
+    """Same as `Stream`, with `async with` and `async for`."""
+
+    def __init__(self, exchange: Callable[[], Steps[Any]], client: AsyncOpenAI | None) -> None:
+        super().__init__(exchange, None)
+        self._client = client
+
+    async def __aenter__(self) -> Self:
+        self._client = await client_or_default(self._client)
+        await super().__aenter__()
         return self
 
     def __aiter__(self) -> Self:
@@ -65,12 +84,6 @@ class AsyncStream(BaseStream):
         if event is None:
             raise StopAsyncIteration
         return event
-
-    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
-        try:
-            await run(self._leaving(error), self._client)
-        finally:
-            self._abandon()
 
 
 async def in_thread(job: Callable[[], _R]) -> _R:

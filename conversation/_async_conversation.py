@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from conversation import _base
-from conversation._async_client import AsyncStream, client_or_default, run
+from conversation._async_client import AsyncHold, AsyncStream, client_or_default, run
 from conversation._base import BaseConversation
 from conversation._exchange.holding import adding, adding_completion
 from conversation._exchange.steps import Steps, work
@@ -147,6 +147,14 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
     async def truncate(self, seconds: float, turn: Turn | None = None) -> AssistantTurn:
         """Same as `Conversation.truncate`, awaited."""
         return await run(self._changing(partial(self._history.truncate, seconds, turn)))
+
+    async def refresh(self) -> tuple[Turn, ...]:
+        """Same as `Conversation.refresh`, awaited."""
+        return await run(self._refreshing())
+
+    def hold(self) -> AsyncHold[Self]:
+        """Same as `Conversation.hold`, with `async with`."""
+        return AsyncHold(self._holding, self)
 
     async def set_transcript(self, turn: Turn, text: str) -> AssistantTurn | UserTurn:
         """Same as `Conversation.set_transcript`, awaited."""

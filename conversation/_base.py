@@ -16,7 +16,7 @@ import attrs
 import orjson
 
 from conversation._exchange.exchange import asking
-from conversation._exchange.holding import changing, holding
+from conversation._exchange.holding import changing, hold, holding, refreshing
 from conversation._exchange.requests import Requests
 from conversation._exchange.speech import Transcripts
 from conversation._exchange.steps import Over, Steps, Work
@@ -182,6 +182,12 @@ class BaseConversation(Generic[_ClientT]):
 
     def _changing(self, job: Callable[[], _R]) -> Steps[_R]:
         return changing(self._history, job)
+
+    def _holding(self) -> Steps[None]:
+        return hold(self._history)
+
+    def _refreshing(self) -> Steps[tuple[Turn, ...]]:
+        return refreshing(self._history)
 
     def _extending(self, turns: Iterable[Turn]) -> Steps[tuple[Turn, ...]]:
         return self._changing(partial(self._history.extend, tuple(turns)))

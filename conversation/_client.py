@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from conversation._exchange.steps import (
     END,
@@ -153,23 +153,47 @@ def _uninterrupted(job: Callable[[], Any]) -> Any:
             handler(*deferring.waiting[0])
 
 
-class Stream(BaseStream):
+class Hold(BaseStream, Generic[_T]):
+    """A conversation that is locked for a `with` block, as `Conversation.hold` returns it.
+
+    Args:
+        steps: Returns what is done when the block is entered and left.
+        entered: What the block gets.
+    """
+
+    def __init__(self, steps: Callable[[], Steps[Any]], entered: _T) -> None:
+        super().__init__(steps)
+        self._entered = entered
+        self._client: OpenAI | None = None
+
+    def __enter__(self) -> _T:
+        try:
+            run(self._entering(), self._client)
+        except BaseException:
+            self._abandon()
+            raise
+        return self._entered
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            run(self._leaving(error), self._client)
+        finally:
+            self._abandon()
+
+
+class Stream(Hold[Any]):
     """The events of one exchange, as `Conversation.stream` returns them.
 
     Iterate over it once, inside of a `with` block.
     """
 
     def __init__(self, exchange: Callable[[], Steps[Any]], client: OpenAI | None) -> None:
-        super().__init__(exchange)
+        super().__init__(exchange, None)
         self._client = client
 
     def __enter__(self) -> Self:
         self._client = client_or_default(self._client)
-        try:
-            run(self._entering(), self._client)
-        except BaseException:
-            self._abandon()
-            raise
+        super().__enter__()
         return self
 
     def __iter__(self) -> Self:
@@ -180,9 +204,3 @@ class Stream(BaseStream):
         if event is None:
             raise StopIteration
         return event
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        try:
-            run(self._leaving(error), self._client)
-        finally:
-            self._abandon()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from conversation import _base
 from conversation._base import BaseConversation
-from conversation._client import Stream, client_or_default, run
+from conversation._client import Hold, Stream, client_or_default, run
 from conversation._exchange.holding import adding, adding_completion
 from conversation._exchange.steps import Steps
 from conversation._rendering.explanation import Rendering
@@ -308,6 +308,42 @@ class Conversation(BaseConversation["OpenAI"]):
             SaveFailed, SessionLocked, SessionChanged: as in `open`; then nothing is changed.
         """
         return run(self._changing(partial(self._history.truncate, seconds, turn)))
+
+    def refresh(self) -> tuple[Turn, ...]:
+        """Read what others have written into the session, without a change and without its lock.
+
+        Every change does that too; this is for who only looks, also with `read_only=True`.
+
+        Returns:
+            The turns behind the common beginning of what was known and what is there; `turns` has
+            all. Empty in memory.
+
+        Raises:
+            SessionChanged: if the session was deleted.
+            SessionCorrupt, SessionUnavailable, OSError: as in `open`.
+        """
+        return run(self._refreshing())
+
+    def hold(self) -> Hold[Self]:
+        """Lock the conversation for several changes and exchanges, which become one for others.
+
+        ::
+
+            with chat.hold():
+                chat.add_system(f"The time is {now}.")
+                chat.say(AudioInput(transcoded(note)))
+
+        Others wait, in other processes too, up to their `timeout`; calls of this object inside of
+        the block do not. They are told apart by their context (`contextvars`): tasks that are
+        created in the block belong to it, take turns, and are waited for at its end; threads that
+        are started in it wait for that. A block may be inside of another. An error undoes nothing.
+
+        Raises:
+            ConversationBusy: if a tool or a stream's consumer asks for it, or if the block is left
+                before a stream inside of it.
+            SessionReadOnly, SessionLocked, SessionChanged, SaveFailed: as in `open`.
+        """
+        return Hold(self._holding, self)
 
     def set_transcript(self, turn: Turn, text: str) -> AssistantTurn | UserTurn:
         """Replace the words of a spoken turn.

@@ -22,12 +22,14 @@ class Ticket:
 
     Attributes:
         is_exchange: True while code of others runs under the lock: a tool, a stream's consumer.
+        inside: For a hold, the lock that its holder's own calls take; else None.
         steps: The generator that holds the ticket; when it has ended, so has its turn.
     """
 
     def __init__(self) -> None:
         self.process = os.getpid()
         self.is_exchange = False
+        self.inside: Lock | None = None
         self.steps: Generator[Any, Any, Any] | None = None
 
     @property
@@ -38,14 +40,15 @@ class Ticket:
 
 
 _around: ContextVar[tuple[Ticket, ...]] = ContextVar("conversation_exchanges", default=())
-"""The exchanges that the running code was called from."""
+"""The exchanges that the running code was called from, and the holds that it belongs to."""
 
 
 class Lock:
     """Admits the holders of tickets in the order in which they came.
 
     The first in the queue holds the lock, so that acquiring and releasing are one operation each.
-    It belongs to no thread: a task may run in several.
+    It belongs to no thread: a task may run in several. Inside of a hold there is another lock, for
+    the code that belongs to the holder: by its context, which tasks inherit and threads do not.
     """
 
     def __init__(self) -> None:
@@ -56,8 +59,27 @@ class Lock:
         """True if an exchange holds the lock."""
         with suppress(IndexError):
             first = self._queue[0]
-            return first.is_exchange and not first.is_stale
+            is_inside = first.inside is not None and first.inside.is_in_exchange
+            return (first.is_exchange or is_inside) and not first.is_stale
         return False
+
+    @property
+    def holder(self) -> Ticket:
+        """The ticket that holds the lock."""
+        return self._queue[0]
+
+    @property
+    def is_in_use(self) -> bool:
+        """True if anybody holds the lock, or waits for it."""
+        return any(not ticket.is_stale for ticket in list(self._queue))
+
+    def within(self) -> Lock:
+        """Return the lock inside of the innermost hold of the running code; without one, this."""
+        with suppress(IndexError):
+            first = self._queue[0]
+            inside = None if first.is_stale or first not in _around.get() else first.inside
+            return self if inside is None else inside.within()
+        return self
 
     def enqueue(self, ticket: Ticket) -> None:
         """Take the last place in the queue."""
@@ -90,15 +112,33 @@ class Lock:
 
     def begin_exchange(self) -> None:
         """Note that whoever holds the lock is about to call code of others."""
-        ticket = self._queue[0]
+        ticket = self.within().holder
         ticket.is_exchange = True
-        _around.set((*(other for other in _around.get() if other.is_exchange), ticket))
+        _enter(ticket)
+
+    def begin_hold(self) -> Lock:
+        """Have the running code hold the lock, and return the one that it takes meanwhile."""
+        ticket = self.within().holder
+        ticket.inside = inside = Lock()
+        _enter(ticket)
+        return inside
+
+    def refuse_to_leave(self) -> None:
+        """Raise `ConversationBusy` if the running code is in an exchange that holds the lock."""
+        if self._queue and self._queue[0].is_exchange and self._queue[0] in _around.get():
+            msg = "a stream that was entered inside of hold() is still open; leave it before that"
+            raise ConversationBusy(msg)
 
     def release(self, ticket: Ticket) -> None:
         """Leave the queue; idempotent."""
-        ticket.is_exchange = False
+        ticket.is_exchange, ticket.inside = False, None
         with suppress(ValueError):
             self._queue.remove(ticket)
+
+
+def _enter(ticket: Ticket) -> None:
+    around = (other for other in _around.get() if other.is_exchange or other.inside)
+    _around.set((*around, ticket))
 
 
 _read_locks: weakref.WeakSet[ReadLock] = weakref.WeakSet()

@@ -103,7 +103,7 @@ class Awaited:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._chat, name)
-        if name == "stream":
+        if name in ("stream", "hold"):
             return lambda *content, **options: AwaitedStream(value(*content, **options))
         return awaited(value) if callable(value) else value
 
@@ -121,9 +121,9 @@ class AwaitedStream:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
 
-    async def __aenter__(self) -> Self:
-        self._stream.__enter__()
-        return self
+    async def __aenter__(self) -> Any:
+        entered = self._stream.__enter__()
+        return self if entered is self._stream else entered
 
     async def __aexit__(
         self,
@@ -363,8 +363,32 @@ async def takes_a_message_once(side: Side) -> None:
     await side.fails(InvalidTurn, side.streamed(chat, message_id="3"))
     await side.fails(InvalidTurn, side.streamed(chat, name="Ann"))
     assert len(side.server.requests) == 2
-    side.tell(await chat.undo(), await chat.say("Zwei", message_id="2"), await other.reply())
+    side.tell(await chat.undo(), await chat.say("Zwei", message_id="2"))
+    side.tell(await other.refresh(), await other.refresh(), await side.chat().refresh())
     assert len(chat.turns) == 4
+
+
+@case
+async def holds_what_is_several_changes(side: Side) -> None:
+    """Others are locked out of a block; a read-only session is refused."""
+    chat, other = await side.open(), await side.open(timeout=0)
+    async with chat.hold() as held:
+        assert held is (chat if side.is_async else chat._chat)
+        side.tell(await chat.add_user("One"), await chat.reply())
+        await side.fails(SessionLocked, other.say("Two"))
+        side.tell(await other.refresh(), await chat.refresh())
+        async with chat.hold():
+            await side.streamed(chat, "Three")
+    side.tell(await other.say("Two"), await chat.refresh())
+    reader = await side.open(read_only=True)
+    await side.fails(SessionReadOnly, entered(reader.hold()))
+    side.tell(await chat.undo(), await reader.refresh(), await other.refresh())
+
+
+async def entered(hold: Any) -> Any:
+    """Enter a block."""
+    async with hold as chat:
+        return chat
 
 
 @case
@@ -1596,7 +1620,7 @@ def test_both_twins_have_the_same_signatures() -> None:
                 assert parameter.annotation == "OpenAI | None"
                 theirs_expected = parameter.replace(annotation="AsyncOpenAI | None")
             assert theirs.parameters[parameter.name] == theirs_expected, name
-        returned = {"stream": "AsyncStream", "open": "Opening[Self]"}
+        returned = {"stream": "AsyncStream", "hold": "AsyncHold[Self]", "open": "Opening[Self]"}
         returned["from_messages"] = "Self | Opening[Self]"
         at_once = returned.keys()
         assert theirs.return_annotation == returned.get(name, mine.return_annotation), name

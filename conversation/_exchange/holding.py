@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from conversation._exchange.requests import Requests
-from conversation._exchange.steps import Steps, Wait, Work
+from conversation._exchange.steps import Left, Over, Steps, Wait, Work
 from conversation._history.history import History
-from conversation._locking import Polling, Ticket
+from conversation._locking import Lock, Polling, Ticket
 from conversation._values.naming import Naming
 from conversation._values.turns import AssistantTurn, Turn
 from conversation._wire.completions import completion_object
@@ -37,33 +37,69 @@ def holding(
     return _ticketed(history, partial(_held, history, steps, turn))
 
 
-def _ticketed(history: History, steps: Callable[[Polling], Steps[_T]]) -> Steps[_T]:
-    """Run steps when it is their turn in this object."""
+def hold(history: History) -> Steps[None]:
+    """Have the consumer of these steps hold the conversation, until it leaves."""
+
+    def steps() -> Steps[None]:
+        inside = history.lock.begin_hold()
+        try:
+            yield Over()
+        except Left:
+            yield from _emptied(inside)
+            raise
+
+    return holding(history, steps)
+
+
+def _emptied(inside: Lock) -> Steps[None]:
+    """Wait for calls that others still make inside of a hold, whatever comes meanwhile."""
+    inside.refuse_to_leave()
+    error: BaseException | None = None
+    while inside.is_in_use:
+        try:
+            yield Wait(Polling.PAUSES[1])
+        except GeneratorExit:
+            raise
+        except BaseException as raised:  # noqa: BLE001  # it is raised afterwards
+            error = raised
+    if error is not None:
+        raise error
+
+
+def _ticketed(history: History, steps: Callable[[Polling | None], Steps[_T]]) -> Steps[_T]:
+    """Run steps when it is their turn in this object; without `Polling` if nothing is to acquire.
+
+    Nothing is in memory, and inside of a hold.
+    """
     ticket, polling = Ticket(), history.polling()
 
     def ticketed() -> Steps[_T]:
+        lock = history.lock.within()
+        acquires = history.is_saved and lock is history.lock
         try:
-            history.lock.enqueue(ticket)
-            while not history.lock.try_acquire(ticket):
+            lock.enqueue(ticket)
+            while not lock.try_acquire(ticket):
                 yield Wait(polling.pause())
             polling.slow_down(history.pauses)
             with Naming(history.id):
-                return (yield from steps(polling))
+                if not acquires:
+                    history.refuse_if_closed()
+                return (yield from steps(polling if acquires else None))
         finally:
             try:
-                if history.lock.is_held_by(ticket):
+                if acquires and lock.is_held_by(ticket):
                     history.release()  # again, if it was interrupted, or waited in a queue
             finally:
-                history.lock.release(ticket)
+                lock.release(ticket)
 
     ticket.steps = taken = ticketed()
     return taken
 
 
 def _held(
-    history: History, steps: Callable[[], Steps[_T]], turn: Turn | None, polling: Polling
+    history: History, steps: Callable[[], Steps[_T]], turn: Turn | None, polling: Polling | None
 ) -> Steps[_T]:
-    if not history.is_saved:
+    if polling is None:
         return (yield from steps())
     try:
         try:
@@ -88,12 +124,12 @@ def changing(history: History, job: Callable[[], _T], turn: Turn | None = None) 
 
 
 def _changed(
-    history: History, job: Callable[[], _T], turn: Turn | None, polling: Polling
+    history: History, job: Callable[[], _T], turn: Turn | None, polling: Polling | None
 ) -> Steps[_T]:
-    if not history.is_saved:
-        return job()
     step = Work(partial(history.change, job))
     try:
+        if polling is None:
+            return (yield from work_on(history, job))
         done: tuple[_T] | None = yield step
         while done is None:
             yield Wait(polling.pause())
@@ -102,6 +138,16 @@ def _changed(
         error.turn = error.turn or turn
         raise
     return done[0]
+
+
+def refreshing(history: History) -> Steps[tuple[Turn, ...]]:
+    """Read what others wrote, without waiting for them; return what is new."""
+
+    def steps(polling: Polling | None) -> Steps[tuple[Turn, ...]]:
+        found: tuple[Turn, ...] = () if polling is None else (yield Work(history.refresh))
+        return found
+
+    return _ticketed(history, steps)
 
 
 def adding(history: History, turn: _TurnT) -> Steps[_TurnT]:

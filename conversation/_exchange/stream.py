@@ -1,4 +1,7 @@
-"""A stream of events, shared by both twins: it is entered once, read by one, and left."""
+"""A stream of events, shared by both twins: it is entered once, read by one, and left.
+
+So is a hold, without the reading.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class BaseStream:
     def _entering(self) -> Steps[None]:
         """Go to the first event, so that faults of a request are raised here."""
         if self._exchange is not None:
-            raise RuntimeError("a stream is entered once; call chat.stream(…) for another")
+            raise RuntimeError("it is entered once; call chat.stream(…) or chat.hold() for another")
         self._exchange = self._begin()
         self._event = yield from self._advancing(self._exchange)
 

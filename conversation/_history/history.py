@@ -7,11 +7,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
+from itertools import takewhile
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
 import attrs
+import orjson
 
 from conversation._history.calls import OpenCalls
 from conversation._history.edits import (
@@ -37,7 +39,7 @@ from conversation._values.turns import (
     UserTurn,
 )
 from conversation._wire.reading import Fetch, role_of, turn_from_entry, usage_from_entry
-from conversation._wire.writing import usage_entry
+from conversation._wire.writing import line_from_turn, usage_entry
 from conversation.errors import InvalidSetting, InvalidTurn, SessionCorrupt, corrupt
 from conversation.stores import News, Recovery, State
 
@@ -264,11 +266,46 @@ class History(Sequence[Turn]):
         if self._journal is not None:
             self._journal.close()
 
+    def refuse_if_closed(self) -> None:
+        """Refuse changes of a saved session that was closed while it was held.
+
+        Raises:
+            SessionReadOnly: if it was.
+        """
+        if self._journal is not None:
+            self._journal.refuse_if_closed()
+
     def settle(self) -> None:
         """Read the session anew if a write to it was interrupted; needs its lock."""
         if self._journal is not None and self._journal.is_unsure:
             self._take_in(News(state=self._journal.read_anew(self.header)))
             self._journal.is_unsure = False
+
+    def refresh(self) -> tuple[Turn, ...]:
+        """Take in what a saved session holds, without its lock; return what differs from here on.
+
+        Turns that are known stay the same objects.
+
+        Raises:
+            SessionChanged: if the session was deleted.
+        """
+        if self._journal is None:
+            return ()
+        self._journal.is_unsure = True
+        state = self._journal.read_anew(self.header)
+        entries = self._checked(state.entries if state else (), 0)
+        pairs = zip(self._slots, entries, strict=False)
+        known = sum(1 for _ in takewhile(lambda pair: _is_saved_as(*pair), pairs))
+        with self.reading:
+            if known < len(self._slots):
+                self._set(self._slots[:known])
+            self._slots += entries[known:]
+            self._has_entries = True
+        if state is not None:
+            self.header = self._header_of(state)
+            self.recovered = state.recovered or self.recovered
+        self._journal.is_unsure = False
+        return self[known:]
 
     def _take_in(self, news: News) -> None:
         state = news.state
@@ -549,6 +586,11 @@ def _are_usual(slots: Sequence[Any]) -> bool:
     with contextlib.suppress(TypeError, KeyError):  # a turn, or no entry
         return set(map(_role, slots)) <= {"user", "assistant", "tool"}
     return False
+
+
+def _is_saved_as(slot: Turn | dict[str, Any], entry: object) -> bool:
+    saved = slot if isinstance(slot, dict) else orjson.loads(line_from_turn(slot))
+    return bool(saved == entry)
 
 
 def usage_of(turns: Sequence[Turn]) -> Usage:

@@ -78,6 +78,12 @@ class Journal:
         """Refuse all changes from now on."""
         self._refusal = "closed"
 
+    def refuse_if_closed(self) -> None:
+        """Raise `SessionReadOnly` if changes are refused."""
+        if self._refusal:
+            msg = f"the session was {self._refusal}: it cannot be changed; open it anew to go on"
+            raise SessionReadOnly(msg, path=self.file)
+
     def acquire(self, header: Mapping[str, Any]) -> News | None:
         """Lock the session and return what others wrote; None if another one holds the lock.
 
@@ -88,9 +94,7 @@ class Journal:
             SessionReadOnly: if changes are refused.
             SessionChanged: if the session was deleted, and perhaps begun anew.
         """
-        if self._refusal:
-            msg = f"the session was {self._refusal}: it cannot be changed; open it anew to go on"
-            raise SessionReadOnly(msg, path=self.file)
+        self.refuse_if_closed()
         news = self.session.acquire()
         if news is None:
             return None
@@ -144,9 +148,9 @@ class Journal:
         except BaseException as error:
             if isinstance(error, SaveFailed | SessionChanged):
                 error.turn = turns[0] if len(turns) == 1 else None
-                self.is_unsure = False
-            if isinstance(error, SaveFailed) and error.in_doubt:
-                self._doubtful = (tuple(turns), lines, start)
+                self.is_unsure = isinstance(error, SaveFailed) and error.in_doubt
+                if self.is_unsure:
+                    self._doubtful = (tuple(turns), lines, start)
             self.session.discard(files)
             raise
         return kept
@@ -193,7 +197,7 @@ class Journal:
             self._rewrite(header, lines, length)
         except BaseException as error:
             if isinstance(error, SaveFailed | SessionChanged):
-                self.is_unsure = False
+                self.is_unsure = must_save and isinstance(error, SaveFailed) and error.in_doubt
             self.session.discard(files)
             if must_save or not isinstance(error, SaveFailed):
                 raise

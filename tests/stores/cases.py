@@ -400,6 +400,42 @@ class StoreCases:
             other.add_user("Now")
             assert [turn.role for turn in other.turns] == ["user", "assistant", "user"]
 
+    def test_message_is_taken_once_by_all_objects(self, store: Store, server: StandIn) -> None:
+        """What one object has answered, another one finds answered, and sends nothing."""
+        client = server.client()
+        with (
+            Conversation.open("s", store=store, client=client) as one,
+            Conversation.open("s", store=store, client=client) as two,
+        ):
+            first = one.say(AudioInput(SOUND), name="Zoë", message_id="1")
+            assert two.say("Hello", message_id="1") == first
+            two.add_user("Bye", message_id="2")
+            second = one.reply()
+            assert two.reply() == second == two.say("Bye", message_id="2")
+            assert one.turns == two.turns
+            assert len(server.requests) == 2
+        with Conversation.open("s", store=store, client=client) as again:
+            assert again.say("Hello", message_id="1") == first
+            assert len(server.requests) == 2
+
+    def test_hold_locks_the_session(self, store: Store, server: StandIn) -> None:
+        """Nobody else comes in between; `refresh` looks at it all the same."""
+        with (
+            Conversation.open("s", store=store, client=server.client()) as one,
+            Conversation.open("s", store=store, timeout=0) as two,
+        ):
+            with one.hold():
+                one.add_user("one")
+                assert [turn.text for turn in two.refresh()] == ["one"]
+                one.reply()
+                with pytest.raises(SessionLocked):
+                    two.add_user("two")
+                one.undo(answer_only=True)
+                one.set_title("T")
+            two.add_user("two")
+            assert [turn.text for turn in one.refresh()] == ["two"]
+            assert two.title == "T"
+
     def test_async_twin_shares_the_session(self, store: Store, server: StandIn) -> None:
         """Tasks of the twin and the other twin add to one session."""
 

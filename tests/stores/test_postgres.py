@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import logging
 import multiprocessing
@@ -619,11 +620,15 @@ def test_cut_connection_of_delete_is_no_error(
 
 @pytest.mark.parametrize("is_stored", [True, False])
 @pytest.mark.parametrize("sound", [(), (AudioInput(SOUND),)])
+@pytest.mark.parametrize("is_held", [True, False])
 def test_turn_in_doubt_is_added_once(
-    proxy: Proxy, remote: PostgresStore, is_stored: bool, sound: Any
+    proxy: Proxy, remote: PostgresStore, is_stored: bool, sound: Any, is_held: bool
 ) -> None:
     """If nobody can know, the error says so; adding its turn stores it once in any case."""
-    with Conversation.open("s", store=remote) as chat:
+    with (
+        Conversation.open("s", store=remote) as chat,
+        chat.hold() if is_held else contextlib.nullcontext(),
+    ):
         chat.add_user("one")
         proxy.cut_next("after" if is_stored else "before", APPEND, for_good=True)
         with pytest.raises(SaveFailed, match="may have been stored") as caught:
@@ -641,9 +646,15 @@ def test_turn_in_doubt_is_added_once(
         assert again.turns == chat.turns
 
 
-def test_after_a_doubt_everything_is_read_anew(proxy: Proxy, remote: PostgresStore) -> None:
+@pytest.mark.parametrize("is_held", [True, False])
+def test_after_a_doubt_everything_is_read_anew(
+    proxy: Proxy, remote: PostgresStore, is_held: bool
+) -> None:
     """Another change than the doubtful one sees what was stored."""
-    with Conversation.open("s", store=remote) as chat:
+    with (
+        Conversation.open("s", store=remote) as chat,
+        chat.hold() if is_held else contextlib.nullcontext(),
+    ):
         chat.add_user("one")
         proxy.cut_next("after", APPEND, for_good=True)
         with pytest.raises(SaveFailed) as caught:
@@ -651,6 +662,12 @@ def test_after_a_doubt_everything_is_read_anew(proxy: Proxy, remote: PostgresSto
         proxy.is_away = False
         chat.add_user("three")
         assert [turn.text for turn in chat.turns] == ["one", "two", "three"]
+        proxy.cut_next("after", b"conversation_sessions", for_good=True)
+        with pytest.raises(SaveFailed):
+            chat.set_title("T")
+        proxy.is_away = False
+        chat.set_metadata({"a": 1})
+        assert chat.metadata == {"a": 1}
         assert chat.add(caught.value.turn) == chat.turns[1]  # late, and still stored only once
         assert [turn.text for turn in chat.turns] == ["one", "two", "three"]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import random
 import shutil
@@ -37,6 +36,7 @@ from conversation.testing import StandIn
 from tests.postgres import Postgres, free_port
 from tests.samples import SOUND
 from tests.stores.processes.fleet_writer import hold_and_write, write
+from tests.stores.processes.forks import PROCESSES
 from tests.stores.proxy import Proxy
 
 pytestmark = pytest.mark.slow
@@ -63,10 +63,6 @@ def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 # --- killed writers -------------------------------------------------------------------------------
 
 
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["tests.stores.processes.fleet_writer"])
-
-
 @attrs.define
 class Writer:
     """A process that adds turns, and what it has acknowledged."""
@@ -79,8 +75,8 @@ class Writer:
     @classmethod
     def begin(cls, url: str, schema: str, name: str) -> Writer:
         """Start a writer."""
-        receiver, sender = _processes.Pipe(duplex=False)
-        process = _processes.Process(target=write, args=(url, schema, name, sender))
+        receiver, sender = PROCESSES.Pipe(duplex=False)
+        process = PROCESSES.Process(target=write, args=(url, schema, name, sender))
         process.start()
         sender.close()
         acked: list[int] = []
@@ -157,8 +153,8 @@ def test_paused_holder(postgres: Postgres, schema: str, is_overtaken: bool) -> N
     store = PostgresStore(postgres.url, schema=schema)
     with Conversation.open("s", store=store) as chat:
         chat.add_user("first")
-        ours, theirs = _processes.Pipe()
-        process = _processes.Process(target=hold_and_write, args=(postgres.url, schema, theirs))
+        ours, theirs = PROCESSES.Pipe()
+        process = PROCESSES.Process(target=hold_and_write, args=(postgres.url, schema, theirs))
         process.start()
         theirs.close()
         assert ours.recv() == "held"

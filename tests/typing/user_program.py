@@ -169,6 +169,9 @@ def change(chat: Conversation) -> None:
     with chat.stream("Hi", name="Zoë", message_id="telegram:42:1003") as events:
         assert_type(next(events), AnyEvent)
     assert_type(chat.unanswered, bool)
+    with chat.hold() as held:
+        assert_type(held, Conversation)
+    assert_type(chat.refresh(), tuple[AnyTurn, ...])
     assert_type(chat.add_system("Be kind."), SystemTurn)
     assert_type(chat.add_assistant("Hello!"), AssistantTurn)
     assert_type(chat.add_completion({"choices": []}), AssistantTurn)
@@ -286,6 +289,10 @@ async def talk_async(client: AsyncOpenAI, store: FileStore) -> None:
         assert_type(await chat.messages(), list[dict[str, Any]])
         assert_type(await chat.render(), Rendering)
         assert_type(await chat.heal(ValueError()), bool)
+        async with chat.hold() as held:
+            assert_type(held, AsyncConversation)
+        assert_type(await chat.refresh(), tuple[AnyTurn, ...])
+        assert_type(await chat.say("Hi", name="Zoë", message_id="1"), AssistantTurn)
         assert_type(await chat.undo(), tuple[AnyTurn, ...])
         assert_type(await chat.truncate(1.5), AssistantTurn)
         assert_type(await chat.extend([UserTurn("Hi"), SystemTurn("Go")]), tuple[AnyTurn, ...])
