@@ -42,6 +42,7 @@ from conversation.errors import (
     ContextTooSmall,
     InvalidSetting,
     InvalidTurn,
+    SaveFailed,
     SessionReadOnly,
     UnsupportedAudio,
     corrupt,
@@ -116,6 +117,8 @@ class BaseConversation(Generic[_ClientT]):
         server = server_of(client, settings.audio_as_data_url)
         self._requests = Requests(settings, history, context, server, can_await=can_await)
         self._transcripts = Transcripts(self._requests)
+        # A copy that a lost server may have stored; whoever repeats it gets it.
+        self._doubtful_copy: Self | None = None
 
     @classmethod
     def _made(cls, settings: Settings, history: History, **given: Any) -> Self:
@@ -266,12 +269,19 @@ class BaseConversation(Generic[_ClientT]):
         turns: Sequence[Turn] = yield Work(lambda: self._history.turns, writes=False)
         dropped = range(len(turns) if until is None else position_of(until, turns) + 1, len(turns))
         turns = turns[: dropped.start]
-        inherited = None if moves else len(turns)
-        chat = self._empty_copy(session, store, inherited=inherited, dropped=dropped)
+        chat = self._doubtful_copy
+        if chat is None or session is None or chat.id != session.id or chat._store is not store:
+            inherited = None if moves else len(turns)
+            chat = self._empty_copy(session, store, inherited=inherited, dropped=dropped)
         if session is None:
             with Naming(self.id):
                 turns = yield Work(lambda: [inlined(turn) for turn in turns], writes=False)
-        yield from chat._changing(partial(chat._history.fill, turns))
+        try:
+            yield from chat._changing(partial(chat._history.fill, turns))
+        except SaveFailed as error:
+            self._doubtful_copy = chat if error.in_doubt else self._doubtful_copy
+            raise
+        self._doubtful_copy = None
         return chat
 
     def _empty_copy(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -40,7 +40,7 @@ from conversation._values.turns import (
 )
 from conversation._wire.reading import Fetch, role_of, turn_from_entry, usage_from_entry
 from conversation._wire.writing import line_from_turn, usage_entry
-from conversation.errors import InvalidSetting, InvalidTurn, SessionCorrupt, corrupt
+from conversation.errors import InvalidSetting, InvalidTurn, SaveFailed, SessionCorrupt, corrupt
 from conversation.stores import News, Recovery, State
 
 log = logging.getLogger("conversation")
@@ -51,6 +51,23 @@ _R = TypeVar("_R")
 
 UNDONE_USAGE = "undone_usage"
 """Label: the usage of turns that were taken back."""
+
+
+@attrs.frozen
+class _Doubtful:
+    """A change that a lost server may have made; whoever repeats it makes it once.
+
+    Attributes:
+        change: The change.
+        dropped: The turns that it drops, by their positions.
+        outcome: What it returns.
+        begun: Where it begins a session, the time of that.
+    """
+
+    change: tuple[Any, ...]
+    dropped: dict[int, Turn] = attrs.field(factory=dict)
+    outcome: tuple[Turn, ...] = ()
+    begun: object = None
 
 
 class History(Sequence[Turn]):
@@ -105,6 +122,7 @@ class History(Sequence[Turn]):
         # Positions of user turns by the ids of their messages, among the first so many turns.
         self._delivered: dict[str, int] = {}
         self._delivered_until = 0
+        self._doubtful: _Doubtful | None = None
         self._last_time: datetime | None = None
 
     # --- looking -------------------------------------------------------------------------------
@@ -431,6 +449,7 @@ class History(Sequence[Turn]):
 
     def _written(self) -> None:
         """Note that memory holds what was written."""
+        self._doubtful = None
         if self._journal is not None:
             self._journal.is_unsure = False
 
@@ -441,12 +460,36 @@ class History(Sequence[Turn]):
             SessionExists: if the session was begun before.
         """
         if self._journal is not None:
+            if self._journal.begun and self._was_filled(turns):
+                return
             self._journal.refuse_if_begun()
             changed = dict(enumerate(turns))
-            kept = self._journal.rewrite((), self.header, changed, len(turns))
+            begun = self.header.get("created_at")
+            with self._doubting(_Doubtful(("fill",), begun=begun)):
+                kept = self._journal.rewrite((), self.header, changed, len(turns))
             turns = [kept[position] for position in range(len(turns))]
         self._set(turns)
         self._written()
+
+    def _was_filled(self, turns: Sequence[Turn]) -> bool:
+        """Return True if a doubtful `fill` was stored after all."""
+        doubtful = self._doubtful
+        return (
+            doubtful is not None
+            and doubtful.change == ("fill",)
+            and self.header.get("created_at") == doubtful.begun
+            and all(mine.at == turn.at for mine, turn in zip(self, turns, strict=False))
+        )
+
+    @contextlib.contextmanager
+    def _doubting(self, doubtful: _Doubtful) -> Iterator[None]:
+        """Remember a change that a lost server may have made."""
+        try:
+            yield
+        except SaveFailed as error:
+            if error.in_doubt:
+                self._doubtful = doubtful
+            raise
 
     def replace(
         self, changed: Mapping[int, Turn], *, must_save: bool = True, spent: Usage | None = None
@@ -476,30 +519,50 @@ class History(Sequence[Turn]):
 
     def undo(self, *, answer_only: bool) -> tuple[Turn, ...]:
         """Take back the last exchange, or only what follows its question."""
-        start = start_of_last_exchange(self, answer_only=answer_only)
-        return self._drop(range(start, len(self)))
+        return self._dropping(
+            ("undo", answer_only),
+            lambda: range(start_of_last_exchange(self, answer_only=answer_only), len(self)),
+        )
 
     def rewind(self, turn: Turn) -> tuple[Turn, ...]:
         """Take back a turn and all that follow it."""
-        return self._drop(range(self.position(turn), len(self)))
+        return self._dropping(("rewind", turn), lambda: range(self.position(turn), len(self)))
 
     def remove(self, turns: Sequence[Turn]) -> tuple[Turn, ...]:
         """Take back just these turns."""
-        return self._drop({self.position(turn) for turn in turns})
+        change = ("remove", *turns)
+        return self._dropping(change, lambda: {self.position(turn) for turn in turns})
 
     def clear(self) -> tuple[Turn, ...]:
         """Take back all turns, and return them without stored bytes; the labels stay."""
-        return self._drop(range(len(self)), inline=False)
+        return self._dropping(("clear",), lambda: range(len(self)), inline=False)
 
     def take_back(self, turn: Turn) -> tuple[Turn, ...]:
         """Take the turn back if it is the last; its sound may have got its words since."""
         last = self[-1]
         if not isinstance(last, type(turn)) or last.at != turn.at:
             return ()
-        return self._drop(range(len(self) - 1, len(self)))
+        return self._drop(range(len(self) - 1, len(self)), ())
+
+    def _dropping(
+        self,
+        change: tuple[Any, ...],
+        positions: Callable[[], AbstractSet[int] | range],
+        *,
+        inline: bool = True,
+    ) -> tuple[Turn, ...]:
+        """Take back turns, unless the same change was in doubt, and was made."""
+        self.settle()
+        doubtful = self._doubtful
+        if doubtful is not None and doubtful.change == change:
+            there = {i: self[i] for i in doubtful.dropped if i < len(self)}
+            if there != doubtful.dropped:
+                self._doubtful = None
+                return doubtful.outcome
+        return self._drop(positions(), change, inline=inline)
 
     def _drop(
-        self, positions: AbstractSet[int] | range, *, inline: bool = True
+        self, positions: AbstractSet[int] | range, change: tuple[Any, ...], *, inline: bool = True
     ) -> tuple[Turn, ...]:
         """Take back the turns at these positions; what they cost stays noted.
 
@@ -518,7 +581,8 @@ class History(Sequence[Turn]):
         behind = [i for i in range(first, len(self)) if i not in positions]
         if self._journal is not None:
             moved = dict(enumerate(behind, first))
-            self._journal.rewrite(self, header, {}, length, moved=moved)
+            with self._doubting(_Doubtful(change, dropped, whole)):
+                self._journal.rewrite(self, header, {}, length, moved=moved)
         self.header = header
         self._set([*self._slots[:first], *(self._slots[position] for position in behind)])
         self._written()

@@ -45,6 +45,7 @@ class Journal:
         stale_header: True if the next write has to write the header too.
 
     Attributes:
+        begun: True if the session was written before.
         is_unsure: True from the beginning of a write until memory holds it, and after a read that
             failed: then memory may differ from the session, and is read anew by `acquire`.
     """
@@ -61,7 +62,7 @@ class Journal:
         self.session = session
         self.timeout = timeout
         self._refusal = "opened with read_only=True" if read_only else ""
-        self._begun = begun
+        self.begun = begun
         self._stale_header = stale_header
         # A change in memory was not saved: the next write takes all turns from there.
         self._stale_turns = False
@@ -98,7 +99,7 @@ class Journal:
         news = self.session.acquire()
         if news is None:
             return None
-        if self.is_unsure:
+        if self.is_unsure and news.state is None:
             return News(state=self.read_anew(header))
         if news.state is not None:
             self._check(news.state, header)
@@ -113,14 +114,14 @@ class Journal:
         state = self.session.read()
         if state is not None:
             self._check(state, header)
-        elif self._begun:
+        elif self.begun:
             raise self._changed("was deleted")
         return state
 
     def _check(self, state: State, header: Mapping[str, Any]) -> None:
-        if self._begun and not _is_same(header, state.header):
+        if self.begun and not _is_same(header, state.header):
             raise self._changed("was deleted and begun anew")
-        self._begun, self._stale_turns = True, False
+        self.begun, self._stale_turns = True, False
 
     def _changed(self, what: str) -> SessionChanged:
         msg = (
@@ -140,7 +141,7 @@ class Journal:
             self.is_unsure = True
             kept = [self._kept(turn, i, files) for i, turn in enumerate(turns, start)]
             lines = [line_from_turn(turn) for turn in kept]
-            if self._begun and not self._stale_header and not self._stale_turns:
+            if self.begun and not self._stale_header and not self._stale_turns:
                 self.session.append(lines)
             else:
                 whole = {**self._lines(before, start), **dict(enumerate(lines, start))}
@@ -212,13 +213,13 @@ class Journal:
 
     def refuse_if_begun(self) -> None:
         """Raise `SessionExists` if anything was ever written."""
-        if self._begun:
+        if self.begun:
             msg = f"there is a session at {self.session.place} already; choose another id"
             raise SessionExists(msg, path=self.file)
 
     def _lines(self, turns: Sequence[Turn], length: int) -> dict[int, bytes]:
         """Return the lines that the session cannot copy from itself, of the first turns."""
-        if self._begun and not self._stale_turns:
+        if self.begun and not self._stale_turns:
             return {}
         return {position: line_from_turn(turns[position]) for position in range(length)}
 
@@ -226,7 +227,7 @@ class Journal:
         self, before: Sequence[Turn], header: Mapping[str, Any], moved: Mapping[int, int]
     ) -> dict[int, bytes]:
         """Return the lines of turns that get other places, with all keys of other versions."""
-        state = self.read_anew(header) if self._begun and not self._stale_turns else None
+        state = self.read_anew(header) if self.begun and not self._stale_turns else None
         if state is not None and len(state.entries) != len(before):
             raise self._changed("was changed")
         lines = {}
@@ -238,7 +239,7 @@ class Journal:
 
     def _rewrite(self, header: Mapping[str, Any], lines: Mapping[int, bytes], length: int) -> None:
         self.session.rewrite(header, lines, length)
-        self._begun = True
+        self.begun = True
         self._stale_header = self._stale_turns = False
 
     def _kept(self, turn: _T, position: int, files: list[str]) -> _T:

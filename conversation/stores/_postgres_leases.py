@@ -8,7 +8,8 @@ import time
 import weakref
 from typing import Protocol
 
-from conversation.stores._postgres_database import Database, Failed
+from conversation.stores._postgres_answers import Failed
+from conversation.stores._postgres_database import Database
 from conversation.stores._postgres_sql import TEXT, UUID, array
 
 

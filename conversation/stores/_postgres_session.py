@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import logging
 import os
 import random
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any
 from urllib.parse import quote
 
 import attrs
 import orjson
 
-from conversation._locking import ReadLock
-from conversation._values.data import Data, Kind, Stored, Unsaved, read_data
-from conversation.errors import (
-    AudioFileMissing,
-    SaveFailed,
-    SessionChanged,
-    SessionError,
-    SessionUnavailable,
-    corrupt,
-)
+from conversation._values.data import Data, Kind
+from conversation.errors import InvalidSetting, SaveFailed, SessionChanged, SessionError, corrupt
 from conversation.stores import News, State
-from conversation.stores._postgres_database import PAUSES, Database, Failed, Lost
+from conversation.stores._postgres_answers import NO_RIGHT, Failed, Lost, Refused
+from conversation.stores._postgres_blobs import Blob, Blobs, Cache, unavailable
+from conversation.stores._postgres_database import Database
 from conversation.stores._postgres_leases import Leases
 from conversation.stores._postgres_sql import (
     BETWEEN,
-    BYTEA,
     TEXT,
     UUID,
     array,
@@ -40,83 +33,16 @@ from conversation.stores._postgres_sql import (
     number,
     time_of,
 )
-from conversation.stores._session import NOT_KEPT, check_name
+from conversation.stores._session import check_name
 from conversation.stores._sweeping import silenced
+
+log = logging.getLogger("conversation")
 
 _NONE = 2**31 - 1
 """A position behind all entries."""
 
 _MOST_PENDING = 32_000_000
 """Bytes of sound that wait for the turn that names them; more are written before."""
-
-
-class Cache:
-    """Bytes of blobs, as far as they fit; the ones used last stay longest.
-
-    Args:
-        most: The largest number of bytes.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._blobs: OrderedDict[tuple[int, str], bytes] = OrderedDict()
-        self._size = 0
-        self._mutex = ReadLock()
-
-    def get(self, session: int, name: str) -> bytes | None:
-        """Return the bytes of this name in the session of this key."""
-        with self._mutex:
-            data = self._blobs.get((session, name))
-            if data is not None:
-                self._blobs.move_to_end((session, name))
-            return data
-
-    def put(self, session: int, name: str, data: bytes) -> None:
-        """Keep the bytes, unless they are too many."""
-        with self._mutex:
-            self._size -= len(self._blobs.pop((session, name), b""))
-            self._blobs[session, name] = data
-            self._size += len(data)
-            while self._size > self._most:
-                self._size -= len(self._blobs.popitem(last=False)[1])
-
-
-@attrs.frozen
-class Blob(Stored):
-    """Bytes of a turn in PostgreSQL.
-
-    Attributes:
-        place: The session that has them.
-        name: Their name in it.
-    """
-
-    place: str
-    name: str
-    session: PostgresSession = attrs.field(eq=False, repr=False)
-
-    def __deepcopy__(self, _: dict[int, Any]) -> Self:
-        return self  # as immutable as what it names
-
-    def __reduce__(self) -> NoReturn:
-        msg = f"{self.name} of {self.place} cannot be pickled: keep its bytes, by read()"
-        raise TypeError(msg)
-
-    def read(self) -> bytes:
-        """Return the bytes.
-
-        Raises:
-            AudioFileMissing: if they are gone.
-            SessionUnavailable: if the server cannot be reached.
-        """
-        found = self.session.fetch_all([self.name])
-        if self.name not in found:
-            msg = f"{self.name} of {self.place} is gone; the turn's words are still there"
-            raise AudioFileMissing(msg)
-        return found[self.name]
-
-    def size(self) -> int:
-        """Return the number of bytes; 0 if they are gone."""
-        return self.session.size_of(self.name)
 
 
 @attrs.frozen
@@ -158,8 +84,7 @@ class PostgresSession:
         self.token: bytes | None = None
         self._database = database
         self._leases = leases
-        self._cache = cache
-        self._keep_sound = keep_sound
+        self._blobs = Blobs(database, cache, session_id, self.place, keep_sound)
         self._key: int | None = None
         self._seen: _Seen | None = None  # None: everything is read anew
         self._is_begun = False
@@ -167,12 +92,8 @@ class PostgresSession:
         self._tokens: deque[bytes] = deque(maxlen=4)
         self._may_hold = False
         self._process = os.getpid()
-        # A write may still be under way at the server.
-        self._is_unsure = False
-        # Bytes for the next write, or the session and name that the server copies them from.
-        self._pending: dict[str, bytes | tuple[str, str]] = {}
-        self._sizes: dict[str, int] = {}
-        self._elsewhere: dict[str, dict[str, int]] = {}
+        # The session before and after a write that may still be under way at the server.
+        self._doubt: tuple[_Seen, _Seen] | None = None
 
     @property
     def pauses(self) -> tuple[float, float]:
@@ -197,8 +118,7 @@ class PostgresSession:
             self.release()  # a release was interrupted
         if not self._leases.enter(self):
             return None
-        self._pending.clear()
-        self._elsewhere.clear()
+        self._blobs.forget_pending()
         try:
             return self._taken()
         except Failed as error:
@@ -210,6 +130,8 @@ class PostgresSession:
             raise
 
     def _taken(self) -> News | None:
+        if self._doubt is not None:
+            self._seen = None
         token, seen, seconds = os.urandom(16), self._seen, self._leases.seconds
         own, self._may_hold = array(UUID, (*self._tokens, token)), True
         self._tokens.append(token)
@@ -223,12 +145,12 @@ class PostgresSession:
         if not rows or rows[0][0] is None:
             self._may_hold = False
             return None
-        self.token, self._is_unsure = token, False
+        self.token, self._doubt = token, None
         self._leases.keep()
         if self._key is not None:
             revision, length, text = rows[0]
             return self._news(number(revision), number(length), text)
-        self._key = number(rows[0][0])
+        self._key = self._blobs.key = number(rows[0][0])
         if rows[0][1] == b"\1":
             return News(state=self.read())
         self._seen = _Seen(0, 0, None)
@@ -262,14 +184,29 @@ class PostgresSession:
             return
         try:
             if self._may_hold:
-                with contextlib.suppress(Failed, SessionError):
-                    self._database.query("release", self.id, array(UUID, self._tokens))
-                    self._may_hold = False
+                self._give_back(array(UUID, self._tokens))
+        except Refused as error:
+            seconds = f"{self._leases.seconds:g} s"
+            log.warning("session %r stays locked for up to %s (%s)", self.id, seconds, error)
+        except (Failed, SessionError, InvalidSetting):
+            pass
         finally:
             self.token = None
             if not self._is_begun:
                 self._key = None
             self._leases.leave(self)
+
+    def _give_back(self, tokens: bytes) -> None:
+        is_stub = False
+        if not self._is_begun:
+            try:
+                is_stub = self._database.query("remove_stub", self.id, tokens).count > 0
+            except Refused as error:
+                if error.code != NO_RIGHT:
+                    raise  # without it, the row stays, which nobody lists or reads
+        if not is_stub:
+            self._database.query("release", self.id, tokens)
+        self._may_hold = False
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -281,11 +218,12 @@ class PostgresSession:
             SessionUnavailable: if the server cannot be reached, or refuses.
         """
         try:
-            if self._is_unsure and self.token is not None:
+            if self._doubt is not None and self.token is not None:
                 self._fence()
+                self._blobs.forget_pending()
             rows = self._database.query("read", self.id).rows
         except Failed as error:
-            raise self._unavailable(error) from error
+            raise unavailable(self.id, self._database, error) from error
         if not rows:
             return None
         key, revision, length, header, text, last = rows[0]
@@ -299,7 +237,8 @@ class PostgresSession:
             raise corrupt(self.place, f"its header is not JSON ({error})") from error
         if not isinstance(labels, dict):
             raise corrupt(self.place, "its header is no JSON object")
-        self._key, self._is_begun = number(key), True
+        self._key = self._blobs.key = number(key)
+        self._is_begun, self._doubt = True, None
         self._seen = _Seen(number(revision), number(length), last)
         return State(labels, entries)
 
@@ -319,7 +258,11 @@ class PostgresSession:
         seen = self._known()
         then = _Seen(seen.revision, seen.length + len(entries), bytes(entries[-1]))
         size = sum(map(len, entries))
-        self._write("append", (*self._blobs(), len(entries), size, array(TEXT, entries)), then)
+        parameters = (len(entries), size, array(TEXT, entries))
+        if self._blobs:
+            self._write("append_with_sound", (*parameters, *self._blobs.parameters()), then)
+        else:
+            self._write("append", parameters, then)
 
     def rewrite(
         self,
@@ -340,22 +283,31 @@ class PostgresSession:
         text, created_at = orjson.dumps(dict(header)), _time(header.get("created_at"))
         last = seen.last if length == seen.length else None
         then = _Seen(revision, length, changed.get(length - 1, last))
-        if self._is_begun and not changed and length == seen.length and not self._pending:
-            self._write("relabel", (text.decode(), revision, created_at), then)
-            return
-        lines = array(TEXT, changed.values())
-        size = len(text) + sum(map(len, changed.values()))
         labels = (text.decode(), revision, created_at)
-        more = (*labels, length, integers([*changed]), lines, size)
-        self._write("rewrite" if touches else "silence", (*self._blobs(), *more), then)
+        if self._is_begun and not changed and length == seen.length and not self._blobs:
+            self._write("relabel", labels, then)
+            return
+        size = len(text) + sum(map(len, changed.values()))
+        lines = (integers([*changed]), array(TEXT, changed.values()), size)
+        parameters = (*labels, length, *lines, *self._blobs.parameters())
+        is_more = touches and length >= seen.length
+        if is_more and min(changed, default=_NONE) >= seen.length:
+            self._write("amend", parameters, then)
+            return
+        try:
+            self._write("rewrite" if touches else "silence", parameters, then)
+        except SaveFailed as error:
+            if not is_more or getattr(error.__cause__, "code", "") != NO_RIGHT:
+                raise
+            self._write("amend", parameters, then)  # what no turn names any more stays
 
     def _known(self) -> _Seen:
         if self.token is None:
             raise self._changed("is not locked by this object")
-        if self._is_unsure:
-            self._settle()
+        if self._doubt is not None:
+            self._settle(*self._doubt)
         if self._seen is None:
-            raise self._changed("was changed by a write whose answer was lost")
+            raise self._changed("was not read since it was locked")
         return self._seen
 
     def _write(self, name: str, parameters: Sequence[Any], then: _Seen) -> None:
@@ -368,38 +320,38 @@ class PostgresSession:
         try:
             last = self._written(name, parameters, then)
         except Failed as error:
-            if self._is_unsure:
-                self._seen = None
             if isinstance(error, Lost):
                 self._may_hold = False  # not to wait once more in `release`
-            raise self._failed(error, in_doubt=self._is_unsure) from error
+            raise self._failed(error, in_doubt=self._doubt is not None) from error
+        self._made(then, last)
+        self._blobs.stored()
+
+    def _made(self, then: _Seen, last: bytes | None) -> None:
+        """Note that a write was carried out."""
         if then.last is None and then.length:
             then = attrs.evolve(then, last=last)
-        self._seen, self._is_begun = then, True
-        for blob, data in self._pending.items():
-            if self._key is not None and isinstance(data, bytes):
-                self._cache.put(self._key, blob, data)
-        self._pending.clear()
+        self._seen, self._is_begun, self._doubt = then, True, None
 
     def _written(self, name: str, parameters: Sequence[Any], then: _Seen) -> bytes | None:
         """Return the last entry after a write, if it can be known."""
         seen, seconds = self._known(), self._leases.seconds
-        pauses = iter(PAUSES)
+        pauses = iter(self._database.pauses)
         while True:
             known = (self._key, self.token, seconds, seen.revision, seen.length)
-            failure, self._is_unsure = Lost("its lease was lost again and again"), True
+            failure, self._doubt = Lost("its lease was lost again and again"), (seen, then)
             try:
                 result = self._database.execute(name, *known, *parameters)
             except Lost as error:
-                failure, self._is_unsure = error, error.may_be_done
+                failure = error
+                if not error.may_be_done:
+                    self._doubt = None
             except Failed:
-                self._is_unsure = False
+                self._doubt = None
                 raise
             else:
                 if result.count:
-                    self._is_unsure = False
                     return result.rows[0][0] if result.rows else None
-            if self._is_unsure:
+            if self._doubt is not None:
                 was_written, last = self._outcome(seen, then)
                 if was_written:
                     return last
@@ -428,9 +380,10 @@ class PostgresSession:
                 is_written = now[0] == seen.revision and last is not None and last == then.last
             is_free = now == (seen.revision, seen.length)
             if is_written or (is_free and is_mine == b"\1"):
+                self._doubt = None
                 return is_written, last
             if not is_free or time.monotonic() > end:
-                self._seen = None
+                self._seen = self._doubt = None
                 raise self._changed("was changed by another one, or its lease was taken")
             # A crash of the server may have brought back a lease that was given back.
             time.sleep(self.pauses[1])
@@ -441,20 +394,17 @@ class PostgresSession:
         self._tokens.append(token)
         own = array(UUID, self._tokens)
         self._database.query("fence", self._key, token, self._leases.seconds, own)
-        self.token, self._is_unsure = token, False
+        self.token = token
 
-    def _settle(self) -> None:
-        """Find out what became of an interrupted write."""
-        seen = self._seen
+    def _settle(self, seen: _Seen, then: _Seen) -> None:
+        """Find out what became of a write without an answer."""
         try:
-            self._fence()
-            length = 0 if seen is None else seen.length
-            rows = self._database.query("look", self._key, self.token, length).rows
+            was_written, last = self._outcome(seen, then)
         except Failed as error:
             raise self._failed(error) from error
-        found = rows and _Seen(number(rows[0][0]), number(rows[0][1]), rows[0][3])
-        if found != seen:
-            self._seen = None
+        if was_written:
+            self._made(then, last)
+            self._blobs.stored()
 
     # --- sound, pictures and documents ---------------------------------------------------------
 
@@ -472,52 +422,21 @@ class PostgresSession:
             AudioFileMissing: if they are stored elsewhere, and gone.
             SaveFailed: if they are so many that they are stored before, and that fails.
         """
-        if isinstance(data, Blob) and data.place == self.place:
-            return data
-        if kind in NOT_KEPT[self._keep_sound]:
-            return Unsaved(read_data(data))
-        whole: bytes | tuple[str, str]
-        if isinstance(data, Blob) and data.session.has_stored(self._database, data.name):
-            whole = (data.session.id, data.name)
-            digest = hashlib.sha256("/".join(whole).encode())
-            size = data.size()
-        else:
-            whole = read_data(data)
-            digest = hashlib.sha256(whole)
-            size = len(whole)
-        name = name or f"{position + 1:04}-{digest.hexdigest()[:16]}.{suffix}"
-        self._pending[name] = whole
-        self._sizes[name] = size
-        if sum(len(each) for each in self._pending.values()) > _MOST_PENDING:
+        kept = self._blobs.keep(data, suffix, position, kind, name)
+        if self._blobs.size > _MOST_PENDING:
             self._store_pending()
-        return Blob(self.place, name, self)
-
-    def has_stored(self, database: Database, name: str) -> bool:
-        """Return True if that server has these bytes."""
-        return database is self._database and name not in self._pending and self.size_of(name) > 0
+        return kept
 
     def _store_pending(self) -> None:
         seen = self._known()
         known = (self._key, self.token, self._leases.seconds, seen.revision, seen.length)
         try:
-            result = self._database.query("keep", *known, *self._blobs())
+            result = self._database.query("keep", *known, *self._blobs.parameters())
         except Failed as error:
             raise self._failed(error) from error
         if not result.count:
             raise self._changed("was deleted, or its lease was taken")
-        self._pending.clear()
-
-    def _blobs(self) -> tuple[bytes, ...]:
-        """Return the parameters of a statement that store pending bytes."""
-        whole = {k.encode(): v for k, v in self._pending.items() if isinstance(v, bytes)}
-        copies = {k.encode(): v for k, v in self._pending.items() if isinstance(v, tuple)}
-        return (
-            array(TEXT, whole),
-            array(BYTEA, whole.values()),
-            array(TEXT, copies),
-            array(TEXT, (session.encode() for session, _ in copies.values())),
-            array(TEXT, (name.encode() for _, name in copies.values())),
-        )
+        self._blobs.forget_pending()
 
     def fetch(self, name: str) -> Blob:
         """Return the stored bytes of this name, without reading them.
@@ -526,7 +445,7 @@ class PostgresSession:
             InvalidTurn: if it is no bare file name.
         """
         check_name(name)
-        return Blob(self.place, name, self)
+        return self._blobs.blob(name)
 
     def fetch_all(self, names: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of these names in one round trip; missing ones are left out.
@@ -534,47 +453,12 @@ class PostgresSession:
         Raises:
             SessionUnavailable: if the server cannot be reached, or refuses.
         """
-        found, missing = {}, []
-        for name in names:
-            data: Any = self._pending.get(name)
-            if data is None and self._key is not None:
-                data = self._cache.get(self._key, name)
-            if isinstance(data, bytes):
-                found[name] = data
-            else:
-                missing.append(name.encode())
-        if not missing:
-            return found
-        try:
-            rows = self._database.query("fetch", self.id, array(TEXT, missing)).rows
-        except Failed as error:
-            raise self._unavailable(error) from error
-        for row in rows:
-            found[row[0].decode()] = row[1]
-            if self._key is not None:
-                self._cache.put(self._key, row[0].decode(), row[1])
-        return found
-
-    def size_of(self, name: str) -> int:
-        """Return the number of bytes of this name; 0 if they are gone.
-
-        Raises:
-            SessionUnavailable: if the server cannot be reached, or refuses.
-        """
-        if name not in self._sizes:
-            try:
-                rows = self._database.query("names", self.id).rows
-            except Failed as error:
-                raise self._unavailable(error) from error
-            self._sizes |= {row[0].decode(): number(row[1]) for row in rows}
-        return self._sizes.get(name, 0)
+        return self._blobs.fetch(names)
 
     def discard(self, names: Iterable[str]) -> None:
         """Remove bytes that no turn names; they stay if the server cannot be reached."""
-        stored = [name.encode() for name in names if self._pending.pop(name, None) is None]
-        if stored and not self._is_unsure:
-            with contextlib.suppress(Failed, SessionError):
-                self._database.execute("discard", self.id, array(TEXT, stored))
+        if self._doubt is None:
+            self._blobs.discard(names)
 
     # --- sweeping ------------------------------------------------------------------------------
 
@@ -605,7 +489,7 @@ class PostgresSession:
             result = self._database.query("sweep", self.id, touched.isoformat())
             return bool(result.count) or (result.was_repeated and self.read() is None)
         except Failed as error:
-            raise self._unavailable(error) from error
+            raise unavailable(self.id, self._database, error) from error
 
     def _silence(
         self, touched: datetime, state: State, lines: Mapping[int, bytes], unnamed: Sequence[bytes]
@@ -629,15 +513,11 @@ class PostgresSession:
         rest = "nothing was changed"
         if in_doubt:
             rest = (
-                "the connection was lost before the answer, so that it may have been stored; the "
-                "next change reads the session anew, and adding the same again stores it only once"
+                "the connection was lost before the answer, so that it may have been stored all "
+                "the same: repeat the change, or add the same turn again, which makes it once"
             )
         msg = f"session {self.id!r} at {self._database.place} could not be saved ({error}); {rest}"
         return SaveFailed(msg, in_doubt=in_doubt)
-
-    def _unavailable(self, error: Failed) -> SessionUnavailable:
-        msg = f"session {self.id!r} at {self._database.place} could not be read ({error})"
-        return SessionUnavailable(msg)
 
     def _changed(self, what: str) -> SessionChanged:
         msg = (

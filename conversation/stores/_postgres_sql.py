@@ -63,21 +63,71 @@ _ASYNC = "async AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', 
 _LEASED = "clock_timestamp() + interval '1 s' * $3::float8"
 _IS_FREE = "held_until IS NULL OR held_until <= clock_timestamp() OR holder = ANY($4::uuid[])"
 
-# $1 key, $2 token, $3 lease, $4 revision and $5 length as they were, $6 to $10 new blobs.
+# $1 key, $2 token, $3 lease, $4 revision and $5 length as they were.
 _CHANGES = """holder = $2::uuid, held_until = {leased}, updated_at = clock_timestamp()
   WHERE key = $1::bigint AND holder = $2::uuid AND revision = $4::bigint AND length = $5::integer
   RETURNING key"""
-_BLOBS = """kept AS (
+# Five parameters: names and bytes, and names, sessions and names there of what the server copies.
+_KEPT = """kept AS (
   INSERT INTO {p}conversation_blobs (session, name, data)
-  SELECT head.key, new.name, new.data FROM head, unnest($6::text[], $7::bytea[]) new (name, data)
+  SELECT head.key, new.name, new.data
+  FROM head, unnest(${0}::text[], ${1}::bytea[]) new (name, data)
   UNION ALL
   SELECT head.key, new.name, b.data
-  FROM head, unnest($8::text[], $9::text[], $10::text[]) new (name, session, source)
+  FROM head, unnest(${2}::text[], ${3}::text[], ${4}::text[]) new (name, session, source)
   JOIN {p}conversation_sessions s ON s.id = new.session
   JOIN {p}conversation_blobs b ON b.session = s.key AND b.name = new.source
   ON CONFLICT DO NOTHING)"""
+# $6 number of entries, $7 their bytes, $8 they.
+_APPEND = """WITH head AS (
+  UPDATE {p}conversation_sessions
+  SET length = length + $6::integer, size = size + $7::bigint, {changes})%s
+INSERT INTO {p}conversation_turns (session, position, entry)
+SELECT head.key, $5::integer + n - 1, entry
+FROM head, unnest($8::text[]) WITH ORDINALITY new (entry, n)"""
+# $6 header, $7 revision, $8 created_at, $9 length, $10 positions, $11 entries, $12 bytes of both.
+_REWRITE = """WITH head AS (
+  UPDATE {p}conversation_sessions SET header = $6::text, revision = $7::bigint,
+    created_at = $8::timestamptz, length = $9::integer,
+    size = size + $12::bigint - coalesce(octet_length(header), 0) - coalesce((
+      SELECT sum(octet_length(entry)) FROM {p}conversation_turns WHERE session = $1::bigint
+      AND (position >= $9::integer OR position = ANY($10::integer[]))), 0), {changes}),
+{kept13},%s
+written AS (
+  INSERT INTO {p}conversation_turns (session, position, entry)
+  SELECT head.key, new.position, new.entry
+  FROM head, unnest($10::integer[], $11::text[]) new (position, entry)
+  ON CONFLICT (session, position) DO UPDATE SET entry = excluded.entry)
+SELECT (SELECT entry FROM {p}conversation_turns
+  WHERE session = head.key AND position = $9::integer - 1)
+FROM head"""
+# Turns behind the end, and the sound of changed and dropped entries that no other one names.
+_DROPPED = """
+gone AS (
+  SELECT entry FROM head JOIN {p}conversation_turns ON session = head.key
+  WHERE position >= $9::integer OR position = ANY($10::integer[])),
+unnamed AS (
+  DELETE FROM {p}conversation_blobs b USING head, (
+    SELECT DISTINCT found[1] AS name
+    FROM gone, regexp_matches(entry, '"file":"([^"]+)"', 'g') found) old
+  WHERE b.session = head.key AND b.name = old.name
+  AND NOT EXISTS (
+    SELECT FROM unnest($11::text[]) entry WHERE strpos(entry, '"' || b.name || '"') > 0)
+  AND NOT EXISTS (
+    SELECT FROM {p}conversation_turns t WHERE t.session = $1::bigint
+    AND t.position < $9::integer AND t.position <> ALL($10::integer[])
+    AND strpos(t.entry, '"' || b.name || '"') > 0)),
+dropped AS (
+  DELETE FROM {p}conversation_turns USING head
+  WHERE session = head.key AND position >= $9::integer),"""
 
 _STATEMENTS = {
+    "found": """SELECT count(relname) FROM pg_namespace n LEFT JOIN pg_class ON relnamespace = n.oid
+AND relname IN ('conversation_sessions', 'conversation_turns', 'conversation_blobs',
+  'conversation_format')
+WHERE nspname = $1::text GROUP BY n.oid""",
+    "identity": """SELECT pg_postmaster_start_time(), oid, to_regclass($1::text)
+FROM pg_database WHERE datname = current_database()""",
     "version": "SELECT version FROM {p}conversation_format",
     # The first look of an object: $1 id, $2 token, $3 lease, $4 its own tokens.
     "take_first": """WITH {async}
@@ -95,11 +145,13 @@ SELECT taken.revision, taken.length, (
   SELECT string_agg(entry, E',\\n' ORDER BY position) FROM {p}conversation_turns
   WHERE session = $1::bigint AND position >= $5::integer - 1)
 FROM {p}conversation_sessions s LEFT JOIN taken ON true WHERE s.key = $1::bigint""",
-    "release": """WITH {async}, stub AS (
-  DELETE FROM {p}conversation_sessions USING async
-  WHERE id = $1::text AND holder = ANY($2::uuid[]) AND header IS NULL)
+    "release": """WITH {async}
 UPDATE {p}conversation_sessions SET holder = NULL, held_until = NULL FROM async
-WHERE id = $1::text AND holder = ANY($2::uuid[]) AND header IS NOT NULL""",
+WHERE id = $1::text AND holder = ANY($2::uuid[])""",
+    # By itself: not every role may DELETE.
+    "remove_stub": """WITH {async}
+DELETE FROM {p}conversation_sessions USING async
+WHERE id = $1::text AND holder = ANY($2::uuid[]) AND header IS NULL""",
     "renew": """WITH {async}
 UPDATE {p}conversation_sessions SET held_until = {leased}
 FROM async, unnest($1::text[], $2::uuid[]) held (id, token)
@@ -119,54 +171,18 @@ FROM {p}conversation_sessions WHERE key = $1::bigint""",
 FROM {p}conversation_sessions WHERE id = $1::text AND header IS NOT NULL""",
     "exists": """SELECT true FROM {p}conversation_sessions
 WHERE id = $1::text AND header IS NOT NULL""",
-    "append": """WITH head AS (
-  UPDATE {p}conversation_sessions
-  SET length = length + $11::integer, size = size + $12::bigint, {changes}),
-{blobs}
-INSERT INTO {p}conversation_turns (session, position, entry)
-SELECT head.key, $5::integer + n - 1, entry
-FROM head, unnest($13::text[]) WITH ORDINALITY new (entry, n)""",
+    "append": _APPEND % "",
+    "append_with_sound": _APPEND % ", {kept9}",
     "relabel": """UPDATE {p}conversation_sessions SET header = $6::text, revision = $7::bigint,
   created_at = $8::timestamptz, size = size - octet_length(header) + octet_length($6::text),
   {changes}""",
-    # $11 header, $12 revision, $13 created_at, $14 length, $15 positions, $16 entries, $17 bytes
-    # of both. Deletes the sound of changed and dropped entries that no other one names.
-    "rewrite": """WITH head AS (
-  UPDATE {p}conversation_sessions SET header = $11::text, revision = $12::bigint,
-    created_at = $13::timestamptz, length = $14::integer,
-    size = size + $17::bigint - coalesce(octet_length(header), 0) - coalesce((
-      SELECT sum(octet_length(entry)) FROM {p}conversation_turns WHERE session = $1::bigint
-      AND (position >= $14::integer OR position = ANY($15::integer[]))), 0), {changes}),
-{blobs},
-gone AS (
-  SELECT entry FROM head JOIN {p}conversation_turns ON session = head.key
-  WHERE position >= $14::integer OR position = ANY($15::integer[])),
-unnamed AS (
-  DELETE FROM {p}conversation_blobs b USING head, (
-    SELECT DISTINCT found[1] AS name
-    FROM gone, regexp_matches(entry, '"file":"([^"]+)"', 'g') found) old
-  WHERE b.session = head.key AND b.name = old.name
-  AND NOT EXISTS (
-    SELECT FROM unnest($16::text[]) entry WHERE strpos(entry, '"' || b.name || '"') > 0)
-  AND NOT EXISTS (
-    SELECT FROM {p}conversation_turns t WHERE t.session = $1::bigint
-    AND t.position < $14::integer AND t.position <> ALL($15::integer[])
-    AND strpos(t.entry, '"' || b.name || '"') > 0)),
-dropped AS (
-  DELETE FROM {p}conversation_turns USING head
-  WHERE session = head.key AND position >= $14::integer),
-written AS (
-  INSERT INTO {p}conversation_turns (session, position, entry)
-  SELECT head.key, new.position, new.entry
-  FROM head, unnest($15::integer[], $16::text[]) new (position, entry)
-  ON CONFLICT (session, position) DO UPDATE SET entry = excluded.entry)
-SELECT (SELECT entry FROM {p}conversation_turns
-  WHERE session = head.key AND position = $14::integer - 1)
-FROM head""",
+    # Without the right to DELETE, where nothing is dropped.
+    "amend": _REWRITE % "",
+    "rewrite": _REWRITE % _DROPPED,
     "keep": """WITH head AS (
   SELECT key FROM {p}conversation_sessions WHERE key = $1::bigint AND holder = $2::uuid
   AND $3::float8 > 0 AND $4::bigint >= 0 AND $5::integer >= 0),
-{blobs} SELECT FROM head""",
+{kept6} SELECT FROM head""",
     "names": """SELECT name, octet_length(data) FROM {p}conversation_blobs
 JOIN {p}conversation_sessions ON key = session WHERE id = $1::text""",
     "fetch": """SELECT name, data FROM {p}conversation_blobs
@@ -212,15 +228,18 @@ def prefix(schema: str) -> str:
     return f'"{quoted}".' if schema != "public" else "public."
 
 
+def rights(sql: bytes) -> str:
+    """Return the rights on the tables that a statement needs."""
+    found = [each for each in ("SELECT", "INSERT", "UPDATE", "DELETE") if each.encode() in sql]
+    return " and ".join(filter(None, (", ".join(found[:-1]), found[-1])))
+
+
 def statements(schema: str) -> dict[str, bytes]:
     """Return all statements by their names."""
     common = {"p": prefix(schema), "leased": _LEASED}
-    parts = {
-        "async": _ASYNC,
-        "is_free": _IS_FREE,
-        "changes": _CHANGES.format(**common),
-        "blobs": _BLOBS.format(**common),
-    }
+    parts = {"async": _ASYNC, "is_free": _IS_FREE, "changes": _CHANGES.format(**common)}
+    for first in (6, 9, 13):
+        parts[f"kept{first}"] = _KEPT.format(*range(first, first + 5), **common)
     made = {name: sql.format(**common, **parts).encode() for name, sql in _STATEMENTS.items()}
     # Sweeping sound is no touch.
     return made | {"silence": made["rewrite"].replace(b", updated_at = clock_timestamp()", b"")}

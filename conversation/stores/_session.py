@@ -23,6 +23,7 @@ from conversation._wire.reading import turn_from_entry
 from conversation._wire.writing import line_from_turn
 from conversation.errors import (
     AudioFileMissing,
+    InvalidSetting,
     InvalidTurn,
     SaveFailed,
     SessionChanged,
@@ -33,7 +34,7 @@ from conversation.errors import (
     corrupt,
     not_found,
 )
-from conversation.stores import Kind, News, Recovery, Salvage, State
+from conversation.stores import Kind, News, Recovery, Salvage, SessionInfo, State
 from conversation.stores._disk import Disk, make_folder, open_regular, read_all, remove_tree
 from conversation.stores._document import Document
 from conversation.stores._format import Snapshot, Torn, id_in
@@ -61,6 +62,23 @@ def check_name(name: str) -> None:
     if not _BARE_NAME.fullmatch(name):
         msg = f"file must be a bare name such as 0002-7f3a91c4.wav, got {name!r}"
         raise InvalidTurn(msg)
+
+
+def check_list(limit: object, prefix: object, before: object) -> None:
+    """Refuse arguments that a list of sessions cannot have.
+
+    Raises:
+        InvalidSetting: if one is no whole number >= 0, no text, or no `SessionInfo`.
+    """
+    rule = ""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+        rule = f"limit must be a whole number >= 0, or None for all, got {limit!r}"
+    elif not isinstance(prefix, str):
+        rule = f"prefix must be text, got {prefix!r}"
+    elif before is not None and not isinstance(before, SessionInfo):
+        rule = f"before must be a SessionInfo of another list, got {before!r}"
+    if rule:
+        raise InvalidSetting(rule)
 
 
 @attrs.frozen

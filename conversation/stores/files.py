@@ -22,7 +22,7 @@ from conversation.errors import InvalidSetting, SessionError, corrupt
 from conversation.stores import Salvage, SessionInfo
 from conversation.stores._disk import Disk, open_with_status, read_all, read_at
 from conversation.stores._format import TURNS, parse, parse_header
-from conversation.stores._session import FileSession
+from conversation.stores._session import FileSession, check_list
 from conversation.stores._sweeping import sweep
 
 log = logging.getLogger("conversation")
@@ -107,7 +107,11 @@ class FileStore:
             limit: The largest number of sessions to return; None: all.
             prefix: The literal beginning of their ids.
             before: The last session of one list, for the next: those that were changed before it.
+
+        Raises:
+            InvalidSetting: if an argument cannot work.
         """
+        check_list(limit, prefix, before)
         found = [info for path in self._documents() if (info := _info(path))]
         found = [info for info in found if info.id.startswith(prefix)]
         found.sort(key=_age, reverse=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -15,10 +16,13 @@ import orjson
 from conversation._locking import Polling, check_timeout
 from conversation.errors import InvalidSetting, SaveFailed, SessionUnavailable, not_found
 from conversation.stores import SessionInfo
-from conversation.stores._postgres_database import Database, Failed
+from conversation.stores._postgres_answers import Failed
+from conversation.stores._postgres_blobs import Cache
+from conversation.stores._postgres_database import Database
 from conversation.stores._postgres_leases import Leases
-from conversation.stores._postgres_session import Cache, PostgresSession
+from conversation.stores._postgres_session import PostgresSession
 from conversation.stores._postgres_sql import number, time_of
+from conversation.stores._session import check_list
 from conversation.stores._sweeping import sweep
 from conversation.stores.files import file_name
 
@@ -69,6 +73,8 @@ class PostgresStore:
         )
         self._leases = Leases(self._database, lease)
         self._cache = Cache(cache_bytes)
+        # Sessions that a lost server may have deleted; whoever repeats it finds them deleted.
+        self._doubtful: set[str] = set()
 
     def __repr__(self) -> str:
         return f"PostgresStore({self.place!r})"
@@ -114,14 +120,15 @@ class PostgresStore:
             before: The last session of one list, for the next: those that were changed before it.
 
         Raises:
+            InvalidSetting: if an argument cannot work, or there is no such schema.
             SessionUnavailable: if the server cannot be reached, or refuses.
         """
+        check_list(limit, prefix, before)
+        limit = sys.maxsize if limit is None else min(limit, sys.maxsize)
         return [*islice(self._listed(limit, prefix, before), limit)]
 
-    def _listed(
-        self, limit: int | None, prefix: str, before: SessionInfo | None
-    ) -> Iterator[SessionInfo]:
-        size = _PAGE if limit is None else min(_PAGE, limit)
+    def _listed(self, limit: int, prefix: str, before: SessionInfo | None) -> Iterator[SessionInfo]:
+        size = min(_PAGE, limit)
         # No id begins with what PostgreSQL's text cannot hold.
         is_more = size > 0 and "\0" not in prefix and prefix == _utf8(prefix)
         while is_more:
@@ -156,18 +163,24 @@ class PostgresStore:
         Raises:
             SessionNotFound: if there is no such session.
             SessionLocked: if it is in use for longer than `timeout` seconds.
-            SaveFailed: if the server cannot be reached, or refuses.
+            SaveFailed: if the server cannot be reached, or refuses. If it is in doubt, repeat it.
         """
         check_timeout(timeout)
         session = self.session(session_id)
         polling = Polling(timeout, session.pauses, session.place)
+        was_tried = session_id in self._doubtful
         while True:
             try:
                 result = self._database.query("delete", session_id)
             except Failed as error:
+                if error.may_be_done:
+                    self._doubtful.add(session_id)
                 raise self._failed(f"session {session_id!r} could not be deleted", error) from error
-            deleted, found = map(number, result.rows[0])
-            if deleted or (result.was_repeated and not found):
+            deleted, found = map(number, result.rows[0]) if result.rows else (0, 0)
+            was_tried = was_tried or result.was_repeated
+            if deleted or not found:
+                self._doubtful.discard(session_id)
+            if deleted or (was_tried and not found):
                 return
             if not found:
                 raise not_found(session_id, self.place, None)
@@ -191,13 +204,29 @@ class PostgresStore:
 
     def _now(self) -> datetime:
         try:
-            return time_of(self._database.query("now").rows[0][0])
+            rows = self._database.query("now").rows
+            return time_of(rows[0][0]) if rows else datetime.now(UTC)  # nothing is there
         except Failed as error:
             msg = f"the sessions at {self.place} could not be listed ({error})"
             raise SessionUnavailable(msg) from error
 
     def _failed(self, what: str, error: Failed) -> SaveFailed:
-        return SaveFailed(f"{what} at {self.place} ({error}); try again")
+        rest = "nothing was changed"
+        if error.may_be_done:
+            rest = "it may have been done all the same: repeat it, which is harmless"
+        msg = f"{what} at {self.place} ({error}); {rest}"
+        return SaveFailed(msg, in_doubt=error.may_be_done)
+
+    def identity(self) -> tuple[Any, bool]:
+        """Return what only stores of the same tables have in common, and True if they exist.
+
+        Raises:
+            SessionUnavailable: if the server cannot be reached, or refuses.
+        """
+        try:
+            return self._database.identity()
+        except Failed as error:
+            raise SessionUnavailable(f"{self.place} could not be read ({error})") from error
 
 
 def _utf8(text: str) -> str:

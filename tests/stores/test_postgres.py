@@ -15,10 +15,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import orjson
 import pytest
 
@@ -32,6 +33,7 @@ from conversation import (
     UserTurn,
 )
 from conversation._values.media import kept_data
+from conversation._values.turns import Turn
 from conversation.errors import (
     AudioFileMissing,
     InvalidSetting,
@@ -43,15 +45,17 @@ from conversation.errors import (
     SessionTooNew,
     SessionUnavailable,
 )
-from conversation.stores import _postgres_database, _postgres_sql
+from conversation.stores import _postgres_answers, _postgres_database, _postgres_pool, _postgres_sql
 from conversation.testing import StandIn
 from tests.postgres import Postgres
-from tests.samples import MP3, PNG, SOUND
+from tests.samples import MP3, PNG, SOUND, spoken
 from tests.stores.cases import HEADER, acquired, line, texts
 from tests.stores.proxy import Moment, Proxy
 
 APPEND = b"length = length +"
-REWRITE = b"unnamed AS"
+REWRITE = b"written AS"
+HEAD = b"octet_length($6"
+RELEASE = b"SET holder = NULL"
 
 
 @pytest.fixture
@@ -93,8 +97,8 @@ def expire(postgres: Postgres, schema: str) -> None:
 
 
 def test_tables_are_created_by_the_first_who_needs_them(store: PostgresStore) -> None:
-    """A list of an empty schema is empty; `create` may be called again."""
-    assert list(store.list()) == []
+    """The first turn creates them; `create` may be called again."""
+    Conversation.open("s", store=store).add_user("Hello")
     store.create()
     store.create()
 
@@ -108,7 +112,7 @@ def test_many_may_create_the_tables_at_once(postgres: Postgres, schema: str) -> 
         store = PostgresStore(postgres.url, schema=schema)
         start.wait()
         try:
-            store.list()
+            Conversation.open(os.urandom(4).hex(), store=store).set_title("T")
         except BaseException as error:
             problems.append(error)
             raise
@@ -131,8 +135,10 @@ def test_missing_tables_name_the_command(postgres: Postgres, schema: str) -> Non
 
 def test_missing_schema_is_an_invalid_setting(postgres: Postgres) -> None:
     """The schema has to exist; the error names it."""
-    with pytest.raises(InvalidSetting, match='schema "nowhere" does not exist'):
-        PostgresStore(postgres.url, schema="nowhere").list()
+    store = PostgresStore(postgres.url, schema="nowhere")
+    for call in (store.list, store.session("s").acquire):
+        with pytest.raises(InvalidSetting, match=r'"nowhere" does not exist.*CREATE SCHEMA "no'):
+            call()
 
 
 def test_schema_may_have_any_name(postgres: Postgres) -> None:
@@ -242,6 +248,7 @@ def test_server_that_is_away(postgres: Postgres, schema: str) -> None:
     """Reads raise `SessionUnavailable`, changes `SaveFailed` with the turn; nothing is lost."""
     with Proxy(postgres.port) as proxy:
         store = PostgresStore(url(proxy.port), schema=schema)
+        store._database.pauses = (0.01, 0.01)
         chat = Conversation.open("s", store=store)
         chat.add_user("one")
         held = store.session("s").fetch("0001-0000.wav")
@@ -271,7 +278,7 @@ def test_role_without_rights(store: PostgresStore, postgres: Postgres) -> None:
     schema, role = store._database.schema, f"r{os.urandom(4).hex()}"
     postgres.execute(f"CREATE ROLE {role} LOGIN")
     poor = PostgresStore(postgres.url.replace("postgres@", f"{role}@"), schema=schema)
-    with pytest.raises(SessionUnavailable, match=r"permission denied.*GRANT"):
+    with pytest.raises(SessionUnavailable, match=r"permission denied.* needs SELECT on .*GRANT"):
         poor.list()
     postgres.execute(f"GRANT USAGE ON SCHEMA {schema} TO {role}")
     postgres.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}")
@@ -283,10 +290,97 @@ def test_role_without_rights(store: PostgresStore, postgres: Postgres) -> None:
     chat.add(caught.value.turn)
     postgres.execute(f"CREATE SCHEMA {role}")
     postgres.execute(f"GRANT USAGE ON SCHEMA {role} TO {role}")
+    poorer = PostgresStore(postgres.url.replace("postgres@", f"{role}@"), schema=role)
     with pytest.raises(
         InvalidSetting, match=rf"permission denied.*conversation sql --schema {role}"
     ):
-        PostgresStore(postgres.url.replace("postgres@", f"{role}@"), schema=role).list()
+        Conversation.open("s", store=poorer).add_user("Hello")
+
+
+def test_role_without_delete(store: PostgresStore, postgres: Postgres, schema: str) -> None:
+    """A role that may not DELETE talks, relabels and gives locks back; an undo names the right."""
+    store.create()
+    role = f"r{os.urandom(4).hex()}"
+    postgres.execute(f"CREATE ROLE {role} LOGIN")
+    postgres.execute(f"GRANT USAGE ON SCHEMA {schema} TO {role}")
+    postgres.execute(f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA {schema} TO {role}")
+    poor = PostgresStore(postgres.url.replace("postgres@", f"{role}@"), schema=schema)
+    with acquired(poor.session("s")):
+        pass  # leaves a row that nobody lists
+    assert list(poor.list()) == []
+    with Conversation.open("s", store=poor, timeout=0) as chat:
+        chat.add_user("one", AudioInput(SOUND))
+        chat.add_completion(spoken("two", audio_id="audio_2"))
+        chat.set_title("T")
+        chat.set_transcript(chat.turns[1], "zwei")
+        chat.truncate(0.05)
+        for change in (chat.undo, lambda: poor.delete("s")):
+            with pytest.raises(SaveFailed, match=r"permission denied.* needs .*DELETE"):
+                change()
+        chat.add_user("three")
+        with chat.fork("t") as fork:
+            fork.add_user("four")
+    with Conversation.open("s", store=store, timeout=0) as again:
+        assert [turn.text for turn in again.turns] == ["one", "zw", "three"]
+        assert again.turns[0].content[1].read() == SOUND  # type: ignore[union-attr, index]
+        again.undo()
+    assert {info.id for info in store.list()} == {"s", "t"}
+
+
+def test_lock_that_cannot_be_given_back_is_told(
+    store: PostgresStore, postgres: Postgres, schema: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the server refuses to unlock a session, a warning names it."""
+    session = store.session("s")
+    with acquired(session):
+        session.rewrite(HEADER, {}, 0)
+        postgres.execute(
+            f"ALTER TABLE {schema}.conversation_sessions ADD CHECK (holder IS NOT NULL) NOT VALID"
+        )
+    assert "session 's' stays locked for up to 20 s (new row for relation" in caplog.text
+
+
+def test_reading_creates_nothing(store: PostgresStore, postgres: Postgres, schema: str) -> None:
+    """In a database without tables there are no sessions; only a first write makes tables."""
+    assert list(store.list()) == []
+    assert store.session("s").read() is None
+    assert store.session("s").fetch_all(["0001-0000.wav"]) == {}
+    for call in (
+        lambda: store.delete("s"),
+        lambda: Conversation.open("s", store=store, read_only=True),
+        lambda: Conversation.open("s", store=store, create=False),
+    ):
+        with pytest.raises(SessionNotFound):
+            call()
+    chat = Conversation.open("s", store=store)
+    tables = f"SELECT count(*) FROM pg_tables WHERE schemaname = '{schema}'"
+    assert postgres.execute(tables) == [(0,)]
+    chat.add_user("Hello")
+    assert postgres.execute(tables) == [(4,)]
+    assert [info.id for info in store.list()] == ["s"]
+
+
+@pytest.mark.parametrize("table", ["turns", "blobs", "format"])
+def test_part_of_the_tables_is_no_empty_store(
+    store: PostgresStore, postgres: Postgres, schema: str, table: str
+) -> None:
+    """Where a table is missing, nothing is taken for an empty session, and nothing is created."""
+    chat = Conversation.open("s", store=store)
+    chat.add_user("Hello", AudioInput(SOUND))
+    postgres.execute(f"ALTER TABLE {schema}.conversation_{table} RENAME TO other")
+    fresh = PostgresStore(postgres.url, schema=schema)
+    sound = fresh.session("s").fetch("0001-0000.wav")
+    calls: list[Callable[[], object]] = [lambda: chat.add_user("on", AudioInput(SOUND))]
+    if table != "blobs":
+        calls.append(lambda: Conversation.open("s", store=fresh))
+    if table != "turns":
+        calls.append(sound.read)
+    for call in calls if table != "format" else calls[1:]:
+        with pytest.raises(InvalidSetting, match="1 of 4 tables are missing: restore"):
+            call()
+    postgres.execute(f"ALTER TABLE {schema}.other RENAME TO conversation_{table}")
+    chat.add_user("on")
+    assert len(texts(fresh.session("s"))) == 2
 
 
 @pytest.mark.parametrize("who", ["nobody@127.0.0.1", "postgres@127.0.0.1"])
@@ -543,12 +637,12 @@ def test_keep_sound_leaves_sound_out(postgres: Postgres, schema: str, server: St
 
 
 @pytest.mark.parametrize("when", ["before", "during", "after"])
-@pytest.mark.parametrize("statement", [APPEND, REWRITE, b"relabel", b"taken AS", b"stub AS"])
+@pytest.mark.parametrize("statement", [APPEND, REWRITE, b"relabel", b"taken AS", RELEASE])
 def test_cut_connection_is_no_error(
     proxy: Proxy, remote: PostgresStore, when: Moment, statement: bytes
 ) -> None:
     """A change whose connection is cut is made once, whenever that happens."""
-    statement = b"octet_length($6" if statement == b"relabel" else statement
+    statement = HEAD if statement == b"relabel" else statement
     with Conversation.open("s", store=remote) as chat:
         chat.add_user("one", AudioInput(SOUND))
         chat.add_user("two")
@@ -625,6 +719,7 @@ def test_turn_in_doubt_is_added_once(
     proxy: Proxy, remote: PostgresStore, is_stored: bool, sound: Any, is_held: bool
 ) -> None:
     """If nobody can know, the error says so; adding its turn stores it once in any case."""
+    remote._database.pauses = (0.01, 0.01)
     with (
         Conversation.open("s", store=remote) as chat,
         chat.hold() if is_held else contextlib.nullcontext(),
@@ -651,6 +746,7 @@ def test_after_a_doubt_everything_is_read_anew(
     proxy: Proxy, remote: PostgresStore, is_held: bool
 ) -> None:
     """Another change than the doubtful one sees what was stored."""
+    remote._database.pauses = (0.01, 0.01)
     with (
         Conversation.open("s", store=remote) as chat,
         chat.hold() if is_held else contextlib.nullcontext(),
@@ -697,6 +793,7 @@ def test_tool_result_in_doubt_is_added_once(proxy: Proxy, remote: PostgresStore)
     """A tool's result that was stored after all answers no open call any more, and is no error."""
     from tests.samples import answer, tool_call
 
+    remote._database.pauses = (0.01, 0.01)
     with Conversation.open("s", store=remote) as chat:
         chat.add_user("one")
         chat.add_completion(answer(content=None, tool_calls=[tool_call("call_1")]))
@@ -710,6 +807,7 @@ def test_tool_result_in_doubt_is_added_once(proxy: Proxy, remote: PostgresStore)
 
 def test_first_turn_in_doubt_is_added_once(proxy: Proxy, remote: PostgresStore) -> None:
     """Also the turn that begins a session is stored once."""
+    remote._database.pauses = (0.01, 0.01)
     with Conversation.open("s", store=remote) as chat:
         proxy.cut_next("after", REWRITE, for_good=True)
         with pytest.raises(SaveFailed) as caught:
@@ -717,6 +815,130 @@ def test_first_turn_in_doubt_is_added_once(proxy: Proxy, remote: PostgresStore) 
         proxy.is_away = False
         chat.add(caught.value.turn)
         assert [turn.text for turn in chat.turns] == ["one"]
+    with Conversation.open("s", store=remote, read_only=True) as again:
+        assert again.turns == chat.turns
+
+
+def fork(chat: Conversation) -> object:
+    """Return what a fork holds."""
+    with chat.fork("t") as forked:
+        return [turn.text for turn in forked.turns]
+
+
+CHANGES: dict[str, tuple[bytes, Callable[[Conversation], object]]] = {
+    "undo": (REWRITE, lambda chat: [turn.text for turn in chat.undo()]),
+    "answer": (REWRITE, lambda chat: [turn.text for turn in chat.undo(answer_only=True)]),
+    "title": (HEAD, lambda chat: chat.set_title("T")),
+    "notes": (HEAD, lambda chat: chat.set_metadata({"a": 1})),
+    "words": (REWRITE, lambda chat: chat.set_transcript(heard(chat), "other").text),
+    "cut": (REWRITE, lambda chat: chat.truncate(0.05).text),
+    "fork": (REWRITE, fork),
+}
+_heard: list[Turn] = []
+
+
+def heard(chat: Conversation) -> Turn:
+    """Return the last turn as it was when this was called first, as a caller may keep it."""
+    if not _heard:
+        _heard.append(chat.turns[-1])
+    return _heard[0]
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+@pytest.mark.parametrize("change", CHANGES)
+def test_repeated_change_in_doubt_is_made_once(
+    proxy: Proxy, remote: PostgresStore, change: str, is_stored: bool
+) -> None:
+    """A change without an answer is repeated by its caller: it succeeds, and is made once."""
+    _heard.clear()
+    statement, job = CHANGES[change]
+    remote._database.pauses = (0.0,)
+    with Conversation.open("same", store=remote) as same:
+        fill(same)
+        expected = job(same)
+        turns, labels = [turn.text for turn in same.turns], (same.title, same.metadata)
+        usage = same.usage
+    _heard.clear()
+    if change == "fork":
+        remote.delete("t")
+    with Conversation.open("s", store=remote) as chat:
+        fill(chat)
+        proxy.cut_next("after" if is_stored else "before", statement, for_good=True)
+        with pytest.raises(SaveFailed, match=r"may have been stored.*repeat the change") as caught:
+            job(chat)
+        assert caught.value.in_doubt
+        assert len(chat.turns) == 4
+        proxy.is_away = False
+        assert job(chat) == expected
+        assert [turn.text for turn in chat.turns] == turns
+        assert ((chat.title, chat.metadata), chat.usage) == (labels, usage)
+        with Conversation.open("s", store=remote, read_only=True) as again:
+            assert again.turns == chat.turns
+        if change == "undo":  # the next one is another one
+            assert [turn.text for turn in chat.undo()] == ["one", "uno"]
+
+
+def fill(chat: Conversation) -> None:
+    """Add two exchanges."""
+    for question, answer in (("one", "uno"), ("two", "due tre")):
+        chat.add_user(question, AudioInput(SOUND))
+        chat.add_completion(spoken(answer, audio_id=f"audio_{question}"))
+
+
+def test_other_changes_end_the_doubt(proxy: Proxy, remote: PostgresStore) -> None:
+    """An undo after another change takes back what is the last exchange then."""
+    remote._database.pauses = (0.0,)
+    with Conversation.open("s", store=remote) as chat:
+        for text in ("one", "two"):
+            chat.add_user(text)
+        proxy.cut_next("after", REWRITE, for_good=True)
+        with pytest.raises(SaveFailed):
+            chat.undo()
+        proxy.is_away = False
+        chat.add_user("three")
+        assert [turn.text for turn in chat.turns] == ["one", "three"]
+        assert [turn.text for turn in chat.undo()] == ["three"]
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_delete_in_doubt_may_be_repeated(
+    proxy: Proxy, remote: PostgresStore, is_stored: bool
+) -> None:
+    """A deletion without an answer is repeated by its caller, and the session is gone."""
+    remote._database.pauses = (0.0,)
+    for name in ("s", "t"):
+        Conversation.open(name, store=remote).set_title("T")
+    proxy.cut_next("after" if is_stored else "before", b"gone AS", for_good=True)
+    with pytest.raises(SaveFailed, match=r"may have been done.*repeat it") as caught:
+        remote.delete("s")
+    assert caught.value.in_doubt
+    proxy.is_away = False
+    remote.delete("s")
+    assert [info.id for info in remote.list()] == ["t"]
+    with pytest.raises(SessionNotFound):
+        remote.delete("s")
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_exchange_goes_on_after_a_label_in_doubt(
+    proxy: Proxy, remote: PostgresStore, is_stored: bool
+) -> None:
+    """A server that is lost while a dead audio id is noted, and back for the answer, is no loss."""
+    remote._database.pauses = (0.0,)
+    with Conversation.open("s", store=remote) as chat:
+        fill(chat)
+        history = chat._history
+        assert history.acquire()
+        proxy.cut_next("after" if is_stored else "before", REWRITE, for_good=True)
+        turn = chat.turns[1]
+        assert isinstance(turn, AssistantTurn)
+        assert turn.audio
+        dead = attrs.evolve(turn, audio=attrs.evolve(turn.audio, lost=True))
+        history.replace({1: dead}, must_save=False)
+        proxy.is_away = False
+        history.add(UserTurn(("three",)))
+        history.release()
+        assert chat.turns[1] == dead
     with Conversation.open("s", store=remote, read_only=True) as again:
         assert again.turns == chat.turns
 
@@ -734,8 +956,9 @@ def test_silent_server_is_told(
     proxy: Proxy, remote: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network that drops everything ends a call, and the next one works when it is back."""
-    monkeypatch.setattr(_postgres_database, "_SILENCE", 0.3)
-    monkeypatch.setattr(_postgres_database, "_PATIENCE", 0.2)
+    monkeypatch.setattr(_postgres_answers, "_SILENCE", 0.3)
+    monkeypatch.setattr(_postgres_pool, "PATIENCE", 0.2)
+    monkeypatch.setattr(_postgres_database, "PATIENCE", 0.2)
     slow = PostgresStore(f"{url(proxy.port)}?connect_timeout=2", schema=remote._database.schema)
     with Conversation.open("s", store=slow) as chat:
         chat.add_user("one")

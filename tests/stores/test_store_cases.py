@@ -16,13 +16,37 @@ from conversation import (
     UserTurn,
 )
 from conversation.errors import InvalidSetting
+from conversation.stores import Store
 from tests.postgres import Postgres
 from tests.samples import SOUND, spoken
 from tests.stores.cases import StoreCases, acquired
 from tests.stores.memory_store import MemoryStore
 
 
-class TestFileStore(StoreCases):
+class ListCases:
+    """What the stores of this package promise about the arguments of `list`."""
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            *(("limit", value) for value in (-1, True, 1.5, "2")),
+            *(("prefix", value) for value in (5, None, b"s")),
+            *(("before", value) for value in ("s", 0)),
+        ],
+    )
+    def test_list_refuses_what_cannot_work(self, store: Store, name: str, value: object) -> None:
+        """A refusal names the argument and the rule."""
+        with pytest.raises(InvalidSetting, match=f"{name} must be"):
+            store.list(**{name: value})  # type: ignore[arg-type]
+
+    def test_list_takes_limits_of_any_size(self, store: Store) -> None:
+        """A limit may be 0, or larger than any number of sessions."""
+        Conversation.open("s", store=store).set_title("T")
+        assert list(store.list(limit=0)) == []
+        assert [info.id for info in store.list(limit=2**70)] == ["s"]
+
+
+class TestFileStore(ListCases, StoreCases):
     """Files on a disk."""
 
     @pytest.fixture
@@ -65,7 +89,7 @@ class TestMemoryStore(StoreCases):
         return MemoryStore()
 
 
-class TestPostgresStore(StoreCases):
+class TestPostgresStore(ListCases, StoreCases):
     """Rows in a database."""
 
     @pytest.fixture

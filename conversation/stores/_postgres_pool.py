@@ -1,0 +1,127 @@
+"""Connections to a server: a pool in each process, or the caller's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+from conversation.errors import InvalidSetting
+from conversation.stores._postgres_answers import Lost, Refused
+
+PATIENCE = 8.0
+"""Seconds after which no new attempt begins; also the wait for a free connection."""
+
+_LONGEST_IDLE = 240.0
+"""Seconds after which an idle connection is not used again: routers forget it."""
+
+
+class Pool:
+    """Connections of this process; each is used by one thread at a time.
+
+    Args:
+        conninfo: The server.
+        size: The largest number of connections.
+    """
+
+    def __init__(self, conninfo: str, size: int) -> None:
+        self._conninfo = conninfo
+        self._size = size
+        self._slots = threading.Semaphore(size)
+        self._idle: list[tuple[psycopg.Connection[Any], float]] = []
+        self._process = os.getpid()
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[Any]]:
+        if not self._slots.acquire(timeout=PATIENCE):
+            raise Lost(f"all {self._size} connections were in use for {PATIENCE:g} s")
+        try:
+            connection = self._taken()
+            try:
+                yield connection
+            except Refused:
+                self._idle.append((connection, time.monotonic()))
+                raise
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.append((connection, time.monotonic()))
+        finally:
+            self._slots.release()
+
+    def _taken(self) -> psycopg.Connection[Any]:
+        while self._idle:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                connection, since = self._idle.pop()
+                is_old = time.monotonic() - since > _LONGEST_IDLE or connection.closed
+                if not is_old and not _is_readable(connection.pgconn.socket):
+                    return connection
+                connection.close()  # what comes unasked is its end
+        try:
+            return psycopg.connect(self._conninfo, autocommit=True)
+        except psycopg.Error as error:
+            raise Lost(" ".join(str(error).split())) from None
+
+    def clear(self) -> None:
+        """Close idle connections."""
+        while self._process == os.getpid() and self._idle:
+            with contextlib.suppress(IndexError):
+                self._idle.pop()[0].close()
+
+
+class GivenPool:
+    """A pool that belongs to the caller."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._process = os.getpid()
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[Any]]:
+        if self._process != os.getpid():
+            msg = (
+                "a ConnectionPool does not survive a fork: make the pool and its store in the child"
+            )
+            raise InvalidSetting(msg)
+        try:
+            connection = self._pool.getconn(timeout=PATIENCE)
+        except psycopg.Error as error:
+            raise Lost(" ".join(str(error).split())) from None
+        try:
+            if not connection.autocommit:
+                msg = (
+                    "the pool's connections must have autocommit, which these have not; make it by "
+                    'ConnectionPool(…, kwargs={"autocommit": True})'
+                )
+                raise InvalidSetting(msg)
+            if connection.pgconn.parameter_status(b"client_encoding") != b"UTF8":
+                msg = (
+                    "the pool's connections must speak UTF-8, which these do not; make it by "
+                    'ConnectionPool(…, kwargs={"autocommit": True, "client_encoding": "utf8"})'
+                )
+                raise InvalidSetting(msg)
+            yield connection
+        except (Refused, InvalidSetting):
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            self._pool.putconn(connection)
+
+    def clear(self) -> None:
+        """Leave the connections alone."""
+
+
+def _is_readable(descriptor: int) -> bool:
+    if not hasattr(select, "poll"):
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
