@@ -56,8 +56,7 @@ def listed(store: AnyStore) -> tuple[Sequence[SessionInfo], int]:
 def copy(options: argparse.Namespace, _: AnyStore) -> int:
     """Copy sessions from one store to another; exit status 1 if one could not be copied."""
     source, target = store_at(options.source), store_at(options.target)
-    if source.place == target.place:
-        raise InvalidSetting(f"--from and --to are the same store: {source.place}")
+    _check_places(source, target)
     ids, status = list(dict.fromkeys(options.id)), 0
     if not ids:
         sessions, status = listed(source)
@@ -73,12 +72,27 @@ def copy(options: argparse.Namespace, _: AnyStore) -> int:
     texts = {
         "copied": "copied",
         "continued": "continued",
+        "mended": "mended",
         "equal": "there already",
         "failed": "failed",
     }
     counts = [f"{results[name]} {text}" for name, text in texts.items() if results[name]]
     write_line(f"{len(ids)} sessions: {', '.join(counts) or 'nothing to copy'}")
     return 1 if results["failed"] else status
+
+
+def _check_places(source: AnyStore, target: AnyStore) -> None:
+    """Refuse a source that is not there, and a target that is the same, however it is spelled."""
+    if isinstance(source, FileStore):
+        is_there, found = source.root.is_dir(), source.root.resolve()
+        is_same = isinstance(target, FileStore) and target.root.resolve() == found
+    else:
+        where, is_there = source.identity()
+        is_same = not isinstance(target, FileStore) and target.identity()[0] == where
+    if is_same:
+        raise InvalidSetting(f"--from and --to are the same store: {source.place}")
+    if not is_there:
+        raise FileNotFoundError(f"--from: there is no store at {source.place}")
 
 
 def print_sql(options: argparse.Namespace, _: AnyStore) -> int:

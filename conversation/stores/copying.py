@@ -11,7 +11,7 @@ from typing import Any, Literal
 import orjson
 
 from conversation._locking import Polling
-from conversation._values.data import Data, Kind
+from conversation._values.data import Data, Kind, Stored
 from conversation._values.media import kept_data, with_data
 from conversation._values.turns import Turn
 from conversation._wire.reading import turn_from_entry
@@ -27,10 +27,11 @@ _TOGETHER = 16
 
 def copy_session(
     source: StoredSession, target: StoredSession, *, timeout: float = 60.0
-) -> Literal["copied", "continued", "equal"]:
+) -> Literal["copied", "continued", "mended", "equal"]:
     """Make the target what the source is; the source stays.
 
-    A target that has the beginning of the source's turns is continued, an equal one is left alone.
+    A target that has the beginning of the source's turns is continued. One that has all of them
+    gets the source's labels and the sound that it lacks, or is left alone.
 
     Args:
         source: The session to read.
@@ -46,14 +47,29 @@ def copy_session(
     state = source.read()
     if state is None:
         raise not_found(source.id, source.place, source.file)
+    there = target.read()
+    if there is not None and _is_equal(source, state, target, there):
+        return "equal"  # without locking it
     with _held(target, timeout) as news:
-        there = news.state
-        if there is not None and (there.header, there.entries) == (state.header, state.entries):
-            return "equal"
+        if news.state is not None:
+            there = news.state
+        elif there is not None:
+            there = State(there.header, [*there.entries, *news.added])
+        length = len(state.entries)
         done = 0 if there is None else _beginning(there, state, target)
-        lines = dict(_kept(source, state, target, done))
-        target.rewrite(state.header, lines, len(state.entries))
-    return "continued" if done else "copied"
+        lines, mended = {}, 0
+        for position, line, kept in _kept(source, state, target, done):
+            if position >= done:
+                lines[position] = line
+            else:
+                mended += kept
+        if there is None or lines or mended or there.header != state.header:
+            target.rewrite(state.header, lines, length)
+        elif there is not None:
+            return "equal"
+    if there is None:
+        return "copied"
+    return "continued" if lines else "mended"
 
 
 @contextlib.contextmanager
@@ -76,7 +92,7 @@ def _beginning(there: State, state: State, target: StoredSession) -> int:
     count = len(there.entries)
     begun = "created_at"
     is_same = there.header.get(begun) == state.header.get(begun)
-    if not is_same or count >= len(state.entries) or there.entries != state.entries[:count]:
+    if not is_same or there.entries != state.entries[:count]:
         msg = (
             f"there is another session {target.id!r} at {target.place} already; it was not "
             "changed: delete it, or leave this one out"
@@ -85,18 +101,37 @@ def _beginning(there: State, state: State, target: StoredSession) -> int:
     return count
 
 
+def _is_equal(source: StoredSession, state: State, target: StoredSession, there: State) -> bool:
+    is_same = (there.header, there.entries) == (state.header, state.entries)
+    turns = (_turn(source, entry, position) for position, entry in enumerate(state.entries))
+    return is_same and not there.recovered and not any(_lacking(turn, target) for turn in turns)
+
+
+def _lacking(turn: Turn, target: StoredSession) -> list[str]:
+    """Return the names of a turn's bytes that the target has not, or not whole."""
+    kept = [data for data in kept_data(turn) if data.name]
+    return [data.name for data in kept if target.fetch(data.name).size() != data.size()]
+
+
 def _kept(
-    source: StoredSession, state: State, target: StoredSession, start: int
-) -> Iterator[tuple[int, bytes]]:
-    """Keep the bytes that the turns from `start` on name, and yield their lines by position."""
-    for first in range(start, len(state.entries), _TOGETHER):
+    source: StoredSession, state: State, target: StoredSession, done: int
+) -> Iterator[tuple[int, bytes, int]]:
+    """Keep the bytes that turns name; of the first `done`, those that the target lacks.
+
+    Yields:
+        The position of each turn, its line, and the number of its pieces of bytes that were kept.
+    """
+    for first in range(0, len(state.entries), _TOGETHER):
         entries = state.entries[first : first + _TOGETHER]
         turns = [_turn(source, entry, first + i) for i, entry in enumerate(entries)]
-        names = [data.name for turn in turns for data in kept_data(turn) if data.name]
+        names: list[str] = []
+        for position, turn in enumerate(turns, first):
+            kept = [data.name for data in kept_data(turn) if data.name]
+            names += kept if position >= done else _lacking(turn, target)
         fetched = source.fetch_all(names) if names else {}
         for position, (entry, turn) in enumerate(zip(entries, turns, strict=True), first):
-            _keep(turn, fetched, target, position)
-            yield position, _line(entry, turn)
+            count = _keep(turn, fetched, target, position, is_new=position >= done)
+            yield position, _line(entry, turn), count
 
 
 def _turn(source: StoredSession, entry: Any, position: int) -> Turn:
@@ -106,16 +141,28 @@ def _turn(source: StoredSession, entry: Any, position: int) -> Turn:
         raise corrupt(source.place, f"turn {position + 1}: {error}", position + 2) from error
 
 
-def _keep(turn: Turn, fetched: Mapping[str, bytes], target: StoredSession, position: int) -> None:
+def _keep(
+    turn: Turn,
+    fetched: Mapping[str, bytes],
+    target: StoredSession,
+    position: int,
+    *,
+    is_new: bool,
+) -> int:
+    count = 0
+
     def keep(data: Data, suffix: str, kind: Kind) -> Data:
+        nonlocal count
         name = "" if isinstance(data, bytes) else data.name
         if name in fetched:
-            target.keep(fetched[name], suffix, position=position, kind=kind, name=name)
-        elif name:
+            kept = target.keep(fetched[name], suffix, position=position, kind=kind, name=name)
+            count += isinstance(kept, Stored)
+        elif name and is_new:
             log.warning("session %r: %s is gone; only its turn is copied", target.id, name)
         return data
 
     with_data(turn, keep)
+    return count
 
 
 def _line(entry: Any, turn: Turn) -> bytes:

@@ -7,12 +7,14 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from conversation import AudioInput, Conversation, FileStore, ImageInput, PostgresStore
+from conversation._values.media import kept_data
 from conversation.stores import Store
 from conversation.testing import StandIn
 from tests.cli.conftest import PROGRAM, Run, run
@@ -220,11 +222,76 @@ def test_copy_continues_a_beginning_and_refuses_others(
     assert "there is no session 'missing'" in err
 
 
-def test_copy_refuses_the_same_store(cli: Run, tmp_path: Path) -> None:
-    """A store is not copied into itself."""
-    status, _, err = cli("copy", "--from", str(tmp_path), "--to", str(tmp_path))
-    assert status == 2
-    assert "the same store" in err
+@pytest.mark.parametrize("to_files", [True, False])
+def test_copy_mends_labels_and_missing_sound(
+    cli: Run, database: str, tmp_path: Path, postgres: Postgres, to_files: bool
+) -> None:
+    """A copy whose turns are equal, or a beginning, gets the labels and the sound that it lacks."""
+    schema = database.partition("=")[2]
+    files, tables = FileStore(tmp_path / "files"), PostgresStore(postgres.url, schema=schema)
+    source, target = (tables, files) if to_files else (files, tables)
+    places = [database, str(files.root)][:: 1 if to_files else -1]
+    arguments = ("copy", "--from", places[0], "--to", places[1])
+    fill(source, 3)
+    assert cli(*arguments)[:2] == (0, "3 sessions: 3 copied\n")
+    with Conversation.open("s%0", store=source) as chat:
+        chat.set_title("New")
+        chat.set_metadata({"new": 1})
+    with Conversation.open("s%1", store=source) as chat:
+        chat.add_user("Grown")
+    if to_files:
+        for number, name in ((0, "*.wav"), (1, "*"), (2, "*.png")):
+            (path,) = list((files.root / f"s%25{number}.audio").glob(name))[:1]
+            path.write_bytes(b"") if number else path.unlink()
+    else:
+        postgres.execute(f"DELETE FROM {schema}.conversation_blobs")
+    status, out, err = cli(*arguments)
+    assert (status, out, err) == (0, "3 sessions: 1 continued, 2 mended\n", "")
+    for number in range(3):
+        name = f"s%{number}"
+        mine = Conversation.open(name, store=source, read_only=True)
+        theirs = Conversation.open(name, store=target, read_only=True)
+        assert (mine.title, mine.metadata) == (theirs.title, theirs.metadata)
+        for turn, other in zip(mine.turns, theirs.turns, strict=True):
+            assert [d.read() for d in kept_data(turn)] == [d.read() for d in kept_data(other)]
+    assert cli(*arguments)[:2] == (0, "3 sessions: 3 there already\n")
+
+
+def test_copy_refuses_the_same_store_however_it_is_spelled(
+    cli: Run, tmp_path: Path, postgres: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store is not copied into itself; two services of one server may be different stores."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    services = tmp_path / "services"
+    services.write_text(
+        f"[one]\nhost=127.0.0.1\nport={postgres.port}\nuser=postgres\ndbname=postgres\n"
+        f"[two]\nhost=127.0.0.1\nport={postgres.port}\nuser=postgres\ndbname=template1\n"
+    )
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    schema = database.partition("?")[2]
+    same = [
+        (str(tmp_path), str(tmp_path)),
+        (str(tmp_path), f"{tmp_path}/link/./"),
+        (f"{tmp_path}/link", str(tmp_path)),
+        (database, database),
+        (database, database.replace("127.0.0.1", "localhost")),
+        (database, f"postgresql:///?service=one&{schema}"),
+    ]
+    for source, target in same:
+        status, _, err = cli("copy", "--from", source, "--to", target)
+        assert (status, "the same store" in err) == (2, True)
+    for target in ("postgresql:///?service=two", postgres.url):
+        assert cli("copy", "--from", f"postgresql:///?service=one&{schema}", "--to", target)[0] == 1
+
+
+def test_copy_from_nowhere_is_an_error(cli: Run, tmp_path: Path, database: str) -> None:
+    """A source that is not there is no empty store: a wrong path, or a database without tables."""
+    nowhere = str(tmp_path / "nowhere")
+    for source, target in ((nowhere, database), (database, nowhere)):
+        status, out, err = cli("copy", "--from", source, "--to", target)
+        assert (status, out) == (1, "")
+        assert f"there is no store at {source}" in err
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_copied_sound_that_is_gone_is_told(
@@ -244,7 +311,10 @@ def test_copied_sound_that_is_gone_is_told(
 def move_and_kill(postgres: Postgres, schema: str, folder: Path, count: int) -> None:
     """Copy sessions to a database and back; the program is killed several times on its way."""
     source, back, kills = folder / "files", folder / "back", 0
-    fill(FileStore(source, fsync=False), count)
+    store = FileStore(source, fsync=False)
+    fill(store, few := min(count, 20))
+    for number in range(few, count):
+        Conversation.open(f"s%{number % few}", store=store, read_only=True).fork(f"s%{number}")
     with Proxy(postgres.port) as proxy:
         database = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres?schema={schema}"
         proxy.counted = b"conversation_"
@@ -276,5 +346,7 @@ def move_and_kill(postgres: Postgres, schema: str, folder: Path, count: int) -> 
 def test_killed_copy_goes_on(postgres: Postgres, schema: str, tmp_path: Path) -> None:
     """Sessions that are moved to a database and back by a program that is killed are the same."""
     PostgresStore(postgres.url, schema=schema).create()
-    count = int(os.environ.get("CONVERSATION_MOVED") or 300)
-    move_and_kill(postgres, schema, tmp_path, count)
+    count = int(os.environ.get("CONVERSATION_MOVED") or 1000)
+    memory = Path("/dev/shm")  # where an fsync costs nothing
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
+        move_and_kill(postgres, schema, Path(folder), count)
