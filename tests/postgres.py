@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,10 +51,16 @@ class Postgres:
         settings: Lines of `postgresql.conf`.
         origin: Another server of which this one becomes a standby.
         port: The port at which it reaches that server; None: the server's.
+        disks: Megabytes of file systems of their own for `"data"` or `"log"` (the write-ahead log);
+            the test is skipped where they may not be mounted.
     """
 
     def __init__(
-        self, *settings: str, origin: Postgres | None = None, port: int | None = None
+        self,
+        *settings: str,
+        origin: Postgres | None = None,
+        port: int | None = None,
+        disks: Mapping[str, int] | None = None,
     ) -> None:
         programs = binaries()
         self._user: dict[str, Any] = {}
@@ -73,24 +80,39 @@ class Postgres:
                 shutil.copytree(libraries, self.folder / libraries.name, symlinks=True)
             programs = copy / programs.parent.name / "bin"
         self._programs = programs
-        self.data = self.folder / "data"
-        self.data.mkdir(mode=0o700)
-        if self._user:
-            os.chown(self.data, 65534, 65534)
-        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self.data = self.folder / "data"
+        self._mounted: list[Path] = []
+        for name, megabytes in {"data": 0, **(disks or {})}.items():
+            folder = self.folder / name
+            folder.mkdir(mode=0o700)
+            if megabytes:
+                self._mount(folder, megabytes)
+            if self._user:
+                os.chown(folder, 65534, 65534)
+        self.port = free_port()
         try:
             self._begin(settings, origin, port)
         except BaseException:
             self.close()
             raise
 
+    def _mount(self, folder: Path, megabytes: int) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=700", "tmpfs"]
+        done = subprocess.run([*command, str(folder)], capture_output=True, check=False)
+        if done.returncode:
+            self.close()
+            pytest.skip(f"mounting failed: {done.stderr.decode().strip()}")
+        self._mounted.append(folder)
+
     def _begin(self, settings: tuple[str, ...], origin: Postgres | None, port: int | None) -> None:
         """Make the server's data, and start it."""
         if origin is None:
+            log = self.folder / "log"
             self.run(
                 "initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "--no-locale",
                 "--encoding=UTF8", "--no-sync", "--no-instructions",
+                "--wal-segsize=1", *([f"--waldir={log}"] if log in self._mounted else []),
             )  # fmt: skip
         else:
             url = origin.url.replace(f":{origin.port}/", f":{port or origin.port}/")
@@ -118,7 +140,7 @@ class Postgres:
             str(self._programs / "postgres"), "-D", str(self.data), "-p", str(self.port),
             "-h", "127.0.0.1", "-k", "",
         ]  # fmt: skip
-        with (self.folder / "log").open("ab") as log:
+        with (self.folder / "said").open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd="/", stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._user
             )
@@ -127,7 +149,7 @@ class Postgres:
             try:
                 self.execute("SELECT 1")
             except OSError:
-                text = (self.folder / "log").read_text()
+                text = (self.folder / "said").read_text()
                 assert self.process.poll() is None, text
                 assert time.monotonic() < end, text
                 time.sleep(0.02)
@@ -177,4 +199,6 @@ class Postgres:
     def close(self) -> None:
         """Stop the server and remove its folder."""
         self.stop()
+        for folder in self._mounted:
+            subprocess.run(["umount", str(folder)], check=True)
         shutil.rmtree(self.folder, ignore_errors=True)
