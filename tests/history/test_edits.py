@@ -29,6 +29,7 @@ from conversation.testing import StandIn
 from tests.conftest import Clock
 from tests.exchange.test_speech import Talker, samples, spoken_part
 from tests.samples import MP3, SOUND, START, spoken
+from tests.samples import tool_call as tool_call_entry
 from tests.stores.faulty_disk import FaultyDisk, files
 
 
@@ -497,9 +498,9 @@ def test_removed_turns_keep_their_cost_and_forks_count_their_own(chat: Conversat
     fork = chat.fork()
     own = fork.say("Four").usage
     assert fork.usage == own
-    fork.remove(fork.turns[0], fork.turns[-1])
+    fork.remove(fork.turns[2], fork.turns[0])
     assert fork.usage == own
-    fork.remove(fork.turns[0])
+    fork.remove(fork.turns[0], fork.turns[-1])
     assert fork.usage == own
     fork.clear()
     assert fork.usage == own
@@ -517,7 +518,9 @@ def test_remove_keeps_unknown_keys_of_the_turns_behind(talker: Talker, store: Fi
     for entry in document["turns"]:
         entry["mood"] = "calm"
         inner = entry.get("audio") or entry["content"][0]["input_audio"]
-        inner["pitch"] = 440
+        inner |= {"pitch": 440, "tones": [{"a": None}]}
+        entry["usage"] = {"prompt_tokens": 5, "novel": {"x": 1.5}, "completion_tokens": 0}
+        entry["tool_calls"] = [{**tool_call_entry("a"), "speed": None}]
     path.write_bytes(orjson.dumps(document))
     again = talker()
     again.remove(again.turns[0], again.turns[2])
