@@ -65,15 +65,15 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
 
     async def request(self, **options: Any) -> dict[str, Any]:
         """Same as `Conversation.request`, awaited."""
-        return await run(work(partial(self._requests.request, options)))
+        return await self._look(partial(self._requests.request, options))
 
     async def messages(self) -> list[Message]:
         """Same as `Conversation.messages`, awaited."""
-        return await run(work(self._requests.messages))
+        return await self._look(self._requests.messages)
 
     async def render(self) -> Rendering:
         """Same as `Conversation.render`, awaited."""
-        return await run(work(self._requests.explain))
+        return await self._look(self._requests.explain)
 
     async def heal(self, error: BaseException) -> bool:
         """Same as `Conversation.heal`, awaited."""
@@ -199,6 +199,10 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
         """Same as `Conversation.transcribe`, awaited."""
         return await self._run(self._transcribing())
 
+    async def _look(self, job: Callable[[], _R]) -> _R:
+        with Naming(self.id):
+            return await run(work(job))
+
     async def _run(self, steps: Steps[_R]) -> _R:
         return await run(steps, await client_or_default(self._client))
 
@@ -206,11 +210,11 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
 
     async def save(self, path: str | Path) -> Path:
         """Same as `Conversation.save`, awaited."""
-        return await run(work(partial(self._save, path)))
+        return await self._look(partial(self._save, path))
 
     async def export(self, path: str | Path, format: str | None = None) -> Path:  # noqa: A002
         """Same as `Conversation.export`, awaited."""
-        return await run(work(partial(self._save, path, format)))
+        return await self._look(partial(self._save, path, format))
 
     @classmethod
     async def load(

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ParamSpec
@@ -27,6 +28,7 @@ from conversation import (
     ToolCalled,
     TranscriptDelta,
     TurnFinished,
+    UserTurn,
 )
 from conversation.errors import (
     ConversationBusy,
@@ -298,6 +300,8 @@ CHANGES: dict[str, Any] = {
     "title": lambda chat: chat.set_title("Other"),
     "undo": lambda chat: chat.undo(),
     "truncate": lambda chat: chat.truncate(0.05),
+    "extend": lambda chat: chat.extend([UserTurn("Third"), UserTurn("Fourth")]),
+    "remove": lambda chat: chat.remove(chat.turns[0]),
     "say": lambda chat: chat.say("Third"),
 }
 
@@ -317,6 +321,8 @@ CHANGES: dict[str, Any] = {
         ("undo", "replace"),
         ("truncate", "create"),
         ("truncate", "replace"),
+        ("extend", "replace"),
+        ("remove", "replace"),
         ("say", "write"),
         ("say", "sync"),
     ],
@@ -348,6 +354,35 @@ async def test_cancellation_waits_for_a_write_that_has_begun(
     assert texts(chat) == expected
     check_saved(chat, store)
     assert (await chat.reply()).audio
+
+
+@awaited
+async def test_failure_during_a_cancellation_is_logged_with_the_session(
+    store: FileStore, server: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A look that fails while its task is cancelled is logged, and the line names the session."""
+    reached, gate, times = threading.Event(), threading.Event(), iter([1e9] * 9)
+
+    def clock() -> float:
+        if (now := next(times, None)) is not None:
+            return now
+        reached.set()
+        assert gate.wait(PATIENCE)
+        return float("nan")
+
+    client = server.async_client()
+    chat = await AsyncConversation.open("s", store=store, client=client, clock=clock)
+    await chat.add(UserTurn("Hi", at=datetime.now(UTC)))
+    times = iter(())
+    task = asyncio.create_task(chat.render())
+    assert await asyncio.to_thread(reached.wait, PATIENCE)
+    task.cancel()
+    await a_while()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    [line] = caplog.messages
+    assert line.startswith("session 's': a task was cancelled while this failed: clock must return")
 
 
 @awaited
