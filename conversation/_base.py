@@ -23,7 +23,7 @@ from conversation._exchange.steps import Over, Steps, Work
 from conversation._export.formats import escaped_json, format_for, pieces
 from conversation._export.outline import Exported, time_of
 from conversation._history.answers import is_unanswered
-from conversation._history.edits import INHERITED_TURNS, labels_without, position_of
+from conversation._history.edits import INHERITED_TURNS, labels_without, listed, position_of
 from conversation._history.history import UNDONE_USAGE, History, time_from_clock
 from conversation._history.journal import Journal
 from conversation._locking import check_timeout
@@ -193,7 +193,7 @@ class BaseConversation(Generic[_ClientT]):
         return refreshing(self._history)
 
     def _extending(self, turns: Iterable[Turn]) -> Steps[tuple[Turn, ...]]:
-        return self._changing(partial(self._history.extend, tuple(turns)))
+        return self._changing(partial(self._history.extend, listed(turns)))
 
     def _dropping(self, job: Callable[[], tuple[Turn, ...]]) -> Steps[tuple[Turn, ...]]:
         dropped = yield from self._changing(job)

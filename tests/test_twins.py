@@ -1379,6 +1379,8 @@ async def extends_all_or_nothing(side: Side) -> None:
         kind = UnknownToolCall if isinstance(wrong, ToolTurn) else InvalidTurn
         await side.fails(kind, chat.extend([UserTurn("Two"), wrong]))
     await side.fails(InvalidTurn, chat.extend([UserTurn("Two"), SystemTurn("")]))
+    for nothing in (UserTurn("Two"), None, "text"):
+        await side.fails(InvalidTurn, chat.extend(nothing))
     side.disk.is_full = True
     await side.fails(SaveFailed, chat.extend([UserTurn("Two"), UserTurn("Three")]))
     assert chat.turns == before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -52,6 +52,18 @@ def check(turn: Turn) -> None:
                 f"{type(turn).__name__}; add_user(…) takes text and sound"
             )
             raise InvalidTurn(msg)
+
+
+def listed(turns: Iterable[Turn]) -> tuple[Turn, ...]:
+    """Return several turns that are to be added.
+
+    Raises:
+        InvalidTurn: if it is no sequence.
+    """
+    if not isinstance(turns, Iterable):
+        msg = f"extend takes a sequence of turns, got {type(turns).__name__}; add(turn) takes one"
+        raise InvalidTurn(msg)
+    return tuple(turns)
 
 
 def unknown_call(call_id: str, turns: Sequence[Turn]) -> UnknownToolCall:
