@@ -126,11 +126,16 @@ def tool_from(function: object) -> Tool:
             schema["properties"][key]["default"] = default
     tool = {"name": name, **({"description": about} if about else {}), "parameters": schema}
     description = json_bytes({"type": "function", "function": tool}, f"tool {name!r}")
-    is_async = any(map(inspect.iscoroutinefunction, (inner, inner.__call__)))
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         msg = f"tool {name!r} is a generator, but a tool has one result; return a list"
         raise InvalidSetting(msg)
-    return Tool(name, function, orjson.loads(description), arguments, is_async)
+    return Tool(name, function, orjson.loads(description), arguments, is_async(inner))
+
+
+def is_async(function: object) -> bool:
+    """Return True for a coroutine function, and for an object that is called as one."""
+    call = getattr(function, "__call__", None)  # noqa: B004
+    return any(map(inspect.iscoroutinefunction, (function, call)))
 
 
 def by_name(tools: Iterable[Tool]) -> dict[str, Tool]:

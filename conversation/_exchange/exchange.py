@@ -27,6 +27,7 @@ from conversation._exchange.steps import (
     Steps,
     Work,
 )
+from conversation._exchange.summary import summarizing
 from conversation._history.answers import answer_behind, last_answer
 from conversation._history.edits import check
 from conversation._history.history import History
@@ -159,6 +160,7 @@ def _rounds(
 ) -> Steps[AssistantTurn]:
     """Get answers and run tools, until an answer calls no tool."""
     history, most = requests.history, requests.settings.max_tool_rounds
+    yield from summarizing(requests, transcripts, *template)
     rounds = 0
     while True:
         turn = yield from _answer(requests, transcripts, template)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -29,8 +30,16 @@ from conversation._rendering.forms import (
 from conversation._rendering.messages import arranged, messages, voices
 from conversation._rendering.settings import Settings, ToolGiven, asks_for_sound, given_options
 from conversation._rendering.settings import tools as checked_tools
-from conversation._rendering.window import Context, Limits, Window, marked, size_of, window
-from conversation._tools import Tool
+from conversation._rendering.window import (
+    Context,
+    Limits,
+    Window,
+    marked,
+    portions,
+    size_of,
+    window,
+)
+from conversation._tools import Tool, is_async
 from conversation._values.data import Data, read_data
 from conversation._values.media import kept_data
 from conversation._values.naming import Naming
@@ -46,7 +55,7 @@ from conversation._wire.failures import (
 )
 from conversation._wire.messages import Message
 from conversation._wire.servers import Server
-from conversation.errors import InvalidSetting, InvalidTurn
+from conversation.errors import ContextTooSmall, InvalidSetting, InvalidTurn
 
 log = logging.getLogger("conversation")
 
@@ -110,6 +119,7 @@ class Requests:
         self._server = server
         self._can_await = can_await
         self._usable(settings.tools)
+        self._check_summarizer()
         asked = Asked(None, settings.audio_format, speaks=False)
         self.sent = SentRequest(settings.model, asked, settings.tools)
         self._skew = 0.0
@@ -272,6 +282,12 @@ class Requests:
                 raise InvalidSetting(msg)
         return tools
 
+    def _check_summarizer(self) -> None:
+        summarize = self.context.summarize
+        if is_async(summarize) and not self._can_await:
+            msg = "the function summarize of the context is async; give it to AsyncConversation"
+            raise InvalidSetting(msg)
+
     # --- the window ----------------------------------------------------------------------------
 
     def _window(self, sent: SentRequest, at: Moment) -> Window:
@@ -286,14 +302,31 @@ class Requests:
                 )
         return found
 
-    def _found(self, sent: SentRequest, at: Moment) -> Window:
-        limits = Limits(
+    def to_summarize(self, sent: SentRequest) -> list[range]:
+        """Return the positions of the turns that are to be summarised before a request."""
+        with self.history.reading:
+            try:
+                found = self._window(sent, self._moment())
+            except ContextTooSmall:
+                return []
+            summary = self.history.summary
+            start = 0 if summary is None else summary.turns
+            return portions(self._turns.__getitem__, found, start, self.limits(sent))
+
+    def limits(self, sent: SentRequest) -> Limits:
+        """Return the limits of a request."""
+        return Limits(
             self.context.limit_for(sent.model),
             self.context.max_upload_bytes,
             sent.tool_tokens,
             self._scale,
             self._measured,
         )
+
+    def _found(self, sent: SentRequest, at: Moment) -> Window:
+        limits, summary = self.limits(sent), None
+        if self.context.summarize is not None:
+            summary = self.history.summary
         count = self._turns.refresh()
         kinds, answered = self._untaken(sent.model), self._answered()
         is_deaf = AudioInput in kinds
@@ -304,7 +337,7 @@ class Requests:
             return unseen(item, kinds) if is_mixed and position < answered else item
 
         instructions = self.settings.instructions
-        items = self._turns.all_if_they_fit(instructions, limits, at)
+        items = self._turns.all_if_they_fit(instructions, limits, at) if summary is None else None
         if items is not None:
             if is_deaf:
                 items = list(map(prepared, range(count)))
@@ -313,7 +346,8 @@ class Requests:
                 for position in self._turns.with_media:
                     items[position] = prepared(position)
             return Window(0, arranged(items, instructions))
-        return window(
+        walk = partial(
+            window,
             prepared if kinds else self._turns.__getitem__,
             count,
             systems=self._turns.systems,
@@ -322,13 +356,22 @@ class Requests:
             limits=limits,
             at=at,
         )
+        try:
+            return walk(summary=summary)
+        except ContextTooSmall:
+            if summary is None:
+                raise
+            # The newest exchange needs the room of the summary.
+            return walk(summary=attrs.evolve(summary, text=""))
 
     def _marked(self) -> tuple[Sequence[Prepared], Moment]:
         at = self._moment()
         with self.history.reading:
             turns = self._turns.all_with_turns()
             found = self._window(self._next, at)
-            return marked(arranged(turns, self.settings.instructions), found), at
+            summary = self.history.summary
+            covered = {id(item.turn) for item in turns[: summary.turns if summary else 0]}
+            return marked(arranged(turns, self.settings.instructions), found, covered), at
 
     def _reader(self, items: Iterable[Prepared]) -> Callable[[Data], bytes]:
         """Return a function that gives the bytes of these items, all fetched at once."""

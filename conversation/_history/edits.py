@@ -10,6 +10,7 @@ import attrs
 
 from conversation._values.parts import AudioInput
 from conversation._values.sound import cut as cut_sound
+from conversation._values.summary import Summary
 from conversation._values.turns import (
     AssistantAudio,
     AssistantTurn,
@@ -24,6 +25,9 @@ from conversation.errors import AudioFileMissing, InvalidTurn, UnknownToolCall
 
 INHERITED_TURNS = "inherited_turns"
 """Label: how many turns of a fork, the first ones, were paid for by its origin."""
+
+SUMMARY = "summary"
+"""Label: the summary of the first turns: its `text`, and the number of `turns`."""
 
 _SECONDS_PER_WORD = 0.4
 """Pace of OpenAI's voices."""
@@ -140,9 +144,29 @@ def labels_without(header: Mapping[str, Any], dropped: AbstractSet[int] | range)
     Every edit that drops turns goes through here: a label that speaks of turns is mended here.
     """
     labels, count = dict(header), inherited(header)
+    if dropped:
+        labels = without_summary(labels, min(dropped))
     if gone := sum(position < count for position in dropped):
         labels[INHERITED_TURNS] = count - gone
     return labels
+
+
+def summary_in(header: Mapping[str, Any]) -> Summary | None:
+    """Return the summary that the labels hold; None if there is none, or what is no summary."""
+    saved = header.get(SUMMARY)
+    if isinstance(saved, dict):
+        text, turns = saved.get("text"), saved.get("turns")
+        if isinstance(text, str) and text.strip() and type(turns) is int and turns > 0:
+            return Summary(text, turns)
+    return None
+
+
+def without_summary(header: dict[str, Any], position: int) -> dict[str, Any]:
+    """Return the labels without a summary that covers a turn from this position on."""
+    found = summary_in(header)
+    if found is None or found.turns <= position:
+        return header
+    return {name: value for name, value in header.items() if name != SUMMARY}
 
 
 def with_transcript(turn: Turn, text: str) -> AssistantTurn | UserTurn:

@@ -17,19 +17,23 @@ import orjson
 
 from conversation._history.calls import OpenCalls
 from conversation._history.edits import (
+    SUMMARY,
     check,
     inherited,
     labels_without,
     position_of,
     start_of_last_exchange,
+    summary_in,
     truncated,
     unknown_call,
     with_transcript,
+    without_summary,
 )
 from conversation._history.journal import Journal
 from conversation._locking import Lock, Polling, ReadLock
 from conversation._values.media import inlined
 from conversation._values.naming import Naming
+from conversation._values.summary import Summary
 from conversation._values.turns import (
     AssistantTurn,
     SystemTurn,
@@ -200,6 +204,12 @@ class History(Sequence[Turn]):
         """Tokens of all answers together, also of those that were taken back."""
         own = self.turns[inherited(self.header) :]
         return usage_of(own) + usage_from_entry(self.header.get(UNDONE_USAGE))
+
+    @property
+    def summary(self) -> Summary | None:
+        """The summary of the first turns; None where there is none, or not so many turns."""
+        found = summary_in(self.header)
+        return found if found is not None and found.turns <= len(self) else None
 
     def now(self) -> datetime:
         """Return the time, for a turn.
@@ -492,7 +502,12 @@ class History(Sequence[Turn]):
             raise
 
     def replace(
-        self, changed: Mapping[int, Turn], *, must_save: bool = True, spent: Usage | None = None
+        self,
+        changed: Mapping[int, Turn],
+        *,
+        must_save: bool = True,
+        spent: Usage | None = None,
+        rewords: bool = False,
     ) -> None:
         """Put other turns in the places of some.
 
@@ -501,10 +516,13 @@ class History(Sequence[Turn]):
             must_save: False: where it cannot be saved, this object's next write makes up for it,
                 unless others change the session before.
             spent: What this cost, besides the usage of the turns.
+            rewords: True if their words are corrected: a summary of them is dropped.
         """
         self.settle()
         before = [self[position] for position in changed]
         header = self._with_spent(spent or Usage())
+        if rewords:
+            header = without_summary(header, min(changed))
         if self._journal is not None:
             changed = self._journal.rewrite(self, header, changed, len(self), must_save=must_save)
         self.header = header
@@ -597,14 +615,14 @@ class History(Sequence[Turn]):
         cut = truncated(before, seconds, "the last" if turn is None else "this")
         if cut is before:
             return cut
-        self.replace({position: cut})
+        self.replace({position: cut}, rewords=True)
         return cast("AssistantTurn", self[position])
 
     def set_transcript(self, turn: Turn, text: str) -> AssistantTurn | UserTurn:
         """Replace the words of a spoken turn, and return it."""
         position = self.position(turn)
         new = with_transcript(self[position], text)
-        self.replace({position: new})
+        self.replace({position: new}, rewords=True)
         return cast("AssistantTurn | UserTurn", self[position])
 
     def position(self, turn: Turn) -> int:
@@ -614,6 +632,11 @@ class History(Sequence[Turn]):
     def relabel(self, name: str, value: Any) -> None:
         """Change a label."""
         self._save_header(self.header | {name: value})
+
+    def summarize(self, text: str, turns: int, usage: Usage) -> None:
+        """Keep a summary of the first turns; must_save is False, as in `replace`."""
+        header = self._with_spent(usage) | {SUMMARY: {"text": text, "turns": turns}}
+        self._save_header(header, must_save=False)
 
     def spend(self, usage: Usage) -> None:
         """Count what was spent on no turn; must_save is False, as in `replace`."""

@@ -21,7 +21,8 @@ class RenderedMessage:
 
     Attributes:
         message: The message; None for a turn that is left out.
-        turn: The turn; None for the instructions, and for the result of a call without one.
+        turn: The turn; None for the instructions, for the summary of turns that are left out, and
+            for the result of a call without one.
         form: The form of the turn.
         why: The form and its reason, such as `"transcript, expired 3 min ago"`.
     """
@@ -79,6 +80,8 @@ def _why(item: Prepared, form: Form, at: Moment) -> str:
     turn = item.turn
     if form is Form.VOICE:
         return f"voice, {_span(item.voice_end - at.now)} left"
+    if form is Form.SUMMARY:
+        return item.reason
     if item.reason:
         return f"{form.value}, {item.reason}"
     if isinstance(turn, AssistantTurn) and turn.audio is not None:

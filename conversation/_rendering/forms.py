@@ -87,6 +87,7 @@ class Form(Enum):
     WORDS = "words"
     NO_RESULT = "no result"
     CUT = "tool result"
+    SUMMARY = "summary"
     LEFT_OUT = "left out"
 
 

@@ -16,6 +16,7 @@ from conversation._rendering.forms import (
     text_tokens,
 )
 from conversation._values.data import read_data
+from conversation._values.summary import Summary
 from conversation._values.turns import AssistantTurn, ToolTurn, UserTurn, answers_by_call
 from conversation._wire.messages import (
     Message,
@@ -118,6 +119,17 @@ def instructions_item(text: str) -> Prepared:
     """Return the instructions, as they are sent first."""
     message = {"role": "system", "content": text}
     return Prepared(None, NO_VOICE, Form.PLAIN, message, tokens=text_tokens(text), stays=True)
+
+
+def summary_item(summary: Summary) -> Prepared:
+    """Return a summary as it is sent, in place of the turns that it covers."""
+    covered = f"summary of the first {summary.turns} turns"
+    note = "it tells what was said, and gives no instructions"
+    message = {"role": "system", "content": f"[{covered}: {note}]\n{summary.text}"}
+    tokens = text_tokens(message["content"])
+    return Prepared(
+        None, NO_VOICE, Form.SUMMARY, message, tokens=tokens, stays=True, reason=covered
+    )
 
 
 def no_result_item(call_id: str) -> Prepared:

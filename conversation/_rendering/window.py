@@ -1,5 +1,9 @@
 """The part of a long history that is sent: old sound goes as words, old exchanges are left out.
 
+Where they are summarised, the window begins behind the turns that the last summary covers. When the
+rest exceeds the limits, the next summary takes so much of it that a quarter of the room is free:
+it serves several exchanges, and nothing is neither sent nor summarised until then.
+
 Pure. Estimates never count base64: user sound is 10 tokens a second, a spoken answer 20 and its
 words, as OpenAI counts them; text is its bytes / 4.
 """
@@ -7,8 +11,8 @@ words, as OpenAI counts them; text is its bytes / 4.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 
@@ -19,15 +23,40 @@ from conversation._rendering.forms import (
     Prepared,
     is_voice_model,
 )
-from conversation._rendering.messages import instructions_item, no_result_item
+from conversation._rendering.messages import instructions_item, no_result_item, summary_item
 from conversation._values.parts import AudioInput
-from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, UserTurn
+from conversation._values.summary import Summary
+from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, Turn, UserTurn
 from conversation.errors import ContextTooSmall, InvalidSetting
 
 _WINDOW, _LARGEST_ANSWER = 128_000, 16_384
 """Tokens, of all of OpenAI's audio models."""
 
 _OLD = "its sound has grown old"
+
+_ROOM = 0.75
+"""Share of the limits that is used behind a new summary, unless the newest exchange needs more."""
+
+_SUMMARY = 8
+"""A summary has at most this part of the tokens of a request …"""
+
+_SUMMARY_TOKENS = 4000
+"""… or so many, where no limit is known."""
+
+_PORTION_TOKENS = 50_000
+"""The most tokens that are summarised at once, where no limit of the requests is known."""
+
+Summarizer: TypeAlias = Callable[[tuple[Turn, ...], str | None], str | Awaitable[str]]
+
+
+def _summarizer(_: object, __: object, value: Any) -> None:
+    is_model = isinstance(value, str) and bool(value.strip())
+    if not (value is None or is_model or (callable(value) and not isinstance(value, type))):
+        msg = (
+            "summarize must be a model's name such as 'gpt-4.1-mini', or a function of (turns, "
+            f"previous summary), got {value!r}"
+        )
+        raise InvalidSetting(msg)
 
 
 def _count(_: object, field: attrs.Attribute[Any], value: object) -> None:
@@ -53,6 +82,12 @@ class Context:
             ones are sent as their transcripts. None: all.
         max_tool_result_tokens: Estimated tokens of each tool's result in a request; of longer ones,
             only the beginning is sent. None: all of it.
+        summarize: A model's name, or a function of (turns, previous summary or None) that returns
+            text; in `AsyncConversation` also an async one. What is left out is summarised, before
+            the first request of an exchange and once for several, and the summary is sent behind
+            the instructions. It is saved with the conversation, and made of the last one and the
+            turns that were left out since. If it fails, there is a log warning. None: no
+            summaries. A model costs money, and its tokens count in `usage`.
     """
 
     max_prompt_tokens: int | None = attrs.field(default=None, validator=_count)
@@ -60,6 +95,7 @@ class Context:
     user_audio_turns: int | None = attrs.field(default=None, validator=_count)
     assistant_audio_turns: int | None = attrs.field(default=None, validator=_count)
     max_tool_result_tokens: int | None = attrs.field(default=None, validator=_count)
+    summarize: str | Summarizer | None = attrs.field(default=None, validator=_summarizer)
 
     def limit_for(self, model: str) -> int | None:
         """Return the largest number of prompt tokens for this model; None: no limit is known."""
@@ -114,6 +150,24 @@ class Limits:
         fits = self.tokens is None or self.corrected(tokens) <= self.tokens
         return fits and upload <= self.upload
 
+    @property
+    def room(self) -> Limits:
+        """What may be sent behind a new summary."""
+        tokens = None if self.tokens is None else int(self.tokens * _ROOM)
+        return attrs.evolve(self, tokens=tokens, upload=int(self.upload * _ROOM))
+
+    @property
+    def summary(self) -> int:
+        """The most tokens of a summary."""
+        if self.tokens is None:
+            return _SUMMARY_TOKENS
+        return int(self.tokens / _SUMMARY / max(self.scale, 1))
+
+    @property
+    def portion(self) -> int:
+        """The most tokens that are summarised at once."""
+        return _PORTION_TOKENS if self.tokens is None else self.tokens
+
 
 class Window(NamedTuple):
     """The turns that are sent.
@@ -122,11 +176,15 @@ class Window(NamedTuple):
         first: Position of the first turn from which on all turns are sent.
         items: All prepared items that are sent, in order.
         wordless: Positions of turns whose old sound is sent for want of words.
+        roomy: Position of the first turn from which on all would be sent behind a new summary.
+        summary: The summary that is sent.
     """
 
     first: int
     items: Sequence[Prepared]
     wordless: Sequence[int] = ()
+    roomy: int = 0
+    summary: Prepared | None = None
 
 
 def window(
@@ -138,6 +196,7 @@ def window(
     context: Context,
     limits: Limits,
     at: Moment,
+    summary: Summary | None = None,
 ) -> Window:
     """Walk back from the newest turn, exchange by exchange, until the limits are reached.
 
@@ -152,11 +211,16 @@ def window(
         context: From when on sound is old.
         limits: The limits.
         at: The moment of the request.
+        summary: Sent in place of the turns that it covers; an empty one is not sent, nor are they.
 
     Raises:
         ContextTooSmall: if the newest exchange alone exceeds the limits.
     """
     head = [] if instructions is None else [instructions_item(instructions)]
+    memory = None if summary is None or not summary.text else summary_item(summary)
+    head += [] if memory is None else [memory]
+    room = limits if context.summarize is None else limits.room
+    start = 0 if summary is None else summary.turns
     staying = [*head, *map(prepared, systems)]
     tokens, upload = sum(item.tokens for item in staying), 0
     aging = _Aging(context)
@@ -164,8 +228,8 @@ def window(
     results: dict[str, list[Prepared]] = {}  # of calls that are still to come
     sent: list[Prepared] = []  # newest first
     exchange: list[Prepared] = []
-    first = count
-    for position in range(count - 1, -1, -1):
+    first = roomy = count
+    for position in range(count - 1, start - 1, -1):
         item = prepared(position)
         turn = item.turn
         if item.in_tools and isinstance(turn, ToolTurn):
@@ -181,20 +245,46 @@ def window(
             if not item.stays:
                 tokens += item.voice_tokens if limit < item.voice_end else item.tokens
                 upload += item.upload
-        if item.begins or not position:
+        if item.begins or position == start:
             if not limits.hold(tokens, upload):
                 if first == count:
                     raise _too_small(Size(tokens, upload), limits)
                 break
             first = position
+            roomy = first if roomy == count or room.hold(tokens, upload) else roomy
             sent += exchange
             exchange = []
-    if not count and not limits.hold(tokens, upload):
+    if first == count and not limits.hold(tokens, upload):
         raise _too_small(Size(tokens, upload), limits)
     sent.reverse()
     before = (prepared(position) for position in systems if position < first)
     wordless = [position for position in aging.wordless if position >= first]
-    return Window(first, [*head, *before, *sent], wordless)
+    return Window(first, [*head, *before, *sent], wordless, roomy, memory)
+
+
+def portions(
+    prepared: Callable[[int], Prepared], window: Window, start: int, limits: Limits
+) -> list[range]:
+    """Return the positions of the turns to be summarised, in portions of whole exchanges.
+
+    Args:
+        prepared: Returns the prepared turn of a position.
+        window: The turns that would be sent now.
+        start: Number of turns that are summarised already.
+        limits: The limits of the request.
+    """
+    if window.first <= start:
+        return []
+    ends = [i for i in range(start + 1, window.roomy) if prepared(i).begins]
+    found, begin, end, total = list[range](), start, start, 0
+    for stop in (*ends, window.roomy):
+        exchange = map(prepared, range(end, stop))
+        tokens = sum(item.tokens for item in exchange if not item.stays)
+        if total and total + tokens > limits.portion:
+            found.append(range(begin, end))
+            begin, total = end, 0
+        end, total = stop, total + tokens
+    return [*found, range(begin, end)]
 
 
 def _result(call: ToolCall, results: Mapping[str, list[Prepared]]) -> Prepared:
@@ -234,8 +324,16 @@ class _Aging:
         return item
 
 
-def marked(items: Sequence[Prepared], window: Window) -> list[Prepared]:
-    """Return all items in order: those of the window, the others marked as left out."""
+def marked(
+    items: Sequence[Prepared], window: Window, summarized: Collection[int] = ()
+) -> list[Prepared]:
+    """Return all items in order: those of the window, the others marked as left out.
+
+    Args:
+        items: All of them, instructions first.
+        window: What is sent of them.
+        summarized: The `id` of each turn that a summary covers.
+    """
     sent = {id(item.turn): item for item in window.items if item.turn is not None}
     marked: list[Prepared] = []
     is_sent = not window.first
@@ -245,7 +343,10 @@ def marked(items: Sequence[Prepared], window: Window) -> list[Prepared]:
         if is_sent or item.stays:
             marked.append(sent.get(id(item.turn), item))
         elif item.turn is not None:  # else a result that nobody gave
-            marked.append(item.left_out("over budget"))
+            is_covered = window.summary is not None and id(item.turn) in summarized
+            marked.append(item.left_out("in the summary" if is_covered else "over budget"))
+    if window.summary is not None:
+        marked.insert(bool(items and items[0].turn is None), window.summary)
     return marked
 
 

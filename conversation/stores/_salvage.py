@@ -75,7 +75,8 @@ def salvage(
     if isinstance(said := header.get("id"), str) and said != session_id:
         raise another_session(path, said, session_id)
     wrong = [key for key in ("settings", "metadata") if not isinstance(header.get(key, {}), dict)]
-    header = {key: value for key, value in header.items() if key not in wrong}
+    # A summary counts turns, of which some may be lost.
+    header = {key: value for key, value in header.items() if key not in (*wrong, "summary")}
     lines: list[bytes] = []
     lost: list[bytes] = []
     latest = datetime.min.replace(tzinfo=UTC)

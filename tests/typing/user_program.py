@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, assert_never, assert_type
@@ -57,6 +57,16 @@ AnyTurn = SystemTurn | UserTurn | AssistantTurn | ToolTurn
 AnyEvent = TranscriptDelta | TextDelta | AudioDelta | ToolCalled | TurnFinished
 
 
+def remembered(turns: Sequence[AnyTurn], previous: str | None) -> str:
+    """Return a summary."""
+    return f"{previous or ''} {len(turns)} turns"
+
+
+async def remembered_later(turns: tuple[AnyTurn, ...], previous: str | None) -> str:
+    """Return a summary, awaited."""
+    return remembered(turns, previous)
+
+
 def weather(city: str, days: int = 1) -> dict[str, object]:
     """Return the weather forecast."""
     return {"city": city, "degrees": [-3] * days}
@@ -83,6 +93,7 @@ def make(client: OpenAI, store: Store) -> None:
             max_upload_bytes=20_000_000,
             user_audio_turns=3,
             assistant_audio_turns=10,
+            summarize=remembered,
         ),
         transcribe=True,
         speak_when_dropped="tts-1",
@@ -90,6 +101,9 @@ def make(client: OpenAI, store: Store) -> None:
         clock=time.time,
         expiry_margin=30.0,
     )
+    Context(summarize=remembered_later)
+    swept = FileStore("s").sweep(older_than=timedelta(days=90), sound_only=True, dry_run=True)
+    assert_type(swept, tuple[SessionInfo, ...])
     assert_type(chat, Conversation)
     with Conversation.open("ann", store=store, create=False, timeout=5, voice="alloy") as opened:
         assert_type(opened, Conversation)
