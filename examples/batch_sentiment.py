@@ -73,7 +73,7 @@ def judge(path: Path, client: OpenAI, server: StandIn | None) -> dict[str, Any]:
             if not chat.turns:
                 chat.add_user(sound)
                 chat.set_title(path.name)
-            if chat.turns[-1].role == "user":
+            if chat.unanswered:
                 if server:
                     server.will_answer(
                         f"{SAMPLES.get(path.stem, ['neutral'])[0]}: I am a stand-in."

@@ -18,7 +18,6 @@ from conversation._values.parts import AudioInput, FileInput, Part
 from conversation._values.text import clean_text
 from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, Usage, UserTurn
 from conversation._wire.completions import Asked, completion_object, turn_from_completion
-from conversation._wire.messages import named
 from conversation._wire.reading import usage_from_entry
 
 log = logging.getLogger("conversation")
@@ -108,8 +107,7 @@ def _task(turns: Iterable[Turn], previous: str | None, limits: Limits) -> dict[s
 def _lines(turn: Turn) -> Iterator[str]:
     """Yield the words of a turn, as a model reads them."""
     if isinstance(turn, UserTurn):
-        speaker = named({}, turn).get("name", "User")
-        yield f"{speaker}: {' '.join(map(_words, turn.content))}"
+        yield f"{turn.name or 'User'}: {' '.join(map(_words, turn.content))}"
     elif isinstance(turn, ToolTurn):
         yield f"Result: {turn.content}"
     elif isinstance(turn, AssistantTurn):

@@ -400,6 +400,32 @@ def test_a_summary_of_turns_that_are_gone_is_dropped(client: OpenAI) -> None:
     assert summarize.calls[calls][1] is None
 
 
+@pytest.mark.parametrize("edit", ["rewind", "remove", "clear"])
+def test_edits_of_covered_turns_drop_a_summary(client: OpenAI, tmp_path: Path, edit: str) -> None:
+    """Whatever takes back a turn that it covers drops it, for other objects too."""
+    context = Context(max_prompt_tokens=600, summarize=Summarizer())
+    chat = Conversation.open(
+        "s", store=tmp_path, client=client, model="gpt-4.1", modalities=["text"], context=context
+    )
+    say(chat, *range(6))
+    summary = chat._history.summary
+    assert summary is not None
+    chat.remove(chat.turns[-1])
+    chat.rewind(chat.turns[summary.turns])
+    assert chat._history.summary == summary
+    assert chat.fork(until=chat.turns[-1])._history.summary == summary
+    assert chat.fork(until=chat.turns[-2])._history.summary is None
+    if edit == "clear":
+        chat.clear()
+    else:
+        getattr(chat, edit)(chat.turns[1])
+    assert chat._history.summary is None
+    with Conversation.open("s", store=tmp_path, read_only=True) as other:
+        assert "summary" not in other._history.header
+    say(chat, *range(6))
+    assert chat._history.summary is not None
+
+
 def test_a_summary_of_words_that_are_corrected_is_dropped(client: OpenAI) -> None:
     """`set_transcript` of a turn that it covers drops it; of a later turn it stays."""
     context = Context(max_prompt_tokens=700, summarize=Summarizer())
@@ -495,14 +521,15 @@ def test_a_long_history_is_summarised_in_portions(client: OpenAI, server: StandI
 def test_models_read_all_kinds_of_turns(server: StandIn, client: OpenAI) -> None:
     """Speech without words, pictures, calls, results and names are told apart."""
     chat = talk(client, MODEL, tokens=300)
-    chat.add_user("Look", ImageInput(PNG), AudioInput(SOUND), AudioInput(SOUND, transcript="here"))
+    sounds = (AudioInput(SOUND), AudioInput(SOUND, transcript="here"))
+    chat.add_user("Look", ImageInput(PNG), *sounds, name="Zoë K.")
     chat.add_completion(answer(content="A dog.", tool_calls=[tool_call("c1", "find")]))
     chat.add_tool_result("c1", "Found")
     chat.add_completion(answer(content=None, audio={"id": "audio_1", "transcript": ""}))
     say(chat, *range(2))
     assert contents(chats(server, MODEL)[0])[-1].startswith(
         "What was said:\n"
-        "User: Look [a picture] [speech, its words are not known] here\n"
+        "Zoë K.: Look [a picture] [speech, its words are not known] here\n"
         "Assistant: A dog.\n"
         "Assistant calls find({})\n"
         "Result: Found\n"
