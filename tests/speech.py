@@ -20,7 +20,7 @@ needs_speech = pytest.mark.skipif(
     not (shutil.which("espeak-ng") and shutil.which("ffmpeg")), reason="needs espeak-ng and ffmpeg"
 )
 
-WORDS = "Is a golden retriever a good family dog? They are loyal, patient, and kind."
+WORDS = "Is a golden retriever a good family dog? Yes, it is."
 
 FORMS = {
     "Ogg/Opus": ("ogg", "-c:a libopus -b:a 24k"),
@@ -98,10 +98,11 @@ def likeness(one: bytes, other: bytes) -> float:
     """Return the correlation of the envelopes of two mono WAV files, at most 60 ms apart."""
     ones, others = envelope(one), envelope(other)
     shifted = [(ones[n:], others) for n in range(4)] + [(ones, others[n:]) for n in range(1, 4)]
-    return max(_correlation(*pair) for pair in shifted)
+    return max(correlation(*pair) for pair in shifted)
 
 
-def _correlation(ones: list[float], others: list[float]) -> float:
+def correlation(ones: list[float], others: list[float]) -> float:
+    """Return the correlation of two envelopes, as far as both go."""
     pairs = list(zip(ones, others, strict=False))
     means = [sum(side) / len(pairs) for side in zip(*pairs, strict=True)]
     (xx, yy, xy) = (0.0, 0.0, 0.0)

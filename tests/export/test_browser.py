@@ -1,16 +1,10 @@
-"""The exported page in a real browser, headless.
-
-Needs Chromium and its driver (Debian: chromium, chromium-driver) and the extra `browser`; without
-them the tests are skipped, unless CONVERSATION_BROWSER names a folder for screenshots.
-"""
+"""The exported page in a real browser, headless."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,23 +14,14 @@ import pytest
 from conversation import AudioInput, Conversation, ImageInput, ToolCall
 from conversation._values.turns import AssistantTurn
 from conversation.testing import StandIn
+from tests.browsers import Start, browsers, screenshot, until
 from tests.conftest import Clock
 from tests.export.conftest import add_picture
 from tests.samples import MP3
 
+By: Any = pytest.importorskip("selenium.webdriver.common.by").By
+
 pytestmark = pytest.mark.slow
-
-PICTURES = os.environ.get("CONVERSATION_BROWSER")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-
-if not PICTURES:
-    pytest.importorskip("selenium", reason="needs the extra `browser`")
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("needs chromium and chromedriver", allow_module_level=True)
-
-from selenium import webdriver  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 # A PNG of one pixel.
 DOT = bytes.fromhex(
@@ -79,41 +64,11 @@ def page(server: StandIn, clock: Clock, tmp_path: Path) -> Path:
     return chat.export(tmp_path / "page.html")
 
 
-Start = Callable[..., Any]
-
-
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """A function that starts a browser with the given command line arguments."""
-    running = []
-
-    def started(*arguments: str) -> Any:
-        options = webdriver.ChromeOptions()
-        options.binary_location = str(CHROMIUM)
-        for argument in (
-            *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
-            *("disable-background-networking", "disable-component-update", "disable-sync"),
-            *("disable-dev-shm-usage", "autoplay-policy=no-user-gesture-required"),
-            f"user-data-dir={tmp_path / 'profile'}",
-            *arguments,
-        ):
-            options.add_argument(f"--{argument}")
-        options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-        browser = webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER)))
-        running.append(browser)
-        return browser
-
-    yield started
-    for browser in running:
-        browser.quit()
-
-
-def screenshot(browser: Any, name: str) -> None:
-    """Save a screenshot, if CONVERSATION_BROWSER is set."""
-    if PICTURES:
-        folder = Path(PICTURES)
-        folder.mkdir(parents=True, exist_ok=True)
-        browser.save_screenshot(str(folder / f"{name}.png"))
+    with browsers(tmp_path) as started:
+        yield started
 
 
 def fetched(browser: Any) -> list[str]:
@@ -125,11 +80,6 @@ def fetched(browser: Any) -> list[str]:
         if event["method"] == "Network.requestWillBeSent"
         if not event["params"]["documentURL"].startswith("chrome:")  # a new window's own
     ]
-
-
-def until(browser: Any, look: Callable[[], Any], is_right: Callable[[Any], Any]) -> None:
-    """Wait until the value that `look` returns is right."""
-    WebDriverWait(browser, 60).until(lambda _: is_right(look()))
 
 
 def test_the_page_shows_the_dialogue(page: Path, start: Start) -> None:

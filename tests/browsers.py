@@ -1,0 +1,71 @@
+"""Chromium, headless, driven by selenium.
+
+Needs Chromium and its driver (Debian: chromium, chromium-driver) and the extra `browser`; without
+them the tests that import this are skipped, unless CONVERSATION_BROWSER names a folder for
+screenshots.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PICTURES = os.environ.get("CONVERSATION_BROWSER")
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+if not PICTURES:
+    pytest.importorskip("selenium", reason="needs the extra `browser`")
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("needs chromium and chromedriver", allow_module_level=True)
+
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+Start = Callable[..., Any]
+
+
+@contextlib.contextmanager
+def browsers(folder: Path) -> Iterator[Start]:
+    """Yield a function that starts a browser with command line arguments; end all at the end."""
+    running: list[Any] = []
+
+    def start(*arguments: str) -> Any:
+        options = webdriver.ChromeOptions()
+        options.binary_location = str(CHROMIUM)
+        for argument in (
+            *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
+            *("disable-background-networking", "disable-component-update", "disable-sync"),
+            *("disable-dev-shm-usage", "autoplay-policy=no-user-gesture-required"),
+            f"user-data-dir={folder / f'profile-{len(running)}'}",
+            *arguments,
+        ):
+            options.add_argument(f"--{argument}")
+        options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+        browser = webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER)))
+        running.append(browser)
+        return browser
+
+    try:
+        yield start
+    finally:
+        for browser in running:
+            browser.quit()
+
+
+def screenshot(browser: Any, name: str) -> None:
+    """Save a screenshot, if CONVERSATION_BROWSER is set."""
+    if PICTURES:
+        folder = Path(PICTURES)
+        folder.mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(str(folder / f"{name}.png"))
+
+
+def until(browser: Any, look: Callable[[], Any], is_right: Callable[[Any], Any]) -> None:
+    """Wait until the value that `look` returns is right."""
+    WebDriverWait(browser, 60).until(lambda _: is_right(look()))
