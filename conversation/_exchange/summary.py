@@ -51,7 +51,7 @@ def summarizing(
     history, summarize = requests.history, requests.context.summarize
     if summarize is None:
         return
-    yield from transcripts.find(old=True)
+    yield from transcripts.find(before=sent.model)
     limits = requests.limits(sent)
     for left_out in (yield Work(partial(requests.to_summarize, sent), writes=False)):
         look = partial(history.__getitem__, slice(left_out.start, left_out.stop))
