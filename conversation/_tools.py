@@ -220,7 +220,7 @@ def result_text(result: object) -> str:
 
 
 def plain(result: object) -> object:
-    """Return a tool's result with lists for iterators, values for enum members, clean text.
+    """Return a tool's result with lists for iterators, and with clean text.
 
     Raises:
         ValueError: if there are more items in it than anybody can read.
@@ -233,8 +233,6 @@ def plain(result: object) -> object:
 
 
 def _plain(value: Any, above: tuple[int, ...]) -> Any:
-    if isinstance(value, Enum):
-        return _plain(value.value, above)
     if isinstance(value, io.StringIO):
         return value.getvalue()
     if isinstance(value, str):
@@ -244,7 +242,7 @@ def _plain(value: Any, above: tuple[int, ...]) -> Any:
     above = (*above, id(value))
     if isinstance(value, Mapping):
         made: Any = {
-            _plain(k, above) if isinstance(k, str | Enum) else k: _plain(v, above)
+            _plain(k, above) if isinstance(k, str) else k: _plain(v, above)
             for k, v in value.items()
         }
         return value if type(value) is dict and _are_same(made, value) else made
