@@ -161,7 +161,7 @@ class Limits:
         """The most tokens of a summary."""
         if self.tokens is None:
             return _SUMMARY_TOKENS
-        return int(self.tokens / _SUMMARY / max(self.scale, 1))
+        return max(int(self.tokens / _SUMMARY / max(self.scale, 1)), 1)
 
     @property
     def portion(self) -> int:
@@ -219,7 +219,7 @@ def window(
     head = [] if instructions is None else [instructions_item(instructions)]
     memory = None if summary is None or not summary.text else summary_item(summary)
     head += [] if memory is None else [memory]
-    room = limits if context.summarize is None else limits.room
+    room = None if context.summarize is None else limits.room
     start = 0 if summary is None else summary.turns
     staying = [*head, *map(prepared, systems)]
     tokens, upload = sum(item.tokens for item in staying), 0
@@ -251,7 +251,8 @@ def window(
                     raise _too_small(Size(tokens, upload), limits)
                 break
             first = position
-            roomy = first if roomy == count or room.hold(tokens, upload) else roomy
+            is_roomy = room is None or roomy == count or room.hold(tokens, upload)
+            roomy = first if is_roomy else roomy
             sent += exchange
             exchange = []
     if first == count and not limits.hold(tokens, upload):

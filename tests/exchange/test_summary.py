@@ -138,7 +138,7 @@ def test_the_summary_stands_behind_the_instructions(server: StandIn, client: Ope
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 300), st.booleans()), min_size=5, max_size=30),
+    st.lists(st.tuples(st.integers(0, 300), st.booleans()), min_size=5, max_size=20),
     st.integers(300, 900),
     st.lists(st.floats(0.3, 5), min_size=1),
 )
