@@ -179,7 +179,7 @@ def identified(data: bytes, asked: str | None) -> tuple[bytes, str | None]:
         return data, found
     if asked == "wav" and len(data) > 1:
         return wav_from_pcm(data), "wav"
-    return data, "pcm16" if asked else None
+    return data, "pcm16" if asked in MEDIA_TYPES else None
 
 
 def wav_from_pcm(*pieces: bytes, rate: int = PCM_RATE, channels: int = 1) -> bytes:
