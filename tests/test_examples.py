@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conversation import Conversation, FileStore, PostgresStore
+from conversation import Conversation, FileStore, PostgresStore, UserTurn
 from conversation.testing import StandIn
 from tests.postgres import Postgres
 
@@ -64,6 +64,36 @@ def test_resume_example_survives_four_kills(tmp_path: Path) -> None:
     assert [line.split()[0] for line in kept] == ["user", "assistant"] * 4
     for question, answer in zip(kept[::2], kept[1::2], strict=True):
         assert question.split(maxsplit=1)[1] in answer
+
+
+def test_voice_notes_bot_answers_each_message_once(tmp_path: Path) -> None:
+    """Repeated deliveries, a kill in a tool and one before sending cost no second answer."""
+    (tmp_path / "here").mkdir()
+    for _ in range(2):
+        out = run(str(ROOT / "examples" / "voice_notes_bot.py"), folder=tmp_path / "here")
+        assert [line.strip() for line in out.splitlines() if "killed" in line] == [
+            "killed: tool",
+            "killed: unsent",
+        ]
+        assert "5 requests" in out
+        told = re.findall(r"(\d): .* is told '(.*)'", out)
+        assert [key for key, _ in told] == ["1", "2", "3", "4", "5"]
+        assert told[0][1] == told[1][1]
+        assert told[2][1] == told[4][1]
+        assert "The tool says closed" in told[3][1]
+    data = tmp_path / "here" / "example-data" / "voice-notes"
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["example-data"]
+    assert not list((data / "inbox").iterdir())
+    for number in (1001, 1002, 1003):
+        with wave.open(str(data / "sent" / f"{number}.wav")) as sound:
+            assert sound.getnframes() > sound.getframerate()
+    with Conversation.open(
+        "bakery:family", store=FileStore(data / "sessions"), read_only=True
+    ) as chat:
+        roles = " ".join(turn.role for turn in chat.turns)
+        assert roles == "user assistant assistant user assistant"
+        assert [turn.name for turn in chat.turns if isinstance(turn, UserTurn)] == ["Ann", "Zoë B."]
+        assert "Zoë B." in (data / "family.html").read_text()
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
