@@ -828,6 +828,9 @@ def fork(chat: Conversation) -> object:
 CHANGES: dict[str, tuple[bytes, Callable[[Conversation], object]]] = {
     "undo": (REWRITE, lambda chat: [turn.text for turn in chat.undo()]),
     "answer": (REWRITE, lambda chat: [turn.text for turn in chat.undo(answer_only=True)]),
+    "rewind": (REWRITE, lambda chat: [turn.text for turn in chat.rewind(heard(chat))]),
+    "remove": (REWRITE, lambda chat: [turn.text for turn in chat.remove(heard(chat))]),
+    "clear": (REWRITE, lambda chat: chat.clear()),
     "title": (HEAD, lambda chat: chat.set_title("T")),
     "notes": (HEAD, lambda chat: chat.set_metadata({"a": 1})),
     "words": (REWRITE, lambda chat: chat.set_transcript(heard(chat), "other").text),
@@ -838,9 +841,9 @@ _heard: list[Turn] = []
 
 
 def heard(chat: Conversation) -> Turn:
-    """Return the last turn as it was when this was called first, as a caller may keep it."""
+    """Return a turn as it was when this was called first, as a caller may keep it."""
     if not _heard:
-        _heard.append(chat.turns[-1])
+        _heard.append(chat.turns[1])
     return _heard[0]
 
 

@@ -131,7 +131,8 @@ def check_writers(store: PostgresStore, writers: list[Writer]) -> None:
         found.setdefault(name, []).append(int(number))
         sound = [part for part in turn.content if isinstance(part, AudioInput)]
         assert len(sound) == (int(number) % 4 == 0)
-        assert [part.read() for part in sound] == [SOUND + turn.text.encode()] * len(sound)
+        whole = AudioInput(SOUND + turn.text.encode()).read()
+        assert [part.read() for part in sound] == [whole] * len(sound)
     more = 0
     for writer in writers:
         numbers = found.pop(writer.name, [])
