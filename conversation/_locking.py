@@ -123,11 +123,12 @@ class Lock:
         _enter(ticket)
         return inside
 
-    def refuse_to_leave(self) -> None:
-        """Raise `ConversationBusy` if the running code is in an exchange that holds the lock."""
-        if self._queue and self._queue[0].is_exchange and self._queue[0] in _around.get():
-            msg = "a stream that was entered inside of hold() is still open; leave it before that"
-            raise ConversationBusy(msg)
+    def left_open(self) -> Generator[Any, Any, Any] | None:
+        """Return the exchange that holds the lock, if the running code is inside of it."""
+        with suppress(IndexError):
+            first = self._queue[0]
+            return first.steps if first.is_exchange and first in _around.get() else None
+        return None
 
     def release(self, ticket: Ticket) -> None:
         """Leave the queue; idempotent."""

@@ -13,7 +13,7 @@ from conversation._locking import Lock, Polling, Ticket
 from conversation._values.naming import Naming
 from conversation._values.turns import AssistantTurn, Turn
 from conversation._wire.completions import completion_object
-from conversation.errors import SaveFailed, SessionChanged
+from conversation.errors import ConversationBusy, SaveFailed, SessionChanged
 
 _T = TypeVar("_T")
 _TurnT = TypeVar("_TurnT", bound=Turn)
@@ -52,9 +52,18 @@ def hold(history: History) -> Steps[None]:
 
 
 def _emptied(inside: Lock) -> Steps[None]:
-    """Wait for calls that others still make inside of a hold, whatever comes meanwhile."""
-    inside.refuse_to_leave()
+    """Wait for calls that others still make inside of a hold, whatever comes meanwhile.
+
+    A stream that is still open is left, as long as the session is locked.
+
+    Raises:
+        ConversationBusy: if there was one.
+    """
     error: BaseException | None = None
+    if stream := inside.left_open():
+        yield Work(stream.close)
+        msg = "a stream that was entered inside of hold() was still open; leave it before that"
+        error = ConversationBusy(msg)
     while inside.is_in_use:
         try:
             yield Wait(Polling.PAUSES[1])

@@ -254,8 +254,15 @@ class FileSession:
             return LockFile(self._lock)
 
     def _check_lock(self) -> None:
-        """Refuse to write where the lock's file was removed: another one may hold a new one."""
-        if self._held is not None and not self._held.is_current():
+        """Refuse to write without the lock, or where its file was removed: others may hold one.
+
+        Raises:
+            SessionChanged: if so.
+        """
+        if self._held is None:
+            msg = f"{self.place} is not locked by this object; nothing was written"
+            raise SessionChanged(msg, path=self.file)
+        if not self._held.is_current():
             msg = f"the lock {self._lock} was removed while it was held; nothing was written"
             raise SessionChanged(msg, path=self.file)
 
