@@ -100,13 +100,16 @@ def position_of(turn: Turn, turns: Sequence[Turn]) -> int:
     words, the loss of its id, the part that was heard.
 
     Raises:
-        InvalidTurn: if it is not among the turns.
+        InvalidTurn: if it is not among the turns, or equals several of them.
     """
     for position in range(len(turns) - 1, -1, -1):
         if turns[position] is turn:
             return position
-    if turn in turns:
+    if (count := turns.count(turn)) == 1:
         return turns.index(turn)
+    if count:
+        msg = f"this {type(turn).__name__} equals {count} of the turns; take the one from turns"
+        raise InvalidTurn(msg)
     core: Any = _unlearned(turn)
     if core is not turn and core.at is not None:
         same = [i for i, one in enumerate(turns) if one.at == core.at and _unlearned(one) == core]

@@ -341,6 +341,10 @@ class History(Sequence[Turn]):
             entries = self._checked(state.entries, 0)
             self.header = self._header_of(state)
             self.recovered = state.recovered or self.recovered
+            # What did not change stays the same object: callers may have taken it from `turns`.
+            for position, slot in enumerate(self._slots[: len(entries)]):
+                if _is_saved_as(slot, entries[position]):
+                    entries[position] = slot
             self._set(entries)
         elif news.added:
             entries = self._checked(news.added, len(self._slots))
@@ -676,6 +680,7 @@ def _are_usual(slots: Sequence[Any]) -> bool:
 
 
 def _is_saved_as(slot: Turn | dict[str, Any], entry: object) -> bool:
+    """Return True if a turn is saved as this entry."""
     saved = slot if isinstance(slot, dict) else orjson.loads(line_from_turn(slot))
     return bool(saved == entry)
 

@@ -453,6 +453,24 @@ def test_edits_distinguish_equal_turns(chat: Conversation, edit: str) -> None:
     assert not any(turn is turns[1] for turn in chat.turns)
 
 
+def test_equal_turns_stay_apart_when_others_rewrite_the_session(talker: Talker) -> None:
+    """A turn that others left as it was is the same object afterwards; of equal ones, too."""
+    talker().extend([UserTurn("ok")] * 3)
+    mine = talker()
+    second = mine.turns[1]
+    talker().set_title("another")
+    mine.rewind(second)
+    assert (mine.title, len(mine.turns)) == ("another", 1)
+
+
+def test_turn_that_equals_several_is_refused(chat: Conversation) -> None:
+    """Nobody can tell which of them is meant by a turn that is none of them."""
+    ok, _ = chat.extend([UserTurn("ok")] * 2)
+    with pytest.raises(InvalidTurn, match="equals 2 of the turns"):
+        chat.rewind(attrs.evolve(ok))
+    assert len(chat.turns) == 2
+
+
 def test_turn_is_found_after_its_words_or_its_id_were_lost(
     server: StandIn, talker: Talker, clock: Clock
 ) -> None:
