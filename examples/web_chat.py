@@ -63,6 +63,7 @@ LONGEST = 20 * 60  # seconds of a file
 TEXT = 4_000  # characters
 FILE = 20_000_000  # bytes, of any message
 SHOWN = 200  # turns
+SAFE = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}' blob:; style-src 'nonce-{0}'; connect-src 'self'; "
     "media-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -110,6 +111,7 @@ async def page(request: Request) -> Response:
     """Serve the page, and give a new user a cookie."""
     nonce = secrets.token_urlsafe()
     response = HTMLResponse(PAGE.read_text("utf-8").replace("{{nonce}}", nonce))
+    response.headers.update(SAFE)
     response.headers["Content-Security-Policy"] = POLICY.format(nonce)
     response.headers["Cache-Control"] = "no-store"
     user = user_of(request) or secrets.token_hex(16)
@@ -144,8 +146,8 @@ async def sound(request: Request) -> Response:
                 if getattr(part.data, "name", None) == name:
                     return Response(
                         await asyncio.to_thread(part.read),
-                        media_type="audio/mpeg" if part.format == "mp3" else "audio/wav",
-                        headers={"Cache-Control": "private, immutable, max-age=604800"},
+                        media_type=part.media_type,
+                        headers={"Cache-Control": "private, immutable, max-age=604800"} | SAFE,
                     )
     return PlainTextResponse("There is no such sound.", 404)
 
@@ -294,9 +296,9 @@ class Talk:
         """Keep of an answer what was heard."""
         await self.stop()
         match self._chat.turns[-1:]:
-            case [AssistantTurn(audio=audio)] if audio:
+            case [AssistantTurn() as turn] if turn.audio:
                 try:
-                    await self._chat.truncate(played)
+                    await self._chat.truncate(played, turn)
                 except ConversationError as error:
                     await self._tell("error", text=in_words(error), retry=False)
         await self._tell("stopped")
@@ -436,6 +438,7 @@ def main() -> None:
             host=options.host,
             port=port,
             workers=options.workers,
+            ws="websockets-sansio",
             ws_max_size=FILE,
             timeout_graceful_shutdown=5,
             timeout_worker_healthcheck=60,  # workers may take long to start
