@@ -1,10 +1,11 @@
 """Judge a folder of recordings: `python examples/batch_sentiment.py [FOLDER]`.
 
-Sound goes in, text comes out. Each recording (WAV or MP3) has a session of its own, so that a batch
-that was interrupted goes on where it stopped, and pays for no answer twice. The results are
-`sentiments.jsonl`, a line for each recording, and `sentiments.html`, a page with players; all is
-written below `example-data/`. With OPENAI_API_KEY it talks to OpenAI, else to a stand-in server on
-your machine, which only pretends to judge. Without a folder, some recordings are made first.
+Sound goes in, text comes out. Each recording (WAV or MP3; of phones and chats, too, with the extra
+`formats`) has a session of its own, so that a batch that was interrupted goes on where it stopped,
+and pays for no answer twice. The results are `sentiments.jsonl`, a line for each recording, and
+`sentiments.html`, a page with players; all is written below `example-data/`. With OPENAI_API_KEY it talks
+to OpenAI, else to a stand-in server on your machine, which only pretends to judge. Without a folder,
+some recordings are made first.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from typing import Any
 from openai import OpenAI, OpenAIError
 
 from conversation import AudioInput, Conversation, FileStore
-from conversation.errors import ConversationError
+from conversation.errors import ConversationError, UnsupportedAudio
 from conversation.testing import StandIn
 
 DATA = Path("example-data") / "batch-sentiment"
@@ -31,6 +32,7 @@ SAMPLES = {
     "hours": ("neutral", "Could you tell me when you open on Sundays?"),
     "thanks": ("positive", "The new kettle is wonderful. Thank you for the quick help!"),
 }
+ENDINGS = {".wav", ".mp3", ".ogg", ".opus", ".m4a", ".webm", ".flac", ".amr", ".aac", ".caf"}
 INSTRUCTIONS = (
     "You hear a customer of a shop. Answer with one word, positive, neutral or negative, then a "
     "colon and the reason in one short sentence."
@@ -61,11 +63,19 @@ def make_samples(folder: Path, client: OpenAI) -> None:
             path.write_bytes(AudioInput(sound.content).read())  # with its true length
 
 
+def recording(path: Path) -> AudioInput:
+    """Read a recording; formats that the API does not take are converted."""
+    try:
+        return AudioInput.from_file(path)
+    except UnsupportedAudio:
+        return AudioInput.convert(path, to="mp3")
+
+
 def judge(path: Path, client: OpenAI, server: StandIn | None) -> dict[str, Any]:
     """Return the judgement on one recording; one that was judged before is not sent again."""
     store = FileStore(DATA / "sessions")
     try:
-        sound = AudioInput.from_file(path)
+        sound = recording(path)
         session = f"{path.stem}-{hashlib.sha256(sound.read()).hexdigest()[:8]}"
         with Conversation.open(
             session, store=store, client=client, modalities=["text"], instructions=INSTRUCTIONS
@@ -80,7 +90,7 @@ def judge(path: Path, client: OpenAI, server: StandIn | None) -> dict[str, Any]:
                     )
                 chat.reply()
             text, tokens = chat.turns[-1].text, chat.usage.total_tokens
-    except (ConversationError, OpenAIError, OSError) as error:
+    except (ConversationError, OpenAIError, OSError, ImportError) as error:
         return {"file": path.name, "error": str(error)}
     sentiment, _, reason = text.partition(":")
     sentiment = sentiment.strip().lower()
@@ -114,7 +124,7 @@ def write_results(results: Sequence[dict[str, Any]]) -> None:
 def main() -> int:
     """Judge all recordings, some at once; the exit status is 1 if one could not be judged."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, help="recordings (WAV, MP3)")
+    parser.add_argument("folder", nargs="?", type=Path, help="recordings")
     parser.add_argument("--at-once", type=int, default=4, help="recordings at a time (default: 4)")
     options = parser.parse_args()
     if options.folder and not options.folder.is_dir():
@@ -122,7 +132,7 @@ def main() -> int:
     with some_server() as server, OpenAI() as client:
         if (folder := options.folder) is None:
             make_samples(folder := DATA / "recordings", client)
-        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".wav", ".mp3"))
+        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
         at_once = 1 if server else options.at_once  # a stand-in answers in the order of its script
         results = []
         with ThreadPoolExecutor(at_once) as threads:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from conversation import FileStore
+from conversation._values.conversion import encoded
 from conversation.testing import StandIn
 from tests.samples import SOUND
 from tests.terminals import DEADLINE, PYTHON, environment
@@ -81,6 +82,16 @@ def test_a_recording_that_fails_stops_no_other(server: StandIn, tmp_path: Path) 
     batch(tmp_path, server, "calls", status=1)
     assert len(server.requests) == 7
     assert [each.get("sentiment") for each in results(tmp_path)] == ["unclear"] * 6 + [None]
+
+
+def test_voice_notes_are_judged(server: StandIn, tmp_path: Path) -> None:
+    """Recordings of other formats are converted."""
+    pytest.importorskip("av", reason="needs the extra `formats`")
+    (tmp_path / "calls").mkdir()
+    (tmp_path / "calls" / "note.ogg").write_bytes(encoded([bytes(48_000)], "opus"))
+    batch(tmp_path, server, "calls")
+    [found] = results(tmp_path)
+    assert found["seconds"] == pytest.approx(1.0)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
