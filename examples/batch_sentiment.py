@@ -3,9 +3,9 @@
 Sound goes in, text comes out. Each recording (WAV or MP3; of phones and chats, too, with the extra
 `formats`) has a session of its own, so that a batch that was interrupted goes on where it stopped,
 and pays for no answer twice. The results are `sentiments.jsonl`, a line for each recording, and
-`sentiments.html`, a page with players; all is written below `example-data/`. With OPENAI_API_KEY it talks
-to OpenAI, else to a stand-in server on your machine, which only pretends to judge. Without a folder,
-some recordings are made first.
+`sentiments.html`, a page with players; all is written below `example-data/`. With OPENAI_API_KEY it
+talks to OpenAI, else to a stand-in server on your machine, which only pretends to judge. Without a
+folder, some recordings are made first.
 """
 
 import argparse

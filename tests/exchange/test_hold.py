@@ -166,9 +166,14 @@ def test_tool_in_a_block_is_busy(one: Conversation, server: StandIn) -> None:
 def test_block_is_not_left_before_its_stream(one: Conversation) -> None:
     """A stream that outlives its block is left with it, and that is told; nothing stays locked."""
     stream = one.stream("one")
-    with pytest.raises(ConversationBusy, match="still open"), one.hold():
-        next(stream.__enter__())
-        next(stream)
+
+    def leave_early() -> None:
+        with one.hold():
+            next(stream.__enter__())
+            next(stream)
+
+    with pytest.raises(ConversationBusy, match="still open"):
+        leave_early()
     assert one.turns[-1].interrupted  # type: ignore[union-attr]
     threading_result(lambda: one.add_user("two"))
     assert list(stream) == []
