@@ -42,7 +42,11 @@ class Site(Running):
         )
         os.close(theirs)
         super().__init__(process, self._output)
-        self.said = self.until("/\n")
+        try:
+            self.said = self.until("/\n")
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
         self.url = self.said.split()[-1].rstrip("/")
         self.port = self.url.rpartition(":")[2]
 
