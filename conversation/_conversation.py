@@ -316,7 +316,7 @@ class Conversation(BaseConversation["OpenAI"]):
 
         Returns:
             The turns behind the common beginning of what was known and what is there; `turns` has
-            all. Empty in memory.
+            all. Empty in memory, and while an exchange of this object goes on.
 
         Raises:
             SessionChanged: if the session was deleted.
@@ -336,7 +336,9 @@ class Conversation(BaseConversation["OpenAI"]):
         Others wait, in other processes too, up to their `timeout`; calls of this object inside of
         the block do not. They are told apart by their context (`contextvars`): tasks that are
         created in the block belong to it, take turns, and are waited for at its end; threads that
-        are started in it wait for that. A block may be inside of another. An error undoes nothing.
+        are started in it wait for that. A fixture or a web framework's dependency that enters a
+        block in a context of its own holds it against its user, too. A block may be inside of
+        another. An error undoes nothing.
 
         Raises:
             ConversationBusy: if a tool or a stream's consumer asks for it, or if the block is left

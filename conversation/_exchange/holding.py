@@ -150,13 +150,18 @@ def _changed(
 
 
 def refreshing(history: History) -> Steps[tuple[Turn, ...]]:
-    """Read what others wrote, without waiting for them; return what is new."""
+    """Read what others wrote, without waiting for them; return what is new.
+
+    Nothing is during an exchange of this object, which has locked the session.
+    """
+    if history.lock.is_in_exchange:
+        return ()
 
     def steps(polling: Polling | None) -> Steps[tuple[Turn, ...]]:
         found: tuple[Turn, ...] = () if polling is None else (yield Work(history.refresh))
         return found
 
-    return _ticketed(history, steps)
+    return (yield from _ticketed(history, steps))
 
 
 def adding(history: History, turn: _TurnT) -> Steps[_TurnT]:

@@ -24,7 +24,7 @@ from conversation._values.sound import (
 )
 from conversation._values.text import as_optional_text, as_text, clean_text, shown
 from conversation._values.unchecked import unchecked
-from conversation.errors import InvalidTurn
+from conversation.errors import InvalidSetting, InvalidTurn
 
 
 def _finite(_: object, field: attrs.Attribute[Any], value: object) -> None:
@@ -142,8 +142,11 @@ class Usage:
             prices: What the model's maker asks for; the package has no list of prices.
 
         Raises:
-            InvalidSetting: if there are tokens of sound, and `prices` has no price of them.
+            InvalidSetting: if there are tokens of sound, and `prices` has no price of them; or if
+                they are no `Prices`.
         """
+        if not isinstance(prices, Prices):
+            raise InvalidSetting(f"prices must be Prices(…), got {type(prices).__name__}")
         audio, text = self.prompt_audio_tokens, self.prompt_tokens - self.prompt_audio_tokens
         cached = 0 if prices.cached_input is None else self.cached_tokens
         cached_text = min(cached, max(text, 0))
