@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -147,6 +147,10 @@ class Usage:
         """
         if not isinstance(prices, Prices):
             raise InvalidSetting(f"prices must be Prices(…), got {type(prices).__name__}")
+        with localcontext(prec=100):
+            return self._cost(prices)
+
+    def _cost(self, prices: Prices) -> Decimal:
         audio, text = self.prompt_audio_tokens, self.prompt_tokens - self.prompt_audio_tokens
         cached = 0 if prices.cached_input is None else self.cached_tokens
         cached_text = min(cached, max(text, 0))
@@ -316,6 +320,12 @@ def _parts(content: Iterable[Part]) -> tuple[Part, ...]:
     return tuple(clean_text(part) if isinstance(part, str) else part for part in parts)
 
 
+def _name(value: str | None) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise InvalidTurn(f"name must be text or None, got {type(value).__name__}: {shown(value)}")
+    return value and clean_text(value)
+
+
 def is_message_id(value: object) -> bool:
     """Return True for text of 1 to 512 bytes in UTF-8."""
     with contextlib.suppress(UnicodeEncodeError):
@@ -341,7 +351,7 @@ class UserTurn(_Turn):
 
     role: ClassVar[str] = "user"
     content: tuple[Part, ...] = attrs.field(converter=_parts)
-    name: str | None = attrs.field(default=None, kw_only=True, converter=as_optional_text)
+    name: str | None = attrs.field(default=None, kw_only=True, converter=_name)
     message_id: str | None = attrs.field(default=None, kw_only=True, validator=_message_id)
 
     def __attrs_post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
@@ -80,3 +80,9 @@ def test_cost_takes_prices_alone(prices: Any) -> None:
     """What is no `Prices`, such as a single number, is refused."""
     with pytest.raises(InvalidSetting, match=r"prices must be Prices\(…\), got"):
         Usage(1, 1).cost(prices)
+
+
+def test_cost_is_exact_in_programs_that_round() -> None:
+    """The precision of the caller's decimal context rounds no cost, which may be added up."""
+    with localcontext(prec=2):
+        assert Usage(123_457, 0).cost(Prices(text_input=2.5, text_output=1)) == Decimal("0.3086425")
