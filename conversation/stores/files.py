@@ -56,8 +56,8 @@ class FileStore:
             folder.
         fsync: False leaves power cuts to the operating system; kills are survived either way.
         keep_sound: `"all"`; `"user"`: no spoken answers; `"none"`: no sound at all. Sound that is
-            not kept stays in the memory of the object that has it, until another object rewrites
-            the session, and is later sent as its words.
+            not kept stays in the memory of the object that has it, as long as others leave its turn
+            as it is, and is later sent as its words.
     """
 
     def __init__(
