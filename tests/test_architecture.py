@@ -27,7 +27,7 @@ LAYERS = (
     ("_exchange", "_export"),
     ("_client", "_async_client", "_base"),
     ("_conversation", "_async_conversation"),
-    ("__init__", "_cli"),
+    ("__init__", "_cli", "realtime"),
     ("__main__",),
 )
 """The rooms from the bottom up. Each imports only from layers below its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import itertools
 import sys
 from typing import Literal, get_args
 
@@ -62,6 +63,29 @@ def as_mono(data: bytes, channels: int) -> bytes:
     # A last frame that is not whole is left out.
     mixed = (sum(frame) // channels for frame in zip(*tracks, strict=False))
     return _bytes(array.array("h", mixed))
+
+
+def resampled(data: bytes, rate: int, to: int) -> bytes:
+    """Return mono s16le samples at another rate (Hz), on straight lines between them.
+
+    Each new sample of a lower rate is the mean of those that it stands for: tones that are too high
+    for it do not come back as others.
+    """
+    if rate == to:
+        return data
+    sums = array.array("q", itertools.accumulate(integers(data), initial=0))
+    count = len(sums) - 1
+    if rate > to:
+        edges = [i * rate // to for i in range(count * to // rate + 1)]
+        means = ((sums[b] - sums[a]) // (b - a) for a, b in itertools.pairwise(edges))
+        return _bytes(array.array("h", means))
+    samples = integers(data)
+    samples.append(samples[-1] if count else 0)
+    new = (
+        (samples[at // to] * (to - at % to) + samples[at // to + 1] * (at % to)) // to
+        for at in range(0, count * to, rate)
+    )
+    return _bytes(array.array("h", new))
 
 
 def _array(kind: str, data: bytes) -> array.array[int]:
