@@ -203,6 +203,9 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
         with Naming(self.id):
             return await run(work(job))
 
+    async def _change(self, job: Callable[[], _R]) -> _R:
+        return await run(self._changing(job))
+
     async def _run(self, steps: Steps[_R]) -> _R:
         return await run(steps, await client_or_default(self._client))
 

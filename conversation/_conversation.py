@@ -481,6 +481,9 @@ class Conversation(BaseConversation["OpenAI"]):
         """
         return self._run(self._transcribing())
 
+    def _change(self, job: Callable[[], _R]) -> _R:
+        return run(self._changing(job))
+
     def _run(self, steps: Steps[_R]) -> _R:
         return run(steps, client_or_default(self._client))
 

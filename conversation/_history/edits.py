@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from conversation._values.parts import AudioInput
+from conversation._values.parts import NO_WORDS_YET, AudioInput
 from conversation._values.sound import cut as cut_sound
 from conversation._values.summary import Summary
 from conversation._values.turns import (
@@ -173,7 +173,7 @@ def without_summary(header: dict[str, Any], position: int) -> dict[str, Any]:
 
 
 def with_transcript(turn: Turn, text: str) -> AssistantTurn | UserTurn:
-    """Return a spoken turn with other words.
+    """Return a spoken turn with other words; they may be the first of a turn without its sound.
 
     Raises:
         InvalidTurn: if it has no sound or several, or `text` is no text.
@@ -184,12 +184,15 @@ def with_transcript(turn: Turn, text: str) -> AssistantTurn | UserTurn:
     if isinstance(turn, AssistantTurn) and turn.audio:
         return attrs.evolve(turn, audio=attrs.evolve(turn.audio, transcript=text))
     parts = turn.content if isinstance(turn, UserTurn) else ()
-    sounds = [part for part in parts if isinstance(part, AudioInput)]
+    sounds = [part for part in parts if isinstance(part, AudioInput) or part == NO_WORDS_YET]
     if not isinstance(turn, UserTurn) or len(sounds) != 1:
         msg = f"a transcript belongs to a turn with one sound, got one with {len(sounds)}"
         raise InvalidTurn(msg)
-    said = attrs.evolve(sounds[0], transcript=text)
-    return attrs.evolve(turn, content=tuple(said if p is sounds[0] else p for p in parts))
+    sound = sounds[0]
+    said = attrs.evolve(sound, transcript=text) if isinstance(sound, AudioInput) else text
+    new = attrs.evolve(turn, content=tuple(said if part is sound else part for part in parts))
+    check(new)
+    return new
 
 
 def truncated(turn: Turn | None, seconds: float, which: str = "the last") -> AssistantTurn:
@@ -221,7 +224,7 @@ def truncated(turn: Turn | None, seconds: float, which: str = "the last") -> Ass
 
 
 def _cut(turn: AssistantTurn, audio: AssistantAudio, seconds: float) -> AssistantTurn:
-    share = seconds / (_spoken_length(turn, audio) or 1)
+    share = seconds / (spoken_length(turn, audio) or 1)
     try:
         sound = audio.read() if audio.data is not None else None
     except AudioFileMissing:
@@ -238,7 +241,7 @@ def _cut(turn: AssistantTurn, audio: AssistantAudio, seconds: float) -> Assistan
     return attrs.evolve(turn, content=content, audio=shorter, interrupted=True)
 
 
-def _spoken_length(turn: AssistantTurn, audio: AssistantAudio) -> float:
+def spoken_length(turn: AssistantTurn, audio: AssistantAudio) -> float:
     """Return the seconds that all words take: of a stream that was left, words precede sound."""
     length = audio.duration or 0.0
     if not turn.interrupted:

@@ -33,6 +33,9 @@ from conversation._values.sound import (
 from conversation._values.text import as_optional_text, clean_text, shown
 from conversation.errors import InvalidTurn, UnsupportedAudio
 
+NO_WORDS_YET = "[spoken, no words yet]"
+"""Text of a user turn whose sound is not there and whose words are still to come."""
+
 
 @attrs.frozen
 class AudioInput:
