@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import bisect
 import itertools
 import sys
 from typing import Literal, get_args
@@ -117,6 +118,17 @@ def _alaw(byte: int) -> int:
 def _table(values: list[int]) -> tuple[bytes, bytes]:
     """Return the low and the high bytes of 256 values."""
     return bytes(v & 255 for v in values), bytes(v >> 8 & 255 for v in values)
+
+
+def companded(data: bytes, encoding: str) -> bytes:
+    """Return s16le samples in a telephone's coding, each as the nearest that it has."""
+    levels = integers(as_s16(bytes(range(256)), encoding))
+    known = sorted((level, byte) for byte, level in enumerate(levels))
+    found: dict[int, int] = {}
+    for value in {*integers(data)}:
+        at = bisect.bisect(known, (value, 256))
+        found[value] = min(known[max(at - 1, 0) : at + 1], key=lambda pair: abs(pair[0] - value))[1]
+    return bytes(map(found.__getitem__, integers(data)))
 
 
 _TABLES = {

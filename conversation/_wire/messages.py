@@ -31,7 +31,8 @@ KNOWN_KEYS = frozenset(
     (  # noqa: SIM905  # a list would take a line for each
         "role content audio tool_calls function_call refusal name annotations parsed usage model "
         "finish_reason id index object type created created_at timestamp "
-        "at duration file interrupted lost lost_files message_id refused_by voice_dropped"
+        "at duration file interrupted lost lost_files message_id realtime_item_id refused_by "
+        "voice_dropped"
     ).split()
 )
 """Keys of answers with a meaning of their own, and those that tell a model nothing."""

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import orjson
 
@@ -17,12 +17,13 @@ from conversation.testing import (
     _forms,
     _http,
     _models,
+    _realtime,
     _script,
     _speech,
     _streams,
     _voice,
 )
-from conversation.testing._refusals import Refused, server_error, unreadable_body
+from conversation.testing._refusals import Refused, missing_model, server_error, unreadable_body
 
 KEPT_REQUESTS = 2000
 
@@ -100,8 +101,7 @@ class Api:
 
     def _dispatch(self, request: _http.Request) -> _http.Reply:
         if not request.headers.get("authorization", "").removeprefix("Bearer").strip():
-            message = "You didn't provide an API key."
-            raise Refused(message, None, "invalid_api_key", 401)
+            raise _no_key()
         endpoint = self._endpoint(request)
         body = _body_of(request)
         with self._lock:
@@ -113,6 +113,56 @@ class Api:
         if isinstance(scripted, Refused):
             raise scripted
         return scripted
+
+    def connect(
+        self, request: _http.Request, hold: Callable[[Callable[[], bool]], bool]
+    ) -> _realtime.Session:
+        """Return the Realtime session that a request for a WebSocket asks for.
+
+        Raises:
+            Refused: if the API would refuse it.
+        """
+        offered = request.headers.get("sec-websocket-protocol", "")
+        key = request.headers.get("authorization", "").removeprefix("Bearer").strip()
+        if not key and "openai-insecure-api-key." not in offered:
+            raise _no_key()
+        if request.path != "/v1/realtime":
+            raise Refused(f"Invalid URL ({request.method} {request.path})", None, None, 404)
+        model = parse_qs(request.query).get("model", [""])[0]
+        if not model:
+            raise missing_model()
+        _models.check_realtime(model)
+        return _realtime.Session(self, model, request.headers, hold)
+
+    # --- what a Realtime session has of the state ------------------------------------------------
+
+    def now(self) -> float:
+        """Return Unix time in seconds."""
+        return self._clock()
+
+    def note(self, event: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        """Keep an event of a client."""
+        with self._lock:
+            self._keep(Received(event, "/v1/realtime", headers), len(orjson.dumps(event)))
+
+    def next_answer(self) -> _answers.Answer | Refused:
+        """Return the answer that is scripted next, or the default one."""
+        with self._lock:
+            if self.script and isinstance(found := self.script[0], _answers.Answer | Refused):
+                self.script.popleft()
+                return found
+        return _answers.Answer()
+
+    def transcript_of(self, samples: bytes, seconds: float) -> str:
+        """Return the words of 24 kHz samples."""
+        with self._lock:
+            return self._transcript(samples, seconds)
+
+    def speak(self, text: str) -> bytes:
+        """Return 24 kHz samples of a text, which is remembered."""
+        with self._lock:
+            self._remember_text(text)
+        return _voice.spoken(text, "pcm16")
 
     def _take_script(self, data: bytes) -> _http.Reply:
         try:
@@ -165,10 +215,13 @@ class Api:
 
     def _transcribe(self, request: _http.Request, body: Any) -> _http.Reply:
         sound, seconds = _speech.check_upload(body, len(request.data))
-        text = self._texts.get(_speech.fingerprint(sound), f"{seconds:.1f} seconds of sound.")
-        if self.transcripts:
-            text = self.transcripts.popleft()
+        text = self._transcript(sound, seconds)
         return _http.bytes_reply(*_speech.transcription(body, text, seconds))
+
+    def _transcript(self, sound: bytes, seconds: float) -> str:
+        if self.transcripts:
+            return self.transcripts.popleft()
+        return self._texts.get(_speech.fingerprint(sound), f"{seconds:.1f} seconds of sound.")
 
     def _remember_text(self, text: str) -> None:
         self._texts[_speech.fingerprint(_voice.spoken(text, "pcm16"))] = text
@@ -208,6 +261,10 @@ class Api:
             "service_tier": _TIERS.get(body.get("service_tier") or "", "default"),
             "system_fingerprint": None,
         }
+
+
+def _no_key() -> Refused:
+    return Refused("You didn't provide an API key.", None, "invalid_api_key", 401)
 
 
 def _answer_models(request: _http.Request, _: Any) -> _http.Reply:

@@ -15,6 +15,8 @@ from typing import Any
 import attrs
 import orjson
 
+from conversation.testing import _websocket
+from conversation.testing._refusals import Refused
 from conversation.testing._streams import Control
 
 MOST_BYTES = 256 * 2**20
@@ -45,12 +47,14 @@ class Request:
         path: Path without the query.
         headers: Headers by lower-case name.
         data: Body.
+        query: Query of the path.
     """
 
     method: str
     path: str
     headers: Mapping[str, str]
     data: bytes
+    query: str = ""
 
 
 @attrs.frozen
@@ -93,6 +97,7 @@ class Server(ThreadingHTTPServer):
         port: Port; 0 for any free one.
         answer: Returns the answer to a request.
         hold: Blocks while a stream is held; returns False if the client disconnects.
+        connect: Returns the session of a request for a WebSocket.
     """
 
     daemon_threads = True
@@ -103,8 +108,10 @@ class Server(ThreadingHTTPServer):
         port: int,
         answer: Callable[[Request], Reply],
         hold: Callable[[Callable[[], bool]], bool],
+        connect: Callable[[Request], _websocket.Session],
     ) -> None:
         self.answer = answer
+        self.connect = connect
         self.hold = hold
         self._connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Handler)
@@ -176,12 +183,29 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError as error:
             self._refuse(error)
             return
-        request = Request(self.command, self.path.partition("?")[0], headers, data)
-        self._send(self.server.answer(request), start)
+        path, _, query = self.path.partition("?")
+        request = Request(self.command, path, headers, data, query)
+        if headers.get("upgrade", "").lower() == "websocket":
+            self._connect(request)
+        else:
+            self._send(self.server.answer(request), start)
 
     def _refuse(self, error: ValueError) -> None:
         self.close_connection = True  # nobody knows where the next request begins
         self._send(_failure(str(error), 400), time.monotonic())
+
+    def _connect(self, request: Request) -> None:
+        """Serve a WebSocket."""
+        self.close_connection = True
+        lines = (f"{name}: {value}\r\n" for name, value in self.headers.items())
+        head = self.raw_requestline + "".join([*lines, "\r\n"]).encode("latin-1")
+        try:
+            session = self.server.connect(request)
+            connection = _websocket.accept(self.connection, head)
+        except Refused as refused:
+            self._send(json_reply(refused.body, refused.status), time.monotonic())
+        else:
+            connection.serve(session)
 
     def _send(self, reply: Reply, start: float) -> None:
         self.send_response(reply.status)

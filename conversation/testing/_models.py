@@ -29,10 +29,19 @@ TRANSCRIPTION: Mapping[str, str | None] = {
 }
 """Transcription models, with their announced shutdown dates."""
 
+REALTIME: Mapping[str, str | None] = {
+    "gpt-realtime-2.1": None,
+    "gpt-realtime-2": None,
+    "gpt-realtime-1.5": None,
+    "gpt-realtime": "2027-01-20",
+    "gpt-realtime-mini": "2027-01-20",
+}
+"""Models of the Realtime API, with their announced shutdown dates."""
+
 _TEXT = ("gpt-6", "gpt-5", "gpt-4.1", "gpt-4o", "o1", "o3", "o4")
 _RETIRED = ("gpt-4o-audio-preview", "gpt-4o-mini-audio-preview")
 _CREATED = 1_756_339_249  # the same for all: the real dates are unknown
-_DATES = {**AUDIO, **SPEECH, **TRANSCRIPTION}
+_DATES = {**AUDIO, **SPEECH, **TRANSCRIPTION, **REALTIME}
 
 
 def is_one_of(model: str, names: Iterable[str]) -> bool:
@@ -45,6 +54,16 @@ def is_chat_model(model: str) -> bool:
     return is_one_of(model, AUDIO) or (
         model.startswith(_TEXT) and not is_one_of(model, (*_RETIRED, *SPEECH, *TRANSCRIPTION))
     )
+
+
+def check_realtime(model: str) -> None:
+    """Refuse a model that is none of the Realtime API's.
+
+    Raises:
+        Refused: naming it.
+    """
+    if not is_one_of(model, REALTIME) and not is_one_of(model, AUDIO):
+        raise model_not_found(model)
 
 
 def list_models() -> dict[str, Any]:

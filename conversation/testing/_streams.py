@@ -138,7 +138,7 @@ def _text_deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"function_call": {"arguments": legacy["arguments"][start : start + 8]}}
     else:
         yield {"role": "assistant", "refusal": None}
-    for piece in _words(message["content"] or ""):
+    for piece in words(message["content"] or ""):
         yield {"content": piece}
     if message["refusal"]:
         yield {"refusal": message["refusal"]}
@@ -155,7 +155,7 @@ def _text_deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _recorded_deltas(
     audio: Mapping[str, Any], data: Iterable[dict[str, str]]
 ) -> Iterator[dict[str, Any]]:
-    first, *more = _words(audio["transcript"]) or [""]
+    first, *more = words(audio["transcript"]) or [""]
     yield {"content": None, "audio": {"id": audio["id"], "transcript": first}}
     for word in more:
         yield {"audio": {"transcript": word}}
@@ -168,11 +168,12 @@ def _mixed_deltas(
     audio: Mapping[str, Any], data: Iterable[dict[str, str]]
 ) -> Iterator[dict[str, Any]]:
     ids = [{"id": audio["id"]}]
-    words = ({"transcript": word} for word in _words(audio["transcript"]))
+    spoken = ({"transcript": word} for word in words(audio["transcript"]))
     empty: dict[str, str] = {}
-    for audio_id, word, piece in itertools.zip_longest(ids, words, data, fillvalue=empty):
+    for audio_id, word, piece in itertools.zip_longest(ids, spoken, data, fillvalue=empty):
         yield {"audio": {**audio_id, **word, **piece}}
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
+    """Return the words of a text, each with the space before it."""
     return re.findall(r"\s*\S+|\s+$", text)

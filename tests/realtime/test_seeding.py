@@ -33,6 +33,8 @@ from conversation.errors import ContextTooSmall
 from conversation.realtime import seed_events
 from tests.samples import MP3, PNG
 
+EVENTS: TypeAdapter[Any] = TypeAdapter(ConversationItemCreateEvent)
+
 JPEG = b"\xff\xd8\xff" + bytes(9)
 GIF = b"GIF89a" + bytes(9)
 SECOND = bytes(range(240)) * 200
@@ -50,7 +52,7 @@ def seeded(chat: Conversation, **options: Any) -> list[dict[str, Any]]:
     """Return the items without their ids, each checked by the SDK's types."""
     items = []
     for event in seed_events(chat, **options):
-        TypeAdapter(ConversationItemCreateEvent).validate_python(event)
+        EVENTS.validate_python(event)
         item = dict(event["item"])
         assert len(item.pop("id")) <= 32
         items.append(item)
