@@ -12,6 +12,7 @@ from tests.benchmarks import (
     bench_context,
     bench_others,
     bench_postgres,
+    bench_realtime,
     bench_rendering,
     bench_sessions,
     bench_streaming,
@@ -24,6 +25,7 @@ MODULES = (
     bench_context,
     bench_others,
     bench_postgres,
+    bench_realtime,
 )
 
 

@@ -1,0 +1,45 @@
+"""The example of a hand-over, run offline as a user runs it, twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conversation import AssistantTurn, Conversation
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "realtime_handover.py"
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_handover_runs_offline_and_goes_on(tmp_path: Path) -> None:
+    """Each run adds ten turns below `example-data`, among them an answer that was cut off."""
+    for run in (1, 2):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", str(EXAMPLE)],
+            cwd=tmp_path,
+            env={**os.environ, "HOME": str(tmp_path / "home")},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"after {10 * (run - 1)} turns" in done.stdout
+        assert done.stdout.count("(cut off)") == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["example-data"]
+        folder = tmp_path / "example-data" / "realtime-handover"
+        with Conversation.open("dogs", store=folder, read_only=True) as chat:
+            turns = chat.turns[-10:]
+        roles = ["user", "assistant"] * 5
+        assert [turn.role for turn in turns] == roles
+        cut = turns[3]
+        assert isinstance(cut, AssistantTurn)
+        assert cut.interrupted
+        assert cut.audio is not None
+        assert cut.audio.duration == 0.8
+        assert f"and {5 * run - 3} from transcripts" in turns[-1].text
