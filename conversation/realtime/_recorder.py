@@ -29,7 +29,7 @@ class _BaseRecorder(Generic[_ChatT]):
             other = "Recorder" if self._is_async else "AsyncRecorder"
             msg = f"{type(self).__name__} cannot keep a {type(chat).__name__}; use {other}"
             raise InvalidSetting(msg)
-        self._chat = chat
+        self._chat: _ChatT = chat
         self._recording = Recording()
 
     def sent(self, event: Any) -> None:
@@ -97,7 +97,8 @@ class Recorder(_BaseRecorder["Conversation"]):
         return self._change(self._recording.finish)
 
     def _change(self, job: Callable[[History], list[Turn]]) -> list[Turn]:
-        return self._chat._change(partial(job, self._chat._history))
+        changed: list[Turn] = self._chat._change(partial(job, self._chat._history))
+        return changed
 
     def __enter__(self) -> Self:
         return self
@@ -122,7 +123,8 @@ class AsyncRecorder(_BaseRecorder["AsyncConversation"]):
         return await self._change(self._recording.finish)
 
     async def _change(self, job: Callable[[History], list[Turn]]) -> list[Turn]:
-        return await self._chat._change(partial(job, self._chat._history))
+        changed: list[Turn] = await self._chat._change(partial(job, self._chat._history))
+        return changed
 
     async def __aenter__(self) -> Self:
         return self

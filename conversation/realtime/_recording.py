@@ -145,7 +145,7 @@ class _Item:
         if spoken.strip() or sound:
             encoding, rate = self.format
             data = wav_from_pcm(as_s16(sound, encoding), rate=rate) if sound else None
-            audio = AssistantAudio(transcript=spoken or None, data=data, format=data and "wav")
+            audio = AssistantAudio(transcript=spoken or None, data=data)
         answer = AssistantTurn(
             content=written or None,
             audio=audio,
@@ -559,8 +559,9 @@ def _add(turn: Turn, history: History) -> Turn:
     try:
         return history.add(turn)
     except UnknownToolCall as error:
-        same = [call for call in error.open_calls if short_call_id(call) == turn.tool_call_id]
-        if not same:
+        given = error.tool_call_id
+        same = [call for call in error.open_calls if short_call_id(call) == given]
+        if not same or not isinstance(turn, ToolTurn):
             raise
         return history.add(attrs.evolve(turn, tool_call_id=same[-1]))
 
@@ -633,7 +634,9 @@ def _text(value: Json, name: str) -> str | None:
 
 def _ms(value: Json, name: str) -> float | None:
     found = value.get(name)
-    return found if type(found) in (int, float) and 0 <= found < 1e12 else None
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    return found if 0 <= found < 1e12 else None
 
 
 def _index(value: Json) -> int:

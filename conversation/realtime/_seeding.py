@@ -29,7 +29,7 @@ from conversation._values.sound import PCM_RATE
 from conversation._values.turns import AssistantTurn, SystemTurn, ToolCall, ToolTurn, Turn, UserTurn
 from conversation._values.wav import walked
 from conversation._wire.messages import base64_text, part_message, wire_name
-from conversation.errors import AudioFileMissing
+from conversation.errors import AudioFileMissing, InvalidSetting
 
 if TYPE_CHECKING:
     from conversation._async_conversation import AsyncConversation
@@ -62,8 +62,8 @@ def seed_events(
     """Return the events that tell a new Realtime session what was said so far, oldest first.
 
     Send each of them, and the instructions by `session.update`. The newest whole exchanges that fit
-    are taken, as for a request. Answers go as their words, as the API takes no spoken ones back. A
-    tool call without a result stays open, to be answered there.
+    are taken, as for a request, behind the summary if there is one. Answers go as their words, as
+    the API takes no spoken ones back. Tool calls without a result stay open, to be answered there.
 
     Args:
         chat: The conversation; it is not changed. Of an `AsyncConversation`, await the result.
@@ -74,6 +74,7 @@ def seed_events(
 
     Raises:
         ContextTooSmall: if the newest exchange alone is larger.
+        InvalidSetting: if `max_tokens` is no number of tokens.
     """
     job = partial(_seed, chat, sound=sound, max_tokens=max_tokens)
     return _in_thread(job) if chat._client_class.startswith("Async") else job()
@@ -100,6 +101,9 @@ def _seed(
     limit = context.limit_for(settings.model)
     if max_tokens is None:
         max_tokens = SESSION_TOKENS if limit is None else min(limit, SESSION_TOKENS)
+    elif isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 0:
+        msg = f"max_tokens must be a whole number >= 0 or None, got {max_tokens!r}"
+        raise InvalidSetting(msg)
 
     def prepared(position: int) -> Prepared:
         item = prepare(_turn(history[position], sound=sound))
@@ -115,6 +119,7 @@ def _seed(
             context=context,
             limits=Limits(max_tokens, context.max_upload_bytes, requests._next.tool_tokens),
             at=Moment(math.inf, 0.0),  # no voice is left
+            summary=None if context.summarize is None else history.summary,
         )
     token = secrets.token_hex(4)
     items = (item for chosen in found.items for item in _items(chosen))
@@ -150,6 +155,8 @@ def _in_words(part: Part) -> str:
 
 def _items(chosen: Prepared) -> Iterator[Item]:
     """Yield the items of a turn that was chosen; none for results that nobody knows."""
+    if chosen.form is Form.SUMMARY and chosen.message:
+        yield _message("system", [_input_text(chosen.message["content"])])
     aged = chosen.words.turn if chosen.form is Form.WORDS and chosen.words else None
     match aged or chosen.turn:
         case SystemTurn(text):

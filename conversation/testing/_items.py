@@ -81,8 +81,8 @@ class Item:
         return {"role": "user", "content": content}
 
 
-def check(body: Any, known: Mapping[str, Item]) -> None:
-    """Check an item that a client creates.
+def check(body: Any, known: Mapping[str, Item]) -> dict[str, Any]:
+    """Return an item that a client creates.
 
     Raises:
         Refused: as the API refuses it.
@@ -111,6 +111,7 @@ def check(body: Any, known: Mapping[str, Item]) -> None:
         if all(call["call_id"] != call_id for call in calls):
             message = f"Tool call ID '{call_id}' not found in conversation."
             raise Refused(message, "item.call_id", "invalid_tool_call_id")
+    return dict(body)
 
 
 def _check_message(body: Mapping[str, Any]) -> None:

@@ -313,12 +313,12 @@ class Session:
         self._items = dict([*others[:at], (item.id, item), *others[at:]])
 
     def _create(self, event: Json) -> None:
-        body, previous = event.get("item"), event.get("previous_item_id")
-        _items.check(body, self._items)
+        previous = event.get("previous_item_id")
+        body = _items.check(event.get("item"), self._items)
         if previous not in (None, "root", *self._items):
             message = f"Previous item with ID '{previous}' not found in conversation."
             raise Refused(message, "previous_item_id", "item_create_invalid_item_id")
-        body = {**body, "id": body.get("id") or _name("item")}  # type: ignore[dict-item]
+        body = {**body, "id": body.get("id") or _name("item")}
         sound = b""
         for part in body.get("content") or ():
             sound += as_s16(_items.decoded(part.pop("audio", ""), "audio"), self._input.encoding)

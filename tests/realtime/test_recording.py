@@ -82,9 +82,9 @@ def test_a_spoken_answer_is_kept_with_sound_words_and_usage(
     sound = pattern(1.0)
     *events, last = e.answered("r1", "a1", "Good morning to you", sound)
     assert feed(recorder, events) == []
-    assert chat.turns == ()
+    assert len(chat.turns) == 0
     (turn,) = recorder.received(last)
-    assert (turn,) == chat.turns
+    assert list(chat.turns) == [turn]
     assert isinstance(turn, AssistantTurn)
     assert turn.audio is not None
     assert (turn.audio.id, turn.audio.format, turn.audio.duration) == (None, "wav", 1.0)

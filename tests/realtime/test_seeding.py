@@ -7,9 +7,11 @@ import asyncio
 import base64
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
+from openai import OpenAI
 from openai.types.realtime import ConversationItemCreateEvent
 from pydantic import TypeAdapter
 
@@ -29,7 +31,7 @@ from conversation import (
 )
 from conversation._values.samples import resampled
 from conversation._values.turns import Turn
-from conversation.errors import ContextTooSmall
+from conversation.errors import ContextTooSmall, InvalidSetting
 from conversation.realtime import seed_events
 from tests.samples import MP3, PNG
 
@@ -255,6 +257,37 @@ def test_old_sound_goes_as_words() -> None:
         "input_text",
         "input_audio",
     ]
+
+
+def test_a_summary_stands_in_for_what_it_covers(client: OpenAI) -> None:
+    """What was summarised goes as the summary, as in a request."""
+    context = Context(max_prompt_tokens=300, summarize=lambda turns, _: f"{len(turns)} turns")
+    chat = Conversation(client=client, context=context)
+    for number in range(8):
+        chat.say(f"Question {number} " + "x" * 200, modalities=["text"], model="gpt-4.1")
+    first, *others = seeded(chat)
+    assert first["role"] == "system"
+    assert "summary of the first" in first["content"][0]["text"]
+    assert 0 < len(others) < 16
+
+
+@pytest.mark.parametrize("most", [-1, True, 1.5, "many"])
+def test_bad_limits_are_refused(most: Any) -> None:
+    """A limit is a number of tokens."""
+    with pytest.raises(InvalidSetting, match="max_tokens must be"):
+        seed_events(Conversation(), max_tokens=most)
+
+
+def test_sound_that_is_gone_goes_as_its_words(tmp_path: Path) -> None:
+    """Sound whose file was lost is no reason to refuse the hand-over."""
+    with Conversation.open("s", store=tmp_path) as chat:
+        for words in ("Good day", None):
+            chat.add_user(AudioInput.from_pcm(SECOND, 24_000, words))
+        for file in (tmp_path / "s.audio").iterdir():
+            file.unlink()
+        items = seeded(chat, sound=True)
+    gone = "[speech, which cannot be played to you]"
+    assert [item["content"] for item in items] == [[text("Good day")], [text(gone)]]
 
 
 def test_ids_are_unique() -> None:
