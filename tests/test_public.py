@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 import conversation
-from conversation import Conversation, errors, testing
+from conversation import Conversation, errors, realtime, testing
 
 ERRORS = [getattr(errors, name) for name in errors.__all__]
 
 
 def test_all_lists_every_public_name_sorted() -> None:
     """`__all__` is sorted and lists each public name of its module."""
-    for module in (conversation, errors, testing):
+    for module in (conversation, errors, testing, realtime):
         assert module.__all__ == sorted(module.__all__)
         public = {name for name in vars(module) if not name.startswith("_")}
         modules = {name for name in public if isinstance(getattr(module, name), types.ModuleType)}
@@ -100,10 +100,12 @@ def test_dir_lists_names_that_are_imported_late() -> None:
 
 
 def test_import_loads_no_slow_module() -> None:
-    """`import conversation` loads neither asyncio, `openai`, pydantic nor filelock."""
+    """`import conversation` loads neither asyncio, `openai`, pydantic nor the like."""
     code = (
         "import sys, conversation, conversation.testing; "
-        "print([n for n in ('asyncio', 'openai', 'pydantic', 'filelock') if n in sys.modules])"
+        "late = 'asyncio', 'openai', 'pydantic', 'filelock', 'websockets'; "
+        "late += ('conversation.realtime',); "
+        "print([name for name in late if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

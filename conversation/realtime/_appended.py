@@ -37,6 +37,7 @@ class AppendedSound:
         self._base = 0.0  # time at which this format began
         self._uncommitted = 0.0
         self._commits: deque[tuple[float, float]] = deque()
+        self._clears = 0  # sent, and not confirmed
         self._speech: dict[str, tuple[float, float | None]] = {}
 
     def change_format(self, new: Format) -> None:
@@ -61,10 +62,12 @@ class AppendedSound:
             self._commits.append((self._uncommitted, self._end))
             self._uncommitted = self._end
 
-    def clear(self) -> None:
-        """Note that the sound since the last commit was discarded."""
+    def clear(self, *, is_confirmed: bool = False) -> None:
+        """Note that the sound since the last commit was discarded: when that was sent, if seen."""
         with self._lock:
-            self._uncommitted = self._end
+            if not is_confirmed or not self._clears:
+                self._uncommitted = self._end
+            self._clears = max(0, self._clears - 1) if is_confirmed else self._clears + 1
 
     def refuse_commit(self) -> None:
         """Forget the oldest commit, which the server has refused."""
@@ -89,8 +92,7 @@ class AppendedSound:
             start, end = self._speech.pop(item_id, (None, None))
             if end is None and self._commits:
                 start, end = self._commits.popleft()
-            if start is None:
-                return b""
+            start = self._uncommitted if start is None else start
             end = self._end if end is None else end
             first, last = self._index(start), self._index(end)
             taken = bytes(self._data[first:last])

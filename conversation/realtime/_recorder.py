@@ -94,7 +94,7 @@ class Recorder(_BaseRecorder["Conversation"]):
         Raises:
             SaveFailed, SessionLocked, SessionChanged: as in `received`.
         """
-        return self._change(self._recording.finish)
+        return [] if self._recording.is_idle else self._change(self._recording.finish)
 
     def _change(self, job: Callable[[History], list[Turn]]) -> list[Turn]:
         changed: list[Turn] = self._chat._change(partial(job, self._chat._history))
@@ -120,7 +120,7 @@ class AsyncRecorder(_BaseRecorder["AsyncConversation"]):
 
     async def close(self) -> list[Turn]:
         """Same as `Recorder.close`, awaited."""
-        return await self._change(self._recording.finish)
+        return [] if self._recording.is_idle else await self._change(self._recording.finish)
 
     async def _change(self, job: Callable[[History], list[Turn]]) -> list[Turn]:
         changed: list[Turn] = await self._chat._change(partial(job, self._chat._history))

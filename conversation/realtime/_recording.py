@@ -249,6 +249,11 @@ class Recording:
         self._break_off()
         return self.settle(history)
 
+    @property
+    def is_idle(self) -> bool:
+        """True if nothing has begun and nothing is due."""
+        return not (self._queue or self._sounds or self._edits) and self._spent == Usage()
+
     def _break_off(self) -> None:
         for item_id in self._sounds.copy():
             self._say(item_id, [self._spoken(item_id, None)])
@@ -295,6 +300,9 @@ class Recording:
         if item_id and item_id not in self._seen:
             self._sounds[item_id] = self._playable(self._sound.take(item_id))
 
+    def _cleared(self, _: Json) -> None:
+        self._sound.clear(is_confirmed=True)
+
     def _failed(self, event: Json) -> None:
         if _text(_object(event, "error"), "code") == "input_audio_buffer_commit_empty":
             self._sound.refuse_commit()
@@ -307,6 +315,8 @@ class Recording:
         role, content = _text(item, "role"), _objects(item, "content")
         if item_id in self._seen:
             self._fill(item_id, item)
+            for part in content if role == "user" else ():
+                self._words_known({"item_id": item_id, "transcript": part.get("transcript")})
             return
         match _text(item, "type"), role:
             case "message", "user":
@@ -327,8 +337,8 @@ class Recording:
         """Put an item of the model in its place; one that the client has made is whole."""
         self._put(new)
         self._fill(new.id, item)
-        made_by_client = _text(item, "status") != "in_progress"
-        if made_by_client and (new.written or new.spoken or new.arguments):
+        status, has_begun = _text(item, "status"), new.written or new.spoken or new.arguments
+        if status == "completed" or (has_begun and status != "in_progress"):
             new.is_ready = new.is_whole = True
 
     def _part(self, item_id: str, part: Json) -> Part | None:
@@ -602,6 +612,7 @@ _NOTES: Mapping[str, Callable[[Recording, Json], None]] = {
     "input_audio_buffer.speech_stopped": Recording._speech_stopped,
     "input_audio_buffer.timeout_triggered": Recording._timed_out,
     "input_audio_buffer.committed": Recording._committed,
+    "input_audio_buffer.cleared": Recording._cleared,
     "session.created": Recording._session_created,
     "session.updated": Recording._session_updated,
     "error": Recording._failed,

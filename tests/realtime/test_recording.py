@@ -279,6 +279,18 @@ def test_a_commit_takes_the_sound_since_the_last_one(
     assert [sound_of(turn) for turn in chat.turns] == [parts[0], parts[2], parts[3]]
 
 
+def test_commits_that_somebody_else_sent_are_known(chat: Conversation, recorder: Recorder) -> None:
+    """Where only appended sound was noted, the server's answers tell of commits and clears."""
+    samples = pattern(3.0)
+    for kind, start in (("committed", 0), ("cleared", 48_000), ("committed", 96_000)):
+        recorder.sent(e.appended(samples[start : start + 48_000]))
+        item = f"u{start}"
+        recorder.received(e.event(f"input_audio_buffer.{kind}", item_id=item))
+        if kind == "committed":
+            recorder.received(e.said(item))
+    assert [sound_of(turn) for turn in chat.turns] == [samples[:48_000], samples[96_000:]]
+
+
 @pytest.mark.parametrize(
     ("name", "encoding"),
     [("audio/pcmu", "mulaw"), ("audio/pcma", "alaw")],
@@ -334,6 +346,23 @@ def test_words_come_at_any_time(chat: Conversation, recorder: Recorder) -> None:
     recorder.received(e.transcribed("u4", "Four"))
     assert texts(chat) == ["One", "Two", "Good morning to you", "Three", "Four"]
     assert len(sound_of(chat.turns[1])) == 24_000
+
+
+def test_words_may_come_with_the_finished_item(chat: Conversation, recorder: Recorder) -> None:
+    """An item that is told again with its words gives them to its turn, and is no second one."""
+    recorder.received(e.said("u1"))
+    again = e.said("u1", {"type": "input_audio", "transcript": "Hello"})
+    again["type"] = "conversation.item.done"
+    (turn,) = recorder.received(again)
+    assert turn.text == "Hello"
+    assert len(chat.turns) == 1
+
+
+def test_a_call_of_the_client_is_whole(chat: Conversation, recorder: Recorder) -> None:
+    """A call that the client creates keeps nobody waiting, even without arguments."""
+    call = e.call("c1", "call_1", arguments="")
+    feed(recorder, [e.event("conversation.item.added", item=call), e.said("u1", e.text("Hello"))])
+    assert [turn.role for turn in chat.turns] == ["assistant", "user"]
 
 
 def test_speech_without_sound_waits_for_its_words(chat: Conversation, recorder: Recorder) -> None:
@@ -492,6 +521,14 @@ def test_closing_keeps_what_has_begun(chat: Conversation, recorder: Recorder) ->
     with Recorder(chat) as other:
         feed(other, e.streamed("r2", "a2"))
     assert len(chat.turns) == 5
+
+
+def test_closing_an_idle_recorder_needs_no_session(tmp_path: Path) -> None:
+    """A recorder with nothing to keep can be closed behind its conversation."""
+    with Conversation.open("s", store=tmp_path) as chat:
+        recorder = Recorder(chat)
+        feed(recorder, [e.session(), e.said("u1", e.text("Hello"))])
+    assert recorder.close() == []
 
 
 def test_a_new_connection_begins_anew(chat: Conversation, recorder: Recorder) -> None:

@@ -50,6 +50,7 @@ from conversation.errors import (
     SessionLocked,
     UnknownToolCall,
 )
+from conversation.realtime import AsyncRecorder, Recorder, seed_events
 from conversation.stores import Store
 from conversation.testing import StandIn
 
@@ -326,6 +327,23 @@ async def talk_async(client: AsyncOpenAI, store: FileStore) -> None:
     saved = await AsyncConversation.from_messages([], session_id="ann", store=store)
     assert_type(saved, AsyncConversation)
     await opened.close()
+
+
+def hand_over(chat: Conversation) -> None:
+    """Seed a Realtime session, and record it."""
+    assert_type(seed_events(chat, sound=True, max_tokens=20_000), list[dict[str, Any]])
+    with Recorder(chat) as recorder:
+        recorder.sent({"type": "response.create"})
+        assert_type(recorder.received({"type": "response.done"}), list[AnyTurn])
+    assert_type(recorder.close(), list[AnyTurn])
+
+
+async def hand_over_async(chat: AsyncConversation) -> None:
+    """Same as `hand_over`, with asyncio."""
+    assert_type(await seed_events(chat), list[dict[str, Any]])
+    async with AsyncRecorder(chat) as recorder:
+        recorder.sent({"type": "response.create"})
+        assert_type(await recorder.received({"type": "response.done"}), list[AnyTurn])
 
 
 def try_without_openai() -> None:
