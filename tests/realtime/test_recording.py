@@ -14,6 +14,7 @@ from conversation import (
     AsyncConversation,
     AudioInput,
     Conversation,
+    FileStore,
     ImageInput,
     SystemTurn,
     ToolCall,
@@ -24,10 +25,12 @@ from conversation import (
 from conversation._values.samples import as_s16
 from conversation._values.sound import samples_of
 from conversation._values.turns import Turn
-from conversation.errors import InvalidSetting, InvalidTurn
+from conversation.errors import InvalidSetting, InvalidTurn, SaveFailed
 from conversation.realtime import AsyncRecorder, Recorder, seed_events
+from conversation.testing import StandIn
 from tests.realtime import events as e
 from tests.samples import PNG
+from tests.stores.faulty_disk import FaultyDisk
 
 WAITING = "[spoken, no words yet]"
 
@@ -257,6 +260,30 @@ def test_speech_is_cut_from_what_was_sent(chat: Conversation, recorder: Recorder
     assert sound_of(second) == samples[81_600:]
 
 
+def test_speech_may_begin_before_the_last_one_was_committed(
+    chat: Conversation, recorder: Recorder
+) -> None:
+    """The padding of the next speech reaches into the one before, of which it is told first."""
+    samples = pattern(2.0)
+    recorder.sent(e.appended(samples))
+    events = e.spoke("u1", 0, 1000)
+    next_events = e.spoke("u2", 900, 1500)
+    feed(recorder, [*events[:2], next_events[0], *events[2:], *next_events[1:]])
+    assert [sound_of(turn) for turn in chat.turns] == [samples[:48_000], samples[43_200:72_000]]
+
+
+def test_times_go_on_where_the_format_changes(chat: Conversation, recorder: Recorder) -> None:
+    """A session that changes its format in its middle counts its time on."""
+    recorder.sent(e.appended(pattern(1.5)))
+    audio = {"input": {"format": {"type": "audio/pcmu"}}}
+    recorder.sent({"type": "session.update", "session": {"type": "realtime", "audio": audio}})
+    said = bytes(range(250)) * 64
+    recorder.sent(e.appended(said))
+    recorder.received(e.session("updated", audio=audio))
+    feed(recorder, e.spoke("u1", 2000, 3000))
+    assert sound_of(chat.turns[0]) == as_s16(said[4000:12_000], "mulaw")
+
+
 def test_a_commit_takes_the_sound_since_the_last_one(
     chat: Conversation, recorder: Recorder
 ) -> None:
@@ -383,8 +410,10 @@ def test_speech_without_sound_waits_for_its_words(chat: Conversation, recorder: 
 
 def test_a_user_item_waits_for_the_answer_before_it(chat: Conversation, recorder: Recorder) -> None:
     """What the user says during an answer comes behind it, as in the server's order."""
-    feed(recorder, [e.said("u1", e.text("Hello")), *e.streamed("r1", "a1")])
+    feed(recorder, [e.said("u1"), *e.streamed("r1", "a1")])
     assert feed(recorder, [e.said("u2", e.text("Stop"))]) == []
+    (changed,) = recorder.received(e.transcribed("u1", "Hello"))  # an earlier turn waits for nobody
+    assert changed.text == "Hello"
     added = recorder.received(e.done("r1", e.message("a1"), status="cancelled"))
     assert [turn.text for turn in added] == ["Good morning to you", "Stop"]
     assert texts(chat) == ["Hello", "Good morning to you", "Stop"]
@@ -582,6 +611,34 @@ def test_what_cannot_be_saved_is_tried_again(tmp_path: Path) -> None:
         (turn,) = recorder.received(e.event("rate_limits.updated"))
         assert turn.text == "Good morning to you"
         assert len(locked.turns) == 1
+
+
+def test_an_answer_that_could_not_be_written_is_the_same_one_later(tmp_path: Path) -> None:
+    """On a full disk the answer is kept in memory, and written as it was once there is space."""
+    store = FileStore(tmp_path)
+    store._disk = disk = FaultyDisk()
+    now = 1_762_000_000.0
+    with Conversation.open("s", store=store, clock=lambda: now) as chat:
+        recorder = Recorder(chat)
+        *events, last = e.answered("r1", "a1")
+        feed(recorder, [e.said("u1", e.text("Hello")), *events])
+        disk.arm("sync")
+        with pytest.raises(SaveFailed) as caught:
+            recorder.received(last)
+        assert [turn.text for turn in chat.turns] == ["Hello"]
+        now += 60
+        (turn,) = recorder.received(e.event("rate_limits.updated"))
+        assert caught.value.turn is not None
+        assert turn.at == caught.value.turn.at
+        assert texts(Conversation.open("s", store=store)) == ["Hello", "Good morning to you"]
+
+
+def test_no_server_gets_the_ids_of_items(server: StandIn) -> None:
+    """The id of an item is kept with its turn, and sent to no server, whatever keys it takes."""
+    client = server.client(base_url="https://api.example.org/v1")
+    chat = Conversation(client=client)
+    feed(Recorder(chat), [e.said("u1", e.text("Hello")), *e.answered("r1", "a1")])
+    assert [set(message) for message in chat.messages()] == [{"role", "content"}] * 2
 
 
 @pytest.mark.parametrize("junk", [None, "text", 7, [], {}, {"type": 3}, {"type": "x.y"}])
