@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NoReturn, Self
 
 import attrs
@@ -48,6 +48,13 @@ class Cache:
             self._size += len(data)
             while self._size > self._most:
                 self._size -= len(self._blobs.popitem(last=False)[1])
+
+    def forget(self, session: int | None, names: Collection[str] | None = None) -> None:
+        """Drop the bytes of a session of these names; None: all."""
+        with self._mutex:
+            for key in [each for each in self._blobs if each[0] == session]:
+                if names is None or key[1] in names:
+                    self._size -= len(self._blobs.pop(key))
 
 
 @attrs.frozen
@@ -212,8 +219,14 @@ class Blobs:
         except Failed as error:
             raise unavailable(self.id, self._database, error) from error
 
+    def forget_all(self) -> None:
+        """Forget bytes that were read before."""
+        self._cache.forget(self.key)
+
     def discard(self, names: Iterable[str]) -> None:
         """Remove bytes that no turn names; they stay if the server cannot be reached."""
+        names = set(names)
+        self._cache.forget(self.key, names)
         stored = [name.encode() for name in names if self._pending.pop(name, None) is None]
         if stored:
             with contextlib.suppress(Failed, SessionError):

@@ -487,6 +487,7 @@ class PostgresSession:
             if sound_only:
                 return self._silence(touched, state, lines, unnamed)
             result = self._database.query("sweep", self.id, touched.isoformat())
+            self._blobs.forget_all()
             return bool(result.count) or (result.was_repeated and self.read() is None)
         except Failed as error:
             raise unavailable(self.id, self._database, error) from error
@@ -503,6 +504,7 @@ class PostgresSession:
             if lines:
                 self.rewrite(state.header, lines, len(state.entries), touches=False)
             self._database.query("discard", self.id, array(TEXT, unnamed))
+            self._blobs.forget_all()
         finally:
             self.release()
         return True

@@ -24,7 +24,7 @@ from conversation import (
     UserTurn,
 )
 from conversation._cli.main import main
-from conversation.errors import InvalidSetting, SaveFailed, SessionNotFound
+from conversation.errors import AudioFileMissing, InvalidSetting, SaveFailed, SessionNotFound
 from conversation.stores import Stored
 from tests.postgres import Postgres
 from tests.samples import PNG, SOUND, spoken
@@ -206,7 +206,13 @@ def test_open_conversations_notice_that_their_sound_is_gone(place: Place) -> Non
     with Conversation.open("s", store=place.store) as chat:
         assert len(chat.turns) == 3
         place.age("s", 91)
+        answer = chat.turns[1]
+        assert isinstance(answer, AssistantTurn)
+        assert answer.audio is not None
+        assert answer.audio.read()
         assert len(place.store.sweep(older_than=90 * DAY, sound_only=True)) == 1
+        with pytest.raises(AudioFileMissing):
+            answer.audio.read()
         chat.add_user("More")
         assert "input_audio" not in str(chat.messages())
         assert [turn.text for turn in chat.turns][-2:] == ["Bye", "More"]
