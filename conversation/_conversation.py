@@ -335,14 +335,14 @@ class Conversation(BaseConversation["OpenAI"]):
 
         Others wait, in other processes too, up to their `timeout`; calls of this object inside of
         the block do not. They are told apart by their context (`contextvars`): tasks that are
-        created in the block belong to it, take turns, and are waited for at its end; threads that
-        are started in it wait for that. A fixture or a web framework's dependency that enters a
-        block in a context of its own holds it against its user, too. A block may be inside of
-        another. An error undoes nothing.
+        created in the block belong to it, take turns, and are waited for at its end (after an error
+        for up to `timeout` seconds); threads that are started in it wait for that. A fixture or a
+        web framework's dependency that enters a block in a context of its own holds it against its
+        user, too. A block may be inside of another. An error undoes nothing.
 
         Raises:
             ConversationBusy: if a tool or a stream's consumer asks for it, or if the block is left
-                before a stream inside of it.
+                before a stream inside of it, which keeps the part of the answer that has arrived.
             SessionReadOnly, SessionLocked, SessionChanged, SaveFailed: as in `open`.
         """
         return Hold(self._holding, self)

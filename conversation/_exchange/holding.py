@@ -13,7 +13,7 @@ from conversation._locking import Lock, Polling, Ticket
 from conversation._values.naming import Naming
 from conversation._values.turns import AssistantTurn, Turn
 from conversation._wire.completions import completion_object
-from conversation.errors import ConversationBusy, SaveFailed, SessionChanged
+from conversation.errors import ConversationBusy, SaveFailed, SessionChanged, SessionLocked
 
 _T = TypeVar("_T")
 _TurnT = TypeVar("_TurnT", bound=Turn)
@@ -44,33 +44,38 @@ def hold(history: History) -> Steps[None]:
         inside = history.lock.begin_hold()
         try:
             yield Over()
-        except Left:
-            yield from _emptied(inside)
+        except Left as left:
+            yield from _emptied(inside, history.timeout, left.args[0])
             raise
 
     return holding(history, steps)
 
 
-def _emptied(inside: Lock) -> Steps[None]:
-    """Wait for calls that others still make inside of a hold, whatever comes meanwhile.
+def _emptied(inside: Lock, timeout: float, failure: BaseException | None) -> Steps[None]:
+    """Wait for calls that others still make inside of a hold.
 
-    A stream that is still open is left, as long as the session is locked.
+    A stream that is still open is left, as long as the session is locked. After a failure in the
+    block, or an interruption of the wait, calls have `timeout` seconds to end: a stream that a task
+    has left open never does. What they write afterwards is refused.
 
     Raises:
-        ConversationBusy: if there was one.
+        ConversationBusy: if a stream of the block's own was open.
     """
     error: BaseException | None = None
+    polling = None if failure is None else Polling(timeout)
     if stream := inside.left_open():
         yield Work(stream.close)
         msg = "a stream that was entered inside of hold() was still open; leave it before that"
         error = ConversationBusy(msg)
     while inside.is_in_use:
         try:
-            yield Wait(Polling.PAUSES[1])
+            yield Wait(Polling.PAUSES[1] if polling is None else polling.pause())
         except GeneratorExit:
             raise
+        except SessionLocked:
+            break
         except BaseException as raised:  # noqa: BLE001  # it is raised afterwards
-            error = raised
+            error, polling = raised, polling or Polling(timeout)
     if error is not None:
         raise error
 

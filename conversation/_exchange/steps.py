@@ -112,4 +112,4 @@ def work(job: Callable[[], _T], *, writes: bool = False) -> Steps[_T]:
 
 
 class Left(BaseException):
-    """Thrown into an exchange whose consumer has left."""
+    """Thrown into an exchange whose consumer has left, with the error of that, or None."""

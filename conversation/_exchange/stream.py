@@ -56,7 +56,7 @@ class BaseStream:
         try:
             if self._exchange is not None and getgeneratorstate(self._exchange) != GEN_CLOSED:
                 with contextlib.suppress(Left):
-                    yield from self._advancing(self._exchange, Left())
+                    yield from self._advancing(self._exchange, Left(error))
         except SessionError as failure:
             if error is None or isinstance(error, Exception):
                 raise

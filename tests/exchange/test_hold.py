@@ -16,6 +16,7 @@ from openai import AsyncOpenAI, OpenAI
 from conversation import AsyncConversation, Conversation, FileStore
 from conversation.errors import (
     ConversationBusy,
+    SessionChanged,
     SessionLocked,
     SessionReadOnly,
     UnknownToolCall,
@@ -355,5 +356,35 @@ def test_end_of_a_block_waits_though_it_is_cancelled(
         assert tasks[0].done()
         await coming
         return texts(chat)
+
+    assert asyncio.run(talk()) == ["one", "two"]
+
+
+def test_stream_that_a_task_left_open_keeps_a_failed_block_for_its_timeout(
+    server: StandIn, store: FileStore
+) -> None:
+    """Nobody ends such a stream; what it had is refused, and others come in."""
+
+    async def talk() -> list[str]:
+        chat = await AsyncConversation.open(
+            "s", store=store, client=server.async_client(), timeout=0
+        )
+        stream = chat.stream("one")
+
+        async def child() -> None:
+            await stream.__aenter__()
+
+        async def fail() -> None:
+            async with chat.hold():
+                await asyncio.create_task(child())
+                raise KeyError("one")
+
+        with pytest.raises(KeyError):
+            await fail()
+        other = await AsyncConversation.open("s", store=store, timeout=0)
+        await other.add_user("two")
+        with pytest.raises(SessionChanged):
+            await stream.__aexit__(None, None, None)
+        return texts(other)
 
     assert asyncio.run(talk()) == ["one", "two"]
