@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ssl
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
-from conversation.testing import _answers, _api, _http, _realtime, _script, _streams
+from conversation.testing import _answers, _api, _http, _script, _streams
 from conversation.testing._holds import Holds
 from conversation.testing._streams import Order
 
@@ -71,7 +72,9 @@ class StandIn:
         self._holds = Holds()
         self._clients: list[OpenAI] = []
         self._async_clients: list[AsyncOpenAI] = []
-        self._server = _http.Server(port, self._api.answer, self._holds.hold, self._connect)
+        # Without a reference to this object: its clients are freed before the last connection.
+        connect = functools.partial(self._api.connect, hold=self._holds.hold)
+        self._server = _http.Server(port, self._api.answer, self._holds.hold, connect)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.01,), name="stand-in", daemon=True
         )
@@ -154,9 +157,6 @@ class StandIn:
         At most 2,000, and at most 256 MB of bodies: a server may run for long.
         """
         return self._api.requests
-
-    def _connect(self, request: _http.Request) -> _realtime.Session:
-        return self._api.connect(request, self._holds.hold)
 
     def forget(self, audio_id: str) -> None:
         """Forget an audio id before it expires.
