@@ -187,10 +187,11 @@ class _Decoding:
     def pieces(self) -> Iterator[bytes]:
         """Yield mono s16le samples of 24 kHz."""
         demuxer = _DEMUXERS[self._name]
+        replaces_bad_tags = int(self._av.__version__.partition(".")[0]) >= 19  # whatever one says
         with self._av.open(
             _Source(self._data, self._about),
             format=demuxer,
-            metadata_errors="replace",
+            **({} if replaces_bad_tags else {"metadata_errors": "replace"}),
             container_options={
                 "format_whitelist": ",".join(set(_DEMUXERS.values())),
                 "codec_whitelist": ",".join(_DECODERS),
