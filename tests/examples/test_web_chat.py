@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conversation import AudioInput
+from conversation import AudioInput, PostgresStore
 from conversation._values.conversion import encoded
 from conversation.testing import StandIn
 from tests.examples.web import Json, Site
@@ -262,9 +262,16 @@ def test_a_killed_server_goes_on(tmp_path: Path) -> None:
             assert len(turns) == 4
 
 
-def test_several_workers_serve_one_user(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_in_database", [False, True])
+def test_several_workers_serve_one_user(
+    tmp_path: Path, is_in_database: bool, request: pytest.FixtureRequest
+) -> None:
     """Connections that land on different processes see one session, and one cookie's secret."""
-    with StandIn() as server, Site(tmp_path, server, "--port", "0", "--workers", "3") as site:
+    arguments, store = ["--port", "0", "--workers", "3"], None
+    if is_in_database:
+        store = PostgresStore(request.getfixturevalue("postgres").url)
+        arguments += ["--store", request.getfixturevalue("postgres").url]
+    with StandIn() as server, Site(tmp_path, server, *arguments) as site:
         cookie = site.cookie()
         seen: list[int] = []
 
@@ -279,7 +286,8 @@ def test_several_workers_serve_one_user(tmp_path: Path) -> None:
             thread.join()
         assert len(seen) == 6
         site.stop(signal.SIGINT)
-    assert sorted(turn.text for turn in site.latest()[::2]) == [f"Question {n}" for n in range(6)]
+    asked = sorted(turn.text for turn in site.latest(store)[::2])
+    assert asked == [f"Question {n}" for n in range(6)]
 
 
 def test_without_a_key_a_stand_in_answers(tmp_path: Path) -> None:

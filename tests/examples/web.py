@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import pytest
 
-from conversation import Conversation, FileStore
+from conversation import Conversation, FileStore, PostgresStore
 from conversation._values.turns import Turn
 from conversation.testing import StandIn
 from tests.terminals import DEADLINE, PYTHON, Running, environment
@@ -90,9 +90,9 @@ class Site(Running):
         with DIRECT.open(request) as response:
             return bytes(response.read())
 
-    def latest(self) -> tuple[Turn, ...]:
-        """Return the turns of the session that was changed last."""
-        store = FileStore(self.folder / "example-data" / "web-chat")
+    def latest(self, store: FileStore | PostgresStore | None = None) -> tuple[Turn, ...]:
+        """Return the turns of the session that was changed last; None: in the example's folder."""
+        store = store or FileStore(self.folder / "example-data" / "web-chat")
         with Conversation.open(store.list()[0].id, store=store, read_only=True) as chat:
             return chat.turns
 
