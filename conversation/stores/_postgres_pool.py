@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import select
-import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,21 @@ _LONGEST_IDLE = 240.0
 """Seconds after which an idle connection is not used again: routers forget it."""
 
 
+class _Slot:
+    """The right to one connection. It is free again once nothing refers to it.
+
+    So none is lost, wherever an exception comes; a semaphore can even stay locked by one.
+    """
+
+    def __init__(self, free: weakref.ref[queue.SimpleQueue[_Slot]]) -> None:
+        self._free = free
+
+    def __del__(self) -> None:
+        free = self._free()
+        if free is not None:
+            free.put(_Slot(self._free))
+
+
 class Pool:
     """Connections of this process; each is used by one thread at a time.
 
@@ -33,15 +49,17 @@ class Pool:
     def __init__(self, conninfo: str, size: int) -> None:
         self._conninfo = conninfo
         self._size = size
-        self._slots = threading.Semaphore(size)
+        self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
+        for _ in range(size):
+            self._free.put(_Slot(weakref.ref(self._free)))
         self._idle: list[tuple[psycopg.Connection[Any], float]] = []
         self._process = os.getpid()
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
-        if not self._slots.acquire(timeout=PATIENCE):
-            raise Lost(f"all {self._size} connections were in use for {PATIENCE:g} s")
+        slot: _Slot | None = None
         try:
+            slot = self._free.get(timeout=PATIENCE)
             connection = self._taken()
             try:
                 yield connection
@@ -52,8 +70,10 @@ class Pool:
                 connection.close()
                 raise
             self._idle.append((connection, time.monotonic()))
+        except queue.Empty:
+            raise Lost(f"all {self._size} connections were in use for {PATIENCE:g} s") from None
         finally:
-            self._slots.release()
+            slot = None  # noqa: F841  # a traceback may keep this frame
 
     def _taken(self) -> psycopg.Connection[Any]:
         while self._idle:
