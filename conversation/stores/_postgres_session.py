@@ -60,6 +60,18 @@ class _Seen:
     last: bytes | None
 
 
+_LOST = "has lost changes that were acknowledged (after a failover?)"
+
+
+def _holds(sure: _Seen | None, revision: int, entries: Sequence[Any]) -> bool:
+    """Return True if nothing of what was acknowledged is missing."""
+    if sure is None or revision > sure.revision:
+        return True
+    if revision < sure.revision or len(entries) < sure.length:
+        return False
+    return sure.last is None or bool(entries[sure.length - 1] == orjson.loads(sure.last))
+
+
 class PostgresSession:
     """One session of a `PostgresStore`; a `StoredSession`.
 
@@ -94,6 +106,8 @@ class PostgresSession:
         self._process = os.getpid()
         # The session before and after a write that may still be under way at the server.
         self._doubt: tuple[_Seen, _Seen] | None = None
+        # What was acknowledged before a doubt: what is read anew must still hold it.
+        self._sure: _Seen | None = None
 
     @property
     def pauses(self) -> tuple[float, float]:
@@ -131,7 +145,7 @@ class PostgresSession:
 
     def _taken(self) -> News | None:
         if self._doubt is not None:
-            self._seen = None
+            self._seen, self._sure = None, self._doubt[0]
         token, seen, seconds = os.urandom(16), self._seen, self._leases.seconds
         own, self._may_hold = array(UUID, (*self._tokens, token)), True
         self._tokens.append(token)
@@ -168,7 +182,7 @@ class PostgresSession:
                 length = -1
             rest = rest[len(seen.last + BETWEEN) : -len(BETWEEN)]
         if revision < seen.revision or length < seen.length:
-            raise self._changed("has lost changes that were acknowledged (after a failover?)")
+            raise self._changed(_LOST)
         if length == seen.length:
             return News()
         entries = self._entries(rest)
@@ -215,8 +229,11 @@ class PostgresSession:
 
         Raises:
             SessionCorrupt: if it is no session; it is not changed.
+            SessionChanged: if it has lost turns that were acknowledged.
             SessionUnavailable: if the server cannot be reached, or refuses.
         """
+        if self._doubt is not None:
+            self._sure = self._doubt[0]
         try:
             if self._doubt is not None and self.token is not None:
                 self._fence()
@@ -237,6 +254,9 @@ class PostgresSession:
             raise corrupt(self.place, f"its header is not JSON ({error})") from error
         if not isinstance(labels, dict):
             raise corrupt(self.place, "its header is no JSON object")
+        if number(key) == self._key and not _holds(self._sure, number(revision), entries):
+            raise self._changed(_LOST)
+        self._sure = None
         self._key = self._blobs.key = number(key)
         self._is_begun, self._doubt = True, None
         self._seen = _Seen(number(revision), number(length), last)

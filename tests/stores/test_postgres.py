@@ -769,6 +769,29 @@ def test_after_a_doubt_everything_is_read_anew(
         assert [turn.text for turn in chat.turns] == ["one", "two", "three"]
 
 
+@pytest.mark.parametrize("is_repeated", [True, False])
+def test_loss_at_the_server_is_noticed_behind_a_doubt(
+    proxy: Proxy, remote: PostgresStore, postgres: Postgres, schema: str, *, is_repeated: bool
+) -> None:
+    """A failover that takes acknowledged turns along is a conflict, also for a write in doubt."""
+    remote._database.pauses = (0.01, 0.01)
+    with Conversation.open("s", store=remote) as chat:
+        for text in ("one", "two"):
+            chat.add_user(text)
+        proxy.cut_next("before", APPEND, for_good=True)
+        with pytest.raises(SaveFailed) as caught:
+            chat.add_user("three")
+        assert caught.value.in_doubt
+        postgres.execute(f"DELETE FROM {schema}.conversation_turns WHERE position = 1")
+        is_free = "holder = NULL, held_until = NULL"
+        postgres.execute(f"UPDATE {schema}.conversation_sessions SET length = 1, {is_free}")
+        proxy.is_away = False
+        for _ in range(2):
+            with pytest.raises(SessionChanged, match="has lost changes that were acknowledged"):
+                chat.add(caught.value.turn) if is_repeated else chat.add_user("four")
+    assert texts(remote.session("s")) == ["one"]
+
+
 @pytest.mark.parametrize("is_stored", [True, False])
 def test_turns_in_doubt_are_added_once(
     proxy: Proxy, remote: PostgresStore, *, is_stored: bool
