@@ -196,9 +196,9 @@ class _Chat:
         conversation = self._conversation
         before = conversation.turns[-1:]
         _mark_stand_in(conversation, is_real=self._is_real)
-        if self._is_interactive:
-            write_line(("it> ", "blue"), end="")
         try:
+            if self._is_interactive:
+                write_line(("it> ", "blue"), end="")
             self._show(*content)
         except KeyboardInterrupt:
             if not self._is_interactive:
