@@ -29,6 +29,7 @@ def test_busy_thread_does_not_starve_another(
         else Conversation.open(session, store=store, client=client, clock=clock)
     )
     begun, done = threading.Event(), threading.Event()
+    before: list[int] = []
 
     def busy() -> None:
         for number in range(20 * ROUNDS):
@@ -39,6 +40,7 @@ def test_busy_thread_does_not_starve_another(
 
     def other() -> None:
         begun.wait()
+        before.append(len(chat.turns) // 2)
         chat.say("other")
         done.set()
 
@@ -48,8 +50,7 @@ def test_busy_thread_does_not_starve_another(
     for thread in threads:
         thread.join()
     questions = [turn.text for turn in chat.turns if turn.role == "user"]
-    assert "other" in questions
-    assert len(questions) < 20 * ROUNDS
+    assert questions.index("other") - before[0] < ROUNDS // 2
     chat.close()
 
 
