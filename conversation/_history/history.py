@@ -16,6 +16,7 @@ import attrs
 import orjson
 
 from conversation._history.calls import OpenCalls
+from conversation._history.deliveries import Deliveries
 from conversation._history.edits import (
     SUMMARY,
     check,
@@ -91,6 +92,7 @@ class History(Sequence[Turn]):
         given: Settings that were given to this object; they overrule those that others save.
 
     Attributes:
+        deliveries: The messages that were delivered.
         lock: Admits one change or exchange at a time.
         reading: Guards the turns in memory against other threads.
         revision: Changes when turns are replaced or dropped.
@@ -123,9 +125,7 @@ class History(Sequence[Turn]):
         self._slots: list[Any] = self._checked(entries, 0)
         self._has_entries = True
         self._open_calls: OpenCalls | None = None
-        # Positions of user turns by the ids of their messages, among the first so many turns.
-        self._delivered: dict[str, int] = {}
-        self._delivered_until = 0
+        self.deliveries = Deliveries(self, self.entry)
         self._doubtful: _Doubtful | None = None
         self._last_time: datetime | None = None
 
@@ -364,7 +364,7 @@ class History(Sequence[Turn]):
             self._has_entries = True
             self.revision += 1
             self._open_calls = None
-            self._delivered, self._delivered_until = {}, 0
+            self.deliveries = Deliveries(self, self.entry)
 
     def _checked(self, entries: Sequence[Any], start: int) -> list[Any]:
         """Return entries, and refuse those of unknown roles."""
@@ -402,7 +402,7 @@ class History(Sequence[Turn]):
         stored = None if self._journal is None else self._journal.position_of(turns, self)
         if stored is not None:
             return cast("tuple[_T, ...]", self[stored : stored + len(turns)])
-        new, positions = self._undelivered(turns)
+        new, positions = self.deliveries.new(turns)
         for turn in new:
             check(turn)
         if any(isinstance(turn, ToolTurn) for turn in new):
@@ -416,39 +416,6 @@ class History(Sequence[Turn]):
             self._slots += kept
         self._written()
         return tuple(cast("_T", self[position]) for position in positions)
-
-    def _undelivered(self, turns: Sequence[_T]) -> tuple[list[_T], list[int]]:
-        """Return the turns that are not there yet, and the positions that all are to have."""
-        new: list[_T] = []
-        positions: list[int] = []
-        among: dict[str, int] = {}
-        for turn in turns:
-            position = None
-            if isinstance(turn, UserTurn) and turn.message_id is not None:
-                position = among.get(turn.message_id, self.delivered(turn))
-            if position is None:
-                position = len(self) + len(new)
-                new.append(turn)
-            if isinstance(turn, UserTurn) and turn.message_id is not None:
-                among[turn.message_id] = position
-            positions.append(position)
-        return new, positions
-
-    def delivered(self, turn: UserTurn) -> int | None:
-        """Return the position of the turn with the same `message_id`; None if there is none."""
-        if turn.message_id is None:
-            return None
-        for position in range(self._delivered_until, len(self._slots)):
-            slot = self._slots[position]
-            if isinstance(slot, UserTurn):
-                found = slot.message_id
-            else:
-                is_user = isinstance(slot, dict) and slot["role"] == "user"
-                found = slot.get("message_id") if is_user else None
-            if isinstance(found, str):
-                self._delivered[found] = position
-        self._delivered_until = len(self._slots)
-        return self._delivered.get(turn.message_id)
 
     def _check_calls(self, added: Sequence[Turn]) -> None:
         calls = self._open_calls or OpenCalls(self)
