@@ -342,7 +342,7 @@ def test_conversation_that_is_nested_too_deep_keeps_no_other_out(
 
 def test_document_that_is_nested_too_deep_is_no_broken_json(cli: Run, path: Path) -> None:
     """The error says what is wrong."""
-    path.write_text(nested(5000))
+    path.write_text(nested(200_000))
     status, _, err = cli("import", str(path))
     assert (status, "nested too deep" in err) == (1, True)
 
