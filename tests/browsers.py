@@ -25,6 +25,7 @@ if not PICTURES:
         pytest.skip("needs chromium and chromedriver", allow_module_level=True)
 
 from selenium import webdriver  # noqa: E402
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 Start = Callable[..., Any]
@@ -66,6 +67,17 @@ def screenshot(browser: Any, name: str) -> None:
         browser.save_screenshot(str(folder / f"{name}.png"))
 
 
-def until(browser: Any, look: Callable[[], Any], is_right: Callable[[Any], Any]) -> None:
-    """Wait until the value that `look` returns is right."""
-    WebDriverWait(browser, 60).until(lambda _: is_right(look()))
+def until(browser: Any, look: Callable[[], Any], is_right: Callable[[Any], Any]) -> Any:
+    """Wait until the value that `look` returns is right, and return it.
+
+    An element that the page replaces while it is looked at is looked for again.
+    """
+    values: list[Any] = []
+
+    def is_right_now(_: object) -> bool:
+        values[:] = [look()]
+        return bool(is_right(values[0]))
+
+    ignored = [StaleElementReferenceException]
+    WebDriverWait(browser, 60, ignored_exceptions=ignored).until(is_right_now)
+    return values[0]

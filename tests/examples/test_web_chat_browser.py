@@ -75,15 +75,17 @@ class Chat:
         self.is_in("Ready")
 
     def named(self, role: str, name: str) -> Any:
-        """Return the visible element of a role and an accessible name."""
-        found = [
-            element
-            for element in self.browser.find_elements(By.CSS_SELECTOR, "button, input, [role]")
-            if element.aria_role == role and element.accessible_name == name
-            if element.is_displayed()
-        ]
-        assert found, f"no {role} {name!r}"
-        return found[0]
+        """Return the visible element of a role and an accessible name, as soon as it is there."""
+
+        def look() -> list[Any]:
+            return [
+                element
+                for element in self.browser.find_elements(By.CSS_SELECTOR, "button, input, [role]")
+                if element.aria_role == role and element.accessible_name == name
+                if element.is_displayed()
+            ]
+
+        return until(self.browser, look, bool)[0]
 
     def status(self) -> str:
         """Return the state in words."""
@@ -102,7 +104,10 @@ class Chat:
 
     def texts(self) -> list[str]:
         """Return the words of all turns."""
-        return [p.text for p in self.browser.find_elements(By.CSS_SELECTOR, "#turns li p")]
+        found: list[str] = self.run(
+            "[...document.querySelectorAll('#turns li p')].map(p => p.innerText)"
+        )
+        return found
 
     def say(self, text: str) -> None:
         """Type a message."""
@@ -119,12 +124,12 @@ def heard(server: StandIn) -> bytes:
     return base64.b64decode(part["input_audio"]["data"])
 
 
-def recording(path: Path) -> str:
-    """Return the argument for a microphone that hears speech in silence, again and again."""
+def recording(path: Path, pause: int) -> str:
+    """Return the argument for a microphone that hears speech, again after `pause` seconds."""
     with wave.open(io.BytesIO(speech.spoken())) as source, wave.open(str(path), "wb") as target:
         target.setparams(source.getparams())
         silence = bytes(2 * source.getframerate())
-        target.writeframes(silence + source.readframes(10**7) + 3 * silence)
+        target.writeframes(silence + source.readframes(10**7) + (pause - 1) * silence)
     return f"use-file-for-fake-audio-capture={path}"
 
 
@@ -140,7 +145,7 @@ def test_hands_free_hears_what_is_said(
     start: Start, site: Site, server: StandIn, tmp_path: Path
 ) -> None:
     """Speech begins and ends by itself, arrives as it was said, and the answer is played."""
-    chat = Chat(start, site, recording(tmp_path / "voice.wav"))
+    chat = Chat(start, site, recording(tmp_path / "voice.wav", pause=600))
     screenshot(chat.browser, "chat-empty")
     switch, meter = chat.named("switch", "Hands-free"), chat.named("meter", "Microphone level")
     assert switch.get_attribute("aria-checked") == "false"
@@ -226,7 +231,7 @@ def test_talking_over_an_answer_stops_it(
     start: Start, site: Site, server: StandIn, tmp_path: Path
 ) -> None:
     """Hands-free, a voice ends the answer while it still streams, and is then answered itself."""
-    chat = Chat(start, site, recording(tmp_path / "voice.wav"))
+    chat = Chat(start, site, recording(tmp_path / "voice.wav", pause=4))
     server.will_answer(LONG, order="mixed", hold_after=12)
     chat.say("Count")
     chat.is_in("Speaking")
