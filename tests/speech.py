@@ -59,17 +59,24 @@ def spoken(words: str = WORDS) -> bytes:
 
 
 @functools.cache
+def _in_forms(words: str) -> dict[str, bytes]:
+    """Return speech in all forms that ffmpeg makes, by one start of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["ffmpeg", "-v", "error", "-f", "wav", "-i", "-"]
+        paths = {}
+        for number, (form, (muxer, options)) in enumerate(FORMS.items()):
+            if muxer != "amr":
+                paths[form] = Path(folder, str(number))
+                metadata = ("-metadata", "title=TITLE of 22 characters")
+                command += [*options.split(), *metadata, "-f", muxer, str(paths[form])]
+        subprocess.run(command, input=spoken(words), check=True)
+        return {form: path.read_bytes() for form, path in paths.items()}
+
+
+@functools.cache
 def in_form(form: str, words: str = WORDS) -> bytes:
     """Return speech in one of `FORMS`."""
-    muxer, options = FORMS[form]
-    if muxer == "amr":
-        return _amr(words)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "speech")
-        command = ["ffmpeg", "-v", "error", "-f", "wav", "-i", "-", *options.split()]
-        metadata = ["-metadata", "title=TITLE of 22 characters"]
-        subprocess.run([*command, *metadata, "-f", muxer, path], input=spoken(words), check=True)
-        return path.read_bytes()
+    return _amr(words) if form == "AMR" else _in_forms(words)[form]
 
 
 def _amr(words: str) -> bytes:
