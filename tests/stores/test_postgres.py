@@ -982,18 +982,19 @@ def test_silent_server_is_told(
     proxy: Proxy, remote: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network that drops everything ends a call, and the next one works when it is back."""
-    monkeypatch.setattr(_postgres_answers, "_SILENCE", 0.3)
-    monkeypatch.setattr(_postgres_pool, "PATIENCE", 0.2)
-    monkeypatch.setattr(_postgres_database, "PATIENCE", 0.2)
     slow = PostgresStore(f"{url(proxy.port)}?connect_timeout=2", schema=remote._database.schema)
     with Conversation.open("s", store=slow) as chat:
         chat.add_user("one")
-        proxy.is_silent = True
-        with pytest.raises(SaveFailed) as caught:
-            chat.add_user("two")
-        with pytest.raises(SessionUnavailable):
-            Conversation.open("s", store=slow)
-        proxy.is_silent = False
+        with monkeypatch.context() as impatient:
+            impatient.setattr(_postgres_answers, "_SILENCE", 0.3)
+            impatient.setattr(_postgres_pool, "PATIENCE", 0.2)
+            impatient.setattr(_postgres_database, "PATIENCE", 0.2)
+            proxy.is_silent = True
+            with pytest.raises(SaveFailed) as caught:
+                chat.add_user("two")
+            with pytest.raises(SessionUnavailable):
+                Conversation.open("s", store=slow)
+            proxy.is_silent = False
         chat.add(caught.value.turn)
     assert texts(slow.session("s")) == ["one", "two"]
 
