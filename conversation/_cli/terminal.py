@@ -17,6 +17,7 @@ from typing import Any, TextIO, TypeVar
 
 import orjson
 
+from conversation._cli.wording import in_words, said
 from conversation._export.formats import escaped_json
 from conversation._values.text import CONTROLS_BEYOND
 
@@ -130,9 +131,8 @@ def coloured(text: str, colour: str, *, on: TextIO | None = None) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the error's message and notes in one line."""
-    texts = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
-    return plain_line("; ".join(texts))
+    """Return the error's message and notes in one line, in the command line's words."""
+    return plain_line(said(error))
 
 
 def report(message: str) -> None:
@@ -170,6 +170,6 @@ class LogHandler(logging.Handler):
         """Print or show a record."""
         if record.levelno >= logging.WARNING:
             show_progress("")
-            report(record.getMessage())
+            report(in_words(record.getMessage()))
         else:
-            show_progress(record.getMessage())
+            show_progress(in_words(record.getMessage()))

@@ -1,0 +1,139 @@
+"""Errors and notes in the command line's words: no calls, classes or types of Python.
+
+The library names remedies as callers write them in Python. `said` puts an error into other words,
+`in_words` a text; a remedy that the command line lacks is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import attrs
+
+
+@attrs.frozen
+class Ways:
+    """The remedies of exchanges, as they are called where the error is shown.
+
+    Attributes:
+        retry: Asks the model again.
+        undo: Removes the last exchange.
+    """
+
+    retry: str = "`/retry` in `conversation chat ID`"
+    undo: str = "`/undo` in `conversation chat ID`"
+
+
+IN_CHAT = Ways("/retry", "/undo")
+
+_WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        # Exchanges.
+        (
+            r"kept as an interrupted turn; undo\(answer_only=True\) takes it back, .* tries again",
+            "kept; {retry} asks again",
+        ),
+        (
+            r"the user turn is kept: reply\(\) tries again",
+            "your message is kept: {retry} asks again",
+        ),
+        ("the user turn (was|could not be) taken back", r"your message \1 removed"),
+        (r": undo\(\) tries again", "; {undo} removes it"),
+        (r"undo\(\) takes (?:all of the exchange back|the turn back)", "{undo} removes it"),
+        (r"reply\(\) goes on, max_tool_rounds=… allows for more", "{retry} goes on"),
+        (r"(\w+) is in error\.turn; .*keeps it", r"\1 was not saved"),
+        (r"; call add_user\(…\) first, or say\(…\)", "; write a message first"),
+        (r", or ask a model that does: \w+\([^)]*model='([^'…]+)'\)", r", or choose \1 by --model"),
+        (r", or ask a model that does: \w+\([^)]*\)", ""),
+        (r"; enter it first, .*|; request it with n=1", ""),
+        # Limits and sound.
+        (
+            r"AudioInput\.convert\(.*\) makes sound smaller; or |, raise the limits of Context, .*",
+            "",
+        ),
+        (r": context=Context\(max_prompt_tokens=…\)", "; go on in another session"),
+        ("add an AudioInput, or ask for text and audio", "send sound, by /audio FILE"),
+        (
+            r": use stream\(…\) instead of say\(…\) and reply\(…\)",
+            ", as `conversation chat` asks for it",
+        ),
+        (r"longer than max_seconds=\S+; shorten it, or raise max_seconds", "too long; shorten it"),
+        (r"; (?:or )?use AudioInput\.from_pcm\(data, rate\) for raw samples", ""),
+        (
+            r"AudioInput\.convert\(data\) makes WAV of it \(needs the extra 'formats'\)",
+            "the extra `formats` converts it: pip install '.[formats]'",
+        ),
+        (r"; pass base64\.b64decode\(data\)", "; decode it first"),
+        (
+            r"transcribe=True finds those of users, set_transcript\(…\) sets any",
+            "`conversation export --transcribe` finds those of users",
+        ),
+        (r": set_transcript\(…\) sets its words", ""),
+        (r"transcribe\(\) adds", "--transcribe adds"),
+        # Keys and servers.
+        (r", or pass client=\w+\(api_key=…\)(?:; to try without a key, .*StandIn)?", ""),
+        ("; pass the whole result of chat.completions.create", ""),
+        (r"what chat\.completions\.create returned \(.*\), got", "a chat completion, got"),
+        # Stores and sessions.
+        ("; finish there first, or pass read_only=True", "; finish there first"),
+        (r"FileStore\.repair\(id\), or (`conversation repair`), saves", r"\1 saves"),
+        (r"the store's list\(\) shows", "`conversation list` shows"),
+        (
+            r"; open the session anew, and save\(path\) keeps what this object holds",
+            "; start the command again",
+        ),
+        ("opened with read_only=True", "opened for reading"),
+        ("; open it anew to go on", "; start the command again"),
+        (
+            r"by FileStore\(folder\), \$CONVERSATION_HOME or --store",
+            "by --store or $CONVERSATION_HOME",
+        ),
+        (
+            r"a FileStore needs a folder; for a URL such as (\S+), pass .*",
+            r"--store needs a folder or a URL such as \1",
+        ),
+        ("PostgresStore needs the extra", "a database needs the extra"),
+        (r"'conversation(\[\w+\])'", r"'.\1'"),
+        (
+            r"a PostgresStore needs a URL( such as \S+), or libpq's key=value pairs; it got",
+            r"--store needs a folder or a URL\1, got",
+        ),
+        (r", and create=False", "; `conversation sql` prints those that create them"),
+        (r"connections \(max_size\)", "connections"),
+        ("(?:; )?a pooler in transaction mode needs prepare=False", ""),
+        # Imports.
+        (", which Conversation.load reads|; add_completion takes it", ""),
+        ("; pass them one by one", ""),
+        # Python's own.
+        (r"\[Errno \d+\] ", ""),
+    )
+)
+
+
+def in_words(text: str, ways: Ways = Ways()) -> str:  # it is frozen
+    """Return a message or note of the library in the command line's words."""
+    for pattern, words in _WORDS:
+        text = pattern.sub(words.format(retry=ways.retry, undo=ways.undo), text)
+    return text
+
+
+def said(error: BaseException, ways: Ways = Ways()) -> str:
+    """Return an error with its notes in the command line's words."""
+    told = [_told(error), *getattr(error, "__notes__", ())]
+    return in_words("; ".join(each.rstrip(". ") for each in told), ways)
+
+
+def _told(error: BaseException) -> str:
+    """Return an error's own message: of the system with its file, of a server without its JSON."""
+    if type(error).__str__ is OSError.__str__ and isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return f"{where}{error.strerror}"
+    status = getattr(error, "status_code", None)
+    if status is not None:
+        body = getattr(error, "body", None)
+        found = body.get("message") if isinstance(body, Mapping) else body
+        is_said = isinstance(found, str) and found.strip() and "<html" not in found.lower()
+        return f"the server refused it ({status})" + (f": {found:.300}" if is_said else "")
+    return str(error) or type(error).__name__

@@ -1,0 +1,125 @@
+"""The command line's words for errors and notes of the library."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from openai import OpenAIError
+
+import conversation
+from conversation import AudioInput, Conversation
+from conversation._cli.wording import IN_CHAT, in_words, said
+from conversation.errors import SaveFailed, UnsupportedAudio
+from conversation.testing import StandIn
+from tests.cli.conftest import Run
+
+PYTHON = re.compile(
+    r"\w\((?!s\))|\w=(?=[A-Z…'\"\d(\[])|Errno|\berror\.\w|\bread_only\b|\b(?:File|Postgres)Store\b"
+    r"|\b(?:AudioInput|Context|Conversation|UserTurn|AssistantTurn|None|True|False)\b"
+)
+"""What nobody should read who writes no Python."""
+
+NOT_FOR_THE_COMMAND_LINE = (
+    "_async_client.py",
+    "_async_conversation.py",
+    "_base.py",  # wrong arguments
+    "_exchange/stream.py",  # a stream that is entered wrongly
+    "_exchange/holding.py",
+    "_history/edits.py",  # turns of the caller
+    "_rendering/settings.py",  # options that the command line does not have
+    "_tools.py",
+    "_values",  # wrong arguments; sound is tested below
+    "stores/_postgres_blobs.py",
+    "stores/_postgres_pool.py",  # a pool of the caller
+    "stores/_sweeping.py",
+    "realtime",
+    "testing",
+    "_cli",
+)
+"""Modules whose errors only a program can cause."""
+
+NOT_SHOWN = re.compile(
+    "_postgres_sql.py|html.py|summary.py"
+    "|^there, add|^limit must be|psycopg_pool|does not match|^unsupported.not|unknown variant"
+)
+"""Modules and texts that are no messages, or only for programs."""
+
+
+def messages() -> Iterator[tuple[str, str]]:
+    """Yield the places and texts of all sentences in the library that the command line can show."""
+    root = Path(conversation.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if name.startswith(NOT_FOR_THE_COMMAND_LINE) or NOT_SHOWN.search(name):
+            continue
+        tree = ast.parse(path.read_text())
+        nodes = list(ast.walk(tree))
+        apart = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        apart |= {
+            id(piece) for node in nodes if isinstance(node, ast.JoinedStr) for piece in node.values
+        }
+        for node in nodes:
+            text = text_of(node) if id(node) not in apart else ""
+            if re.search("[a-z]{2,},? [a-z]{2}", text) and not NOT_SHOWN.search(text):
+                yield f"{name}:{getattr(node, 'lineno', 0)}", text
+
+
+def text_of(node: ast.AST) -> str:
+    """Return the text of a string, with a letter for each value in it."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(v.value) if isinstance(v, ast.Constant) else "X" for v in node.values)
+    return ""
+
+
+def test_no_sentence_of_the_library_speaks_python() -> None:
+    """Of all that it can raise, note or log, nothing is left that only programs can do."""
+    texts = list(messages())
+    assert len(texts) > 100
+    bad = [(place, shown) for place, text in texts if PYTHON.search(shown := in_words(text))]
+    assert bad == []
+
+
+@pytest.mark.parametrize("data", [b"no sound", b"OggS" + bytes(24) + b"OpusHead", b"UklGRg==" * 9])
+def test_refused_sound_is_said_without_python(data: bytes) -> None:
+    """The file, what it is, and an extra that helps, where one does."""
+    with pytest.raises(UnsupportedAudio) as refused:
+        AudioInput(data)
+    assert "sound must be WAV or MP3" in said(refused.value)
+    assert not PYTHON.search(said(refused.value))
+
+
+def test_an_error_of_the_system_names_its_file(tmp_path: Path) -> None:
+    """As other programs say it, without a number."""
+    with pytest.raises(OSError, match="Errno") as failed:
+        (tmp_path / "x.wav").read_bytes()
+    assert said(failed.value) == f"{tmp_path / 'x.wav'}: No such file or directory"
+    full = SaveFailed("session 'x' could not be saved ([Errno 28] No space left on device)")
+    assert said(full) == "session 'x' could not be saved (No space left on device)"
+
+
+def test_an_error_of_the_server_is_said_in_its_words(server: StandIn) -> None:
+    """Its message and status, without the JSON around them, and the remedy in the chat's words."""
+    chat = Conversation(client=server.client())
+    server.will_fail(404, "There is no model 'typo'.", code="model_not_found")
+    with pytest.raises(OpenAIError) as refused:
+        chat.say("Hello")
+    shown = said(refused.value, IN_CHAT)
+    assert shown.startswith("the server refused it (404): There is no model 'typo'; the model is ")
+    assert shown.endswith("your message was removed: the chat is as it was before")
+    server.will_fail(401, "No.")
+    with pytest.raises(OpenAIError) as failed:
+        chat.say("Hello")
+    shown = said(failed.value, IN_CHAT)
+    assert shown == "the server refused it (401): No; your message is kept: /retry asks again"
+    assert "`/retry` in `conversation chat ID` asks again" in said(failed.value)
+
+
+def test_an_unknown_session_is_looked_for_with_a_command(cli: Run) -> None:
+    """Commands name commands."""
+    assert "; `conversation list` shows all sessions" in cli("show", "nobody")[2]
