@@ -21,7 +21,6 @@ from conversation._cli.terminal import (
     progress,
     report,
     show_progress,
-    table,
     write_json,
     write_line,
     write_text,
@@ -43,29 +42,6 @@ _UNITS = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
-
-
-def list_sessions(options: argparse.Namespace, store: AnyStore) -> int:
-    """Print all sessions; the exit status is 1 if files were skipped."""
-    sessions, status = listed(store)
-    if options.json:
-        keys = ("id", "title", "created_at", "updated_at", "size", "metadata")
-        write_json([{key: getattr(info, key) for key in keys} for info in sessions])
-        return status
-    if not sessions and not status:
-        report(f"no sessions in {store.place}; `conversation chat` starts one")
-    rows = [
-        (
-            plain_line(info.id),
-            f"{info.updated_at.astimezone():%Y-%m-%d %H:%M}",
-            f"{(info.size + 1023) // 1024} KB",
-            plain_line(info.title or ""),
-        )
-        for info in sessions
-    ]
-    for line in table(rows):
-        write_line(line)
-    return status
 
 
 def show(options: argparse.Namespace, store: AnyStore) -> int:
@@ -98,13 +74,13 @@ def _show_text(exported: Exported) -> None:
         write_line()
         write_line(("instructions", "yellow"))
         write_text(exported.instructions)
-    for turn in exported.turns:
+    for number, turn in enumerate(exported.turns, 1):
         form, why = exported.reasons.get(id(turn), (Form.PLAIN, ""))
         colour = "green" if turn.role == "user" else "blue"
         sent = "" if form is Form.PLAIN else f" → {why}"
         about = plain_line(" · ".join(time_and_notes(turn)) + sent)
         write_line()
-        role = f"{turn.role} " if about else turn.role
+        role = f"{number} {turn.role}{' ' if about else ''}"
         write_text(about, "dim", before=role, before_colour=colour)
         if text := text_of(turn):
             write_text(text)

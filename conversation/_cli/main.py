@@ -14,16 +14,20 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from conversation._cli import commands, places
 from conversation._cli.chat import chat
 from conversation._cli.importing import import_file
+from conversation._cli.listing import list_sessions
+from conversation._cli.searching import search
 from conversation._cli.terminal import LogHandler, one_line, plain_line, report, show_progress
 from conversation._cli.verification import verify
 from conversation._export.formats import FORMATS
 from conversation._version import __version__
 from conversation.errors import InvalidSetting
+
+_Command: TypeAlias = Callable[[argparse.Namespace, places.AnyStore], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,30 +73,45 @@ def _run(arguments: Sequence[str] | None) -> int:
     return status
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        msg = f"must be a whole number >= 0, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(plain_line(message))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="conversation",
-        description="Talk with OpenAI's voice models, and manage saved sessions.",
-    )
-    parser.add_argument("--version", action="version", version=f"conversation {__version__}")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+class _Commands:
+    """The parser of the command line, and its commands.
 
-    def add_bare(
-        name: str, command: Callable[[argparse.Namespace, places.AnyStore], int], about: str
-    ) -> argparse.ArgumentParser:
-        added = subparsers.add_parser(name, help=about, description=about)
-        added.set_defaults(command=command, store=None)
+    Attributes:
+        parser: The parser.
+    """
+
+    def __init__(self) -> None:
+        self.parser = _Parser(
+            prog="conversation",
+            description="Talk with OpenAI's voice models, and manage saved sessions.",
+            epilog="`conversation COMMAND --help` describes a command.",
+        )
+        self.parser.add_argument(
+            "--version", action="version", version=f"conversation {__version__}"
+        )
+        self._subparsers = self.parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add_bare(self, name: str, command: _Command, about: str) -> argparse.ArgumentParser:
+        """Add a command that has no store of its own."""
+        added = self._subparsers.add_parser(name, help=about, description=about)
+        added.set_defaults(command=command, store=None, parser=self.parser)
         return added
 
-    def add(
-        name: str, command: Callable[[argparse.Namespace, places.AnyStore], int], about: str
-    ) -> argparse.ArgumentParser:
-        added = add_bare(name, command, about)
+    def add(self, name: str, command: _Command, about: str) -> argparse.ArgumentParser:
+        """Add a command on the sessions of a store."""
+        added = self.add_bare(name, command, about)
         added.add_argument(
             "--store",
             metavar="PLACE",
@@ -101,7 +120,18 @@ def _parser() -> argparse.ArgumentParser:
         )
         return added
 
-    talk = add("chat", chat, "Talk; a session that exists is resumed.")
+
+def _parser() -> argparse.ArgumentParser:
+    commands = _Commands()
+    _add_talking(commands)
+    _add_reading(commands)
+    _add_moving(commands)
+    _add_keeping(commands)
+    return commands.parser
+
+
+def _add_talking(to: _Commands) -> None:
+    talk = to.add("chat", chat, "Talk; a session that exists is resumed.")
     talk.add_argument("id", nargs="?", default="chat", help="the session (default: chat)")
     talk.add_argument("--audio", metavar="FILE", help="begin with speech from a sound file")
     talk.add_argument(
@@ -110,21 +140,36 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("model", "voice", "instructions"):
         talk.add_argument(f"--{name}", help=f"as in Conversation({name}=…); saved in the session")
 
-    listing = add("list", commands.list_sessions, "List all sessions, the latest first.")
-    listing.add_argument("--json", action="store_true", help="print JSON")
 
-    show = add("show", commands.show, "Show a session's turns, and how each would be sent now.")
-    show.add_argument("id")
+def _add_reading(to: _Commands) -> None:
+    listing = to.add("list", list_sessions, "List sessions, the latest first, and their state.")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    listing.add_argument(
+        "--limit", type=_count, metavar="N", help="list only the latest N (default: all)"
+    )
+
+    searching = to.add("search", search, "Find a phrase in titles and turns.")
+    searching.add_argument("words", nargs="+", metavar="WORDS", help="the phrase, in any case")
+    searching.add_argument("--json", action="store_true", help="print JSON")
+
+    show = to.add("show", commands.show, "Show a session's turns, and how each would be sent now.")
+    show.add_argument("id", help="the session")
     show.add_argument("--json", action="store_true", help="print JSON")
 
-    export = add("export", commands.export, "Write sessions in another format.")
-    export.add_argument("id", nargs="*")
+
+def _add_moving(to: _Commands) -> None:
+    export = to.add("export", commands.export, "Write sessions in another format.")
+    export.add_argument("id", nargs="*", help="the sessions")
     export.add_argument("--all", action="store_true", help="export all sessions")
     export.add_argument(
         "--format", choices=FORMATS, help="default: from the ending of PATH, else html"
     )
     export.add_argument(
-        "--output", "-o", metavar="PATH", help="a file, a folder for several, or - for stdout"
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="a file; for several sessions a folder, or one .jsonl; or - for stdout (default: files "
+        "named after the sessions, in this folder)",
     )
     export.add_argument("--force", action="store_true", help="overwrite existing files")
     export.add_argument(
@@ -133,46 +178,56 @@ def _parser() -> argparse.ArgumentParser:
         help="first transcribe user audio that has no transcript; costs money",
     )
 
-    importing = add("import", import_file, "Import an exported file, or a history of others.")
+    importing = to.add("import", import_file, "Import an exported file, or a history of others.")
     importing.add_argument(
         "file",
         help="an exported file; or JSON, whole or by lines, of Chat Completions, the Responses or "
-        "Realtime API, LangChain, pydantic-ai, ShareGPT or ChatGPT's export",
+        "Realtime API, LangChain, pydantic-ai, ShareGPT or ChatGPT's export; - for standard input",
     )
     importing.add_argument(
         "--id",
         help="the new session (default: from the file, else its name); of several conversations, "
         "the beginning of their ids, followed by numbers",
     )
-    importing.add_argument("--key", help="of several conversations in an object, the one to import")
-
-    delete = add("delete", commands.delete, "Delete sessions and their audio permanently.")
-    delete.add_argument("id", nargs="+")
-    delete.add_argument("--yes", action="store_true", help="do not ask for confirmation")
-
-    sweeping = add("sweep", commands.sweep, "Delete what nobody has changed for long.")
-    sweeping.add_argument(
-        "--older-than", required=True, metavar="AGE", help="such as 90d, 12w, 36h or 30min"
+    importing.add_argument(
+        "--key",
+        help="of several conversations in an object, the one to import (default: all of them)",
     )
-    sweeping.add_argument(
-        "--sound", action="store_true", help="delete the sound alone; words and pictures stay"
+
+    copying = to.add_bare(
+        "copy", places.copy, "Copy sessions to another store; they stay here, too."
     )
-    sweeping.add_argument("--dry-run", action="store_true", help="only print what would be deleted")
-
-    verifying = add("verify", verify, "Check sessions and their audio; changes nothing.")
-    verifying.add_argument("id", nargs="*", help="default: all sessions")
-    verifying.add_argument("--json", action="store_true", help="print JSON")
-
-    repair = add("repair", commands.repair, "Recover a damaged session; keeps the damaged file.")
-    repair.add_argument("id")
-
-    copying = add_bare("copy", places.copy, "Copy sessions to another store; they stay here, too.")
-    copying.add_argument("id", nargs="*", help="default: all sessions")
+    copying.add_argument("id", nargs="*", help="the sessions (default: all)")
     for option, dest in (("--from", "source"), ("--to", "target")):
         copying.add_argument(
             option, dest=dest, required=True, metavar="PLACE", help="a folder, or postgresql://…"
         )
 
-    sql = add_bare("sql", places.print_sql, "Print the SQL that creates PostgresStore's tables.")
+
+def _add_keeping(to: _Commands) -> None:
+    delete = to.add("delete", commands.delete, "Delete sessions and their audio permanently.")
+    delete.add_argument("id", nargs="+", help="the sessions")
+    delete.add_argument(
+        "--yes", action="store_true", help="do not ask for confirmation (default: ask)"
+    )
+
+    sweeping = to.add("sweep", commands.sweep, "Delete what nobody has changed for long.")
+    sweeping.add_argument(
+        "--older-than", required=True, metavar="AGE", help="such as 90d, 12w, 36h or 30min"
+    )
+    sweeping.add_argument(
+        "--sound",
+        action="store_true",
+        help="delete the sound alone; words and pictures stay (default: whole sessions)",
+    )
+    sweeping.add_argument("--dry-run", action="store_true", help="only print what would be deleted")
+
+    verifying = to.add("verify", verify, "Check sessions and their audio; changes nothing.")
+    verifying.add_argument("id", nargs="*", help="the sessions (default: all)")
+    verifying.add_argument("--json", action="store_true", help="print JSON")
+
+    repair = to.add("repair", commands.repair, "Recover a damaged session; keeps the damaged file.")
+    repair.add_argument("id", help="the session")
+
+    sql = to.add_bare("sql", places.print_sql, "Print the SQL that creates a database's tables.")
     sql.add_argument("--schema", default="public", help="their schema (default: public)")
-    return parser

@@ -210,8 +210,16 @@ class Blobs:
             SessionUnavailable: if the server cannot be reached, or refuses.
         """
         if name not in self._sizes:
-            self._sizes |= {row[0].decode(): number(row[1]) for row in self._asked("names")}
+            self._sizes |= self.sizes()
         return self._sizes.get(name, 0)
+
+    def sizes(self) -> dict[str, int]:
+        """Return the number of bytes of each name that is stored.
+
+        Raises:
+            SessionUnavailable: if the server cannot be reached, or refuses.
+        """
+        return {row[0].decode(): number(row[1]) for row in self._asked("names")}
 
     def _asked(self, statement: str, *parameters: bytes) -> Any:
         try:

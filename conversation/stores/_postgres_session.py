@@ -475,6 +475,14 @@ class PostgresSession:
         """
         return self._blobs.fetch(names)
 
+    def sizes(self) -> dict[str, int]:
+        """Return the sizes of all stored bytes by their names.
+
+        Raises:
+            SessionUnavailable: if the server cannot be reached, or refuses.
+        """
+        return self._blobs.sizes()
+
     def discard(self, names: Iterable[str]) -> None:
         """Remove bytes that no turn names; they stay if the server cannot be reached."""
         if self._doubt is None:

@@ -197,6 +197,14 @@ WHERE header IS NOT NULL AND starts_with(id, $1::text) AND (updated_at, key) < (
   coalesce($2::timestamptz, 'infinity'), coalesce((
   SELECT key FROM {p}conversation_sessions WHERE id = $3::text), 0))
 ORDER BY updated_at DESC, key DESC LIMIT $4::bigint""",
+    # Of a page of "list": $1 ids. The last turn that is no system turn, as entries begin.
+    "summaries": """SELECT id, length, (
+  SELECT count(*) FROM {p}conversation_turns WHERE session = key), header, (
+  SELECT entry FROM {p}conversation_turns WHERE session = key
+  AND entry NOT LIKE '{{"role":"system"%' ORDER BY position DESC LIMIT 1), (
+  SELECT coalesce(sum(octet_length(data)), 0) FROM {p}conversation_blobs
+  WHERE session = key AND name ~ $2::text)::bigint
+FROM {p}conversation_sessions WHERE id = ANY($1::text[]) AND header IS NOT NULL""",
     "touched": """SELECT updated_at, coalesce(held_until > clock_timestamp(), false)
 FROM {p}conversation_sessions WHERE id = $1::text AND header IS NOT NULL""",
     "now": "SELECT clock_timestamp()",

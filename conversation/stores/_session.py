@@ -425,6 +425,15 @@ class FileSession:
                 found[name] = self.fetch(name).read()
         return found
 
+    def sizes(self) -> dict[str, int]:
+        """Return the sizes in bytes of all files in the session's folder, by their names."""
+        found: dict[str, int] = {}
+        with contextlib.suppress(OSError):
+            if not self._folder.is_symlink():
+                with os.scandir(self._folder) as entries:
+                    found = {e.name: e.stat(follow_symlinks=False).st_size for e in entries}
+        return found
+
     def discard(self, names: Iterable[str]) -> None:
         """Remove files that the document does not name; the ones that cannot be removed stay.
 

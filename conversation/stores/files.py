@@ -114,8 +114,8 @@ class FileStore:
         check_list(limit, prefix, before)
         found = [info for path in self._documents() if (info := _info(path))]
         found = [info for info in found if info.id.startswith(prefix)]
-        found.sort(key=_age, reverse=True)
-        return [info for info in found if before is None or _age(info) < _age(before)][:limit]
+        found.sort(key=age, reverse=True)
+        return [info for info in found if before is None or age(info) < age(before)][:limit]
 
     def _documents(self) -> Sequence[Path]:
         """Return the documents of all sessions, also of those that cannot be read."""
@@ -249,52 +249,68 @@ def file_name(session_id: str) -> str:
     return name
 
 
-def _age(info: SessionInfo) -> tuple[datetime, str]:
+def age(info: SessionInfo) -> tuple[datetime, str]:
+    """Return the order of sessions in lists: by their last change."""
     return info.updated_at, info.id
 
 
 def _info(path: Path) -> SessionInfo | None:
     try:
-        opened = open_with_status(path, writable=False)
-        if opened is None:
-            return None
-        descriptor, status = opened
-        try:
-            line = _first_line(descriptor)
-            if line.endswith(TURNS):
-                header = parse_header(line, path)
-            elif status.st_size <= _LONGEST_HEADER:
-                header = parse(read_all(descriptor), path).header  # another layout
-            else:
-                raise corrupt(path, f"its first {_LONGEST_HEADER} bytes hold no header in one line")
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        log.warning("skipping %s: %s; make it readable for this user", path, error.strerror)
-        return None
+        info = info_of(path)
     except SessionError as error:
         log.warning("skipping %s: %s", path, error)
         return None
+    except OSError as error:
+        log.warning("skipping %s: %s; make it readable for this user", path, error.strerror)
+        return None
+    if info is None or is_file_of(path, info.id):
+        return info
+    log.warning(
+        "skipping %s: it is not the file of the session %r that it holds (a copied or renamed "
+        "file?); rename it back, or move it away",
+        path,
+        info.id,
+    )
+    return None
+
+
+def info_of(path: Path) -> SessionInfo | None:
+    """Return what a document's header says, which may be of another session; None if it is gone.
+
+    Raises:
+        SessionCorrupt, SessionTooNew: if it is no header of a session.
+        OSError: if it cannot be read.
+    """
+    opened = open_with_status(path, writable=False)
+    if opened is None:
+        return None
+    descriptor, status = opened
+    try:
+        line = _first_line(descriptor)
+        if line.endswith(TURNS):
+            header = parse_header(line, path)
+        elif status.st_size <= _LONGEST_HEADER:
+            header = parse(read_all(descriptor), path).header  # another layout
+        else:
+            raise corrupt(path, f"its first {_LONGEST_HEADER} bytes hold no header in one line")
+    finally:
+        os.close(descriptor)
     session_id, title, metadata = map(header.get, ("id", "title", "metadata"))
     if not isinstance(session_id, str):
-        log.warning("skipping %s: it names no session", path)
-        return None
-    if not is_file_of(path, session_id):
-        log.warning(
-            "skipping %s: it is not the file of the session %r that it holds (a copied or renamed "
-            "file?); rename it back, or move it away",
-            path,
-            session_id,
-        )
-        return None
+        raise corrupt(path, "it names no session")
     return SessionInfo(
         id=session_id,
         title=title if isinstance(title, str) else None,
         created_at=_time(header.get("created_at")),
-        updated_at=datetime.fromtimestamp(min(max(status.st_mtime, _EARLIEST), _LATEST), UTC),
+        updated_at=touched(status),
         size=status.st_size,
         metadata=metadata if isinstance(metadata, dict) else {},
     )
+
+
+def touched(status: os.stat_result) -> datetime:
+    """Return the time of a file's last change."""
+    return datetime.fromtimestamp(min(max(status.st_mtime, _EARLIEST), _LATEST), UTC)
 
 
 def is_file_of(path: Path, session_id: str) -> bool:

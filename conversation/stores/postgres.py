@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from conversation._locking import Polling, check_timeout
+from conversation._values.sound import FORMATS
 from conversation.errors import InvalidSetting, SaveFailed, SessionUnavailable, not_found
 from conversation.stores import SessionInfo
 from conversation.stores._postgres_answers import Failed
@@ -21,12 +22,30 @@ from conversation.stores._postgres_blobs import Cache
 from conversation.stores._postgres_database import Database
 from conversation.stores._postgres_leases import Leases
 from conversation.stores._postgres_session import PostgresSession
-from conversation.stores._postgres_sql import number, time_of
+from conversation.stores._postgres_sql import TEXT, array, number, time_of
 from conversation.stores._session import check_list
 from conversation.stores._sweeping import sweep
 from conversation.stores.files import file_name
 
 _PAGE = 1000
+
+
+class Summary(NamedTuple):
+    """Facts about a session that the server finds without reading it.
+
+    Attributes:
+        length: The number of turns that it should have.
+        found: The number of turns that it has.
+        header: Its header.
+        last: The last entry that is no system turn; None if there is none.
+        sound: Bytes of its sound.
+    """
+
+    length: int
+    found: int
+    header: bytes
+    last: bytes | None
+    sound: int
 
 
 class PostgresStore:
@@ -142,6 +161,25 @@ class PostgresStore:
                 before = _info(row)
                 yield before
             is_more = len(rows) == size
+
+    def summaries(self, ids: Sequence[str]) -> dict[str, Summary]:
+        """Return facts about the sessions of these ids; those that are gone are left out.
+
+        Raises:
+            SessionUnavailable: if the server cannot be reached, or refuses.
+        """
+        found, sound = {}, rf"\.({'|'.join(FORMATS)})$"
+        for first in range(0, len(ids), _PAGE):
+            names = array(TEXT, (each.encode() for each in ids[first : first + _PAGE]))
+            try:
+                rows = self._database.query("summaries", names, sound).rows
+            except Failed as error:
+                msg = f"the sessions at {self.place} could not be listed ({error})"
+                raise SessionUnavailable(msg) from error
+            for name, length, count, header, last, size in rows:
+                counts = number(length), number(count)
+                found[name.decode()] = Summary(*counts, header, last, number(size))
+        return found
 
     def exists(self, session_id: str) -> bool:
         """Return True if there is a session of this id.

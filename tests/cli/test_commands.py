@@ -1,4 +1,4 @@
-"""The commands that list, show, export, import, delete and repair sessions."""
+"""The commands that show, export, import, delete and repair sessions."""
 
 from __future__ import annotations
 
@@ -16,48 +16,7 @@ from tests.cli.test_verification import unknown_role
 from tests.samples import SOUND
 from tests.terminals import CTRL_D, DEADLINE, PYTHON, Terminal, environment, turns_of
 
-# --- list and show --------------------------------------------------------------------------------
-
-
-def test_list_prints_all_sessions_newest_first(cli: Run, session: str) -> None:
-    """Each line holds id, time, size and title; damaged ones are warnings and status 1."""
-    with Conversation.open("bob") as chat:
-        chat.add_user("Hello")
-        chat.set_title(HOSTILE)
-    (FileStore().root / "broken.json").write_text("{")
-    status, out, err = cli("list")
-    assert status == 1
-    first, second = out.splitlines()
-    assert first.startswith("bob       ")
-    assert first.endswith("KB  red \ufffd[31m and \ufffd2J and \ufffdback")
-    assert second.startswith(session)
-    assert second.endswith("  Dogs")
-    assert err.startswith("! ")
-    assert "broken.json: " in err
-    status, out, _ = cli("list", "--json")
-    assert [info["id"] for info in json.loads(out)] == ["bob", session]
-
-
-def test_list_of_nothing_but_unreadable_files_does_not_say_that_there_is_nothing(
-    cli: Run, session: str
-) -> None:
-    """The exit status is 1, and each file that was skipped is a line on stderr."""
-    path = FileStore().root / f"{session}.json"
-    path.rename(path.with_name("ann (copy).json"))
-    (FileStore().root / "folder.json").mkdir()
-    for option in ((), ("--json",)):
-        status, _, err = cli("list", *option)
-        assert status == 1
-        assert "no sessions" not in err
-        assert [line[:10] for line in err.splitlines()] == ["! skipping"] * 2
-
-
-def test_list_without_sessions_says_how_to_start_one(cli: Run) -> None:
-    """The hint is on stderr; `--json` prints an empty list."""
-    status, out, err = cli("list")
-    assert (status, out) == (0, "")
-    assert "`conversation chat` starts one" in err
-    assert json.loads(cli("list", "--json")[1]) == []
+# --- show -----------------------------------------------------------------------------------------
 
 
 def test_show_prints_each_turn_and_how_it_would_be_sent(cli: Run, session: str) -> None:
@@ -65,9 +24,11 @@ def test_show_prints_each_turn_and_how_it_would_be_sent(cli: Run, session: str) 
     status, out, err = cli("show", session)
     assert (status, err) == (0, "")
     assert out.startswith("Dogs\nann@home · begun 2025-11-01 12:26 UTC · 5 turns · gpt-audio-1.5 ·")
-    assert re.search(r"\nassistant 2025-11-01 12:26 UTC · spoken, \d\.\d s → transcript, exp", out)
+    assert re.search(
+        r"\n2 assistant 2025-11-01 12:26 UTC · spoken, \d\.\d s → transcript, exp", out
+    )
     assert '  weather({"city":"Oslo"})' in out
-    assert "user 2025-11-01 12:26 UTC · spoken, 0.1 s\n  (no text)" in out
+    assert "3 user 2025-11-01 12:26 UTC · spoken, 0.1 s\n  (no text)" in out
     assert "\ntokens: " in out
 
 
