@@ -1,4 +1,4 @@
-"""The commands that list, show, export, delete and repair saved sessions.
+"""The commands that show, delete, sweep and repair saved sessions.
 
 Each takes the parsed arguments and the store, and returns the exit status.
 """
@@ -9,32 +9,28 @@ import argparse
 import re
 import sys
 from datetime import timedelta
-from pathlib import Path
 
 import orjson
 
-from conversation._cli.places import AnyStore, listed
+from conversation._cli.listing import size_in, sound_of, turns_in
+from conversation._cli.places import AnyStore
 from conversation._cli.terminal import (
     ask,
     one_line,
     plain_line,
-    progress,
     report,
-    show_progress,
     write_json,
     write_line,
     write_text,
 )
 from conversation._cli.verification import note_lost
 from conversation._conversation import Conversation
-from conversation._export.formats import FORMATS, format_for
 from conversation._export.outline import Exported, counts, text_of, time_and_notes
 from conversation._rendering.forms import Form
-from conversation._values.naming import Naming
-from conversation._wire.failures import is_refused_sound
 from conversation._wire.writing import line_from_turn, usage_entry
-from conversation.errors import InvalidSetting, SessionError
-from conversation.stores.files import FileStore, file_name
+from conversation.errors import InvalidSetting, SessionError, SessionUnavailable, not_found
+from conversation.stores._session import FileSession
+from conversation.stores.files import FileStore
 
 _UNITS = {
     "min": timedelta(minutes=1),
@@ -91,100 +87,45 @@ def _show_text(exported: Exported) -> None:
     write_line((f"tokens: {counted or 'none'}", "dim"))
 
 
-def export(options: argparse.Namespace, store: AnyStore) -> int:
-    """Write sessions in another format, each into its own file or all to stdout."""
-    sessions, status = listed(store) if options.all else ((), 0)
-    ids = [info.id for info in sessions] if options.all else options.id
-    if not ids:
-        msg = "name at least one session, or pass --all; `conversation list` shows them"
-        raise InvalidSetting(msg)
-    output = options.output
-    folder = Path(output) if output and (len(ids) > 1 or Path(output).is_dir()) else None
-    format_name = options.format or "html"
-    if not options.format and output not in (None, "-") and not folder:
-        format_name = format_for(Path(output), None, option="--format")
-    for session_id in progress("exporting", list(dict.fromkeys(ids))):
-        try:
-            _export_one(options, store, session_id, format_name, folder)
-        except SessionError as error:
-            if not options.all:
-                raise
-            show_progress("")
-            report(one_line(error))
-            status = 1  # and goes on with the others
-    return status
-
-
-def _export_one(
-    options: argparse.Namespace,
-    store: AnyStore,
-    session_id: str,
-    format_name: str,
-    folder: Path | None,
-) -> None:
-    if options.transcribe:
-        _transcribe(store, session_id)
-    chat = Conversation.open(session_id, store=store, read_only=True)
-    path = Path(options.output or ".")
-    if options.output == "-":
-        sys.stdout.flush()
-        with Naming(chat.id):
-            sys.stdout.buffer.writelines(chat._pieces(format_name))
-        return
-    if folder or not options.output:
-        path = (folder or path) / f"{file_name(session_id)}{FORMATS[format_name].ending}"
-    if path.is_file() and not options.force:
-        msg = f"{path} already exists; --force overwrites it, -o PATH writes elsewhere"
-        raise InvalidSetting(msg)
-    target = path.resolve()
-    root = store.root.resolve() if isinstance(store, FileStore) else None
-    if (
-        root
-        and target.is_relative_to(root)
-        and (target.suffix == ".json" or target.parent.suffix == ".audio")
-    ):
-        msg = f"{path} would overwrite a saved session; choose another path"
-        raise InvalidSetting(msg)
-    if folder:
-        folder.mkdir(parents=True, exist_ok=True)
-    chat.export(path, format_name)
-    show_progress("")
-    if path.is_file():
-        write_line(str(path))
-
-
-def _transcribe(store: AnyStore, session_id: str) -> None:
-    """Find the words of user sound; sound that fails by itself is exported without them."""
-    with Conversation.open(session_id, store=store, create=False) as chat:
-        before: object = None
-        while before != chat.turns:
-            first, before = before is None, chat.turns
-            try:
-                chat.transcribe()
-            except Exception as error:
-                if not is_refused_sound(error) and (getattr(error, "status_code", 0) or 0) < 500:
-                    raise
-                show_progress("")
-                if first:
-                    report(plain_line(f"{session_id}: {one_line(error)}"))
-                    before = ()  # behind two failures in a row, there may be others
-            else:
-                return
-
-
 def delete(options: argparse.Namespace, store: AnyStore) -> int:
-    """Delete sessions, after asking."""
+    """Delete sessions, after looking at all of them, and asking."""
+    if not options.yes and not sys.stdin.isatty():
+        raise InvalidSetting("cannot ask for confirmation without a terminal; pass --yes")
+    ids = list(dict.fromkeys(options.id))
+    found = [_about(store, session_id) for session_id in ids]
     if not options.yes:
-        if not sys.stdin.isatty():
-            raise InvalidSetting("cannot ask for confirmation without a terminal; pass --yes")
-        ids = ", ".join(map(repr, options.id))
-        answer = ask(f"permanently delete {ids} and all audio? [y/N]")
+        answer = ask(f"permanently delete {'; '.join(found)}? [y/N]")
         if answer.strip().lower() not in ("y", "yes"):
             return 1
-    for session_id in options.id:
+    for session_id in ids:
         store.delete(session_id)
         write_line(f"deleted {session_id}")
     return 0
+
+
+def _about(store: AnyStore, session_id: str) -> str:
+    """Return what a session has to lose, read or damaged.
+
+    Raises:
+        SessionNotFound: if there is nothing to delete.
+        SessionUnavailable: if the store cannot be reached.
+    """
+    session, sound = store.session(session_id), sound_of(store, session_id)
+    try:
+        state = session.read()
+    except SessionUnavailable:
+        raise
+    except (SessionError, OSError) as error:
+        report(one_line(error))
+        turns = "damaged"
+    else:
+        if state is None and not (isinstance(session, FileSession) and session.exists()):
+            raise not_found(session_id, store.place, session.file)
+        turns = turns_in(len(state.entries)) if state else "not a turn"
+    if not sound:
+        return f"{session_id!r} ({turns}, no sound)"
+    files = f"{len(sound):,} sound file{'s'[: len(sound) != 1]} of {size_in(sum(sound))}"
+    return f"{session_id!r} ({turns}, {files})"
 
 
 def sweep(options: argparse.Namespace, store: AnyStore) -> int:

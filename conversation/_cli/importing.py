@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,25 +21,27 @@ from conversation._wire.foreign.conversations import Found, conversations, is_ow
 from conversation._wire.foreign.messages import TOO_DEEP
 from conversation._wire.importing import Skipped, turns_from_messages
 from conversation._wire.strict_json import read_json
-from conversation.errors import InvalidTurn, SessionCorrupt, SessionError
+from conversation.errors import InvalidSetting, InvalidTurn, SessionCorrupt, SessionError
 
 _ENDINGS = (".jsonl", ".json", ".messages")
 
 
 def import_file(options: argparse.Namespace, store: AnyStore) -> int:
     """Make a session of each conversation in a file; exit status 1 if not all of it was read."""
-    path = Path(options.file)
-    document = _document(path, path.read_bytes())
+    is_piped = options.file == "-"
+    path = Path("standard input" if is_piped else options.file)
+    document = _document(path, sys.stdin.buffer.read() if is_piped else path.read_bytes())
+    name = None if is_piped else _name(path)
     try:
         found = conversations(document, options.key)
         if len(found) == 1:
             chat, status = _conversation(found[0], path, "")
-            _save(chat, options.id or _id(found[0]) or _name(path), store)
+            _save(chat, options.id or _id(found[0]) or _given(name), store)
             return status
     except InvalidTurn as error:
         raise SessionCorrupt(f"{path}: {error}", path=path, reason=str(error)) from error
     status = 0
-    for session_id, each in progress("importing", list(_named(found, options.id, _name(path)))):
+    for session_id, each in progress("importing", list(_named(found, options.id, name))):
         try:
             chat, unread = _conversation(each, path, f" of {session_id!r}")
             status |= unread
@@ -100,11 +103,11 @@ def _save(chat: Conversation, session_id: str, store: AnyStore) -> None:
         write_line(f"imported session {moved.id!r}, {len(moved.turns)} turns")
 
 
-def _named(found: list[Found], prefix: str | None, name: str) -> Iterator[tuple[str, Found]]:
+def _named(found: list[Found], prefix: str | None, name: str | None) -> Iterator[tuple[str, Found]]:
     """Yield the conversations with different ids: their own, their titles, or with numbers."""
     taken: set[str] = set()
     for number, each in enumerate(found, 1):
-        session_id = f"{prefix}-{number}" if prefix else _id(each) or f"{name}-{number}"
+        session_id = f"{prefix}-{number}" if prefix else _id(each) or f"{_given(name)}-{number}"
         if session_id in taken:
             session_id = f"{session_id}-{number}"
         taken.add(session_id)
@@ -115,6 +118,12 @@ def _id(found: Found) -> str | None:
     """Return the id or title that a conversation has, as the id of a session."""
     label = " ".join((found.id or found.title or "").split())
     return "".join(filter(str.isprintable, label))[:100] or None
+
+
+def _given(name: str | None) -> str:
+    if name is None:
+        raise InvalidSetting("what comes from standard input has no name: pass --id ID")
+    return name
 
 
 def _name(path: Path) -> str:

@@ -18,6 +18,7 @@ from typing import NoReturn, TypeAlias
 
 from conversation._cli import commands, places
 from conversation._cli.chat import chat
+from conversation._cli.exporting import export
 from conversation._cli.importing import import_file
 from conversation._cli.listing import list_sessions
 from conversation._cli.searching import search
@@ -158,21 +159,21 @@ def _add_reading(to: _Commands) -> None:
 
 
 def _add_moving(to: _Commands) -> None:
-    export = to.add("export", commands.export, "Write sessions in another format.")
-    export.add_argument("id", nargs="*", help="the sessions")
-    export.add_argument("--all", action="store_true", help="export all sessions")
-    export.add_argument(
+    exporting = to.add("export", export, "Write sessions in another format.")
+    exporting.add_argument("id", nargs="*", help="the sessions")
+    exporting.add_argument("--all", action="store_true", help="export all sessions")
+    exporting.add_argument(
         "--format", choices=FORMATS, help="default: from the ending of PATH, else html"
     )
-    export.add_argument(
+    exporting.add_argument(
         "--output",
         "-o",
         metavar="PATH",
-        help="a file; for several sessions a folder, or one .jsonl; or - for stdout (default: files "
+        help="a file; for several sessions a folder, or one .jsonl; - for stdout (default: files "
         "named after the sessions, in this folder)",
     )
-    export.add_argument("--force", action="store_true", help="overwrite existing files")
-    export.add_argument(
+    exporting.add_argument("--force", action="store_true", help="overwrite existing files")
+    exporting.add_argument(
         "--transcribe",
         action="store_true",
         help="first transcribe user audio that has no transcript; costs money",

@@ -21,24 +21,28 @@ log = logging.getLogger("conversation")
 def fine_tuning_line(exported: Exported) -> Iterator[bytes]:
     """Yield the line, or nothing if there is no answer to learn from."""
     messages: list[Message] = []
-    skipped = 0
+    left_out: list[str] = []
+    numbers = {id(turn): number for number, turn in enumerate(exported.turns, 1)}
     for exchange in _exchanges(sendable(exported)):
         found = [_text_message(item) for item in exchange]
         if None in found:
-            skipped += 1
+            own = (item for item in exchange if not item.stays and id(item.turn) in numbers)
+            gone = sorted(numbers[id(item.turn)] for item in own)
+            left_out.append(f"{gone[0]} to {gone[-1]}" if gone[1:] else f"{gone[0]}")
             found = [message for item, message in zip(exchange, found, strict=True) if item.stays]
         messages += filter(None, found)
     while messages and (messages[-1]["role"] != "assistant" or "tool_calls" in messages[-1]):
         messages.pop()  # a line has to end with an answer
-    if skipped:
+    if left_out:
         log.warning(
-            "export of %r: skipping %d exchange(s) with audio that has no transcript; "
+            "export of %r: skipping %d exchange(s) with audio that has no transcript (turns %s); "
             "transcribe() adds those of the user's audio",
             exported.title,
-            skipped,
+            len(left_out),
+            ", ".join(left_out),
         )
     if not messages:
-        log.warning("export of %r: no answer to learn from; the file is empty", exported.title)
+        log.warning("export of %r: no answer to learn from, and so no line", exported.title)
         return
     tools = [tool.description if isinstance(tool, Tool) else tool for tool in exported.tools]
     line = {"messages": messages, **({"tools": tools} if tools else {})}

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from conversation import AudioInput, Conversation, FileStore, UserTurn
+from conversation import AudioInput, Conversation, FileStore, PostgresStore, UserTurn
 from conversation.testing import StandIn
 from tests.cli.conftest import HOSTILE, PROGRAM, Run, run
 from tests.cli.test_verification import unknown_role
+from tests.postgres import Postgres
 from tests.samples import SOUND
 from tests.terminals import CTRL_D, DEADLINE, PYTHON, Terminal, environment, turns_of
 
@@ -231,10 +232,10 @@ def test_exports_can_be_imported(cli: Run, session: str, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_import_reads_from_a_pipe(session: str, tmp_path: Path) -> None:
-    """`export -o - | import /dev/stdin` copies a session."""
+    """`export -o - | import -` copies a session."""
     shell = (
         f'"$@" -m conversation export {session} --format json -o - |'
-        ' "$@" -m conversation import /dev/stdin --id copy'
+        ' "$@" -m conversation import - --id copy'
     )
     done = subprocess.run(
         ["sh", "-c", shell, "sh", *PYTHON],
@@ -317,6 +318,61 @@ def test_import_does_not_follow_file_names(cli: Run, tmp_path: Path) -> None:
     assert cli("verify")[0] == 0
 
 
+def test_export_of_an_empty_store_is_no_error(cli: Run, tmp_path: Path) -> None:
+    """A note on stderr says so, and the exit status is 0; without `--all` a session is needed."""
+    for output in ((), ("-o", str(tmp_path / "all.jsonl")), ("-o", "-")):
+        status, out, err = cli("export", "--all", *output)
+        assert (status, out, err.count("\n")) == (0, "", 1)
+        assert "no sessions in " in err
+    assert cli("export")[0] == 2
+    assert not [*tmp_path.glob("*.jsonl")]
+
+
+def test_export_writes_several_sessions_into_one_file_of_lines(
+    cli: Run, session: str, tmp_path: Path
+) -> None:
+    """By the name's ending, or `--format jsonl`; the exchanges left out are named by session."""
+    for name in ("bob", "eve"):
+        with Conversation.open(name) as chat:
+            chat.add_user("Hello")
+            chat.add_assistant(f"Hi, I am {name}")
+    path = tmp_path / "all.jsonl"
+    status, out, err = cli("export", session, "bob", "eve", "-o", str(path))
+    assert (status, out) == (0, f"{path}\n")
+    lines = [json.loads(line)["messages"] for line in path.read_text().splitlines()]
+    assert [found[-1]["content"] for found in lines[1:]] == ["Hi, I am bob", "Hi, I am eve"]
+    assert err == (
+        f"! session '{session}': export of 'Dogs': skipping 1 exchange(s) with audio that has no "
+        "transcript (turns 3 to 5); --transcribe adds those of the user's audio\n"
+    )
+    assert cli("export", "--all", "-o", str(path))[0] == 2, "it exists"
+    (FileStore().root / "eve.json").write_text("{")
+    assert cli("export", "bob", "eve", "-o", str(path), "--force")[0] == 1
+    assert len(path.read_text().splitlines()) == 3, "it was not touched"
+    status, _, err = cli("export", "--all", "-o", str(path), "--force")
+    assert status == 1
+    assert "eve.json" in err
+    assert len(path.read_text().splitlines()) == 2
+    assert cli("export", "bob", "-o", str(path), "--force")[0] == 0
+    assert cli("import", str(path), "--id", "again")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["all.html", "all.json", "all.md", "all.messages.json"])
+def test_one_file_of_another_format_holds_one_session(
+    name: str, cli: Run, session: str, tmp_path: Path
+) -> None:
+    """Several sessions for it are wrong usage; a folder of that name takes them."""
+    with Conversation.open("bob") as chat:
+        chat.add_user("Hello")
+    status, _, err = cli("export", "--all", "-o", str(tmp_path / name))
+    assert (status, err.count("\n")) == (2, 1)
+    assert ".jsonl" in err
+    assert not (tmp_path / name).exists()
+    (tmp_path / name).mkdir()
+    assert cli("export", session, "bob", "-o", str(tmp_path / name))[0] == 0
+    assert len([*(tmp_path / name).iterdir()]) == 2
+
+
 # --- delete and repair ----------------------------------------------------------------------------
 
 
@@ -329,6 +385,48 @@ def test_delete_without_a_terminal_needs_yes(cli: Run, session: str) -> None:
     assert cli("delete", session, "--yes")[:2] == (0, "deleted ann@home\n")
     assert not [p for p in FileStore().root.iterdir() if p.name.startswith("ann")]
     assert cli("delete", session, "--yes")[0] == 1
+
+
+def test_delete_looks_before_it_deletes(cli: Run, session: str) -> None:
+    """If one session does not exist, none is deleted, with `--yes` either."""
+    status, out, err = cli("delete", session, "nobody", "--yes")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "there is no session 'nobody'" in err
+    assert "`conversation list`" in err
+    assert len(turns_of(session)) == 5
+    assert cli("delete", session, session, "--yes")[:2] == (0, "deleted ann@home\n")
+
+
+@pytest.mark.slow
+def test_delete_says_what_goes(session: str, tmp_path: Path) -> None:
+    """The question counts turns and sound; of a damaged session the damage is reported."""
+    with Conversation.open("bob") as chat:
+        chat.add_user("Hello")
+    with Conversation.open("eve") as chat:
+        chat.add_user(AudioInput(SOUND))
+    (FileStore().root / "eve.json").write_text("{")
+    with Terminal(tmp_path, None, *PROGRAM, "delete", session, "bob", "eve") as terminal:
+        shown = terminal.until("[y/N] ")
+        assert re.search(r"'ann@home' \(5 turns, 2 sound files of \d+ KB\)", shown)
+        assert "'bob' (1 turn, no sound)" in shown
+        assert "'eve' (damaged, 1 sound file of 5 KB)" in shown
+        assert "eve.json" in shown
+        terminal.press("y\n")
+        terminal.end()
+    assert not FileStore().list()
+    with Terminal(tmp_path, None, *PROGRAM, "delete", "nobody") as terminal:
+        assert "there is no session 'nobody'" in terminal.end(1)
+
+
+def test_delete_in_a_database(cli: Run, postgres: Postgres, schema: str) -> None:
+    """A missing session is found before anything is deleted."""
+    store = PostgresStore(postgres.url, schema=schema)
+    with Conversation.open("x", store=store) as chat:
+        chat.add_user(AudioInput(SOUND))
+    place = f"{postgres.url}?schema={schema}"
+    assert cli("delete", "x", "nobody", "--yes", "--store", place)[0] == 1
+    assert store.exists("x")
+    assert cli("delete", "x", "--yes", "--store", place)[:2] == (0, "deleted x\n")
 
 
 @pytest.mark.slow

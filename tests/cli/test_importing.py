@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,40 @@ def test_lines_of_messages_are_one_session(history: list[Any], cli: Run, path: P
     path.write_text(lines(*history))
     assert cli("import", str(path))[0] == 0
     assert {key: len(found) for key, found in texts().items()} == {"talks": 5}
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A function that puts a text into standard input."""
+
+    def put(text: str) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    return put
+
+
+def test_standard_input_is_imported(cli: Run, piped: Callable[[str], None]) -> None:
+    """The session is named by what is in it, or by `--id`, which is demanded where both lack."""
+    piped(json.dumps({"messages": TALK}))
+    assert cli("import", "-", "--id", "talk")[:2] == (0, "imported session 'talk', 2 turns\n")
+    piped(lines({"messages": TALK}, {"messages": TALK}))
+    assert cli("import", "-", "--id", "t")[0] == 0
+    piped(json.dumps(chatgpt()))
+    assert cli("import", "-")[0] == 0
+    before = texts().keys()
+    assert {"talk", "t-1", "t-2"} < before
+    for document in (json.dumps(TALK), lines({"messages": TALK}, {"messages": TALK})):
+        piped(document)
+        status, out, err = cli("import", "-")
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert "--id" in err
+    piped("{")
+    status, _, err = cli("import", "-", "--id", "x")
+    assert status == 1
+    assert "standard input is not JSON" in err
+    piped("")
+    assert cli("import", "-", "--id", "x")[0] == 1
+    assert texts().keys() == before
 
 
 def test_lines_for_fine_tuning_are_a_session_each(cli: Run, path: Path) -> None:

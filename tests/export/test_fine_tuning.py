@@ -40,7 +40,7 @@ def test_a_line_holds_text_calls_and_tools(full: Conversation, tmp_path: Path) -
 def test_exchanges_without_transcripts_are_skipped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A sound of the user or the model without a transcript; the log counts the exchanges."""
+    """A sound of the user or the model without a transcript; the log names the exchanges."""
     chat = Conversation()
     chat.set_title("Dogs")
     chat.add_user(AudioInput(SOUND))
@@ -54,6 +54,7 @@ def test_exchanges_without_transcripts_are_skipped(
     (line,) = lines_of(chat.export(tmp_path / "a.jsonl"))
     assert [m["content"] for m in line["messages"]] == ["Be kind.", "Hello", "Hi"]
     assert "export of 'Dogs': skipping 2 exchange(s)" in caplog.text
+    assert "(turns 1 to 2, 3 to 4)" in caplog.text
 
 
 def test_a_line_ends_with_an_answer(tmp_path: Path) -> None:
