@@ -421,11 +421,13 @@ class BaseConversation(Generic[_ClientT]):
         return Exported(
             title=self.title or self.id or "Conversation",
             about=about,
+            begun=begun,
             turns=turns,
             instructions=settings.instructions,
             tools=settings.tools,
             reasons=reasons,
             usage=self.usage,
+            at=datetime.fromtimestamp(time_from_clock(self._history.clock), UTC),
         )
 
     def _refuse_own_file(self, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import wave
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,14 @@ def old_session(tmp_path: Path, client: OpenAI) -> FileStore:
     return FileStore(tmp_path)
 
 
+def embedded(page: str) -> list[float]:
+    """Return the seconds of all sounds in an exported page."""
+    sources = re.findall(r'src="data:audio/\w+;base64,([^"]*)"', page)
+    seconds = [AudioInput(base64.b64decode(source)).duration or 0 for source in sources]
+    assert seconds
+    return seconds
+
+
 def test_sound_of_old_sessions_is_mended_when_it_is_read(
     old_session: FileStore, tmp_path: Path
 ) -> None:
@@ -133,7 +142,9 @@ def test_sound_of_old_sessions_is_mended_when_it_is_read(
     assert seconds_in(audio_of(answer).save(tmp_path / "a.wav")) == 0.1
     loaded = Conversation.load(chat.save(tmp_path / "whole.json"))
     assert audio_of(loaded.turns[1]).read() == SOUND
-    assert base64.b64encode(SOUND).decode() in chat.export(tmp_path / "a.html").read_text()
+    page = chat.export(tmp_path / "a.html").read_text()
+    assert page.count('data-seconds="0.100"') == 2
+    assert all(abs(seconds - 0.1) < 0.1 for seconds in embedded(page))
     assert {path.read_bytes() for path in (tmp_path / "old.audio").iterdir()} == {PIPED}
 
 

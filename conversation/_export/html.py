@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import html
+import math
+from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from importlib import resources
 
 from conversation._export import waveform
@@ -14,15 +18,17 @@ from conversation._export.outline import (
     Exported,
     counts,
     notes,
-    text_of,
     time_of,
     without_controls,
 )
+from conversation._export.rich_text import rich_text
 from conversation._rendering.forms import Form
+from conversation._values import conversion
 from conversation._values.data import Data, read_data
-from conversation._values.parts import AudioInput, ImageInput
+from conversation._values.parts import AudioInput, ImageInput, Part
 from conversation._values.sound import MEDIA_TYPES, identified, mended, wav_from_pcm
 from conversation._values.turns import (
+    AssistantAudio,
     AssistantTurn,
     ToolCall,
     ToolTurn,
@@ -30,14 +36,32 @@ from conversation._values.turns import (
     Usage,
     UserTurn,
     answers_by_call,
+    own_text,
 )
 from conversation._wire.messages import base64_text
-from conversation.errors import AudioFileMissing
+from conversation.errors import AudioFileMissing, UnsupportedAudio
 
-_BARS = 120
+_BARS = 64
 """Bars of a waveform. Its view box is as many units wide, and reaches from -1 to 1."""
 
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+_PLAIN = [(form, form.value) for form in (Form.TEXT, Form.TOOL_CALLS, Form.REFUSAL)]
+"""Forms and reasons that tell nothing that is not seen."""
+
+_COMPRESSED = ("mp3", "opus", "aac")
+
+_CONTROLS = """\
+<div class="bar" role="group" aria-label="All sounds" hidden>
+<button type="button">Play all</button>
+<label>Speed <select>
+<option value="0.75">0.75&times;</option>
+<option value="1" selected>1&times;</option>
+<option value="1.25">1.25&times;</option>
+<option value="1.5">1.5&times;</option>
+<option value="2">2&times;</option>
+</select></label>
+</div>
+"""
 
 
 def html_page(exported: Exported) -> Iterator[str]:
@@ -52,22 +76,28 @@ def html_page(exported: Exported) -> Iterator[str]:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta http-equiv="x-dns-prefetch-control" content="off">\n'
         '<meta name="referrer" content="no-referrer">\n'
         f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n<main>\n"
-        f'<h1 dir="auto">{title}</h1>\n'
-        f'<p class="about">{" · ".join(map(_isolated, exported.about))}</p>\n'
+        f'<header>\n<h1 dir="auto">{title}</h1>\n'
+        f'<p class="about">{" · ".join(_facts(exported))}</p>\n'
+        f'<p class="about">Exported {_time(exported.at)}</p>\n</header>\n{_CONTROLS}'
     )
     if exported.instructions:
         yield (
-            '<article class="system">\n<header><b>Instructions</b></header>\n'
+            '<article class="system">\n<header><h2>Instructions</h2></header>\n'
             f"{_words(exported.instructions)}</article>\n"
         )
     answers = answers_by_call(exported.turns)
     folded = set(answers.values())  # shown with their calls
+    sounds: Counter[str] = Counter()
     for position, turn in enumerate(exported.turns):
         if position not in folded:
-            yield from _article(exported, position, turn, answers)
+            yield from _article(exported, position, turn, answers, sounds)
     yield from _usage(exported.usage)
+    if sounds:
+        told = ", ".join(f"{count} &times; {kind}" for kind, count in sounds.items())
+        yield f"<footer><p>Sound in this page: {told}.</p></footer>\n"
     yield f"</main>\n<script>{script}</script>\n</body>\n</html>\n"
 
 
@@ -82,39 +112,84 @@ def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
+def _facts(exported: Exported) -> Iterator[str]:
+    for fact in exported.about:
+        is_time = exported.begun and fact == f"begun {time_of(exported.begun)}"
+        yield f"begun {_time(exported.begun)}" if is_time and exported.begun else _isolated(fact)
+
+
 def _article(
-    exported: Exported, position: int, turn: Turn, answers: dict[tuple[int, int], int]
+    exported: Exported,
+    position: int,
+    turn: Turn,
+    answers: dict[tuple[int, int], int],
+    sounds: Counter[str],
 ) -> Iterator[str]:
-    time = f'<time datetime="{turn.at.isoformat()}">{time_of(turn.at)}</time>' if turn.at else ""
-    facts = "".join(f"<span>{_isolated(note)}</span>" for note in notes(turn))
     yield (
-        f'<article class="{turn.role}">\n'
-        f"<header><b>{turn.role.capitalize()}</b>{time}{facts}</header>\n"
+        f'<article class="{turn.role}">\n<header><h2>{turn.role.capitalize()}</h2>'
+        f"{_time(turn.at) if turn.at else ''}{''.join(map(_note, notes(turn)))}</header>\n"
     )
-    yield from _media(turn)
-    if text := text_of(turn):
-        yield _words(text, is_known=bool(turn.text))
-    for index, call in enumerate(turn.tool_calls if isinstance(turn, AssistantTurn) else ()):
+    calls = turn.tool_calls if isinstance(turn, AssistantTurn) else ()
+    is_empty = not calls
+    for piece in _content(turn, sounds):
+        yield piece
+        is_empty = False
+    if is_empty:
+        yield _words("(no text)", "unknown")
+    for index, call in enumerate(calls):
         answer = answers.get((position, index))
         yield _call(call, None if answer is None else exported.turns[answer])
     form, why = exported.reasons.get(id(turn), (Form.PLAIN, ""))
-    if form is not Form.PLAIN:
-        kind = " voice" if form is Form.VOICE else ""
-        yield f'<p class="sent{kind}">sent now as: {_escaped(why)}</p>\n'
+    if form is not Form.PLAIN and (form, why) not in _PLAIN:
+        yield _sent(form, why, exported.at)
     yield "</article>\n"
 
 
-def _media(turn: Turn) -> Iterator[str]:
-    if isinstance(turn, AssistantTurn) and turn.audio and turn.audio.data is not None:
-        yield _player(turn.audio.data, turn.audio.format)
-    for part in turn.content if isinstance(turn, UserTurn) else ():
-        if isinstance(part, AudioInput):
-            yield _player(part.data, part.format)
-        elif isinstance(part, ImageInput) and part.media_type in _PICTURES:
-            yield _picture(part)
+def _content(turn: Turn, sounds: Counter[str]) -> Iterator[str]:
+    """Yield the words, sounds and pictures of a turn in their order."""
+    match turn:
+        case UserTurn():
+            for part in turn.content:
+                yield from _part(part, sounds)
+        case AssistantTurn():
+            yield from _answer(turn, sounds)
+        case _ if turn.text:
+            yield _words(turn.text)
 
 
-def _player(data: Data, audio_format: str | None) -> str:
+def _part(part: Part, sounds: Counter[str]) -> Iterator[str]:
+    if isinstance(part, AudioInput):
+        yield _sound(part, part.data, sounds)
+    elif isinstance(part, ImageInput) and part.media_type in _PICTURES:
+        yield _picture(part)
+    elif isinstance(part, str) and part.strip():
+        yield _words(part)
+
+
+def _answer(turn: AssistantTurn, sounds: Counter[str]) -> Iterator[str]:
+    audio = turn.audio
+    if written := own_text(turn):
+        yield f'<div class="words typed rich">{rich_text(written, _escaped)}</div>\n'
+    if audio and audio.data is not None:
+        yield _sound(audio, audio.data, sounds)
+    elif audio and audio.transcript:
+        yield _words(audio.transcript, "spoken")
+    if turn.refusal and turn.text == turn.refusal:
+        yield _words(turn.refusal)
+
+
+def _sound(audio: AudioInput | AssistantAudio, data: Data, sounds: Counter[str]) -> str:
+    player = _player(data, audio.format, audio.duration, sounds)
+    if audio.transcript and audio.transcript.strip():
+        words = _words(audio.transcript, "spoken")
+    else:
+        words = _words("(no transcript)", "spoken unknown")
+    return f'<div class="said">\n{player}{words}</div>\n'
+
+
+def _player(
+    data: Data, audio_format: str | None, seconds: float | None, sounds: Counter[str]
+) -> str:
     try:
         sound, audio_format = identified(read_data(data), audio_format)
         sound = mended(sound)
@@ -122,20 +197,32 @@ def _player(data: Data, audio_format: str | None) -> str:
         return _flag("The audio file is missing.")
     if audio_format == "pcm16":
         sound, audio_format = wav_from_pcm(sound), "wav"
+    peaks = waveform.peaks(sound, audio_format, _BARS) or ()
+    sound, audio_format, how = _small(sound, audio_format)
     media_type = MEDIA_TYPES.get(audio_format or "")
     if media_type is None:
         source = f"data:application/octet-stream;base64,{base64_text(sound)}"
         link = f'<a download="sound" href="{source}">Download it.</a>'
         return _flag(f"Browsers cannot play this audio format. {link}")
-    peaks = waveform.peaks(sound, audio_format, _BARS) or ()
-    heights = (f"{max(peak, 0.02):.2f}" for peak in peaks)
+    sounds[f"{str(audio_format).upper()}{how}"] += 1
+    heights = (f"{max(peak, 0.03):.2f}" for peak in peaks)
     bars = "".join(f"M{bar}.5 -{height}V{height}" for bar, height in enumerate(heights))
     return (
-        f'<figure><svg viewBox="0 -1 {_BARS} 2" preserveAspectRatio="none" role="img" '
-        f'aria-label="Waveform"><path d="{bars}"/><line y1="-1" y2="1"/></svg>'
-        f'<audio controls preload="metadata" data-name="sound.{audio_format}" '
+        f'<figure data-seconds="{seconds or 0:.3f}"><div class="wave"><svg '
+        f'viewBox="0 -1 {_BARS} 2" preserveAspectRatio="none" aria-hidden="true">'
+        f'<path d="{bars}"/></svg></div>'
+        f'<audio controls preload="none" data-name="sound.{audio_format}" '
         f'src="data:{media_type};base64,{base64_text(sound)}"></audio></figure>\n'
     )
+
+
+def _small(sound: bytes, audio_format: str | None) -> tuple[bytes, str | None, str]:
+    """Return sound, its format, and a note; as MP3 where it is larger and PyAV is there."""
+    if audio_format not in _COMPRESSED and conversion.is_available():
+        with contextlib.suppress(UnsupportedAudio):
+            if smaller := conversion.converted(sound, "mp3", math.inf):
+                return smaller, "mp3", " made for this page (24 kHz, mono, 48 kbit/s)"
+    return sound, audio_format, ""
 
 
 def _picture(image: ImageInput) -> str:
@@ -145,28 +232,47 @@ def _picture(image: ImageInput) -> str:
         picture = read_data(image.data)
     except AudioFileMissing:
         return _flag("The image file is missing.")
-    return f'<img alt="" src="data:{image.media_type};base64,{base64_text(picture)}">\n'
+    return f'<img alt="Picture" src="data:{image.media_type};base64,{base64_text(picture)}">\n'
 
 
 def _call(call: ToolCall, answer: Turn | None) -> str:
     result = answer.content if isinstance(answer, ToolTurn) else None
-    shown = "no result" if result is None else f"<pre>{_escaped(result)}</pre>"
+    shown = "<p>no result</p>" if result is None else f'<pre dir="auto">{_escaped(result)}</pre>'
     return (
         f"<details><summary>called <code>{_isolated(call.name)}</code></summary>\n"
         f'<pre dir="auto">{_escaped(call.arguments)}</pre>\n{shown}</details>\n'
     )
 
 
+def _sent(form: Form, why: str, at: datetime) -> str:
+    kind = " voice" if form is Form.VOICE else ""
+    reason = why.removeprefix(form.value).removeprefix(", ")
+    how = "not sent" if form is Form.LEFT_OUT else f"sent as {form.value}"
+    told = "".join(f"{piece}, " for piece in (how, reason) if piece)
+    return f'<p class="sent{kind}">{_escaped(told)}as of {_time(at)}</p>\n'
+
+
 def _usage(usage: Usage) -> Iterator[str]:
     if usage == Usage():
         return
-    rows = (f"<tr><td>{name}</td><td>{count:,}</td></tr>\n" for name, count in counts(usage))
-    yield f"<h2>Usage, in tokens</h2>\n<table>\n{''.join(rows)}</table>\n"
+    rows = (
+        f'<tr><th scope="row">{name}</th><td>{count:,}</td></tr>\n' for name, count in counts(usage)
+    )
+    table = f"<table>\n{''.join(rows)}</table>"
+    yield f'<section class="usage">\n<h2>Usage, in tokens</h2>\n{table}\n</section>\n'
 
 
-def _words(text: str, *, is_known: bool = True) -> str:
-    kind = "" if is_known else " unknown"
-    return f'<p class="words{kind}" dir="auto">{_escaped(text)}</p>\n'
+def _time(at: datetime) -> str:
+    return f'<time datetime="{at.replace(microsecond=0).isoformat()}">{time_of(at)}</time>'
+
+
+def _note(text: str) -> str:
+    kind = ' class="voice"' if text.startswith("spoken") else ""
+    return f"<span{kind}>{_isolated(text)}</span>"
+
+
+def _words(text: str, kind: str = "typed") -> str:
+    return f'<p class="words {kind}" dir="auto">{_escaped(text)}</p>\n'
 
 
 def _flag(text: str) -> str:

@@ -24,20 +24,24 @@ class Exported:
     Attributes:
         title: Its title, else its id.
         about: Facts about the whole conversation, such as its model.
+        begun: The time at which it began, if that is known; it stands in `about`, too.
         turns: All turns.
         instructions: The model's instructions.
         tools: The tools that the model may call.
         reasons: Form and reason with which a turn would be sent now, by the turn's `id()`.
         usage: Tokens of all answers together.
+        at: The time of the export, by the conversation's clock: that of `reasons`.
     """
 
     title: str
     about: Sequence[str]
+    begun: datetime | None
     turns: Sequence[Turn]
     instructions: str | None
     tools: Sequence[Mapping[str, Any] | Tool]
     reasons: Mapping[int, tuple[Form, str]]
     usage: Usage
+    at: datetime
 
 
 def without_controls(text: str) -> str:

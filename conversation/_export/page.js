@@ -1,55 +1,168 @@
-const figures = [...document.querySelectorAll("figure")];
-const players = figures.map((figure) => figure.querySelector("audio"));
+"use strict";
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+const bar = document.querySelector(".bar");
+const all = bar.querySelector("button");
+const players = [...document.querySelectorAll("figure")].map(player);
+let current = null; // the player that was started last
+let goesOn = false; // to the next sound, after "Play all"
 
-for (const [number, audio] of players.entries()) {
-  const figure = figures[number];
-  const wave = figure.querySelector("svg");
-  const head = figure.querySelector("line");
-  const move = () => {
-    const at = audio.duration ? (bars(wave) * audio.currentTime) / audio.duration : 0;
-    head.setAttribute("x1", at);
-    head.setAttribute("x2", at);
-    figure.classList.add("begun");
-  };
-  audio.addEventListener("timeupdate", move);
-  audio.addEventListener("seeking", move);
-  audio.addEventListener("play", () => {
-    for (const other of players) if (other !== audio) other.pause();
-  });
-  // Such as ADPCM, GSM and 64-bit floats in WAV, which few browsers decode.
-  audio.addEventListener("error", () => refuse(figure, audio), { once: true });
-  if (audio.error) refuse(figure, audio);
-  wave.addEventListener("click", (event) => {
-    const box = wave.getBoundingClientRect();
-    if (Number.isFinite(audio.duration)) {
-      audio.currentTime = (audio.duration * (event.clientX - box.left)) / box.width;
-    }
-    audio.play();
-  });
+bar.hidden = !players.length;
+all.hidden = players.length < 2;
+all.addEventListener("click", () => {
+  if (current && !current.audio.paused) return pause();
+  goesOn = true;
+  const ended = !current || current.audio.ended;
+  start(ended ? players[(players.indexOf(current) + 1) % players.length] : current);
+});
+bar.querySelector("select").addEventListener("change", ({ target }) => {
+  for (const { audio } of players) audio.defaultPlaybackRate = audio.playbackRate = target.value;
+});
+
+function pause() {
+  goesOn = false;
+  current.audio.pause();
 }
 
-function refuse(figure, audio) {
-  if (!figure.isConnected) return;
-  const told = document.createElement("p");
-  told.className = "words flag";
+function start(player) {
+  player.audio.play().catch(() => {});
+}
+
+function next(player) {
+  const following = players[players.indexOf(player) + 1];
+  if (goesOn && following) start(following);
+  else goesOn = false;
+}
+
+// One control for each sound: a button, and its waveform as the slider. Without scripts there are
+// the browser's own.
+function player(figure) {
+  const audio = figure.querySelector("audio");
+  const wave = figure.querySelector(".wave");
+  const article = figure.closest("article");
+  const it = { figure, audio, wave };
+  const button = make("button", "");
+  const clock = make("span", "clock");
+  button.type = "button";
+  audio.controls = false;
+  figure.prepend(button);
+  figure.append(clock);
+  wave.tabIndex = 0;
+  for (const [name, value] of [["role", "slider"], ["aria-label", "Position"], ["aria-valuemin", 0]]) {
+    wave.setAttribute(name, value);
+  }
+
+  const length = () => (Number.isFinite(audio.duration) && audio.duration) || Number(figure.dataset.seconds);
+  const show = () => {
+    const at = Math.min(audio.currentTime, length());
+    const told = `${minutes(at)} of ${minutes(length())}`;
+    wave.style.setProperty("--at", length() ? at / length() : 0);
+    if (wave.getAttribute("aria-valuetext") === told) return;
+    wave.setAttribute("aria-valuemax", Math.ceil(length()));
+    wave.setAttribute("aria-valuenow", Math.floor(at));
+    wave.setAttribute("aria-valuetext", told);
+    clock.textContent = told.replace(" of ", " / ");
+  };
+  const follow = () => {
+    show();
+    if (!audio.paused) requestAnimationFrame(follow);
+  };
+  const seek = (to) => {
+    audio.preload = "auto";
+    audio.currentTime = Math.max(0, Math.min(to, length()));
+    begin();
+    show();
+  };
+  const begin = () => {
+    if (!wave.classList.contains("begun")) wave.append(wave.firstElementChild.cloneNode(true));
+    wave.classList.add("begun");
+  };
+  const toggle = () => {
+    if (audio.paused) return start(it);
+    current = it;
+    pause();
+  };
+  const changed = () => {
+    figure.classList.toggle("on", !audio.paused);
+    article.classList.toggle("playing", !audio.paused);
+    button.setAttribute("aria-label", audio.paused ? "Play" : "Pause");
+    all.textContent = players.some((one) => !one.audio.paused) ? "Pause" : "Play all";
+  };
+
+  audio.addEventListener("play", () => {
+    for (const other of players) if (other !== it) other.audio.pause();
+    current = it;
+    begin();
+    changed();
+    follow();
+    const behavior = still.matches ? "auto" : "smooth";
+    if (goesOn) article.scrollIntoView({ block: "nearest", behavior });
+  });
+  audio.addEventListener("pause", changed);
+  audio.addEventListener("ended", () => next(it));
+  for (const event of ["timeupdate", "seeking", "durationchange"]) audio.addEventListener(event, show);
+  // Such as ADPCM, GSM and 64-bit floats in WAV, which few browsers decode.
+  audio.addEventListener("error", () => refuse(it), { once: true });
+  button.addEventListener("click", toggle);
+  button.setAttribute("aria-label", "Play");
+
+  const place = (event) => {
+    const box = wave.getBoundingClientRect();
+    seek((length() * (event.clientX - box.left)) / box.width);
+  };
+  wave.addEventListener("pointerdown", (event) => {
+    if (event.button) return;
+    wave.setPointerCapture(event.pointerId);
+    place(event);
+  });
+  wave.addEventListener("pointermove", (event) => {
+    if (wave.hasPointerCapture(event.pointerId)) place(event);
+  });
+  wave.addEventListener("pointerup", () => start(it));
+  wave.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
+    if (event.key === " ") toggle();
+    else if (event.key === "Home") seek(0);
+    else if (event.key === "End") seek(length());
+    else if (event.key in steps) seek(audio.currentTime + steps[event.key]);
+    else return;
+    event.preventDefault();
+  });
+  show();
+  return it;
+}
+
+function make(tag, className) {
+  const element = document.createElement(tag);
+  element.className = className;
+  return element;
+}
+
+function minutes(seconds) {
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+function refuse(player) {
+  const { figure, audio } = player;
+  const told = make("p", "words flag");
   const link = document.createElement("a");
   link.setAttribute("href", audio.src);
   link.download = audio.dataset.name;
   link.textContent = "Download it.";
   told.append("This browser cannot play this sound. ", link);
+  figure.closest("article").classList.remove("playing");
   figure.replaceWith(told);
-}
-
-// Each bar is one unit wide.
-function bars(wave) {
-  return wave.viewBox.baseVal.width;
+  if (current === player) next(player);
+  players.splice(players.indexOf(player), 1);
+  bar.hidden = !players.length;
+  all.hidden = players.length < 2;
 }
 
 // Compressed sound needs a decoder, so its waveform is drawn here, when it scrolls into view.
-async function draw(figure) {
-  const count = bars(figure.querySelector("svg"));
-  const encoded = figure.querySelector("audio").src.split(",")[1];
-  const bytes = Uint8Array.from(atob(encoded), (char) => char.charCodeAt(0));
+async function draw({ audio, wave }) {
+  const count = wave.querySelector("svg").viewBox.baseVal.width; // each bar is one unit wide
+  const bytes = Uint8Array.from(atob(audio.src.split(",")[1]), (char) => char.charCodeAt(0));
   const decoder = new OfflineAudioContext(1, 1, 24000);
   const samples = (await decoder.decodeAudioData(bytes.buffer)).getChannelData(0);
   const peaks = Array.from({ length: count }, (_, bar) => {
@@ -62,19 +175,55 @@ async function draw(figure) {
   });
   const loudest = Math.max(...peaks) || 1;
   const lines = peaks.map((peak, bar) => {
-    const height = Math.max(peak / loudest, 0.02).toFixed(2);
+    const height = Math.max(peak / loudest, 0.03).toFixed(2);
     return `M${bar + 0.5} -${height}V${height}`;
   });
-  figure.querySelector("path").setAttribute("d", lines.join(""));
+  for (const path of wave.querySelectorAll("path")) path.setAttribute("d", lines.join(""));
 }
 
-const undrawn = new IntersectionObserver((entries) => {
+const seen = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     if (!isIntersecting) continue;
-    undrawn.unobserve(target);
-    draw(target).catch(() => {}); // sound that cannot be decoded has no waveform
+    seen.unobserve(target);
+    const player = players.find((one) => one.figure === target);
+    if (!player) continue;
+    if (player.audio.preload === "none") player.audio.preload = "metadata";
+    // Sound that cannot be decoded has no waveform.
+    if (!target.querySelector("path").getAttribute("d")) draw(player).catch(() => {});
   }
 });
-for (const figure of figures) {
-  if (!figure.querySelector("path").getAttribute("d")) undrawn.observe(figure);
+for (const { figure } of players) seen.observe(figure);
+
+// Times are the reader's own; a turn's day stands above the first of the day.
+let day = "";
+for (const time of document.querySelectorAll("time")) {
+  const at = new Date(time.dateTime);
+  const clock = { hour: "numeric", minute: "2-digit" };
+  const date = { day: "numeric", month: "short", year: "numeric" };
+  if (Number.isNaN(at.valueOf())) continue;
+  time.title = time.textContent;
+  const heading = time.closest("article > header");
+  if (heading) {
+    const words = at.toLocaleDateString([], { weekday: "long", ...date, month: "long" });
+    if (words !== day) {
+      const line = make("p", "day");
+      line.textContent = day = words;
+      heading.parentElement.before(line);
+    }
+    time.textContent = at.toLocaleTimeString([], clock);
+  } else if (time.closest("main > header")) {
+    time.textContent = at.toLocaleString([], { ...date, ...clock, timeZoneName: "short" });
+  } else {
+    time.textContent = at.toLocaleString([], { ...date, ...clock });
+  }
 }
+
+// On paper all is unfolded.
+let unfolded = [];
+addEventListener("beforeprint", () => {
+  unfolded = [...document.querySelectorAll("details:not([open])")];
+  for (const details of unfolded) details.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const details of unfolded) details.open = false;
+});

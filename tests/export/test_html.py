@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
+import os
 import re
+import struct
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from conversation import (
     AssistantAudio,
     AssistantTurn,
     AudioInput,
+    Context,
     Conversation,
     FileInput,
     FileStore,
@@ -21,6 +27,7 @@ from conversation import (
     ToolCall,
     UserTurn,
 )
+from conversation._values.sound import duration_of, format_of
 from tests.conftest import Clock
 from tests.export.conftest import HOSTILE
 from tests.samples import MP3, PNG, SOUND
@@ -47,10 +54,68 @@ def test_the_page_refers_to_nothing_outside(full: Conversation, tmp_path: Path) 
     full.add_user(ImageInput("https://elsewhere.example/cat.png"), "What is it?")
     page = full.export(tmp_path / "a.html").read_text()
     sources = re.findall(r'(?:src|href|url)\s*[=(]\s*"?([^">)]*)', page)
-    assert len(sources) == 7
+    assert len(sources) == 8  # seven, and an icon of the style sheet
     assert all(source.startswith("data:") for source in sources)
     assert "picture https://elsewhere.example/cat.png" in page
     assert "default-src 'none'" in page
+
+
+def wav(seconds: float) -> bytes:
+    """Return a tone, half of it silent."""
+    half = int(seconds * 12_000)
+    tone = (round(12_000 * math.sin(at / 9)) for at in range(half))
+    return AudioInput.from_pcm(struct.pack(f"<{half}h", *tone) + bytes(2 * half), 24_000).read()
+
+
+def sounds_in(page: str) -> list[bytes]:
+    """Return all sounds that the page embeds."""
+    sources = re.findall(r'src="data:audio/[a-z]*;base64,([^"]*)"', page)
+    return [base64.b64decode(source) for source in sources]
+
+
+def one_of_each() -> Conversation:
+    """Return a conversation with the same tone as WAV, as raw samples, and as MP3."""
+    chat = Conversation()
+    chat.add_user(AudioInput(wav(2), transcript="A tone"))
+    chat.add(AssistantTurn(audio=AssistantAudio(data=wav(2)[44:], format="pcm16")))
+    chat.add_user(AudioInput(MP3))
+    return chat
+
+
+def test_large_sound_is_embedded_as_mp3(tmp_path: Path) -> None:
+    """WAV and raw samples become MP3 of the same length, with their own waveform; MP3 stays."""
+    pytest.importorskip("av", reason="needs the extra `formats`")
+    page = one_of_each().export(tmp_path / "a.html").read_text()
+    sounds = sounds_in(page)
+    assert [format_of(sound) for sound in sounds] == ["mp3"] * 3
+    assert sounds[2] == MP3
+    for sound in sounds[:2]:
+        assert len(sound) < len(wav(2)) / 6
+        assert duration_of(sound, "mp3") == pytest.approx(2, abs=0.1)
+    assert page.count('data-seconds="2.000"') == 2
+    for path in re.findall('<path d="([^"]+)"', page):
+        heights = [float(height) for height in re.findall(r"V(\S+?)(?=M|$)", path)]
+        assert len(heights) == 64
+        assert min(heights[:31]) > 0.9
+        assert max(heights[33:]) < 0.1
+    kinds = "2 &times; MP3 made for this page (24 kHz, mono, 48 kbit/s), 1 &times; MP3."
+    assert f"Sound in this page: {kinds}" in page
+
+
+def test_without_pyav_sound_is_embedded_as_it_is(tmp_path: Path) -> None:
+    """Without the extra `formats`, raw samples get a WAV header so that they play."""
+    (tmp_path / "av.py").write_text("raise ImportError('no av')")
+    one_of_each().save(tmp_path / "a.json")
+    code = "from conversation import Conversation as C; C.load('a.json').export('a.html')"
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"},
+        check=True,
+    )
+    page = (tmp_path / "a.html").read_text()
+    assert sounds_in(page) == [wav(2), wav(2), MP3]
+    assert "Sound in this page: 2 &times; WAV, 1 &times; MP3." in page
 
 
 @pytest.mark.parametrize("tag", ["style", "script"])
@@ -64,13 +129,15 @@ def test_the_policy_allows_the_inline_text(tag: str, tmp_path: Path) -> None:
 
 
 def test_the_page_describes_each_turn(full: Conversation, clock: Clock, tmp_path: Path) -> None:
-    """It says how a turn would be sent now, which tools were called, and the tokens used."""
+    """It says how a turn was to be sent, and when; which tools were called, and the tokens used."""
     clock.now += 3700
     full.say("And now?")
     page = full.export(tmp_path / "a.html").read_text()
-    assert "sent now as: voice, 60 min left" in page
-    assert "sent now as: transcript, expired" in page
-    assert page.count("<figure>") == 7
+    then = '<time datetime="2025-11-01T13:28:20+00:00">2025-11-01 13:28 UTC</time>'
+    assert f"Exported {then}" in page
+    assert f"sent as voice, 60 min left, as of {then}" in page
+    assert f"sent as transcript, expired 1 min ago, as of {then}" in page
+    assert page.count("<figure") == 7
     assert page.count("<details>") == 1
     assert "Rain in Oslo &amp; &lt;b&gt;wind" in page
     assert f"<td>{full.usage.prompt_tokens:,}</td>" in page
@@ -87,30 +154,26 @@ def test_missing_files_do_not_stop_the_page(tmp_path: Path) -> None:
         page = chat.export(tmp_path / "a.html").read_text()
     assert page.count("The audio file is missing.") == 2
     assert "The image file is missing." in page
-    assert "Hello\nWorld" in page
+    words = re.findall('<p class="words (.*)" dir="auto">(.*)</p>', page)
+    assert words == [("spoken", "Hello"), ("typed", "World"), ("spoken", "Hi")]
 
 
 def test_audio_that_browsers_cannot_play_is_reported(tmp_path: Path) -> None:
-    """`pcm16` gets a WAV header, so that it plays; an unknown format does not."""
+    """Sound of an unknown format is offered as a download."""
     chat = Conversation()
-    chat.add(AssistantTurn(audio=AssistantAudio(data=bytes(480), format="pcm16")))
     chat.add(AssistantTurn(audio=AssistantAudio(data=b"?" * 480)))
     page = chat.export(tmp_path / "a.html").read_text()
-    assert page.count("data:audio/wav;base64,UklGR") == 1
     assert page.count("Browsers cannot play this audio format.") == 1
     download = f'download="sound" href="data:application/octet-stream;base64,{"Pz8/" * 160}"'
     assert page.count(download) == 1
 
 
 def test_memory_does_not_grow_with_the_number_of_sounds(tmp_path: Path) -> None:
-    """A page with 26 MB of audio is written with less than 8 MB of memory."""
+    """A page with 26 MB of sound is written with less than 8 MB of memory."""
     with Conversation.open("x", store=FileStore(tmp_path / "store", fsync=False)) as chat:
+        chat.add(AssistantTurn(audio=AssistantAudio(data=wav(10))))
         for _ in range(40):
-            chat.add(
-                AssistantTurn(
-                    audio=AssistantAudio(data=AudioInput.from_pcm(bytes(500_000), 24_000).read())
-                )
-            )
+            chat.add(AssistantTurn(audio=AssistantAudio(data=MP3 * 52)))
         tracemalloc.start()
         try:
             path = chat.export(tmp_path / "a.html")
@@ -119,3 +182,27 @@ def test_memory_does_not_grow_with_the_number_of_sounds(tmp_path: Path) -> None:
             tracemalloc.stop()
     assert path.stat().st_size > 26_000_000
     assert peak < 8_000_000
+
+
+def test_only_written_answers_are_rendered(tmp_path: Path) -> None:
+    """Markdown of users, of instructions, and of transcripts stays as it is."""
+    chat = Conversation(instructions="*Be* kind")
+    chat.add_user("*Write*", AudioInput(SOUND, transcript="*speak*"))
+    audio = AssistantAudio(data=MP3, transcript="*spoken*")
+    chat.add(AssistantTurn(content="*written*", audio=audio))
+    chat.add_user("And?")
+    chat.add(AssistantTurn(refusal="*refused*"))
+    page = chat.export(tmp_path / "a.html").read_text()
+    for words in ("*Be* kind", "*Write*", "*speak*", "*spoken*", "*refused*"):
+        assert f'dir="auto">{words}</p>' in page
+    assert '<div class="words typed rich"><p dir="auto"><em>written</em></p></div>' in page
+
+
+def test_a_turn_that_was_not_sent_says_so(tmp_path: Path) -> None:
+    """What is over budget was not sent; what is sent as it was written needs no remark."""
+    chat = Conversation(context=Context(max_prompt_tokens=200))
+    for words in ("Hello " * 200, "Again"):
+        chat.add_user(words)
+        chat.add(AssistantTurn(content="Hi"))
+    remarks = re.findall('class="sent">(.*), as of', chat.export(tmp_path / "a.html").read_text())
+    assert remarks == ["not sent, over budget"] * 2
