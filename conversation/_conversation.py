@@ -48,8 +48,10 @@ class Conversation(BaseConversation["OpenAI"]):
             Functions see the context variables of the code that calls `say` or reads the stream.
         max_tool_rounds: Number of rounds of tool calls before the model has to answer.
         context: Limits of a request; see `Context`.
-        transcribe: A model's name, or True for `gpt-transcribe`: transcribe user sound, once, when
-            it grows too old to be sent (see `Context`), or the model takes none. It costs money.
+        transcribe: Transcribes nothing now, which the method `transcribe` does. True, or a model's
+            name (True is `gpt-transcribe`): from now on `say`, `reply` and `stream` first have user
+            sound without words transcribed, once, when it has grown too old to be sent as sound
+            (see `Context`), or the model takes none. It costs money.
         speak_when_dropped: True: have the same model read answers aloud that came as text although
             sound was asked for; where it says the same words, they are sent as voice later. A
             model's name: have `audio.speech` speak them. It costs money.

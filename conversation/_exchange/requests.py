@@ -297,8 +297,9 @@ class Requests:
             self._is_warned = True
             with Naming(self.history.id):
                 log.warning(
-                    "old sound is sent as sound because its words are not known: transcribe=True "
-                    "finds those of users, set_transcript(…) sets any"
+                    "old sound is sent as sound because its words are not known: transcribe() "
+                    "finds those of users now, the setting transcribe=True before each request "
+                    "that needs them; set_transcript(…) sets any"
                 )
         return found
 

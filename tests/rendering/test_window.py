@@ -425,6 +425,7 @@ def test_old_sound_without_words_is_sent_as_sound_with_one_warning(
         chat.messages()
     assert forms(chat.render()) == [Form.PLAIN] * 2
     [warning] = [record.getMessage() for record in caplog.records]
+    assert "transcribe() finds those of users now" in warning
     assert "transcribe=True" in warning
     chat.add_user(said(10, "Known."))
     assert forms(chat.render()) == [Form.LEFT_OUT, Form.PLAIN, Form.PLAIN]
