@@ -17,7 +17,7 @@ try:
     import psycopg
     from psycopg import pq
 except ImportError as error:
-    msg = "PostgresStore needs the extra `postgres`: pip install 'conversation[postgres]'"
+    msg = "PostgresStore needs the extra `postgres`: pip install '.[postgres]'"
     raise ImportError(msg) from error
 
 _SILENCE = 20.0

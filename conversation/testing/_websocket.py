@@ -131,7 +131,7 @@ def accept(channel: socket.socket, head: bytes) -> Connection:
     try:
         from websockets.server import ServerProtocol
     except ImportError as error:
-        message = "The stand-in needs the extra `realtime`: pip install 'conversation[realtime]'"
+        message = "The stand-in needs the extra `realtime`: pip install '.[realtime]'"
         raise Refused(message, status=501) from error
 
     def chosen(_: Any, offered: Any) -> Any:  # browsers send the key beside it

@@ -241,7 +241,7 @@ def test_import_without_the_extra_names_it() -> None:
         "assert 'PostgresStore' not in conversation.__all__\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'conversation[postgres]'" in done.stdout
+    assert "pip install '.[postgres]'" in done.stdout
 
 
 def test_server_that_is_away(postgres: Postgres, schema: str) -> None:
