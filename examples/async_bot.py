@@ -1,8 +1,8 @@
 """Serve several users at once in one process: `python examples/async_bot.py [NAME …]`.
 
-Each user has a session in the folder `async-bot`, which the next run resumes. Each event is printed
-as one line. With OPENAI_API_KEY it talks to OpenAI, else to stand-in servers on your machine, which
-are told to call the tool.
+Each user has a session in the folder `example-data/async-bot`, which the next run resumes. Each
+event is printed as one line. With OPENAI_API_KEY it talks to OpenAI, else to stand-in servers on
+your machine, which are told to call the tool.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+from pathlib import Path
 
 from openai import AsyncOpenAI
 
@@ -24,6 +25,7 @@ from conversation import (
 )
 from conversation.testing import StandIn
 
+FOLDER = Path("example-data", "async-bot")
 CITIES = ("Oslo", "Lima", "Turin", "Kyoto")
 
 
@@ -95,7 +97,7 @@ def main() -> None:
         else:
             print("No OPENAI_API_KEY: talking to one stand-in per user, which hums its answers.")
             clients = {user: stand_in(servers, user[1]) for user in users}
-        asyncio.run(serve_all(clients, FileStore("async-bot")))
+        asyncio.run(serve_all(clients, FileStore(FOLDER)))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """A spoken conversation that outlives its audio: `python examples/quickstart.py [folder]`.
 
-With OPENAI_API_KEY it talks to OpenAI, else to the stand-in server on your machine. The session and
-its sound are saved in the folder. A second process resumes it an hour later, after its audio ids
-expired.
+With OPENAI_API_KEY it talks to OpenAI, else to the stand-in server on your machine. It prints for
+each question as what the earlier answers were sent. The session and its sound are saved in the
+folder (default: `example-data/quickstart`). A second process resumes it an hour later, after its
+audio ids have expired.
 """
 
 import argparse
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from pathlib import Path
 from conversation import AssistantTurn, AudioInput, Conversation, FileStore
 from conversation.testing import StandIn
 
+FOLDER = Path("example-data", "quickstart")
 AN_HOUR = 3600.0
 QUESTIONS = ("Is a golden retriever a good family dog?", "Why do you say they are loyal?")
 LATER = ("And with small children?", "Thank you. What was my first question?")
@@ -47,20 +50,19 @@ def some_server(clock: Clock) -> Iterator[None]:
 
 
 def ask(chat: Conversation, question: str | AudioInput, folder: Path) -> AssistantTurn:
-    """Ask one question, show what is sent for it, and save the spoken answer."""
-    chat.add_user(question)
-    items = chat.render().items
-    print(f"\nrequest of {len(items)} messages:")
-    for item in items:
-        words = item.turn.text if item.turn else ""
-        words = words if len(words) <= 40 else f"{words[:39]}…"
-        print(f"  {item.role:9} {item.why:32} {words}")
-    reply = chat.reply()
-    print(f"  answer:   {reply.text}")
+    """Ask one question, show as what the earlier answers were sent, and save the spoken answer."""
+    print(f"\nyou:    {question if isinstance(question, str) else '(the answer above, as sound)'}")
+    reply = chat.say(question)
+    # Rendered after the exchange: before it, nobody knows which ids the server has lost.
+    answers = [item.why for item in chat.render().items if item.role == "assistant"]
+    for why, group in itertools.groupby(enumerate(answers[:-1], 1), key=lambda answer: answer[1]):
+        first, *others = [number for number, _ in group]
+        which = f"answers {first} to {others[-1]}" if others else f"answer {first}"
+        print(f"sent:   {which} as {why}")
+    print(f"model:  {reply.text}")
     if reply.audio:
-        number = sum(1 for turn in chat.turns if turn.role == "assistant")
-        path = reply.audio.save(folder / f"answer-{number}.wav")
-        print(f"  heard:    {path} ({reply.audio.duration:.1f} s)")
+        path = reply.audio.save(folder / f"answer-{len(answers)}.wav")
+        print(f"heard:  {path} ({reply.audio.duration:.1f} s)")
     return reply
 
 
@@ -69,7 +71,7 @@ def first_hour(folder: Path, clock: Clock) -> None:
     with Conversation.open(
         "quickstart", store=FileStore(folder), clock=clock, instructions="Answer in one sentence."
     ) as chat:
-        print(f"session of {len(chat.turns)} turns in {folder}")
+        print(f"Session of {len(chat.turns)} turns in {folder}")
         for question in QUESTIONS:
             reply = ask(chat, question, folder)
         if reply.audio:
@@ -82,7 +84,7 @@ def an_hour_later(folder: Path, clock: Clock, margin: float) -> None:
     with Conversation.open(
         "quickstart", store=FileStore(folder), clock=clock, create=False, expiry_margin=margin
     ) as chat:
-        print(f"session of {len(chat.turns)} turns in {folder}")
+        print(f"Session of {len(chat.turns)} turns in {folder}")
         for question in LATER:
             ask(chat, question, folder)
         print(f"\n{chat.usage.total_tokens} tokens in all; the session is in {folder}")
@@ -91,7 +93,7 @@ def an_hour_later(folder: Path, clock: Clock, margin: float) -> None:
 def main() -> None:
     """Talk, then resume in another process an hour later."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("quickstart-sound"))
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
     parser.add_argument("--later", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--margin", type=float, default=30.0, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -103,7 +105,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     with some_server(clock):
         first_hour(options.folder, clock)
-        banner = "\n--- an hour later, in another process: the audio ids have expired ---"
+        banner = "\nAn hour later, in another process: the audio ids have expired."
         print(banner, flush=True)
         # OpenAI's clock cannot be moved; a margin of an hour gives up the ids, too.
         clock.ahead, margin = (0.0, AN_HOUR) if on_openai else (AN_HOUR + 180, 30.0)

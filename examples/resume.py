@@ -2,20 +2,21 @@
 
 It starts itself several times. Each process says one thing and is killed by SIGKILL, while the
 answer is on its way or right after it arrived. No turn is lost. It talks to the stand-in server on
-your machine.
+your machine, and begins the folder `example-data/resume` anew.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
 from conversation import Conversation, FileStore
 from conversation.testing import StandIn
 
+FOLDER = Path("example-data", "resume")
 WORDS = ("Good morning.", "I have a dog.", "She is three years old.", "What do you know of me?")
 
 
@@ -46,17 +47,17 @@ def main() -> None:
     if len(sys.argv) == 4:
         say_one_thing(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
         return
-    with StandIn() as server, tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    with StandIn() as server:
         environment = {**os.environ, "OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "stand-in"}
         for number, words in enumerate(WORDS):
             moment = "before the answer" if number % 2 else "after the answer"
             print(f"{words!r}; killed {moment}", flush=True)
             done = subprocess.run(
-                [sys.executable, __file__, name, words, moment], env=environment, check=False
+                [sys.executable, __file__, str(FOLDER), words, moment], env=environment, check=False
             )
             print(f"  it ended with status {done.returncode}")
-        with Conversation.open("resume", store=FileStore(folder), client=server.client()) as chat:
+        with Conversation.open("resume", store=FileStore(FOLDER), client=server.client()) as chat:
             if chat.unanswered:
                 chat.reply()
             print("\nTurns after four kills:")

@@ -1,9 +1,9 @@
 """Chat by typing or speaking: `python examples/terminal_chat.py [SESSION] [--voice …] [--model …]`.
 
 With OPENAI_API_KEY it talks to OpenAI, else to the stand-in server on your machine. Words are shown
-and sound is played while they stream, if there is a speaker and the package `sounddevice` (`pip
-install 'conversation[sound]'`); otherwise each answer's sound is written into the folder
-SESSION-sound. The session is saved, and resumed the next time. /help lists the commands.
+and sound is played while they stream, if there is a speaker and the extra `sound` (`pip install
+'.[sound]'`); otherwise each answer's sound is written into the folder SESSION-sound. The session is
+saved, and resumed the next time. All is in `example-data/terminal-chat`. /help lists the commands.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from conversation import (
 from conversation.errors import ConversationError, UnsupportedAudio
 from conversation.testing import StandIn
 
+FOLDER = Path("example-data", "terminal-chat")
 RATE = 24_000  # Hz, of streamed and recorded sound
 HELP = """\
 /say FILE          send a sound file as your speech (not only WAV and MP3 with the extra `formats`)
@@ -76,7 +77,7 @@ def sound_in(file: Path) -> AudioInput:
 def recorded(seconds: float) -> AudioInput:
     """Record from the microphone."""
     if sounddevice is None:
-        raise OSError("recording needs PortAudio and pip install 'conversation[sound]'")
+        raise OSError("recording needs PortAudio and pip install '.[sound]'")
     samples = bytearray()
     with sounddevice.RawInputStream(samplerate=RATE, channels=1, dtype="int16") as microphone:
         print(f"recording {seconds:g} seconds; Ctrl-C ends it early")
@@ -99,7 +100,7 @@ def answer(chat: Conversation, folder: Path, *content: str | AudioInput) -> None
                         out.write(data)
                     case TurnFinished(turn) if turn.audio and not out:
                         number = sum(isinstance(turn, AssistantTurn) for turn in chat.turns)
-                        folder.mkdir(exist_ok=True)
+                        folder.mkdir(parents=True, exist_ok=True)
                         print(f"\n    {turn.audio.save(folder / f'answer-{number}.wav')}", end="")
     except KeyboardInterrupt:
         match chat.turns[-1:]:
@@ -147,10 +148,13 @@ def main() -> None:
     parser.add_argument("--voice")
     settings = vars(parser.parse_args())  # only those given: a resumed session has the others
     session = settings.pop("session")
-    folder = Path(f"{quote(session, safe='')}-sound")
+    folder = FOLDER / f"{quote(session, safe='')}-sound"
     prompt = "you> " if sys.stdin and sys.stdin.isatty() else ""
     try:
-        with some_client() as client, Conversation.open(session, client=client, **settings) as chat:
+        with (
+            some_client() as client,
+            Conversation.open(session, store=FOLDER, client=client, **settings) as chat,
+        ):
             print(f"session {session!r} of {len(chat.turns)} turns; /help lists the commands")
             for turn in chat.turns[-6:]:
                 print(f"  {turn.role:9} {turn.text or '(sound)'}")

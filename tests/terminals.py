@@ -184,10 +184,10 @@ class Terminal(Running):
 
 
 def turns_of(
-    session: str = "terminal",
+    session: str = "terminal", root: Path | None = None
 ) -> tuple[SystemTurn | UserTurn | AssistantTurn | ToolTurn, ...]:
     """Return a session's turns, and check that its document and its audio files are intact."""
-    store = FileStore()
+    store = FileStore(root)
     json.loads((store.root / f"{session}.json").read_bytes())
     with Conversation.open(session, store=store, read_only=True) as chat:
         assert chat.recovered is None

@@ -18,6 +18,7 @@ from tests.postgres import Postgres
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
+IGNORED = ROOT / ".gitignore"
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -37,23 +38,38 @@ def run(*arguments: str, folder: Path, **environment: str) -> str:
 
 
 def test_quickstart_resumes_after_an_hour_in_another_process(tmp_path: Path) -> None:
-    """The quickstart sends voice, transcripts after the hour, and voice again."""
-    out = run(str(ROOT / "examples" / "quickstart.py"), folder=tmp_path)
-    assert "stand-in on this machine" in out
-    requests = re.split(r"\nrequest of \d+ messages:\n", out)[1:]
-    voices = [request.count("assistant voice") for request in requests]
-    transcripts = [request.count("assistant transcript, expired 3 min ago") for request in requests]
-    assert voices == [0, 1, 2, 0, 1]
-    assert transcripts == [0, 0, 0, 3, 3]
-    for recalled, kept, request in zip(voices, transcripts, requests, strict=True):
-        assert f"{recalled} of my earlier answers by voice and {kept} from transcripts" in request
-    folder = tmp_path / "quickstart-sound"
-    for number in range(1, 6):
+    """The quickstart sends voice, transcripts after the hour, and voice again; it says so."""
+    folder = tmp_path / "example-data" / "quickstart"
+    for turns in (0, 10):  # the second run's server knows no ids of the first
+        out = run(str(ROOT / "examples" / "quickstart.py"), folder=tmp_path)
+        assert "stand-in on this machine" in out
+        assert f"Session of {turns} turns in" in out
+        exchanges = out.split("\nyou:    ")[1:]
+        voices = [sent(exchange, "voice") for exchange in exchanges]
+        transcripts = [sent(exchange, "transcript") for exchange in exchanges]
+        assert voices == [0, 1, 2, 0, 1]
+        assert transcripts == [turns // 2 + number for number in (0, 0, 0, 3, 3)]
+        for recalled, kept, exchange in zip(voices, transcripts, exchanges, strict=True):
+            assert f"{recalled} of my earlier answers by voice and {kept} from" in exchange
+        assert ("server lost it" in out) == bool(turns)
+    assert [path.name for path in tmp_path.iterdir()] == ["example-data"]
+    for number in range(1, 11):
         with wave.open(str(folder / f"answer-{number}.wav")) as sound:
             assert sound.getnframes() > sound.getframerate()
     with Conversation.open("quickstart", store=FileStore(folder), read_only=True) as chat:
-        assert len(chat.turns) == 10
-        assert [len(item.message or ()) for item in chat.render().items]
+        assert len(chat.turns) == 20
+
+
+def sent(exchange: str, form: str) -> int:
+    """Return the number of earlier answers that were sent in this form, by the quickstart."""
+    groups = re.findall(rf"answers? (\d+)(?: to (\d+))? as {form}", exchange)
+    return sum(int(last or first) - int(first) + 1 for first, last in groups)
+
+
+@pytest.mark.skipif(not IGNORED.exists(), reason="needs the checkout")
+def test_git_ignores_what_examples_write() -> None:
+    """The folder `example-data` is in no commit."""
+    assert "example-data/" in IGNORED.read_text().splitlines()
 
 
 def test_resume_example_survives_four_kills(tmp_path: Path) -> None:
@@ -64,6 +80,7 @@ def test_resume_example_survives_four_kills(tmp_path: Path) -> None:
     assert [line.split()[0] for line in kept] == ["user", "assistant"] * 4
     for question, answer in zip(kept[::2], kept[1::2], strict=True):
         assert question.split(maxsplit=1)[1] in answer
+    assert [path.name for path in tmp_path.iterdir()] == ["example-data"]
 
 
 def test_voice_notes_bot_answers_each_message_once(tmp_path: Path) -> None:
@@ -129,3 +146,4 @@ def test_fleet_example_survives_the_death_of_a_worker(postgres: Postgres, tmp_pa
         assert f"{user}: 8 turns, all asked once: 4 questions" in out
         with Conversation.open(f"fleet:{user}", store=store, read_only=True) as chat:
             assert [turn.role for turn in chat.turns] == ["user", "assistant"] * 4
+    assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ from tests.terminals import DEADLINE, PYTHON, Running, environment, turns_of
 
 pytestmark = pytest.mark.slow
 
+DATA = Path("example-data") / "async-bot"
 BOT = str(Path(__file__).parent.parent.parent / "examples" / "async_bot.py")
 
 
@@ -34,11 +35,8 @@ def output_of(process: subprocess.Popen[bytes]) -> str:
     return out.decode()
 
 
-def test_the_bot_serves_several_users_and_resumes_their_sessions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bot_serves_several_users_and_resumes_their_sessions(tmp_path: Path) -> None:
     """Each user has a session, and a tool call with a city of their own."""
-    monkeypatch.setenv("CONVERSATION_HOME", str(tmp_path / "async-bot"))
     names = {"ann": "Oslo", "bob": "Lima", "cid": "Turin"}
     for run in (1, 2):
         out = output_of(bot(tmp_path, None, *names))
@@ -53,16 +51,14 @@ def test_the_bot_serves_several_users_and_resumes_their_sessions(
             assert "a tool call" in told[0]
             assert f"The tool says light rain in {city}" in told[1]
             assert f"and {2 * (run - 1)} from transcripts" in told[2]
-            turns = turns_of(name)
+            turns = turns_of(name, tmp_path / DATA)
             roles = ["user", "assistant", "tool", "assistant", "user", "assistant"]
             assert [turn.role for turn in turns] == roles * run
+    assert [path.name for path in tmp_path.iterdir()] == ["example-data"]
 
 
-def test_one_user_does_not_wait_for_another(
-    server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_user_does_not_wait_for_another(server: StandIn, tmp_path: Path) -> None:
     """While the answer to one user hangs, the answers to the other are completed."""
-    monkeypatch.setenv("CONVERSATION_HOME", str(tmp_path / "async-bot"))
     server.will_answer("Wait for it.", hold_after=3)
     with bot(tmp_path, server) as process:
         assert process.stdout is not None
@@ -71,7 +67,7 @@ def test_one_user_does_not_wait_for_another(
         server.go_on()
         rest = running.end()
     assert "has the answer: Wait for it." in rest
-    assert [len(turns_of(name)) for name in ("ann", "bob")] == [4, 4]
+    assert [len(turns_of(name, tmp_path / DATA)) for name in ("ann", "bob")] == [4, 4]
 
 
 def test_an_error_for_one_user_is_one_line(server: StandIn, tmp_path: Path) -> None:

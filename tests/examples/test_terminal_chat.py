@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import wave
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from conversation import AssistantTurn, AudioInput, FileStore, UserTurn
 from conversation._values.conversion import encoded
+from conversation._values.turns import Turn
 from conversation.testing import StandIn
+from tests import terminals
 from tests.samples import MP3, SOUND
 from tests.terminals import (
     CTRL_C,
@@ -20,12 +23,17 @@ from tests.terminals import (
     SOUNDDEVICE,
     Terminal,
     environment,
-    turns_of,
 )
 
 pytestmark = pytest.mark.slow
 
 CHAT = str(Path(__file__).parent.parent.parent / "examples" / "terminal_chat.py")
+DATA = Path("example-data") / "terminal-chat"
+
+
+@pytest.fixture(autouse=True)
+def _beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 def piped(folder: Path, server: StandIn | None, lines: str, *arguments: str) -> list[str]:
@@ -44,6 +52,11 @@ def piped(folder: Path, server: StandIn | None, lines: str, *arguments: str) -> 
     return done.stdout.splitlines()
 
 
+def turns_of(session: str = "terminal") -> Sequence[Turn]:
+    """Return the turns of a session that the example has saved."""
+    return terminals.turns_of(session, DATA)
+
+
 def texts_of(session: str = "terminal") -> list[str]:
     """Return the texts of a session."""
     return [turn.text for turn in turns_of(session)]
@@ -58,7 +71,7 @@ def test_a_chat_in_a_terminal_is_resumed(server: StandIn, tmp_path: Path) -> Non
         assert "session 'dogs' of 0 turns" in terminal.until("you> ")
         first = terminal.say("Is a dog a good friend?")
         assert first.startswith("it> You wrote: Is a dog a good friend? I recall 0")
-        assert first.endswith("\n    dogs-sound/answer-1.wav")
+        assert first.endswith(f"\n    {DATA}/dogs-sound/answer-1.wav")
         assert "I recall 1 of my earlier answers by voice" in terminal.say("Why?")
         terminal.press("/quit\n")
         terminal.end()
@@ -74,7 +87,7 @@ def test_a_chat_in_a_terminal_is_resumed(server: StandIn, tmp_path: Path) -> Non
     assert len(turns_of("dogs")) == 6
     assert [request["audio"]["voice"] for request in server.requests] == ["ash"] * 3
     for number in (1, 2, 3):
-        with wave.open(str(tmp_path / "dogs-sound" / f"answer-{number}.wav")) as sound:
+        with wave.open(str(DATA / "dogs-sound" / f"answer-{number}.wav")) as sound:
             assert sound.getnframes() > sound.getframerate()
 
 
@@ -169,6 +182,7 @@ def test_the_chat_works_on_pipes_and_without_a_key(tmp_path: Path) -> None:
     assert shown[0].startswith("session 'terminal' of 4 turns")
     assert "0 of my earlier answers by voice and 2 from transcripts" in shown[5]
     assert len(turns_of()) == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["example-data"]
 
 
 def test_empty_or_closed_input_creates_no_session(tmp_path: Path) -> None:
@@ -176,7 +190,7 @@ def test_empty_or_closed_input_creates_no_session(tmp_path: Path) -> None:
     assert len(piped(tmp_path, None, "")) == 2
     closed = ["sh", "-c", 'exec "$@" <&-', "sh", *PYTHON, CHAT]
     subprocess.run(closed, cwd=tmp_path, env=environment(None, tmp_path), check=True)
-    assert not FileStore().list()
+    assert not FileStore(DATA).list()
 
 
 def test_undo_removes_the_last_exchange(server: StandIn, tmp_path: Path) -> None:
@@ -184,7 +198,7 @@ def test_undo_removes_the_last_exchange(server: StandIn, tmp_path: Path) -> None
     shown = piped(tmp_path, server, "One\n/undo\n/undo\nTwo\n")
     assert shown[3:5] == ["took back 2 turns", "there is nothing to take back"]
     assert texts_of()[0] == "Two"
-    assert [path.name for path in (tmp_path / "terminal-sound").iterdir()] == ["answer-1.wav"]
+    assert [path.name for path in (DATA / "terminal-sound").iterdir()] == ["answer-1.wav"]
 
 
 @pytest.mark.parametrize("sound", [SOUND, MP3])
@@ -251,7 +265,7 @@ def test_a_session_that_cannot_be_opened_is_one_line(
     session: str, words: str, tmp_path: Path
 ) -> None:
     """A damaged session or an invalid id ends the chat with exit status 1."""
-    store = FileStore()
+    store = FileStore(DATA)
     store.root.mkdir(parents=True)
     (store.root / "broken.json").write_text('{"conversation":1,\n')
     done = subprocess.run(
@@ -277,7 +291,7 @@ def test_a_sound_card_is_used(server: StandIn, tmp_path: Path) -> None:
     (tmp_path / "sounddevice.py").write_text(SOUNDDEVICE)
     (tmp_path / "devices").mkdir()
     shown = piped(tmp_path, server, "Hello\n/record 1.5\n/record 60\n")
-    assert not (tmp_path / "terminal-sound").exists()
+    assert not (DATA / "terminal-sound").exists()
     assert shown[2].startswith("recording 1.5 seconds")
     assert shown[3].startswith("it> I heard 1.5 seconds of sound.")
     assert shown[5].startswith("it> I heard 3.0 seconds of sound.")
@@ -292,5 +306,5 @@ def test_without_a_sound_card_answers_are_files(server: StandIn, tmp_path: Path)
     (tmp_path / "sounddevice.py").write_text(SOUNDDEVICE)
     shown = piped(tmp_path, server, "/record\nHello\n")
     assert shown[1] == "! Error querying device -1"
-    assert shown[3] == "    terminal-sound/answer-1.wav"
-    assert (tmp_path / "terminal-sound" / "answer-1.wav").exists()
+    assert shown[3] == f"    {DATA}/terminal-sound/answer-1.wav"
+    assert (DATA / "terminal-sound" / "answer-1.wav").exists()
