@@ -1,7 +1,8 @@
 """Multi-turn conversations with OpenAI's voice models that outlive their audio.
 
 See `Conversation`; `conversation.errors` for what can go wrong, and `conversation.testing` for a
-server to try it on without a key.
+server to try it on without a key. The logger `conversation` names the session in each line, and in
+the attribute `session` of its records.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -36,7 +36,8 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
     """Same as `Conversation`, for programs that run on asyncio.
 
     Methods that wait for a disk or a server are awaited. Disk work runs in worker threads; once
-    begun it is finished, also when the task is cancelled. No worker thread waits for a lock.
+    begun it is finished, also when the task is cancelled. No worker thread waits for a lock. The
+    first request imports the SDK, which takes a second: make your `AsyncOpenAI` at start-up.
 
     Args:
         client: An `openai.AsyncOpenAI`. None: one for each event loop, made when first needed.

@@ -43,9 +43,12 @@ class Conversation(BaseConversation["OpenAI"]):
         modalities: `("text", "audio")` for spoken answers, `("text",)` for written ones.
         instructions: Words to the model before everything else.
         tools: Functions, which `say`, `reply` and `stream` call for the model, described to it by
-            their signatures and docstrings (this needs pydantic 2); and dicts, as
-            `chat.completions.create` takes them, whose calls are left to you: `add_tool_result`.
-            Functions see the context variables of the code that calls `say` or reads the stream.
+            their signatures and docstrings (this needs pydantic 2.6); and dicts, as
+            `chat.completions.create` takes them, whose calls are left to you: `add_tool_result`,
+            then `reply`. Functions see the context variables of the code that calls `say` or reads
+            the stream. What they raise, and arguments that do not fit, become the call's result and
+            a log warning. Of a call without a result, as when the process dies, the model is told
+            that it may have been carried out.
         max_tool_rounds: Number of rounds of tool calls before the model has to answer.
         context: Limits of a request; see `Context`.
         transcribe: Transcribes nothing now, which the method `transcribe` does. True, or a model's
@@ -53,8 +56,9 @@ class Conversation(BaseConversation["OpenAI"]):
             sound without words transcribed, once, when it has grown too old to be sent as sound
             (see `Context`), or the model takes none. It costs money.
         speak_when_dropped: True: have the same model read answers aloud that came as text although
-            sound was asked for; where it says the same words, they are sent as voice later. A
-            model's name: have `audio.speech` speak them. It costs money.
+            sound was asked for; where it says the same words, they are sent as voice later, else
+            the sound is discarded. A model's name: have `audio.speech` speak them, whose models end
+            on 2027-01-06. It costs money.
         clock: Returns Unix time in seconds.
         expiry_margin: Seconds before `expires_at` from which on an audio id is no longer used.
         audio_as_data_url: True: send user sound as a data URL, as DashScope wants it; None: if the
@@ -149,7 +153,7 @@ class Conversation(BaseConversation["OpenAI"]):
         Args:
             completion: The result of `chat.completions.create`, or its dict; with `stream=True`
                 the stream itself, or any iterable of its chunks; or what `chat.completions.stream`
-                returned.
+                returned. Of a stream that breaks nothing is kept; `stream` keeps what has arrived.
 
         Raises:
             InvalidCompletion: if there is no answer in it, or more than one (`n` above 1).
@@ -411,9 +415,9 @@ class Conversation(BaseConversation["OpenAI"]):
             InvalidTurn: if there is no content.
             InvalidSetting: if an option cannot work.
             InvalidCompletion: if the server's response has no answer in it.
-            openai.OpenAIError: any error of the SDK. Where a retry can mend it, the user turn is
-                kept and `reply` goes on; after any other refusal it is taken back. A note on the
-                error says which.
+            openai.OpenAIError: any error of the SDK. Where a retry can mend it (no connection, 401,
+                403, 408, 409, 429, 5xx), the user turn is kept and `reply` goes on; after any other
+                refusal it is taken back. A note on the error says which.
         """
         return self._run(self._asking(self._said(content, name, message_id), options))
 

@@ -71,6 +71,11 @@ def _count(_: object, field: attrs.Attribute[Any], value: object) -> None:
 class Context:
     """Limits of a request. All turns are kept, whatever is sent.
 
+    What is left out is always the oldest whole exchanges, and never instructions, system turns,
+    half of a tool call or the newest exchange (`ContextTooSmall` tells the numbers, before anything
+    is sent). Tokens are estimated, and corrected by each answer's `usage`: user sound is 10 a
+    second, an answer 20 a second and its words, text its bytes / 4.
+
     Attributes:
         max_prompt_tokens: Estimated tokens of a request; beyond them, the oldest whole exchanges
             are left out. None: the model's window less its largest answer, for OpenAI's audio
@@ -86,8 +91,9 @@ class Context:
             text; in `AsyncConversation` also an async one. What is left out is summarised, before
             the first request of an exchange and once for several, and the summary is sent behind
             the instructions. It is saved with the conversation, and made of the last one and the
-            turns that were left out since. If it fails, there is a log warning. None: no
-            summaries. A model costs money, and its tokens count in `usage`.
+            turns that were left out since; it is dropped when turns that it covers are taken back
+            or corrected. If it fails, there is a log warning. None: no summaries. A model costs
+            money, and its tokens count in `usage`.
     """
 
     max_prompt_tokens: int | None = attrs.field(default=None, validator=_count)

@@ -152,7 +152,8 @@ class AudioInput:
         """Make WAV or MP3 of sound of any usual format: 24 kHz, mono.
 
         It reads Ogg, WebM, Matroska, MP4, QuickTime, CAF, AMR, FLAC, AAC, MP2, WMA, AIFF, AU, W64,
-        WAV and MP3, also from strangers. Needs the extra `formats` (PyAV).
+        WAV and MP3, also from strangers: a file reaches nothing but itself. Needs the extra
+        `formats` (PyAV, whose wheels link GPL encoders).
 
         Args:
             data: The bytes of the whole file, or its path; text is never taken for a URL.

@@ -55,8 +55,10 @@ class Recorder(_BaseRecorder["Conversation"]):
                 for event in connection:
                     recorder.received(event)
 
-    What was said before, by `seed_events`, is recognised and not added again. Answers have no audio
-    ids there: later requests send them as their words. Events are noted by one thread at a time;
+    What was said before, by `seed_events`, is recognised and not added again. Turns are kept in the
+    server's order with their sound; words, cuts and deletions find theirs later. A connection that
+    breaks leaves an `interrupted` answer. Answers have no audio ids there: later requests send them
+    as their words. Needs the extra `realtime`. Events are noted by one thread at a time;
     `sent` may be called by another one.
 
     Args:

@@ -4,7 +4,8 @@
 
     retriever.json        the session: one JSON document, one turn a line
     retriever.audio/      its sound, images and files: 0002-7f3a91c4.wav, playable
-    retriever.lock        held during a change or an exchange
+    retriever.lock        held during a change or an exchange, never between
+    retriever.queue/      processes that wait for the lock; only while there are any
 """
 
 from __future__ import annotations
@@ -49,7 +50,24 @@ _LONGEST_HEADER = 16 * 2**20
 class FileStore:
     """Sessions as files: each a JSON document that other programs can read, its sound beside it.
 
-    For one host and a local disk. Folders are made with mode 0700, files with 0600.
+    For one host and a local disk: network file systems do not keep its promises. Where a file
+    system ignores case (exFAT, NTFS, macOS), the later of two ids that differ only in case is
+    refused. Folders are made with mode 0700, files with 0600. Promises, tested with kills and full
+    disks:
+
+    - A turn is on disk before the call that adds it returns, a user turn before it is sent, sound
+      before the turn that names it. The cost does not grow with the session.
+    - A kill loses nothing that was acknowledged: the rest of an incomplete write is moved to
+      `retriever.torn-…`, the file is mended, and `Conversation.recovered` reports it.
+    - The file counts its durable turns, so that damage is not taken for an incomplete write:
+      opening drops the last turn at most, and anything more is `SessionCorrupt`.
+    - A failed write changes nothing, and `SaveFailed` has the turn.
+    - Processes that wait for a session get it in the order in which they came; one that is
+      suspended (Ctrl-Z) while it is next keeps the others waiting. A forked child can go on with
+      the objects of its parent.
+    - After an exception at any moment (Ctrl-C, an alarm) the next change reads the session anew.
+    - No file is open between two changes. Sound that no turn names may be left by a kill; `delete`
+      removes it.
 
     Args:
         root: The folder; `~` is the user's home. None: `$CONVERSATION_HOME`, else the user's data

@@ -51,9 +51,43 @@ class Summary(NamedTuple):
 class PostgresStore:
     """Sessions in a PostgreSQL database. Any number of processes and machines may share them.
 
-    An acknowledged turn is committed, as durably as the server's `synchronous_commit` says. Make
-    one store in a process, and use it for all sessions: it has the connections, none of which is in
-    use while a model answers.
+    Needs the extra `postgres` (psycopg 3, under the LGPL). Make one store in a process, and use it
+    for all sessions: it has the connections, none of which is in use while a model answers.
+
+    Promises, tested on PostgreSQL 18 with kills, cut connections, crashes and failovers:
+
+    - An acknowledged turn is committed with its sound, as durably as the server's
+      `synchronous_commit` says. A connection that breaks around a commit loses no turn and doubles
+      none. If the server stays away, `SaveFailed.in_doubt` says that nobody can know; repeating the
+      change (`undo`, `fork`, `delete`; a turn by `chat.add(error.turn)`) makes it once.
+    - A lost race is a conflict, never a loss: whoever was paused for so long that another one took
+      over gets `SessionChanged`, with the paid answer in `error.turn`.
+    - One exchange at a time in each session, among all machines, while leases hold. A session whose
+      process died is free after `lease` seconds.
+
+    Not promised: turns acknowledged before a failover to an *asynchronous* standby (their loss is
+    noticed: `SessionChanged`); the order in which machines get their turns; servers that only speak
+    PostgreSQL's protocol.
+
+    To deploy it:
+
+    - Tables: the first write creates them. With a role that may not, `conversation sql | psql
+      talks` does (`--schema` for another schema), and `create=False` only uses them. Later versions
+      only add columns.
+    - Rights: `GRANT SELECT, INSERT, UPDATE, DELETE ON conversation_sessions, conversation_turns,
+      conversation_blobs, conversation_format TO bot`. Without `DELETE`, only `undo` and `delete`
+      fail.
+    - Connections: three in each process are enough for most, used for some milliseconds each.
+    - pgbouncer works as it is, in transaction mode too, without `prepare=True`: no statement sets,
+      listens or locks anything beyond its own transaction.
+    - Failover: name all hosts, `postgresql://bot@one,two/talks?target_session_attrs=read-write`,
+      and replicate synchronously if no turn may be lost. A dead server is noticed within 40 s.
+    - Backups: `pg_dump`, or the server's own; sound is in `conversation_blobs`. A restore ends the
+      objects that are open (`SessionChanged`).
+    - Queries: `SELECT id, length, updated_at FROM conversation_sessions`; turns are JSON,
+      `SELECT entry::jsonb->>'role' FROM conversation_turns`. Write to none of them.
+    - Moving: `conversation copy --from FOLDER --to postgresql://…`, and back. Once more, it goes
+      on, and mends titles, notes and missing sound.
 
     Args:
         conninfo_or_pool: `"postgresql://user:password@host/database"`, or libpq's key=value pairs;
