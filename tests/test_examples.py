@@ -1,4 +1,4 @@
-"""The examples and the README's code, run as a user runs them."""
+"""The examples, run as a user runs them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from pathlib import Path
 import pytest
 
 from conversation import Conversation, FileStore, PostgresStore, UserTurn
-from conversation.testing import StandIn
 from tests.postgres import Postgres
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 IGNORED = ROOT / ".gitignore"
-README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def run(*arguments: str, folder: Path, **environment: str) -> str:
@@ -111,30 +108,6 @@ def test_voice_notes_bot_answers_each_message_once(tmp_path: Path) -> None:
         assert roles == "user assistant assistant user assistant"
         assert [turn.name for turn in chat.turns if isinstance(turn, UserTurn)] == ["Ann", "Zoë B."]
         assert "Zoë B." in (data / "family.html").read_text()
-
-
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_readme_code_runs(
-    number: int, tmp_path: Path, server: StandIn, request: pytest.FixtureRequest
-) -> None:
-    """Each Python block of the README runs by itself."""
-    place = ""
-    if "PostgresStore" in BLOCKS[number]:
-        place = request.getfixturevalue("postgres").url
-    run(
-        "-c",
-        BLOCKS[number],
-        folder=tmp_path,
-        OPENAI_BASE_URL=server.url,
-        OPENAI_API_KEY="any",
-        CONVERSATION_HOME=str(tmp_path / "home"),
-        CONVERSATION_STORE=place,
-    )
-
-
-def test_readme_has_code() -> None:
-    """At least three Python blocks are found in the README."""
-    assert len(BLOCKS) >= 3
 
 
 def test_fleet_example_survives_the_death_of_a_worker(postgres: Postgres, tmp_path: Path) -> None:

@@ -1,0 +1,152 @@
+"""The README: its code runs and prints what stands below it, and its table of settings is true."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conversation import AsyncConversation, Context, Conversation, FileStore
+from conversation.testing import StandIn
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```\n(?:```text\n(.*?)```\n)?", README, re.DOTALL)
+QUICKSTART = re.findall(r"examples/quickstart.py\n```\n```text\n(.*?)```\n", README, re.DOTALL)
+SETTINGS = re.findall(r"^\| `(\w+)` \| `(.+?)` \| .+ \|$", README, re.MULTILINE)
+FIRST_SCREEN = 75
+MOST_LINES = 250
+
+
+def pattern(shown: str) -> str:
+    """Return a pattern of what is shown: a line of "…" is any lines, a "…" within one any text."""
+    parts = [re.escape(line).replace("…", ".*") + r"\n" for line in shown.splitlines()]
+    return "".join(r"(.*\n)*?" if part == r".*\n" else part for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "fits"),
+    [
+        ("a\n", "a\n", True),
+        ("a\n", "a\nb\n", False),
+        ("a\n…\n", "a\nb\nc\n", True),
+        ("…\nb\n", "a\nc\n", False),
+        ("as voice, … min left\n", "as voice, 59 min left\n", True),
+        ("as voice, … min left\n", "as voice,\n59 min left\n", False),
+        ("1.5 s (a)\n", "125 s (a)\n", False),
+    ],
+)
+def test_what_is_shown_is_compared_by_lines(shown: str, printed: str, fits: bool) -> None:
+    """An ellipsis is the only thing that stands for something else."""
+    assert bool(re.fullmatch(pattern(shown), printed)) == fits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_each_block_prints_what_is_shown(
+    number: int, tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each block of Python runs by itself, without warnings, and prints the text below it."""
+    code, shown = BLOCKS[number]
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    compare(shown, "-c", code, folder=tmp_path)
+
+
+@pytest.mark.slow
+def test_the_quickstart_prints_what_is_shown(tmp_path: Path) -> None:
+    """The first command prints the excerpt below it."""
+    assert len(QUICKSTART) == 1
+    compare(QUICKSTART[0], str(ROOT / "examples" / "quickstart.py"), folder=tmp_path)
+
+
+def compare(shown: str, *arguments: str, folder: Path) -> None:
+    """Run Python in that folder: it succeeds in silence, and prints what is shown."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(pattern(shown), done.stdout), done.stdout
+
+
+def test_each_block_has_its_output() -> None:
+    """There are blocks of Python, and none of them is without the text that it prints."""
+    assert len(BLOCKS) == README.count("```python") >= 3
+    assert all(shown.strip("… \n") for _, shown in BLOCKS)
+
+
+def test_the_readme_is_short() -> None:
+    """It has at most 250 lines, of which the first 75 hold the first program with its output."""
+    lines = README.splitlines()
+    assert len(lines) <= MOST_LINES
+    top = "\n".join(lines[:FIRST_SCREEN])
+    assert f"```python\n{BLOCKS[0][0]}```\n```text\n{BLOCKS[0][1]}```" in f"{top}\n"
+
+
+def test_the_commands_for_ci_are_one_line_each() -> None:
+    """`.ci/run` finds the quickstart and the tests by their words."""
+    lines = [line for line in README.splitlines() if "venv" in line]
+    for words in ("examples/quickstart.py", "-m pytest"):
+        [command] = [line for line in lines if words in line]
+        assert command.startswith("python3 -m venv .venv && ")
+
+
+def test_the_table_of_settings_is_whole_and_true() -> None:
+    """It has all settings of both constructors and of `open`, with their defaults."""
+    names = {"Context": Context, "time": time, "FileStore": FileStore}
+    written = {name: eval(default, names) for name, default in SETTINGS}
+    assert len(written) == len(SETTINGS)
+    for kind in (Conversation, AsyncConversation):
+        found = defaults(kind.open) | defaults(kind)
+        assert written.keys() == found.keys()
+        for name, default in written.items():
+            # What stands for None: the store that is made then.
+            given = None if isinstance(default, FileStore) else default
+            assert given == found[name], name
+    for field in inspect.signature(Context).parameters:
+        assert re.search(rf"`{field}(=.+?)?`", README), field
+
+
+def defaults(function: Any) -> dict[str, Any]:
+    """Return the defaults of the named arguments."""
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
+
+
+@pytest.mark.skipif(not (ROOT / ".github").exists(), reason="needs the checkout")
+def test_links_and_files_exist() -> None:
+    """Each relative link, picture and example that is named is in the repository."""
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    named = re.findall(r"`((?:examples|tests)/[\w./]+)", README)
+    about_tests = (ROOT / "tests" / "README.md").read_text("utf-8")
+    tests = re.findall(r"`((?:[a-z_]+/)?test_\w+\.py)`", about_tests)
+    assert links
+    assert min(len(named), len(tests)) > 5
+    for path in {*links, *named, *(f"tests/{name}" for name in tests)}:
+        assert (ROOT / path).exists(), path
+    headings = {
+        heading.lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    }
+    assert {*re.findall(r"\]\(#(.+?)\)", README)} <= headings
+
+
+def test_extras_are_installed_from_the_checkout() -> None:
+    """No text sends users to the index, where the name belongs to another package."""
+    texts = [ROOT / "README.md", *(ROOT / "examples").glob("*.py")]
+    texts += (ROOT / ".github").glob("*.md")
+    texts += Path(inspect.getfile(Conversation)).parent.rglob("*.py")
+    for path in texts:
+        for words in re.findall(r"pip install (?:-\S+ )*(\S+)", path.read_text("utf-8")):
+            assert re.match(r"['`]?\.", words), f"{path}: pip install {words}"
+        assert not re.search(r"['\"]conversation\[", path.read_text("utf-8")), path
