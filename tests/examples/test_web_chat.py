@@ -250,6 +250,7 @@ def test_a_killed_server_goes_on(tmp_path: Path) -> None:
                 site.stop(signal.SIGKILL)
         secret = tmp_path / "example-data" / "web-chat" / "secret"
         assert secret.stat().st_mode & 0o777 == 0o600
+        assert [path.name for path in tmp_path.iterdir()] == ["example-data"]
         with Site(tmp_path, server, "--port", site.port) as again, again.page(cookie) as page:
             assert [turn["role"] for turn in page.until("turns")[-1]["turns"]][:3] == [
                 "user",
