@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from conversation import AsyncConversation, Context, Conversation, FileStore
+from conversation._cli.main import main
 from conversation.testing import StandIn
 
 ROOT = Path(__file__).parent.parent
@@ -123,16 +124,36 @@ def defaults(function: Any) -> dict[str, Any]:
     return {each.name: each.default for each in parameters if each.default is not each.empty}
 
 
+def test_all_commands_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each command stands in the section of the command line, with options that it has."""
+    [section] = re.findall(r"^## Command line\n(.*?)^## ", README, re.DOTALL | re.MULTILINE)
+    [block] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    for line in block.splitlines():
+        command, options = line.split()[1], re.findall(r"--\w+", line.partition("  #")[0])
+        assert options == [option for option in options if option in help_of(capsys, command)]
+    commands = re.findall(r"^    (\w+) ", help_of(capsys), re.MULTILINE)
+    assert len(commands) > 10
+    assert [name for name in commands if not re.search(rf"\b{name}\b", section)] == []
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *command: str) -> str:
+    """Return what a command prints with `--help`."""
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0, command
+    return capsys.readouterr().out
+
+
 @pytest.mark.skipif(not (ROOT / ".github").exists(), reason="needs the checkout")
 def test_links_and_files_exist() -> None:
     """Each relative link, picture and example that is named is in the repository."""
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    links = re.findall(r"\]\(([^)#:]+)\)|src=\"([^\"]+)\"", README)
     named = re.findall(r"`((?:examples|tests)/[\w./]+)", README)
     about_tests = (ROOT / "tests" / "README.md").read_text("utf-8")
     tests = re.findall(r"`((?:[a-z_]+/)?test_\w+\.py)`", about_tests)
     assert links
     assert min(len(named), len(tests)) > 5
-    for path in {*links, *named, *(f"tests/{name}" for name in tests)}:
+    for path in {*map("".join, links), *named, *(f"tests/{name}" for name in tests)}:
         assert (ROOT / path).exists(), path
     headings = {
         heading.lower().replace(" ", "-")
