@@ -36,7 +36,9 @@ class Conversation(BaseConversation["OpenAI"]):
     Args:
         client: An `openai.OpenAI`. None: one for the whole process, made when first needed from
             `OPENAI_API_KEY` and the like.
-        model: The model's name.
+        model: The model's name. OpenAI's voice models take no pictures and files, its text models
+            no sound: new ones are refused before anything is sent, and what another model was shown
+            goes as its words or as a placeholder.
         voice: The voice of the answers.
         audio_format: Format of spoken answers: `wav`, `mp3`, `flac`, `opus`, `aac` or `pcm16` (24
             kHz mono s16le without a header).
@@ -476,7 +478,7 @@ class Conversation(BaseConversation["OpenAI"]):
         """Transcribe all user sound without known words, by `audio.transcriptions`.
 
         Each transcript is kept as soon as it is known, so that none is requested twice. It costs
-        money.
+        money. The setting `transcribe` does this later, for sound that is too old to be sent.
 
         Returns:
             The turns that have words now.
@@ -570,6 +572,7 @@ class Conversation(BaseConversation["OpenAI"]):
 
         Inline sound, audio ids, transcripts that were pasted into `content`, tool calls without
         results and results without calls are all kept. Anything else is named in log warnings.
+        Times are not taken over: the turns have none.
 
         Args:
             messages: Messages as `chat.completions.create(messages=…)` takes or returns them; items

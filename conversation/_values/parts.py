@@ -48,7 +48,8 @@ class AudioInput:
             saved turn, a reference to them. Use `read()`.
         format: `"wav"` or `"mp3"`, detected from the bytes; a given format must match them.
         transcript: The words, if known. They are sent instead of old sound.
-        duration: Duration in seconds, detected from the bytes; None if they do not tell.
+        duration: Duration in seconds, detected from the bytes (of MP3 frame by frame, which players
+            may estimate); None if they do not tell.
         refused_by: The model that refused to transcribe it for good; it is not asked again.
 
     Raises:

@@ -244,6 +244,9 @@ class StandIn:
     ) -> None:
         """Script an error as the answer to the next request of any kind; several calls queue up.
 
+        Clients other than those of `client` and `async_client` may ask again after it, unless they
+        have `max_retries=0`.
+
         Raises:
             ValueError: if the status is not from 400 to 599, or the error cannot be sent as JSON.
         """
