@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from tests.samples import START
 
 if importlib.util.find_spec("openai.types.realtime") is None:  # in the SDK's first versions
     collect_ignore_glob = ["realtime/*", "*/test_realtime*.py"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as what a script starts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 for name, examples in {"quick": 20, "usual": 100, "thorough": 1000}.items():
     settings.register_profile(
