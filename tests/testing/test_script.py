@@ -121,7 +121,7 @@ def test_the_command_refuses_a_bad_script(
     if script is not None:
         path.write_bytes(script)
     with command("--port", "0", "--script", str(path)) as process:
-        output, errors = process.communicate(timeout=10)
+        output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (1, "")
     assert errors.startswith(f"cannot follow {path}: ")
     assert reason in errors
