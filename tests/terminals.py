@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Self
@@ -78,6 +80,10 @@ class RawInputStream(Stream):
 """
 
 
+PASTE_MODE = re.compile(rb"\x1b\[\?2004[hl]\r?")
+"""How a program switches bracketed paste on and off."""
+
+
 def environment(server: StandIn | None, folder: Path) -> dict[str, str]:
     """Return the environment of a program that imports modules from its folder."""
     modules = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
@@ -121,20 +127,20 @@ class Running:
         piece = b""
         with contextlib.suppress(OSError):  # on Linux, the end of a terminal
             piece = os.read(self._output, 65_536)
-        self._new += piece
+        self._new = PASTE_MODE.sub(b"", self._new + piece)
         return bool(piece)
 
 
 class Terminal(Running):
-    """A Python program in a terminal of its own."""
+    """A Python program in a terminal of its own, with more variables in its environment."""
 
-    def __init__(self, folder: Path, server: StandIn | None, *program: str) -> None:
+    def __init__(self, folder: Path, server: StandIn | None, *program: str, **more: str) -> None:
         self._keyboard, theirs = pty.openpty()
         command = (*PYTHON, *program)
         process = subprocess.Popen(
             [sys.executable, "-c", IN_TERMINAL, *command],
             cwd=folder,
-            env=environment(server, folder),
+            env={**environment(server, folder), "TERM": "xterm-256color", **more},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -147,10 +153,28 @@ class Terminal(Running):
         """Type the keys."""
         os.write(self._keyboard, keys.encode())
 
+    def paste(self, text: str) -> None:
+        """Paste a text, as terminals do if a program has switched bracketed paste on."""
+        self.press(f"\x1b[200~{text}\x1b[201~")
+
+    def resize(self, columns: int) -> None:
+        """Make the terminal wider or narrower."""
+        termios.tcsetwinsize(self._keyboard, (24, columns))
+
+    def hang_up(self) -> int:
+        """Close the terminal, and return the exit status."""
+        os.close(self._keyboard)
+        self._keyboard = os.open(os.devnull, os.O_RDONLY)
+        return self.process.wait(DEADLINE)
+
     def say(self, line: str) -> str:
         """Type a line at the prompt, and return the output until the next prompt."""
         self.press(f"{line}\n")
         return self.until("\nyou> ").removeprefix(f"{line}\n").removesuffix("\nyou> ")
+
+    def words(self, line: str) -> str:
+        """Say a line, and return the words that are shown, wherever lines are broken."""
+        return " ".join(self.say(line).split())
 
     def leave(self, key: str) -> str:
         """Press a key that ends the program, and return the output after it."""

@@ -4,28 +4,62 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
+import difflib
+import io
 import os
+import re
+import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import attrs
 
 from conversation._cli.places import AnyStore
-from conversation._cli.sound import sound_from
-from conversation._cli.terminal import Text, one_line, report, write_line, write_text
+from conversation._cli.prompt import Entered, Prompt, is_ready
+from conversation._cli.sound import loudspeaker, recorded, sound_from
+from conversation._cli.terminal import (
+    Text,
+    answering,
+    chatting,
+    note,
+    one_line,
+    report,
+    show_progress,
+    write_line,
+    write_text,
+)
+from conversation._client import run
 from conversation._conversation import Conversation
+from conversation._rendering.settings import Settings
 from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
 from conversation._values.parts import AudioInput
 from conversation._values.sound import PCM_RATE
-from conversation._values.turns import AssistantTurn
-from conversation.errors import InvalidSetting
+from conversation._values.turns import AssistantTurn, UserTurn
+from conversation.errors import InvalidSetting, SessionError
 from conversation.stores._session import StoredFile
+from conversation.stores.files import FileStore
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 _T = TypeVar("_T")
+
+_DEFAULTS = Settings()
+
+SETTINGS = {
+    "--model": f"the model (default: {_DEFAULTS.model})",
+    "--voice": (
+        f"its voice (default: {_DEFAULTS.voice}): alloy, ash, ballad, cedar, coral, echo, fable, "
+        "marin, nova, onyx, sage, shimmer or verse"
+    ),
+    "--instructions": "how it is to answer, sent before all messages (default: none)",
+}
+"""Options, and what they set."""
 
 _STAND_IN = "stand_in"
 """Key in the metadata of sessions whose answers come from a stand-in."""
@@ -33,12 +67,25 @@ _STAND_IN = "stand_in"
 _SHOWN_AGAIN = 6
 """Turns shown when a session is resumed."""
 
-_HELP = (
-    "/audio FILE   send a sound file as your speech",
-    "/undo         remove the last exchange",
-    "/why          show what the next request would send, and why",
-    "/quit         quit, like Ctrl-D",
-    "An empty line retries a missing answer; Ctrl-C interrupts an answer.",
+_LONGEST_RECORDING = 290.0
+"""Seconds, some 19 MB of base64; a request may have 20."""
+
+_RECORDED_IN_PIPES = 5.0
+"""Seconds, where nobody can press Enter."""
+
+_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "/retry": ("", "ask again: after a cut answer, or for another one"),
+    "/undo": ("", "remove the last exchange"),
+    "/record": ("[SECONDS]", "speak; Enter or Ctrl-C ends the recording, and sends it"),
+    "/audio": ("FILE", "send a sound file as your speech"),
+    "/title": ("[TEXT]", "name the session, or show its name"),
+    "/why": ("", "show what the next request would send, and why"),
+    "/help": ("", "list the commands"),
+    "/quit": ("", "quit, like Ctrl-D"),
+}
+_MORE_HELP = (
+    "Ctrl-C interrupts an answer. Several pasted lines are one message, and what is pasted is no "
+    "command. A message that begins like a command takes two slashes: //undo is wise."
 )
 
 
@@ -46,15 +93,14 @@ def chat(options: argparse.Namespace, store: AnyStore) -> int:
     """Talk until the end of input, and return the exit status."""
     settings = {key: getattr(options, key) for key in ("model", "voice", "instructions")}
     given = {key: value for key, value in settings.items() if value is not None}
-    speaker = _speaker() if options.play else _silent
+    speaker = loudspeaker() if options.play else _silent
     first = sound_from(options.audio) if options.audio else None
-    with (
-        _client() as (client, is_real),
-        Conversation.open(options.id, store=store, client=client, **given) as conversation,
-    ):
-        if not is_real:
-            _refuse_other_turns(conversation)
-        return _Chat(conversation, speaker, is_real=is_real).run(first)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    with _client() as (client, is_real), _ended_by_signals():
+        opened = partial(Conversation.open, options.id, store=store, client=client)
+        talk = _Chat(opened, store, given, speaker, is_real=is_real)
+        return talk.run(first)
 
 
 @contextlib.contextmanager
@@ -76,162 +122,325 @@ def _client() -> Iterator[tuple[OpenAI, bool]]:
         yield server.client(), False
 
 
-def _refuse_other_turns(conversation: Conversation) -> None:
-    """Keep the stand-in's answers out of sessions with a real model."""
-    if conversation.turns and not conversation.metadata.get(_STAND_IN):
-        msg = (
-            f"session {conversation.id!r} has turns that are not from a stand-in; set "
-            "OPENAI_API_KEY to continue it, or start another session: conversation chat ID"
-        )
-        raise InvalidSetting(msg)
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Leave as after an error when the terminal hangs up: what an answer has brought is kept."""
+    before: dict[int, Any] = {}
+    for name in ("SIGHUP", "SIGTERM"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            with contextlib.suppress(ValueError):  # in another thread
+                before[number] = signal.signal(number, _leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _mark_stand_in(conversation: Conversation, *, is_real: bool) -> None:
-    """Set or remove the mark, if that changes."""
-    metadata = conversation.metadata
-    if is_real and metadata.pop(_STAND_IN, None):
-        conversation.set_metadata(metadata)
-    elif not is_real and not metadata.get(_STAND_IN):
-        conversation.set_metadata({**metadata, _STAND_IN: True})
+def _leave(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _silent(_: int) -> AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-def _speaker() -> Callable[[int], AbstractContextManager[Any]]:
-    """Return the function that opens the loudspeaker for mono s16le of a rate (Hz)."""
-    try:
-        sounddevice: Any = importlib.import_module("sounddevice")
-    except (ImportError, OSError) as error:  # OSError: its library PortAudio is missing
-        msg = f"--play needs PortAudio and the extra `sound`: pip install '.[sound]' ({error})"
-        raise InvalidSetting(msg) from error
-
-    def opened(rate: int) -> AbstractContextManager[Any]:
-        try:
-            stream: AbstractContextManager[Any] = sounddevice.RawOutputStream(
-                samplerate=rate, channels=1, dtype="int16"
-            )
-        except sounddevice.PortAudioError as error:
-            msg = f"no loudspeaker to play on ({error}); leave out --play"
-            raise OSError(msg) from error
-        return stream
-
-    return opened
-
-
 class _Chat:
     def __init__(
         self,
-        conversation: Conversation,
+        opened: Callable[[], Conversation],
+        store: AnyStore,
+        given: Mapping[str, Any],
         speaker: Callable[[int], AbstractContextManager[Any]],
         *,
         is_real: bool,
     ) -> None:
-        self._conversation = conversation
+        self._opened = opened
+        self._store = store
+        self._given = given
         self._is_real = is_real
         self._speaker = speaker
-        self._is_interactive = sys.stdin.isatty()  # else the first error ends the chat
+        # Else the first error ends the chat.
+        self._is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
+        self._prompt = Prompt("you> " if self._is_interactive else "")
+        self._conversation = self._open()
+        self._refuse_other_turns()
+
+    # --- settings and marks: kept once they gave an answer --------------------------------------
+
+    def _open(self) -> Conversation:
+        """Open the session with the settings that are given, which are not saved yet."""
+        conversation = self._opened()
+        requests = conversation._requests
+        requests.settings = attrs.evolve(requests.settings, **self._given)
+        return conversation
+
+    @property
+    def _is_saved(self) -> bool:
+        journal = self._conversation._history._journal
+        return journal is not None and journal.begun
+
+    def _refuse_other_turns(self) -> None:
+        """Keep the stand-in's answers out of sessions with a real model."""
+        conversation = self._conversation
+        if not self._is_real and conversation.turns and not conversation.metadata.get(_STAND_IN):
+            msg = (
+                f"session {conversation.id!r} has turns that are not from a stand-in; set "
+                "OPENAI_API_KEY to continue it, or start another session: conversation chat ID"
+            )
+            raise InvalidSetting(msg)
+
+    def _mark(self) -> None:
+        """Mark a session whose answers come from a stand-in."""
+        conversation = self._conversation
+        metadata = conversation.metadata
+        if self._is_real or metadata.get(_STAND_IN):
+            return
+        marked = metadata | {_STAND_IN: True}
+        if self._is_saved:
+            conversation.set_metadata(marked)
+        else:  # it is written with the first turn
+            conversation._history.header["metadata"] = marked
+
+    def _keep_settings(self) -> None:
+        """Save the settings that gave an answer, and remove the mark of a stand-in."""
+        conversation = self._conversation
+        history, settings = conversation._history, conversation._requests.settings
+        saved = history.header.get("settings")
+        saved = saved if isinstance(saved, dict) else {}
+        wanted = saved | settings.saved(self._given.keys(), only=True)
+        if wanted != saved:
+            run(conversation._relabelling("settings", wanted))
+        metadata = conversation.metadata
+        if self._is_real and metadata.pop(_STAND_IN, None):
+            conversation.set_metadata(metadata)
+
+    def _forget_if_empty(self) -> None:
+        """Leave nothing of a session whose first message was refused."""
+        conversation = self._conversation
+        if conversation.turns or not self._is_saved:
+            return
+        with contextlib.suppress(SessionError):
+            if isinstance(self._store, FileStore):
+                session = self._store.session(str(conversation.id))
+                with session.locked(timeout=60.0):
+                    state = session.read()
+                    if state is not None and not state.entries:
+                        session.remove()
+            elif not conversation.refresh():
+                self._store.delete(str(conversation.id))
+        self._conversation = self._open()
+
+    # --- what is entered -------------------------------------------------------------------------
 
     def run(self, first: AudioInput | None) -> int:
-        if self._is_interactive:
-            self._greet()
-        try:
+        """Answer the first message and what is entered, until the end of input."""
+        with chatting() if self._is_interactive else contextlib.nullcontext():
+            if self._is_interactive:
+                self._greet()
             if first is not None:
                 self._attempt(self._answer, first)
-            while (line := self._line()) is not None:
-                self._attempt(self._enter, line)
-        except KeyboardInterrupt:
-            write_line()
+            while (entered := self._entered()) is not None:
+                self._attempt(self._enter, entered)
         return 0
+
+    def _greet(self) -> None:
+        conversation = self._conversation
+        turns = conversation.turns
+        title = f" ({conversation.title})" if conversation.title else ""
+        about = f"session {conversation.id}, {_counted(len(turns))}{title}"
+        write_line((f"{about}; /help lists the commands", "dim"))
+        for turn in turns[-_SHOWN_AGAIN:]:
+            write_text(turn.text or "(sound)", "dim", before=f"{turn.role}: ", before_colour="dim")
+        if conversation.unanswered:
+            note("the last message has no answer: /retry asks for one")
+        elif _is_cut(turns[-1:]):
+            note("the last answer was cut off: /retry asks again")
+
+    def _entered(self) -> Entered | None:
+        """Return what is entered; None at the end of input, or after Ctrl-C twice in a row."""
+        for _ in range(2):
+            try:
+                entered = self._prompt.read()
+            except KeyboardInterrupt:
+                if not self._is_interactive:
+                    raise
+                write_line()
+                note("Ctrl-C again, Ctrl-D or /quit ends the chat")
+                continue
+            if entered is None and self._is_interactive:
+                write_line()
+            is_over = entered and entered.is_typed and entered.text.lower() == "/quit"
+            return None if is_over else entered
+        return None
 
     def _attempt(self, action: Callable[[_T], None], argument: _T) -> None:
         try:
             action(argument)
+        except KeyboardInterrupt:
+            if not self._is_interactive:
+                raise
+            note("interrupted")
         except Exception as error:
             if not self._is_interactive:
                 raise
             report(one_line(error))
 
-    def _greet(self) -> None:
-        turns = self._conversation.turns
-        with contextlib.suppress(ImportError):
-            importlib.import_module("readline")
-        name = self._conversation.id
-        write_line((f"session {name}, {len(turns)} turns; /help lists the commands", "dim"))
-        for turn in turns[-_SHOWN_AGAIN:]:
-            write_text(turn.text or "(sound)", "dim", before=f"{turn.role}: ", before_colour="dim")
+    def _enter(self, entered: Entered) -> None:
+        text = entered.text
+        found = re.fullmatch(r"(/[a-zA-Z]+)(?:[ \t]+(.*))?", text) if entered.is_typed else None
+        if found:
+            self._obey(found[1].lower(), (found[2] or "").strip())
+        elif text:
+            self._answer(text[entered.is_typed and text.startswith("//") :])
+        elif self._is_interactive and self._conversation.unanswered:
+            self._answer()
 
-    def _line(self) -> str | None:
+    def _obey(self, command: str, argument: str) -> None:
+        if command not in _COMMANDS:
+            near = difflib.get_close_matches(command, _COMMANDS, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise InvalidSetting(f"there is no command {command}; {hint}/help lists the commands")
+        if argument and not _COMMANDS[command][0]:
+            msg = (
+                f"{command} takes nothing behind it; for a message that begins so, write "
+                f"/{command} …"
+            )
+            raise InvalidSetting(msg)
+        getattr(self, f"_{command[1:]}")(*filter(None, [argument]))
+
+    def _undo(self) -> None:
+        undone = self._conversation.undo()
+        write_line(f"removed {_counted(len(undone))}" if undone else "there is nothing to remove")
+
+    def _audio(self, name: str = "") -> None:
+        self._answer(sound_from(_path(name)))
+
+    def _title(self, text: str = "") -> None:
+        if text:
+            self._conversation.set_title(text)
+        write_line(self._conversation.title or "it has no title; /title TEXT gives it one")
+
+    def _why(self) -> None:
+        for item in self._conversation.render().items:
+            write_line(f"{item.role}: {item.why}")
+
+    def _help(self) -> None:
+        for name, (takes, about) in _COMMANDS.items():
+            write_text(about, before=f"{f'{name} {takes}':18} ", indent=" " * 19)
+        write_text(_MORE_HELP, before="", indent="")
+
+    # --- answers ---------------------------------------------------------------------------------
+
+    def _retry(self) -> None:
+        """Ask again; an earlier answer is put back unless there is a new one."""
+        conversation = self._conversation
+        if not any(isinstance(turn, UserTurn) for turn in conversation.turns):
+            raise InvalidSetting("there is nothing to ask again; write a message first")
+        earlier = () if conversation.unanswered else conversation.undo(answer_only=True)
         try:
-            line = input("you> " if self._is_interactive else "").strip()
-        except EOFError:
-            if self._is_interactive:
-                write_line()
-            return None
-        return None if line == "/quit" else line
+            self._answer()
+        finally:
+            if earlier and conversation.unanswered:
+                # Its tokens are counted among those of removed turns.
+                conversation.extend(
+                    attrs.evolve(turn, usage=None) if isinstance(turn, AssistantTurn) else turn
+                    for turn in earlier
+                )
+                note("the earlier answer stays")
 
-    def _enter(self, line: str) -> None:
-        command, _, argument = line.partition(" ")
-        match command:
-            case "":
-                if self._is_interactive and self._conversation.unanswered:
-                    self._answer()
-            case "/audio":
-                self._answer(sound_from(argument.strip()))
-            case "/undo":
-                undone = self._conversation.undo()
-                write_line(f"removed {len(undone)} turns")
-            case "/why":
-                for item in self._conversation.render().items:
-                    write_line(f"{item.role}: {item.why}")
-            case _ if command.startswith("/"):
-                for about in _HELP:
-                    write_line(about)
-            case _:
-                self._answer(line)
+    def _record(self, argument: str = "") -> None:
+        try:
+            longest = float(argument or _LONGEST_RECORDING)
+        except ValueError:
+            longest = 0.0
+        if not 0 < longest <= _LONGEST_RECORDING:
+            msg = f"/record takes seconds, at most {_LONGEST_RECORDING:g}, got {argument}"
+            raise InvalidSetting(msg)
+        if not argument and not self._is_interactive:
+            longest = _RECORDED_IN_PIPES
+
+        def is_over(seconds: float) -> bool:
+            if self._is_interactive:
+                if seconds == round(seconds):
+                    show_progress(f"recording, {seconds:.0f} s; Enter sends it")
+                if is_ready():
+                    os.read(sys.stdin.fileno(), 4096)
+                    return True
+            return seconds >= longest
+
+        try:
+            sound = recorded(is_over)
+        finally:
+            show_progress("")
+        write_line((f"recorded {sound.duration or 0:.1f} s", "dim"))
+        self._answer(sound)
 
     def _answer(self, *content: str | AudioInput) -> None:
         """Stream the answer to the content, or without any to the last turn."""
-        conversation = self._conversation
+        conversation, is_new = self._conversation, not self._is_saved
         before = conversation.turns[-1:]
-        _mark_stand_in(conversation, is_real=self._is_real)
+        self._mark()
+        shown = ("it> ", "blue", "    ") if self._is_interactive else ("", "blue", "    ")
         try:
-            if self._is_interactive:
-                write_line(("it> ", "blue"), end="")
-            self._show(*content)
+            with answering(*shown) as text:
+                self._show(text, *content)
         except KeyboardInterrupt:
             if not self._is_interactive:
                 raise
             match conversation.turns[-1:]:
                 case same if content and same == before:
-                    write_line(("(interrupted; nothing was sent)", "dim"), end="")
-                case [AssistantTurn(interrupted=True)]:
-                    write_line((" (interrupted; this part is kept)", "dim"), end="")
+                    note("interrupted; nothing was sent")
+                case last if _is_cut(last):
+                    note("interrupted; this part is kept; /retry asks again")
                 case _ if conversation.unanswered:
-                    write_line(("(interrupted; an empty line retries)", "dim"), end="")
-        finally:
-            write_line()
-        if conversation.turns[-1:] != before:
-            self._show_sound_file()
+                    note("interrupted; /retry asks again")
+        except Exception as error:
+            if is_new:
+                self._forget_if_empty()
+            if not content and conversation.unanswered:
+                error.add_note("/retry asks again")
+            raise
+        last = conversation.turns[-1:]
+        if last != before and isinstance(last[0], AssistantTurn):
+            self._keep_settings()
+            self._show_sound_file(last[0])
 
-    def _show(self, *content: str | AudioInput) -> None:
-        answer = Text("    ", 4 if self._is_interactive else 0)
+    def _show(self, text: Text, *content: str | AudioInput) -> None:
         with contextlib.ExitStack() as playing:
             speaker, its_rate = playing.enter_context(self._speaker(PCM_RATE)), PCM_RATE
             for event in playing.enter_context(self._conversation.stream(*content)):
                 match event:
-                    case TranscriptDelta(text) | TextDelta(text):
-                        answer.write(text)
+                    case TranscriptDelta(piece) | TextDelta(piece):
+                        text.write(piece)
                     case AudioDelta(data, rate) if speaker:
                         if rate != its_rate:
                             speaker = playing.enter_context(self._speaker(rate))
                             its_rate = rate
                         speaker.write(data)
 
-    def _show_sound_file(self) -> None:
-        match self._conversation.turns[-1:]:
-            case [AssistantTurn(audio=audio)] if (
-                self._is_interactive and audio and isinstance(audio.data, StoredFile)
-            ):
-                write_line((f"    {audio.duration or 0:.1f} s  {audio.data.path}", "dim"))
+    def _show_sound_file(self, turn: AssistantTurn) -> None:
+        audio = turn.audio
+        if self._is_interactive and audio and isinstance(audio.data, StoredFile):
+            write_line((f"    {audio.duration or 0:.1f} s  {audio.data.path}", "dim"))
+
+
+def _counted(turns: int) -> str:
+    return f"{turns} turn{'s'[: turns != 1]}"
+
+
+def _is_cut(last: tuple[object, ...]) -> bool:
+    return any(isinstance(turn, AssistantTurn) and turn.interrupted for turn in last)
+
+
+def _path(argument: str) -> Path:
+    """Return a file's path; terminals quote the names of dropped files as for a shell."""
+    if not argument:
+        raise InvalidSetting("name a sound file: /audio FILE")
+    path = Path(argument).expanduser()
+    if not path.exists():
+        with contextlib.suppress(ValueError):  # an odd quote
+            if len(words := shlex.split(argument)) == 1:
+                return Path(words[0])
+    return path

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from conversation._cli import commands, places
-from conversation._cli.chat import chat
+from conversation._cli.chat import SETTINGS, chat
 from conversation._cli.exporting import export
 from conversation._cli.importing import import_file
 from conversation._cli.listing import list_sessions
@@ -138,8 +138,8 @@ def _add_talking(to: _Commands) -> None:
     talk.add_argument(
         "--play", action="store_true", help="play the answers (needs the extra `sound`)"
     )
-    for name in ("model", "voice", "instructions"):
-        talk.add_argument(f"--{name}", help=f"as in Conversation({name}=…); saved in the session")
+    for option, about in SETTINGS.items():
+        talk.add_argument(option, help=f"{about}; saved in the session once it gave an answer")
 
 
 def _add_reading(to: _Commands) -> None:

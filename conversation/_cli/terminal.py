@@ -6,18 +6,21 @@ cannot pass for another turn or message.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, TextIO, TypeVar
 
+import attrs
 import orjson
 
-from conversation._cli.wording import in_words, said
+from conversation._cli.wording import IN_CHAT, in_words, said
 from conversation._export.formats import escaped_json
 from conversation._values.text import CONTROLS_BEYOND
 
@@ -25,7 +28,25 @@ _T = TypeVar("_T")
 
 _CONTROLS = re.compile(f"[\0-\x08\x0b-\x1f]|{CONTROLS_BEYOND.pattern}")
 _LINE_END = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+_STAY = frozenset(("Pe", "Pf", "Po", "Mn", "Me", "Cf", "Sk", "Lm"))
+"""Categories of characters that do not begin a line: punctuation, marks, parts of emoji."""
 _COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
+
+
+@attrs.define
+class _Screen:
+    """What is on the terminal.
+
+    Attributes:
+        text: The text whose line stands open.
+        in_chat: True while commands of the chat can be entered.
+    """
+
+    text: Text | None = None
+    in_chat: bool = False
+
+
+_screen = _Screen()
 
 
 def plain(text: str) -> str:
@@ -55,42 +76,114 @@ def write_line(*parts: str | tuple[str, str], end: str = "\n") -> None:
 class Text:
     """Prints a text as it comes, all of its lines but the first indented.
 
-    In a terminal, lines are broken before the terminal wraps them.
+    In a terminal, lines are broken between words before the terminal breaks them. What may be the
+    beginning of a longer word waits for its end, once it stands in the right half of a line.
 
     Args:
         indent: The indentation.
-        column: Characters that stand in the first line already.
-        colour: Its colour.
+        before: Characters of ours before the text.
+        before_colour: Their colour.
+        colour: The colour of the text.
+        on: The stream; None: stdout.
     """
 
-    def __init__(self, indent: str, column: int, colour: str | None = None) -> None:
+    def __init__(
+        self,
+        indent: str = "  ",
+        before: str = "",
+        before_colour: str | None = None,
+        *,
+        colour: str | None = None,
+        on: TextIO | None = None,
+    ) -> None:
+        self._on = sys.stdout if on is None else on
         self._colour = colour
+        self._before = coloured(before, before_colour, on=self._on) if before_colour else before
         self._indent = f"\n{indent}"
         self._first = len(indent)
-        self._column = column
-        self._width = max(shutil.get_terminal_size().columns - 1, 20)
+        self._column = len(before)
+        self._gap = self._word = ""
+        self._is_begun = False  # a part of the word is printed
+        self.is_empty = True
+        self._print(self._before)
 
     def write(self, text: str) -> None:
         """Print the next piece."""
-        lines = [plain(line) for line in _LINE_END.split(text.replace("\t", "    "))]
-        if sys.stdout.isatty():
-            lines = ["".join(self._fitting(line, number)) for number, line in enumerate(lines)]
-        shown = self._indent.join(lines)
-        print(coloured(shown, self._colour) if self._colour else shown, end="", flush=True)
+        self._show(self._fitted(text))
 
-    def _fitting(self, line: str, number: int) -> Iterator[str]:
-        if number:
+    def pause(self) -> None:
+        """End the line, for a line of something else; characters of ours alone are erased."""
+        self._show(self._ended_word())
+        self._print("\r\x1b[K" if self.is_empty and self._on.isatty() else "\n")
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        if self.is_empty:
+            self._print(self._before)
+        else:
+            self._print(self._indent[1:])
+            self._column, self._gap = self._first, ""
+
+    def end(self, text: str = "") -> None:
+        """Print the last piece and what has waited, and end the line."""
+        self._show(chain(self._fitted(text), self._ended_word()))
+        self._print("\n")
+
+    def _show(self, pieces: Iterable[str]) -> None:
+        if not (shown := "".join(pieces)):
+            return
+        self.is_empty = False
+        self._print(coloured(shown, self._colour, on=self._on) if self._colour else shown)
+
+    def _print(self, shown: str) -> None:
+        print(shown, end="", file=self._on, flush=True)
+
+    def _fitted(self, text: str) -> Iterator[str]:
+        lines = [plain(line) for line in _LINE_END.split(text.replace("\t", "    "))]
+        if not self._on.isatty():
+            yield self._indent.join(lines)
+            return
+        for number, line in enumerate(lines):
+            if number:
+                yield from self._ended_word()
+                yield self._indent
+                self._column, self._gap = self._first, ""
+            for char in line:
+                if char == " ":
+                    yield from self._ended_word()
+                    self._gap += " "
+                else:
+                    if self._word and _can_break(self._word[-1], char):
+                        yield from self._ended_word()
+                    self._word += char
+        if self._column + len(self._gap) + _width_of(self._word) <= _width() // 2:
+            yield from self._placed_word()
+
+    def _ended_word(self) -> Iterator[str]:
+        yield from self._placed_word()
+        self._is_begun = False
+
+    def _placed_word(self) -> Iterator[str]:
+        if not self._word:
+            return
+        width = _width()
+        if self._column + len(self._gap) + _width_of(self._word) <= width:
+            yield self._gap
+            self._column += len(self._gap)
+        elif self._column > self._first and not self._is_begun:
+            yield self._indent
             self._column = self._first
-        for word in re.split("(?<= )", line):
-            if self._column + sum(map(_columns, word)) > self._width and self._column > self._first:
+        for char in self._word:
+            if self._column + _columns(char) > width:
                 yield self._indent
                 self._column = self._first
-            for char in word:
-                if self._column + _columns(char) > self._width:
-                    yield self._indent
-                    self._column = self._first
-                self._column += _columns(char)
-                yield char
+            self._column += _columns(char)
+            yield char
+        self._gap, self._word, self._is_begun = "", "", True
+
+
+def _width() -> int:
+    return max(shutil.get_terminal_size().columns - 1, 20)
 
 
 def _columns(char: str) -> int:
@@ -98,13 +191,54 @@ def _columns(char: str) -> int:
     return 1 if unicodedata.east_asian_width(char) in ("Na", "N", "H") else 2
 
 
+def _width_of(word: str) -> int:
+    return sum(map(_columns, word))
+
+
+def _can_break(last: str, char: str) -> bool:
+    """Return True if a line may end between two characters without a space: in East Asian text."""
+    if not any(unicodedata.east_asian_width(each) in ("W", "F") for each in (last, char)):
+        return False
+    opens = unicodedata.category(last) in ("Ps", "Pi", "Cf")
+    return not opens and unicodedata.category(char) not in _STAY
+
+
 def write_text(
-    text: str, colour: str | None = None, *, before: str = "  ", before_colour: str | None = None
+    text: str,
+    colour: str | None = None,
+    *,
+    before: str = "  ",
+    before_colour: str | None = None,
+    indent: str = "  ",
 ) -> None:
     """Print a text behind some characters of ours, further lines indented."""
-    print(coloured(before, before_colour) if before_colour else before, end="")
-    Text("  ", len(before), colour).write(text)
-    print()
+    Text(indent, before, before_colour, colour=colour).end(text)
+
+
+@contextlib.contextmanager
+def answering(before: str, colour: str, indent: str) -> Iterator[Text]:
+    """Yield an answer to be written; notes that come while it is written get lines of their own."""
+    _screen.text = text = Text(indent, before, colour)
+    is_whole = False
+    try:
+        yield text
+        is_whole = True
+    finally:
+        _screen.text = None
+        if is_whole or not text.is_empty:
+            text.end()
+        elif before:
+            text.pause()
+
+
+@contextlib.contextmanager
+def chatting() -> Iterator[None]:
+    """Name remedies as commands of the chat."""
+    _screen.in_chat = True
+    try:
+        yield
+    finally:
+        _screen.in_chat = False
 
 
 def write_json(value: Any) -> None:
@@ -132,13 +266,28 @@ def coloured(text: str, colour: str, *, on: TextIO | None = None) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return the error's message and notes in one line, in the command line's words."""
-    return plain_line(said(error))
+    return plain_line(said(error, IN_CHAT) if _screen.in_chat else said(error))
 
 
 def report(message: str) -> None:
-    """Print an error, a warning or a note on stderr."""
-    mark = coloured("!", "red", on=sys.stderr)
-    print(f"{mark} {plain_line(message)}", file=sys.stderr, flush=True)
+    """Print an error or a warning on stderr, in a line of its own."""
+    _print_aside("!", "red", message, None)
+
+
+def note(message: str) -> None:
+    """Print a note on stderr, in a line of its own, if it is a terminal."""
+    if sys.stderr.isatty():
+        _print_aside("·", "dim", message, "dim")
+
+
+def _print_aside(mark: str, colour: str, message: str, text_colour: str | None) -> None:
+    text = _screen.text if sys.stdout.isatty() and sys.stderr.isatty() else None
+    if text:
+        text.pause()
+    shown = Text("  ", f"{mark} ", colour, colour=text_colour, on=sys.stderr)
+    shown.end(plain_line(message))
+    if text:
+        text.resume()
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -164,12 +313,21 @@ def show_progress(line: str) -> None:
 
 
 class LogHandler(logging.Handler):
-    """Prints the library's warnings, and shows its other log lines as progress."""
+    """Prints the library's warnings, and shows its other log lines as notes or progress."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print or show a record."""
-        if record.levelno >= logging.WARNING:
-            show_progress("")
-            report(in_words(record.getMessage()))
+        text = record.getMessage()
+        if _screen.in_chat:  # of one session
+            name = getattr(record, "session", None)
+            text = in_words(text.removeprefix(f"session {name!r}: "), IN_CHAT)
         else:
-            show_progress(in_words(record.getMessage()))
+            text = in_words(text)
+        if record.levelno >= logging.WARNING:
+            if _screen.text is None:
+                show_progress("")
+            report(text)
+        elif _screen.in_chat or _screen.text is not None:
+            note(text)
+        else:
+            show_progress(text)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +19,22 @@ from conversation import (
     FileStore,
     UserTurn,
 )
+from conversation._cli.main import main
 from conversation._values.conversion import encoded
 from conversation.testing import StandIn
+from conversation.testing._voice import VOICES
 from tests.cli.conftest import PROGRAM, run
 from tests.samples import SOUND
-from tests.terminals import CTRL_D, SOUNDDEVICE, Terminal, turns_of
+from tests.terminals import (
+    CTRL_C,
+    CTRL_D,
+    DEADLINE,
+    PYTHON,
+    SOUNDDEVICE,
+    Terminal,
+    environment,
+    turns_of,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +57,17 @@ def test_chat_through_pipes_prints_only_answers(server: StandIn, tmp_path: Path)
     assert "I recall 2 of my earlier answers by voice" in done.stdout
     assert [request["audio"]["voice"] for request in server.requests] == ["ash"] * 3
     assert len(turns_of("x")) == 6
+
+
+def test_the_help_names_defaults_and_voices(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of model, voice and instructions, without a word of Python."""
+    with pytest.raises(SystemExit):
+        main(["chat", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "(default: gpt-audio-1.5)" in shown
+    assert "(default: alloy)" in shown
+    assert all(re.search(rf"\b{voice}\b", shown) for voice in VOICES)
+    assert "Conversation(" not in shown
 
 
 def test_chat_begins_with_an_audio_file(server: StandIn, tmp_path: Path) -> None:
@@ -187,7 +213,7 @@ def test_ctrl_c_interrupts_an_answer(server: StandIn, tmp_path: Path) -> None:
         assert "this part is kept" in shown
         assert "Traceback" not in shown
         assert "assistant: transcript, interrupted" in terminal.say("/why")
-        assert "0 of my earlier answers by voice and 1 from" in terminal.say("Go on")
+        assert "0 of my earlier answers by voice and 1 from" in terminal.words("Go on")
         assert "removed 2 turns" in terminal.say("/undo")
         terminal.leave(CTRL_D)
     broken = turns_of("chat")[1]
@@ -204,14 +230,225 @@ def test_an_empty_line_retries(server: StandIn, tmp_path: Path) -> None:
         terminal.until("you> ")
         terminal.press("Hello?\n")
         server.wait_until_held()
-        assert "an empty line retries" in terminal.interrupt()
+        assert "interrupted; /retry asks again" in terminal.interrupt()
         assert len(turns_of("chat")) == 1
-        assert "Error code: 401" in terminal.say("")
+        assert "the server refused it (401): No; /retry asks again" in terminal.say("")
         assert "You wrote: Hello?" in terminal.say("")
-        assert "/audio FILE" in terminal.say("/help")
-        assert "nothere.wav" in terminal.say("/audio nothere.wav")
+        assert "nothere.wav: No such file" in terminal.say("/audio nothere.wav")
         terminal.leave(CTRL_D)
     assert [turn.role for turn in turns_of("chat")] == ["user", "assistant"]
+
+
+def test_retry_asks_for_another_answer(server: StandIn, tmp_path: Path) -> None:
+    """After a cut answer and after a whole one; where it fails, the earlier answer stays."""
+    server.will_answer("One two three", cut_after=6)
+    for answer in ("First.", "Second."):
+        server.will_answer(answer)
+    server.will_fail(401, "No.")
+    with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
+        terminal.until("you> ")
+        assert "there is nothing to ask again" in terminal.say("/retry")
+        assert "/retry asks again" in terminal.words("Count")
+        assert "First." in terminal.say("/retry")
+        assert "Second." in terminal.say("/retry")
+        with Conversation.open("chat", read_only=True) as chat:
+            spent = chat.usage
+        assert "the earlier answer stays" in terminal.words("/retry")
+        terminal.leave(CTRL_D)
+    assert server.requests[-1]["messages"] == [{"role": "user", "content": "Count"}]
+    assert [turn.text for turn in turns_of("chat")] == ["Count", "Second."]
+    with Conversation.open("chat", read_only=True) as chat:
+        assert chat.usage == spent
+
+
+def test_commands(server: StandIn, tmp_path: Path) -> None:
+    """Those that change the session or show it; an unknown one is named, with what is near."""
+    with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
+        terminal.until("you> ")
+        assert "there is nothing to remove" in terminal.say("/undo")
+        assert "it has no title" in terminal.say("/title")
+        terminal.say("Hello")
+        assert "Dogs and cats" in terminal.say("/title  Dogs and cats")
+        shown = terminal.words("/help")
+        for command in ("/retry ", "/undo ", "/record [", "/audio FILE", "/title [", "/why "):
+            assert command in shown
+        assert "there is no command /udno; did you mean /undo?" in terminal.say("/udno")
+        assert "there is no command /xyz; /help" in terminal.say("/xyz 1")
+        assert "name a sound file: /audio FILE" in terminal.say("/audio")
+        assert "/undo takes nothing behind it" in terminal.say("/undo is a command")
+        assert "You wrote: /undo is a command" in terminal.say("//undo is a command")
+        assert "You wrote: /usr/bin is a folder" in terminal.say("/usr/bin is a folder")
+        assert "removed 2 turns" in terminal.say("/UNDO")
+        terminal.leave(CTRL_D)
+    assert len(turns_of("x")) == 4
+    with Conversation.open("x", read_only=True) as chat:
+        assert chat.title == "Dogs and cats"
+
+
+def test_recording(server: StandIn, tmp_path: Path) -> None:
+    """`/record` sends what the microphone hears until Ctrl-C, Enter or so many seconds."""
+    (tmp_path / "sounddevice.py").write_text(SOUNDDEVICE)
+    with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
+        terminal.until("you> ")
+        assert "no microphone to record from" in terminal.say("/record")
+        (tmp_path / "devices").mkdir()
+        assert "I heard 3.0 seconds" in terminal.words("/record")
+        assert "I heard 0.5 seconds" in terminal.words("/record 0.5")
+        assert "/record takes seconds, at most 290" in terminal.words("/record long")
+        assert "nothing was recorded" in terminal.say("/record 0.01\n")
+        terminal.leave(CTRL_D)
+    assert len(turns_of("chat")) == 4
+    (tmp_path / "sounddevice.py").write_text("raise ImportError")
+    done = run("chat", folder=tmp_path, server=server, lines="/record\n")
+    assert (
+        "! /record needs PortAudio and the extra `sound`: pip install '.[sound]'\n" in done.stderr
+    )
+
+
+def test_the_real_microphone(server: StandIn, tmp_path: Path) -> None:
+    """`/record` hears for a moment, where there is a microphone."""
+    try:
+        devices = importlib.import_module("sounddevice")
+        devices.query_devices(kind="input")
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        pytest.skip(f"needs the extra `sound` and a microphone ({error})")
+    done = run("chat", folder=tmp_path, server=server, lines="/record 0.5\n")
+    assert "I heard 0.5 seconds" in done.stdout
+
+
+def test_pasted_lines_are_one_message(server: StandIn, tmp_path: Path) -> None:
+    """Where the terminal tells what is pasted, and where it does not; no command is among them."""
+    with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
+        terminal.until("you> ")
+        terminal.paste("One\r/undo\nthree\n")
+        assert "You wrote: One /undo three" in terminal.words("")
+        terminal.paste("/undo")
+        assert "You wrote: /undo" in terminal.say("")
+        (tmp_path / "voice of ann").write_bytes(SOUND)
+        terminal.press("/audio ")
+        terminal.paste("voice\\ of\\ ann")
+        assert "I heard 0.1 seconds" in terminal.say("")
+        terminal.leave(CTRL_D)
+    words = [turn.text for turn in turns_of("chat")[::2]]
+    assert words == ["One\n/undo\nthree", "/undo", ""]
+    with Terminal(tmp_path, server, *PROGRAM, "chat", "dumb", TERM="dumb") as terminal:
+        terminal.until("you> ")
+        terminal.press("One\n/undo\nthree\n")
+        terminal.until("\nyou> ")
+        assert "removed 2 turns" in terminal.say("/undo")
+        terminal.leave(CTRL_D)
+    assert turns_of("dumb") == ()
+
+
+def test_notes_have_lines_of_their_own(server: StandIn, tmp_path: Path) -> None:
+    """Healing before an answer, and a warning within it, are put between lines of the answer."""
+
+    def chunk(**audio: str) -> dict[str, object]:
+        delta = {"audio": {"id": "audio_" + "6" * 32, **audio}}
+        return {"choices": [{"index": 0, "delta": delta}]}
+
+    with Terminal(tmp_path, server, *PROGRAM, "chat", NO_COLOR="1") as terminal:
+        terminal.until("you> ")
+        terminal.say("One")
+        turn = turns_of("chat")[1]
+        assert isinstance(turn, AssistantTurn)
+        assert turn.audio
+        server.forget(str(turn.audio.id))
+        lines = seen(terminal.say("Two"))
+        assert lines[0].startswith("· the server lost 1 audio id(s); sending their")
+        assert lines[1].startswith("it> You wrote: Two")
+        server.will_stream([chunk(transcript="Very "), chunk(data="?"), chunk(transcript="good.")])
+        assert seen(terminal.say("Three"))[:3] == [
+            "it> Very",
+            "! skipping a piece of sound that is not base64: '?'",
+            "    good.",
+        ]
+        terminal.leave(CTRL_D)
+
+
+def seen(shown: str) -> list[str]:
+    """Return the lines that a terminal shows, of which some were erased."""
+    return [line.rpartition("\r\x1b[K")[2] for line in shown.split("\n")]
+
+
+def test_a_setting_is_saved_once_it_gave_an_answer(server: StandIn, tmp_path: Path) -> None:
+    """A refused one is not, and begins no session; a session that exists keeps its own."""
+    wrong = ("--model", "typo", "--voice", "echo", "--instructions", "Be brief.")
+    done = run("chat", "x", *wrong, folder=tmp_path, server=server, lines="Hello\n")
+    assert done.returncode == 1
+    assert "refused it (404)" in done.stderr
+    assert not [path for path in FileStore().root.rglob("*") if path.is_file()]
+    right = ("--voice", "echo", "--instructions", "Be brief.")
+    assert run("chat", "x", *right, folder=tmp_path, server=server, lines="Hi\n").returncode == 0
+    before = settings_of("x")
+    assert before == {"voice": "echo", "instructions": "Be brief."}
+    with Terminal(tmp_path, server, *PROGRAM, "chat", "x", *wrong) as terminal:
+        terminal.until("\nyou> ")
+        assert "your message was removed" in terminal.words("Hello")
+        terminal.leave(CTRL_D)
+    assert settings_of("x") == before
+    assert [turn.text for turn in turns_of("x")][::2] == ["Hi"]
+
+
+def settings_of(session: str) -> object:
+    """Return the settings that are saved with a session."""
+    return json.loads((FileStore().root / f"{session}.json").read_bytes())["settings"]
+
+
+def test_a_refusal_in_a_terminal_begins_no_session(server: StandIn, tmp_path: Path) -> None:
+    """The next message begins it; a failure that a retry can mend keeps the first message."""
+    server.will_fail(400, "Bad sound.")
+    with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
+        terminal.until("you> ")
+        terminal.say("Hello")
+        assert not FileStore().list()
+        server.will_fail(401, "No.")
+        terminal.say("Again")
+        assert [turn.text for turn in turns_of("x")] == ["Again"]
+        assert "You wrote: Again" in terminal.say("/retry")
+        terminal.leave(CTRL_D)
+
+
+def test_ctrl_c_at_the_prompt_drops_the_line(server: StandIn, tmp_path: Path) -> None:
+    """Twice in a row it ends the chat, without a trace."""
+    with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
+        terminal.until("you> ")
+        terminal.press("Never sent")
+        terminal.until("Never sent")
+        assert "Ctrl-C again" in terminal.interrupt()
+        assert "You wrote: Hello" in terminal.say("Hello")
+        assert "Ctrl-C again" in terminal.interrupt()
+        assert "Traceback" not in terminal.leave(CTRL_C)
+    assert turns_of("chat")[0].text == "Hello"
+
+
+def test_a_hang_up_keeps_what_an_answer_has_brought(server: StandIn, tmp_path: Path) -> None:
+    """Closing the terminal in the middle of an answer leaves an interrupted turn."""
+    server.will_answer("One two three four five.", hold_after=4)
+    with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
+        terminal.until("you> ")
+        terminal.press("Count\n")
+        terminal.until("One two three")
+        server.wait_until_held()
+        assert terminal.hang_up() != 0
+    broken = turns_of("chat")[1]
+    assert isinstance(broken, AssistantTurn)
+    assert (broken.text, broken.interrupted) == ("One two three", True)
+
+
+def test_input_that_is_no_text_ends_no_chat(server: StandIn, tmp_path: Path) -> None:
+    """Bytes of a pipe that are not UTF-8 are replaced."""
+    done = subprocess.run(
+        [*PYTHON, *PROGRAM, "chat"],
+        input=b"caf\xe9\n",
+        cwd=tmp_path,
+        env={**environment(server, tmp_path), "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith("You wrote: caf\ufffd".encode())
 
 
 def test_ctrl_c_while_waiting_for_the_lock(server: StandIn, tmp_path: Path) -> None:
@@ -243,6 +480,6 @@ def test_an_error_does_not_end_a_chat_in_a_terminal(server: StandIn, tmp_path: P
     (tmp_path / "voice").write_bytes(SOUND)
     server.will_fail(401, "No.")
     with Terminal(tmp_path, server, *PROGRAM, "chat", "--audio", "voice") as terminal:
-        assert "Error code: 401" in terminal.until("\nyou> ")
+        assert "refused it (401)" in terminal.until("\nyou> ")
         assert "I heard 0.1 seconds" in terminal.say("")
         terminal.leave(CTRL_D)

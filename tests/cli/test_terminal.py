@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import html
+import io
 import json
 import os
 import re
@@ -284,6 +285,82 @@ def test_long_words_are_broken_before_the_terminal_breaks_them(tmp_path: Path) -
         assert begun == ["assistant", "user", "tokens:"]
 
 
+class Tty(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Return True."""
+        return True
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (
+            "The quick brown fox jumps over the lazy dog.",
+            ["it> The quick brown fox", "    jumps over the lazy", "    dog."],
+        ),
+        ("four five sixteen seventeen", ["it> four five sixteen", "    seventeen"]),
+        ("a\nb  c\n\n  d", ["it> a", "    b  c", "    ", "      d"]),
+        ("Yes " + "x" * 45, ["it> Yes", f"    {'x' * 20}", f"    {'x' * 20}", "    xxxxx"]),
+        ("狗是人类的好朋友朋友\uff0c非常", ["it> 狗是人类的好朋友朋", "    友\uff0c非常"]),
+        ("Ein Mann sprach: schön war es", ["it> Ein Mann sprach:", "    schön war es"]),
+        ("end" + " " * 60 + "you> no", ["it> end", "    you> no"]),
+    ],
+)
+def test_answers_are_broken_between_words(
+    text: str, rows: list[str], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces of any size; no row is longer than the terminal, no word that fits is broken."""
+    monkeypatch.setenv("COLUMNS", "25")
+    monkeypatch.setenv("NO_COLOR", "1")
+    with (
+        contextlib.redirect_stdout(Tty()) as out,
+        terminal_module.answering("it> ", "blue", "    ") as shown,
+    ):
+        for at in range(0, len(text), size):
+            shown.write(text[at : at + size])
+    lines = out.getvalue().split("\n")
+    if size < 45 and "x" * 45 in text:  # it was not known how long the word would be
+        assert "".join(lines).replace(" ", "") == "it>Yes" + "x" * 45
+        return
+    assert lines == [*rows, ""]
+
+
+def test_words_appear_at_once_where_they_can_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in the left half of a row does not wait for the next word."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with contextlib.redirect_stdout(Tty()) as out:
+        shown = terminal_module.Text()
+        shown.write("One two")
+        assert out.getvalue().endswith("One two")
+
+
+def test_the_width_is_that_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that becomes narrower in the middle of an answer breaks the rest of it there."""
+    monkeypatch.setenv("COLUMNS", "60")
+    with contextlib.redirect_stdout(Tty()) as out:
+        shown = terminal_module.Text("  ", "  ")
+        shown.write("one two three four five six seven ")
+        monkeypatch.setenv("COLUMNS", "23")
+        shown.end("eight nine ten eleven twelve")
+    rows = out.getvalue().split("\n")
+    assert rows == [
+        "  one two three four five six seven",
+        "  eight nine ten",
+        "  eleven twelve",
+        "",
+    ]
+
+
+def test_what_is_no_terminal_gets_long_lines() -> None:
+    """Neither broken nor coloured."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        terminal_module.write_text("word " * 99, "dim")
+    assert out.getvalue() == f"  {'word ' * 99}\n"
+
+
 def test_only_one_module_prints() -> None:
     """Whatever the command line prints goes through the functions that escape it."""
     folder = Path(str(terminal_module.__file__)).parent
@@ -293,5 +370,5 @@ def test_only_one_module_prints() -> None:
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
-        asks = {"chat.py": {"input"}}.get(path.name, set())
+        asks = {"prompt.py": {"input"}}.get(path.name, set())
         assert path.name == "terminal.py" or called & {"print", "input"} == asks
