@@ -260,14 +260,15 @@ class _Chat:
 
     def _entered(self) -> Entered | None:
         """Return what is entered; None at the end of input, or after Ctrl-C twice in a row."""
-        for _ in range(2):
+        for is_second in (False, True):
             try:
                 entered = self._prompt.read()
             except KeyboardInterrupt:
                 if not self._is_interactive:
                     raise
                 write_line()
-                note("Ctrl-C again, Ctrl-D or /quit ends the chat")
+                if not is_second:
+                    note("Ctrl-C again, Ctrl-D or /quit ends the chat")
                 continue
             if entered is None and self._is_interactive:
                 write_line()
