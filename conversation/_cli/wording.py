@@ -67,7 +67,7 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
         (r"; pass base64\.b64decode\(data\)", "; decode it first"),
         (
-            r"transcribe=True finds those of users, set_transcript\(…\) sets any",
+            r"transcribe\(\) finds those of users now, .*; set_transcript\(…\) sets any",
             "`conversation export --transcribe` finds those of users",
         ),
         (r": set_transcript\(…\) sets its words", ""),
