@@ -18,6 +18,7 @@ from typing import NoReturn, TypeAlias
 
 from conversation._cli import commands, places
 from conversation._cli.chat import SETTINGS, chat
+from conversation._cli.completion import SHELLS, completion
 from conversation._cli.exporting import export
 from conversation._cli.importing import import_file
 from conversation._cli.listing import list_sessions
@@ -182,6 +183,7 @@ def _add_moving(to: _Commands) -> None:
     importing = to.add("import", import_file, "Import an exported file, or a history of others.")
     importing.add_argument(
         "file",
+        metavar="FILE",
         help="an exported file; or JSON, whole or by lines, of Chat Completions, the Responses or "
         "Realtime API, LangChain, pydantic-ai, ShareGPT or ChatGPT's export; - for standard input",
     )
@@ -229,6 +231,15 @@ def _add_keeping(to: _Commands) -> None:
 
     repair = to.add("repair", commands.repair, "Recover a damaged session; keeps the damaged file.")
     repair.add_argument("id", help="the session")
+
+    completing = to.add_bare(
+        "completion",
+        completion,
+        'Print a shell\'s script for Tab; in ~/.bashrc: eval "$(conversation completion bash)"',
+    )
+    completing.add_argument("shell", choices=SHELLS, help="the shell")
+    completing.add_argument("--words", help=argparse.SUPPRESS)
+    completing.add_argument("--breaks", default="", help=argparse.SUPPRESS)
 
     sql = to.add_bare("sql", places.print_sql, "Print the SQL that creates a database's tables.")
     sql.add_argument("--schema", default="public", help="their schema (default: public)")
