@@ -9,6 +9,7 @@ import argparse
 import re
 import sys
 from datetime import timedelta
+from typing import Any
 
 import orjson
 
@@ -27,6 +28,7 @@ from conversation._cli.verification import note_lost
 from conversation._conversation import Conversation
 from conversation._export.outline import Exported, counts, text_of, time_and_notes
 from conversation._rendering.forms import Form
+from conversation._values.turns import Turn
 from conversation._wire.writing import line_from_turn, usage_entry
 from conversation.errors import InvalidSetting, SessionError, SessionUnavailable, not_found
 from conversation.stores._session import FileSession
@@ -52,15 +54,18 @@ def show(options: argparse.Namespace, store: AnyStore) -> int:
 
 
 def _show_json(chat: Conversation, exported: Exported) -> None:
-    turns = []
-    for turn in exported.turns:
-        form, why = exported.reasons.get(id(turn), (None, None))
-        sent = {"form": form and form.value, "why": why}
-        turns.append({**orjson.loads(line_from_turn(turn)), "sent": sent})
+    turns = [shown_entry(turn, exported) for turn in exported.turns]
     header = {"id": chat.id, "title": chat.title, "metadata": chat.metadata}
     settings = chat._history.header.get("settings")
     usage = usage_entry(exported.usage)
     write_json({**header, "settings": settings, "usage": usage, "turns": turns})
+
+
+def shown_entry(turn: Turn, exported: Exported) -> dict[str, Any]:
+    """Return a turn as it is saved, and how it would be sent now."""
+    form, why = exported.reasons.get(id(turn), (None, None))
+    sent = {"form": form and form.value, "why": why}
+    return {**orjson.loads(line_from_turn(turn)), "sent": sent}
 
 
 def _show_text(exported: Exported) -> None:

@@ -1,7 +1,7 @@
 """`conversation completion`: what shells complete, found by the parser itself.
 
-At each Tab the scripts ask this program by `--words`, which are lines, or from bash the line itself.
-It prints one candidate a line; the exit status `_FILES` has the shell complete names of files.
+At each Tab the scripts ask this program by `--words`: lines, or from bash the line itself. It
+prints one candidate a line; the exit status `_FILES` has the shell complete names of files.
 """
 
 from __future__ import annotations

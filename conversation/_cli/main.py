@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from conversation._cli import commands, places
 from conversation._cli.chat import SETTINGS, chat
@@ -22,14 +22,16 @@ from conversation._cli.completion import SHELLS, completion
 from conversation._cli.exporting import export
 from conversation._cli.importing import import_file
 from conversation._cli.listing import list_sessions
+from conversation._cli.saying import say
 from conversation._cli.searching import search
-from conversation._cli.terminal import LogHandler, one_line, plain_line, report, show_progress
+from conversation._cli.terminal import LogHandler, plain_line, report, show_progress
 from conversation._cli.verification import verify
+from conversation._cli.wording import Ways, said
 from conversation._export.formats import FORMATS
 from conversation._version import __version__
 from conversation.errors import InvalidSetting
 
-_Command: TypeAlias = Callable[[argparse.Namespace, places.AnyStore], int]
+_Function: TypeAlias = Callable[[argparse.Namespace, places.AnyStore], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,11 +65,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         show_progress("")
         return 130
     except InvalidSetting as error:
-        report(one_line(error))
+        report(said(error, options.ways))
         return 2
     except Exception as error:  # noqa: BLE001  # the SDK's, the system's, or one of ours
         show_progress("")
-        report(one_line(error))
+        report(said(error, options.ways))
         return 1
     finally:
         log.removeHandler(handler)
@@ -87,6 +89,32 @@ class _Parser(argparse.ArgumentParser):
         super().error(plain_line(message))
 
 
+class _Command(_Parser):
+    """A command's parser, which takes options before, between and behind other arguments."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the arguments, options first."""
+        options: list[str] = []
+        others: list[str] = []
+        given = iter(args or ())
+        for each in given:
+            if each == "--":
+                others += ["--", *given]
+            elif each == "-" or not each.startswith("-"):
+                others.append(each)
+            else:
+                options.append(each)
+                if self._takes_value(each) and (value := next(given, None)) is not None:
+                    options.append(value)
+        return super().parse_known_args([*options, *others], namespace)
+
+    def _takes_value(self, option: str) -> bool:
+        """Return True for an option, perhaps abbreviated, whose value is the next argument."""
+        known = self._option_string_actions
+        fits = [option] if option in known else [each for each in known if each.startswith(option)]
+        return len(fits) == 1 and known[fits[0]].nargs != 0
+
+
 class _Commands:
     """The parser of the command line, and its commands.
 
@@ -103,15 +131,17 @@ class _Commands:
         self.parser.add_argument(
             "--version", action="version", version=f"conversation {__version__}"
         )
-        self._subparsers = self.parser.add_subparsers(required=True, metavar="COMMAND")
+        self._subparsers = self.parser.add_subparsers(
+            required=True, metavar="COMMAND", parser_class=_Command
+        )
 
-    def add_bare(self, name: str, command: _Command, about: str) -> argparse.ArgumentParser:
+    def add_bare(self, name: str, command: _Function, about: str) -> argparse.ArgumentParser:
         """Add a command that has no store of its own."""
         added = self._subparsers.add_parser(name, help=about, description=about)
-        added.set_defaults(command=command, store=None, parser=self.parser)
+        added.set_defaults(command=command, store=None, parser=self.parser, ways=Ways())
         return added
 
-    def add(self, name: str, command: _Command, about: str) -> argparse.ArgumentParser:
+    def add(self, name: str, command: _Function, about: str) -> argparse.ArgumentParser:
         """Add a command on the sessions of a store."""
         added = self.add_bare(name, command, about)
         added.add_argument(
@@ -139,8 +169,24 @@ def _add_talking(to: _Commands) -> None:
     talk.add_argument(
         "--play", action="store_true", help="play the answers (needs the extra `sound`)"
     )
-    for option, about in SETTINGS.items():
-        talk.add_argument(option, help=f"{about}; saved in the session once it gave an answer")
+    saying = to.add("say", say, "Say one thing, and print the answer; for scripts.")
+    saying.add_argument("id", help="the session; it is begun, or goes on")
+    saying.add_argument("text", nargs="*", metavar="TEXT", help="what to say; - for standard input")
+    saying.add_argument("--audio", metavar="FILE", help="say the speech in a sound file")
+    saying.add_argument(
+        "--retry",
+        action="store_true",
+        help="say nothing new: print the last answer, which is asked for if it is missing or cut",
+    )
+    saying.add_argument("--save", metavar="FILE", help="write the answer's sound into a file")
+    saying.add_argument(
+        "--json", action="store_true", help="print the answer as `show --json` does"
+    )
+    for command in (talk, saying):
+        for option, about in SETTINGS.items():
+            command.add_argument(
+                option, help=f"{about}; saved in the session once it gave an answer"
+            )
 
 
 def _add_reading(to: _Commands) -> None:

@@ -16,6 +16,7 @@ import orjson
 
 from conversation._cli.places import AnyStore
 from conversation._cli.terminal import plain_line, progress, write_json, write_line
+from conversation._cli.wording import said
 from conversation._client import run
 from conversation._conversation import Conversation
 from conversation._values.data import Stored
@@ -112,7 +113,7 @@ def _check(store: FileStore, path: Path, torn: Sequence[Path]) -> _Result:
     try:
         session_id = _id_in(path)
     except (SessionError, OSError) as error:
-        return _Result(path, session_id, problems=(str(error), *problems))
+        return _Result(path, session_id, problems=(said(error), *problems))
     return _checked(store, session_id, path, problems)
 
 
@@ -127,7 +128,7 @@ def _checked(
     except SessionUnavailable:
         raise
     except (SessionError, OSError) as error:
-        return _Result(place, session_id, problems=(str(error), *problems))
+        return _Result(place, session_id, problems=(said(error), *problems))
     if chat.recovered:
         at = chat.recovered.line
         problems.append(
@@ -226,7 +227,7 @@ def _problems(part: _Media, stored: Stored) -> Iterator[str]:
     try:
         data = stored.read()
     except (AudioFileMissing, OSError) as error:
-        yield str(error)
+        yield said(error)
         return
     if not data:
         yield f"the file {stored.name} is empty"

@@ -76,7 +76,7 @@ def test_each_command_and_option_is_offered(cli: Run) -> None:
     """Whatever the help of a command names can be completed."""
     commands = offered(cli, "")
     assert commands is not None
-    assert {"list", "search", "completion", "verify"} <= {*commands}
+    assert {"say", "search", "completion", "verify"} <= {*commands}
     for command in commands:
         with pytest.raises(SystemExit, match="0"):
             cli(command, "--help")
@@ -91,8 +91,8 @@ def test_sessions_of_the_store_that_is_named_are_offered(cli: Run, tmp_path: Pat
     for words in (["--store", str(tmp_path / "s")], [f"--store={tmp_path / 's'}"]):
         assert offered(cli, "show", *words, "") == ["other"]
     place = "postgresql://ann:secret@127.0.0.1:1/db?connect_timeout=1"
-    words = f"conversation\nshow\n--store\n{place}\n"
-    assert cli("completion", "zsh", "--words", words)[:2] == (1, "")
+    typed = f"conversation\nshow\n--store\n{place}\n"
+    assert cli("completion", "zsh", "--words", typed)[:2] == (1, "")
 
 
 @pytest.mark.usefixtures("_sessions")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conversation import Conversation, __version__
-from tests.cli.conftest import run
+from tests.cli.conftest import Run, run
 from tests.terminals import DEADLINE, PYTHON, environment
 
 pytestmark = pytest.mark.slow
@@ -82,3 +82,24 @@ def test_a_closed_pipe_is_no_error(session: str, tmp_path: Path) -> None:
         timeout=DEADLINE,
     )
     assert (done.stdout, done.stderr) == ("Dogs\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--format", "markdown", "x", "y", "-o", "out"),
+        ("x", "--format", "markdown", "y", "-o", "out"),
+        ("x", "y", "--format=markdown", "-oout"),
+        ("x", "--form", "markdown", "-o", "out", "--", "y"),
+    ],
+)
+def test_options_stand_anywhere(
+    arguments: tuple[str, ...], cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, between and behind other arguments, written in any way."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("x", "y"):
+        with Conversation.open(name) as chat:
+            chat.add_user("Hello")
+    assert cli("export", *arguments)[::2] == (0, "")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"x.md", "y.md"}

@@ -1,0 +1,170 @@
+"""`conversation say`: one exchange for scripts, and what is left of one that fails."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from conversation import AssistantTurn, AudioInput, Conversation, FileStore, PostgresStore, UserTurn
+from conversation.testing import StandIn
+from tests.cli.conftest import HOSTILE, Run
+from tests.postgres import Postgres
+from tests.samples import SOUND
+from tests.terminals import turns_of
+
+
+@pytest.fixture(autouse=True)
+def _key(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+
+
+def test_the_answer_is_printed(cli: Run, server: StandIn) -> None:
+    """Alone, on stdout; the session is begun, and goes on with the next call."""
+    server.will_answer(f"Good\nmorning. {HOSTILE}")
+    status, out, err = cli("say", "ann", "Hello", "there")
+    assert (status, err) == (0, "")
+    assert out.startswith("Good\nmorning. red \ufffd[31m")
+    server.will_answer("Well.", spoken=False)
+    assert cli("say", "ann", "--", "-How are you?") == (0, "Well.\n", "")
+    assert [turn.text for turn in turns_of("ann")[::2]] == ["Hello there", "-How are you?"]
+
+
+def test_text_comes_from_standard_input(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it is one message; without any, nothing is sent."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("One\n\ntwo\n"))
+    assert cli("say", "ann", "-")[0] == 0
+    assert turns_of("ann")[0].text == "One\n\ntwo"
+    monkeypatch.setattr("sys.stdin", io.StringIO(" \n"))
+    status, out, err = cli("say", "ann", "-")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert len(turns_of("ann")) == 2
+
+
+def test_speech_is_said(cli: Run, tmp_path: Path) -> None:
+    """A sound file alone, or with a text."""
+    path = tmp_path / "question.wav"
+    path.write_bytes(SOUND)
+    assert cli("say", "ann", "--audio", str(path))[0] == 0
+    assert cli("say", "ann", "Listen:", "--audio", str(path))[0] == 0
+    first, second = (turn for turn in turns_of("ann") if isinstance(turn, UserTurn))
+    assert [type(part) for part in first.content] == [AudioInput]
+    assert [type(part) for part in second.content] == [str, AudioInput]
+
+
+def test_the_sound_of_the_answer_is_saved(cli: Run, server: StandIn, tmp_path: Path) -> None:
+    """An answer in writing has none: a note says so, and the exit status is 1."""
+    path = tmp_path / "answer.wav"
+    status, out, err = cli("say", "ann", "Hello", "--save", str(path))
+    assert (status, err) == (0, "")
+    assert out
+    answer = turns_of("ann")[-1]
+    assert isinstance(answer, AssistantTurn)
+    assert answer.audio is not None
+    assert path.read_bytes() == answer.audio.read()
+    other = tmp_path / "answer.mp3"
+    status, _, err = cli("say", "ann", "--retry", "--save", str(other))
+    assert (status, other.read_bytes()) == (0, path.read_bytes())
+    assert "holds wav" in err
+    server.will_answer("Only words.", spoken=False)
+    status, out, err = cli("say", "ann", "Again", "--save", str(tmp_path / "none.wav"))
+    assert (status, out) == (1, "Only words.\n")
+    assert "none.wav was not written" in err
+    assert not (tmp_path / "none.wav").exists()
+
+
+def test_json_is_the_entry_that_show_prints(cli: Run) -> None:
+    """The same keys and values, and nothing else on stdout."""
+    assert cli("say", "ann", "Hello")[0] == 0
+    status, out, _ = cli("say", "ann", "And again", "--json")
+    assert status == 0
+    assert json.loads(out)["sent"]["form"] == "voice"
+    shown = json.loads(cli("show", "ann", "--json")[1])["turns"][-1]
+    assert json.loads(out) | {"sent": None} == shown | {"sent": None}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("",),
+        ("--retry", "Hello"),
+        ("--retry", "--audio", "x.wav"),
+        ("Hello", "--save", "."),
+        ("Hello", "--save", "nowhere/x.wav"),
+    ],
+)
+def test_wrong_usage_sends_nothing(arguments: tuple[str, ...], cli: Run, server: StandIn) -> None:
+    """It is one line on stderr, and no session is begun."""
+    status, out, err = cli("say", "ann", *arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert not server.requests
+    assert not FileStore().list()
+
+
+def test_a_failure_is_retried(cli: Run, server: StandIn) -> None:
+    """The remedy in the error works: nothing is said twice, and no answer is asked for twice."""
+    server.will_fail(401)
+    status, out, err = cli("say", "an ne", "Hello")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "your message is kept: `conversation say 'an ne' --retry` asks again" in err
+    status, answer, _ = cli("say", "an ne", "--retry")
+    assert status == 0
+    before = len(server.requests)
+    assert cli("say", "an ne", "--retry")[:2] == (0, answer)
+    assert len(server.requests) == before
+    with Conversation.open("an ne") as chat:
+        assert [turn.role for turn in chat.turns] == ["user", "assistant"]
+
+
+def test_a_cut_answer_is_asked_for_anew(cli: Run) -> None:
+    """`--retry` replaces a part of an answer, as an interrupted chat leaves it."""
+    with Conversation.open("ann") as chat:
+        chat.add_user("Hello")
+        chat.add(AssistantTurn(content="Good m", interrupted=True))
+    status, out, _ = cli("say", "ann", "--retry")
+    assert status == 0
+    assert "Good m" not in out
+    assert [turn.role for turn in turns_of("ann")] == ["user", "assistant"]
+    assert cli("say", "nobody", "--retry")[0] == 1
+    assert len(FileStore().list()) == 1
+
+
+def test_a_refusal_leaves_nothing(cli: Run, server: StandIn) -> None:
+    """A wrong model begins no session, and is not kept in one; a good one is."""
+    status, _, err = cli("say", "ann", "Hello", "--model", "typo")
+    assert status == 1
+    assert "typo" in err
+    assert not FileStore().list()
+    assert cli("say", "ann", "Hello", "--voice", "ash")[0] == 0
+    assert cli("say", "ann", "Hello", "--model", "typo")[0] == 1
+    assert json.loads(cli("show", "ann", "--json")[1])["settings"] == {"voice": "ash"}
+    assert len(turns_of("ann")) == 2
+    with Conversation.open("titled") as chat:
+        chat.set_title("Later")
+    assert cli("say", "titled", "Hello", "--model", "typo")[0] == 1
+    assert FileStore().exists("titled")
+
+
+def test_without_a_key_a_stand_in_answers(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A note on stderr says so; sessions with a real model's turns are refused."""
+    assert cli("say", "real", "Hello")[0] == 0
+    monkeypatch.delenv("OPENAI_API_KEY")
+    status, out, err = cli("say", "ann", "Hello")
+    assert (status, err.count("\n")) == (0, 1)
+    assert "stand-in" in err
+    assert "I recall" in out
+    assert cli("say", "real", "Hello")[0] == 2
+    assert len(turns_of("real")) == 2
+
+
+def test_say_in_a_database(cli: Run, postgres: Postgres, schema: str) -> None:
+    """The same as in files."""
+    place = f"{postgres.url}?schema={schema}"
+    assert cli("say", "ann", "Hello", "--store", place)[0] == 0
+    assert cli("say", "bob", "Hello", "--store", place, "--model", "typo")[0] == 1
+    store = PostgresStore(postgres.url, schema=schema)
+    assert [info.id for info in store.list()] == ["ann"]
