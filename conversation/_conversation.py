@@ -511,7 +511,8 @@ class Conversation(BaseConversation["OpenAI"]):
     def export(self, path: str | Path, format: str | None = None) -> Path:  # noqa: A002  # as shutil's
         """Write the conversation in another format into a file, and return its path.
 
-        - `html`: one page to look at and listen to, with all sound inside. Nothing is fetched.
+        - `html`: one page to look at and listen to, with all sound inside. Nothing is fetched. With
+          the extra `formats`, large sound (WAV) is embedded as MP3: about an eighth of the size.
         - `markdown`: the words.
         - `messages`: the API's messages as JSON, answers as their words, user sound inside.
         - `jsonl`: a line of text for OpenAI's fine-tuning; exchanges without known words are left

@@ -16,6 +16,13 @@ from typing import Any
 
 import pytest
 
+NODE_MODULES = os.environ.get("CONVERSATION_NODE_MODULES")
+AXE = Path(NODE_MODULES or "", "axe-core", "axe.min.js")
+needs_axe = pytest.mark.skipif(
+    not (NODE_MODULES and AXE.is_file()),
+    reason="needs the package `axe-core` of npm in CONVERSATION_NODE_MODULES",
+)
+
 PICTURES = os.environ.get("CONVERSATION_BROWSER")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -65,6 +72,33 @@ def screenshot(browser: Any, name: str) -> None:
         folder = Path(PICTURES)
         folder.mkdir(parents=True, exist_ok=True)
         browser.save_screenshot(str(folder / f"{name}.png"))
+
+
+def look(
+    browser: Any, width: int = 900, scheme: str = "light", *, height: int = 1200, media: str = ""
+) -> None:
+    """Give the page a width, in pixels, and a colour scheme; narrow ones are those of a phone."""
+    is_phone = width < 500
+    screen = {"width": width, "height": height, "mobile": is_phone}
+    screen["deviceScaleFactor"] = 2 if is_phone else 1
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
+
+
+def violations(browser: Any) -> list[str]:
+    """Return the rules of accessibility that the page breaks as it is now, with the places."""
+    browser.execute_script(AXE.read_text("utf-8"))
+    result = browser.execute_async_script(
+        "const done = arguments[0]; axe.run().then(done, error => done({error: String(error)}))"
+    )
+    assert "error" not in result, result["error"]
+    assert len(result["passes"]) > 10
+    return [
+        f"{rule['impact']}: {rule['id']}: {node['html'][:200]}: {node['failureSummary']}"
+        for rule in result["violations"]
+        for node in rule["nodes"]
+    ]
 
 
 def until(browser: Any, look: Callable[[], Any], is_right: Callable[[Any], Any]) -> Any:
