@@ -8,6 +8,7 @@ screenshots.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -86,19 +87,30 @@ def look(
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
 
 
-def violations(browser: Any) -> list[str]:
-    """Return the rules of accessibility that the page breaks as it is now, with the places."""
+def violations_everywhere(browser: Any, picture: str = "") -> list[str]:
+    """Return the rules of accessibility that the page breaks, light and dark, narrow and wide.
+
+    Args:
+        browser: The browser, with the page in the state that is to be judged.
+        picture: Beginning of the names of screenshots; without it there are none.
+    """
     browser.execute_script(AXE.read_text("utf-8"))
-    result = browser.execute_async_script(
-        "const done = arguments[0]; axe.run().then(done, error => done({error: String(error)}))"
-    )
-    assert "error" not in result, result["error"]
-    assert len(result["passes"]) > 10
-    return [
-        f"{rule['impact']}: {rule['id']}: {node['html'][:200]}: {node['failureSummary']}"
-        for rule in result["violations"]
-        for node in rule["nodes"]
-    ]
+    found = []
+    for width, scheme in itertools.product((360, 1280), ("light", "dark")):
+        look(browser, width, scheme)
+        result = browser.execute_async_script(
+            "const done = arguments[0]; axe.run().then(done, error => done({error: String(error)}))"
+        )
+        assert "error" not in result, result["error"]
+        assert len(result["passes"]) > 10
+        found += [
+            f"{width} {scheme}: {rule['id']}: {node['html'][:200]}: {node['failureSummary']}"
+            for rule in result["violations"]
+            for node in rule["nodes"]
+        ]
+        if picture:
+            screenshot(browser, f"{picture}-{width}-{scheme}")
+    return found
 
 
 def until(browser: Any, look: Callable[[], Any], is_right: Callable[[Any], Any]) -> Any:

@@ -16,7 +16,14 @@ import pytest
 from conversation import AssistantTurn
 from conversation.testing import StandIn
 from tests import speech
-from tests.browsers import Start, browsers, screenshot, until
+from tests.browsers import (
+    Start,
+    browsers,
+    needs_axe,
+    screenshot,
+    until,
+    violations_everywhere,
+)
 from tests.examples.web import Site
 
 By: Any = pytest.importorskip("selenium.webdriver.common.by").By
@@ -346,6 +353,20 @@ def test_the_page_fits_phones_and_dark_mode(
         chat.run("getComputedStyle(document.body).backgroundColor").split("(")[1].split(",")[0]
     )
     assert red < 60 if scheme == "dark" else red > 200
+
+
+@needs_axe
+def test_the_page_is_accessible(start: Start, site: Site, server: StandIn) -> None:
+    """Axe finds nothing in answers, an error and a pressed button, light and dark, also narrow."""
+    chat = Chat(start, site)
+    assert not violations_everywhere(chat.browser)
+    chat.say("Is a golden retriever a good family dog?")
+    chat.is_in("Speaking")
+    server.will_fail(401, "Incorrect API key provided.", code="invalid_api_key")
+    chat.say("Hello")
+    chat.is_in("Something went wrong")
+    chat.run("document.querySelector('#talk').setAttribute('aria-pressed', true)")
+    assert not violations_everywhere(chat.browser, "chat")
 
 
 def test_keys_reach_every_control(start: Start, site: Site) -> None:
