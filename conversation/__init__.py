@@ -1,4 +1,4 @@
-"""Multi-turn conversations with OpenAI's voice models that outlive their audio.
+"""Spoken chats with OpenAI's voice models that go on after their audio has expired, and are saved.
 
 See `Conversation`; `conversation.errors` for what can go wrong, and `conversation.testing` for a
 server to try it on without a key. The logger `conversation` names the session in each line, and in

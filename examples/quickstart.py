@@ -1,4 +1,4 @@
-"""A spoken conversation that outlives its audio: `python examples/quickstart.py [folder]`.
+"""A spoken chat that goes on after its audio has expired: `python examples/quickstart.py [folder]`.
 
 With OPENAI_API_KEY it talks to OpenAI, else to the stand-in server on your machine. It prints for
 each question as what the earlier answers were sent. The session and its sound are saved in the
