@@ -133,7 +133,7 @@ def test_a_cut_answer_is_asked_for_anew(cli: Run) -> None:
     assert len(FileStore().list()) == 1
 
 
-def test_a_refusal_leaves_nothing(cli: Run, server: StandIn) -> None:
+def test_a_refusal_leaves_nothing(cli: Run) -> None:
     """A wrong model begins no session, and is not kept in one; a good one is."""
     status, _, err = cli("say", "ann", "Hello", "--model", "typo")
     assert status == 1
