@@ -385,7 +385,7 @@ class _Chat:
         self._mark()
         shown = ("it> ", "blue", "    ") if self._is_interactive else ("", "blue", "    ")
         try:
-            with answering(*shown) as text:
+            with self._prompt.away(), answering(*shown) as text:
                 self._show(text, *content)
         except KeyboardInterrupt:
             if not self._is_interactive:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import select
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -64,6 +66,25 @@ class Prompt:
             return None
         text = "\n".join(lines).strip()
         return Entered(text, is_typed=not self._is_pasted and "\n" not in text)
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Keep what is typed and pasted meanwhile for the next `read`, and do not show it yet."""
+        if not self._tells_pastes:
+            yield
+            return
+        import termios
+
+        before = termios.tcgetattr(sys.stdin)
+        silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+        try:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)
+            sys.stdout.write("\x1b[?2004h")  # readline switches it off behind each line
+            yield
+        finally:
+            sys.stdout.write("\x1b[?2004l")
+            with contextlib.suppress(termios.error):  # the terminal hung up
+                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
     def _prepare(self) -> bool:
         """Set up readline; return True if it tells what is pasted."""

@@ -17,10 +17,12 @@ from conversation import (
     AudioInput,
     Conversation,
     FileStore,
+    PostgresStore,
     UserTurn,
 )
 from conversation._cli.main import main
 from conversation._values.conversion import encoded
+from conversation.stores import Store
 from conversation.testing import StandIn
 from conversation.testing._voice import VOICES
 from tests.cli.conftest import PROGRAM, run
@@ -331,6 +333,17 @@ def test_pasted_lines_are_one_message(server: StandIn, tmp_path: Path) -> None:
         terminal.leave(CTRL_D)
     words = [turn.text for turn in turns_of("chat")[::2]]
     assert words == ["One\n/undo\nthree", "/undo", ""]
+    server.will_answer("One two three four five.", hold_after=4)
+    with Terminal(tmp_path, server, *PROGRAM, "chat", "early") as terminal:
+        terminal.until("you> ")
+        terminal.press("Count\n")
+        terminal.until("One two three")
+        server.wait_until_held()
+        terminal.paste("One\n/undo\n")
+        server.go_on()
+        assert "/undo" not in terminal.until("\nyou> ")
+        assert "You wrote: One /undo" in terminal.words("")
+        terminal.leave(CTRL_D)
     with Terminal(tmp_path, server, *PROGRAM, "chat", "dumb", TERM="dumb") as terminal:
         terminal.until("you> ")
         terminal.press("One\n/undo\nthree\n")
@@ -338,6 +351,12 @@ def test_pasted_lines_are_one_message(server: StandIn, tmp_path: Path) -> None:
         assert "removed 2 turns" in terminal.say("/undo")
         terminal.leave(CTRL_D)
     assert turns_of("dumb") == ()
+    (tmp_path / "readline.py").write_text('"""As libedit, which tells nothing."""')
+    with Terminal(tmp_path, server, *PROGRAM, "chat", "other") as terminal:
+        terminal.until("you> ")
+        terminal.press("One\n/undo\nthree\n")
+        assert "You wrote: One /undo three" in " ".join(terminal.until("\nyou> ").split())
+        terminal.leave(CTRL_D)
 
 
 def test_notes_have_lines_of_their_own(server: StandIn, tmp_path: Path) -> None:
@@ -395,18 +414,28 @@ def settings_of(session: str) -> object:
     return json.loads((FileStore().root / f"{session}.json").read_bytes())["settings"]
 
 
-def test_a_refusal_in_a_terminal_begins_no_session(server: StandIn, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_database", [False, True], ids=["files", "postgres"])
+def test_a_refusal_in_a_terminal_begins_no_session(
+    is_database: bool, server: StandIn, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """The next message begins it; a failure that a retry can mend keeps the first message."""
+    store: Store = FileStore()
+    place = str(FileStore().root)
+    if is_database:
+        postgres, schema = map(request.getfixturevalue, ("postgres", "schema"))
+        store, place = PostgresStore(postgres.url, schema=schema), f"{postgres.url}?schema={schema}"
     server.will_fail(400, "Bad sound.")
-    with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
+    with Terminal(tmp_path, server, *PROGRAM, "chat", "x", "--store", place) as terminal:
         terminal.until("you> ")
         terminal.say("Hello")
-        assert not FileStore().list()
+        assert not store.list()
         server.will_fail(401, "No.")
         terminal.say("Again")
-        assert [turn.text for turn in turns_of("x")] == ["Again"]
+        assert [info.id for info in store.list()] == ["x"]
         assert "You wrote: Again" in terminal.say("/retry")
         terminal.leave(CTRL_D)
+    with Conversation.open("x", store=store, read_only=True) as chat:
+        assert [turn.text for turn in chat.turns][:1] == ["Again"]
 
 
 def test_ctrl_c_at_the_prompt_drops_the_line(server: StandIn, tmp_path: Path) -> None:
