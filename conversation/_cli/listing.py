@@ -13,7 +13,7 @@ import attrs
 import orjson
 
 from conversation._cli.places import AnyStore
-from conversation._cli.terminal import plain_line, report, table, write_json, write_line
+from conversation._cli.terminal import one_line, plain_line, report, table, write_json, write_line
 from conversation._values.sound import FORMATS
 from conversation._values.turns import AssistantTurn
 from conversation._wire.reading import role_of, turn_from_entry
@@ -108,10 +108,10 @@ def _in_files(store: FileStore, limit: int | None) -> tuple[list[_Listed], int]:
             info, is_damaged = info_of(path), False
         except SessionCorrupt as error:
             info, is_damaged = _damaged(store, path), True
-            report(str(store.session(info.id)._with_remedy(error) if info else error))
+            report(one_line(store.session(info.id)._with_remedy(error) if info else error))
         except (SessionError, OSError) as error:
             info, is_damaged, status = None, False, 1
-            report(f"skipping {path.name}: {error}")
+            report(f"skipping {path.name}: {one_line(error)}")
         if info is not None and not is_file_of(path, info.id):
             report(
                 f"skipping {path.name}: it is not the file of the session {info.id!r} that it "
@@ -154,7 +154,7 @@ def _read(store: AnyStore, info: SessionInfo, is_damaged: bool) -> _Listed:
     except SessionUnavailable:
         raise
     except (InvalidTurn, SessionError, OSError) as error:
-        report(f"{info.id}: {error}")
+        report(f"{info.id}: {one_line(error)}")
         return _Listed(info, "damaged", None, sound)
     return _Listed(info, word, len(entries), sound)
 

@@ -279,7 +279,9 @@ def _info(path: Path) -> SessionInfo | None:
         log.warning("skipping %s: %s", path, error)
         return None
     except OSError as error:
-        log.warning("skipping %s: %s; make it readable for this user", path, error.strerror)
+        log.warning(
+            "skipping %s: %s; make it readable for this user", path, error.strerror or error
+        )
         return None
     if info is None or is_file_of(path, info.id):
         return info
