@@ -20,13 +20,19 @@ from conversation._cli.terminal import plain, plain_line
 
 SHELLS = ("bash", "zsh", "fish")
 
+INSTALLING = """\
+to install it:
+  bash, in ~/.bashrc:                 eval "$(conversation completion bash)"
+  zsh, in ~/.zshrc behind compinit:   eval "$(conversation completion zsh)"
+  fish:  conversation completion fish >~/.config/fish/completions/conversation.fish
+"""
+
 _FILES = 3
 _MOST = 5000
 """Sessions that are offered."""
 
 _SCRIPTS = {
     "bash": """\
-# Completion of bash: eval "$(conversation completion bash)" in ~/.bashrc
 _conversation() {
     local found code each
     found=$("${1/#\\~/$HOME}" completion bash --breaks="$COMP_WORDBREAKS" \\
@@ -45,7 +51,6 @@ complete -F _conversation conversation
 """,
     "zsh": """\
 #compdef conversation
-# Completion of zsh: eval "$(conversation completion zsh)" in ~/.zshrc, behind compinit
 _conversation() {
     local text
     local -a found
@@ -63,7 +68,6 @@ else
 fi
 """,
     "fish": """\
-# Completion of fish: conversation completion fish > ~/.config/fish/completions/conversation.fish
 function __conversation_complete
     set -l words (commandline -opc)
     set -l current (commandline -ct)

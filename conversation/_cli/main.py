@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from conversation._cli import commands, places
 from conversation._cli.chat import SETTINGS, chat
-from conversation._cli.completion import SHELLS, completion
+from conversation._cli.completion import INSTALLING, SHELLS, completion
 from conversation._cli.exporting import export
 from conversation._cli.importing import import_file
 from conversation._cli.listing import list_sessions
@@ -106,7 +106,10 @@ class _Command(_Parser):
                 options.append(each)
                 if self._takes_value(each) and (value := next(given, None)) is not None:
                     options.append(value)
-        return super().parse_known_args([*options, *others], namespace)
+        found, unknown = super().parse_known_args([*options, *others], namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def _takes_value(self, option: str) -> bool:
         """Return True for an option, perhaps abbreviated, whose value is the next argument."""
@@ -164,13 +167,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_talking(to: _Commands) -> None:
     talk = to.add("chat", chat, "Talk; a session that exists is resumed.")
-    talk.add_argument("id", nargs="?", default="chat", help="the session (default: chat)")
+    talk.add_argument(
+        "id", metavar="ID", nargs="?", default="chat", help="the session (default: chat)"
+    )
     talk.add_argument("--audio", metavar="FILE", help="begin with speech from a sound file")
     talk.add_argument(
         "--play", action="store_true", help="play the answers (needs the extra `sound`)"
     )
     saying = to.add("say", say, "Say one thing, and print the answer; for scripts.")
-    saying.add_argument("id", help="the session; it is begun, or goes on")
+    saying.add_argument("id", metavar="ID", help="the session; it is begun, or goes on")
     saying.add_argument("text", nargs="*", metavar="TEXT", help="what to say; - for standard input")
     saying.add_argument("--audio", metavar="FILE", help="say the speech in a sound file")
     saying.add_argument(
@@ -190,24 +195,26 @@ def _add_talking(to: _Commands) -> None:
 
 
 def _add_reading(to: _Commands) -> None:
-    listing = to.add("list", list_sessions, "List sessions, the latest first, and their state.")
-    listing.add_argument("--json", action="store_true", help="print JSON")
+    listing = to.add(
+        "list", list_sessions, "List sessions, the latest first; exit status 1: damage."
+    )
+    listing.add_argument("--json", action="store_true", help="print JSON (default: text)")
     listing.add_argument(
         "--limit", type=_count, metavar="N", help="list only the latest N (default: all)"
     )
 
-    searching = to.add("search", search, "Find a phrase in titles and turns.")
+    searching = to.add("search", search, "Find a phrase in all sessions; exit status 1: nothing.")
     searching.add_argument("words", nargs="+", metavar="WORDS", help="the phrase, in any case")
-    searching.add_argument("--json", action="store_true", help="print JSON")
+    searching.add_argument("--json", action="store_true", help="print JSON (default: text)")
 
     show = to.add("show", commands.show, "Show a session's turns, and how each would be sent now.")
-    show.add_argument("id", help="the session")
-    show.add_argument("--json", action="store_true", help="print JSON")
+    show.add_argument("id", metavar="ID", help="the session")
+    show.add_argument("--json", action="store_true", help="print JSON (default: text)")
 
 
 def _add_moving(to: _Commands) -> None:
     exporting = to.add("export", export, "Write sessions in another format.")
-    exporting.add_argument("id", nargs="*", help="the sessions")
+    exporting.add_argument("id", metavar="ID", nargs="*", help="the sessions")
     exporting.add_argument("--all", action="store_true", help="export all sessions")
     exporting.add_argument(
         "--format", choices=FORMATS, help="default: from the ending of PATH, else html"
@@ -219,7 +226,9 @@ def _add_moving(to: _Commands) -> None:
         help="a file; for several sessions a folder, or one .jsonl; - for stdout (default: files "
         "named after the sessions, in this folder)",
     )
-    exporting.add_argument("--force", action="store_true", help="overwrite existing files")
+    exporting.add_argument(
+        "--force", action="store_true", help="overwrite existing files (default: refuse)"
+    )
     exporting.add_argument(
         "--transcribe",
         action="store_true",
@@ -246,7 +255,7 @@ def _add_moving(to: _Commands) -> None:
     copying = to.add_bare(
         "copy", places.copy, "Copy sessions to another store; they stay here, too."
     )
-    copying.add_argument("id", nargs="*", help="the sessions (default: all)")
+    copying.add_argument("id", metavar="ID", nargs="*", help="the sessions (default: all)")
     for option, dest in (("--from", "source"), ("--to", "target")):
         copying.add_argument(
             option, dest=dest, required=True, metavar="PLACE", help="a folder, or postgresql://…"
@@ -255,7 +264,7 @@ def _add_moving(to: _Commands) -> None:
 
 def _add_keeping(to: _Commands) -> None:
     delete = to.add("delete", commands.delete, "Delete sessions and their audio permanently.")
-    delete.add_argument("id", nargs="+", help="the sessions")
+    delete.add_argument("id", metavar="ID", nargs="+", help="the sessions")
     delete.add_argument(
         "--yes", action="store_true", help="do not ask for confirmation (default: ask)"
     )
@@ -272,17 +281,17 @@ def _add_keeping(to: _Commands) -> None:
     sweeping.add_argument("--dry-run", action="store_true", help="only print what would be deleted")
 
     verifying = to.add("verify", verify, "Check sessions and their audio; changes nothing.")
-    verifying.add_argument("id", nargs="*", help="the sessions (default: all)")
-    verifying.add_argument("--json", action="store_true", help="print JSON")
+    verifying.add_argument("id", metavar="ID", nargs="*", help="the sessions (default: all)")
+    verifying.add_argument("--json", action="store_true", help="print JSON (default: text)")
 
     repair = to.add("repair", commands.repair, "Recover a damaged session; keeps the damaged file.")
-    repair.add_argument("id", help="the session")
+    repair.add_argument("id", metavar="ID", help="the session")
 
     completing = to.add_bare(
-        "completion",
-        completion,
-        'Print a shell\'s script for Tab; in ~/.bashrc: eval "$(conversation completion bash)"',
+        "completion", completion, "Print the script by which a shell completes commands at Tab."
     )
+    completing.formatter_class = argparse.RawDescriptionHelpFormatter
+    completing.epilog = INSTALLING
     completing.add_argument("shell", choices=SHELLS, help="the shell")
     completing.add_argument("--words", help=argparse.SUPPRESS)
     completing.add_argument("--breaks", default="", help=argparse.SUPPRESS)
