@@ -2,7 +2,7 @@
 
 Needs Chromium and its driver (Debian: chromium, chromium-driver) and the extra `browser`; without
 them the tests that import this are skipped, unless CONVERSATION_BROWSER names a folder for
-screenshots.
+screenshots. Accessibility is judged by axe (npm: axe-core), in `CONVERSATION_NODE_MODULES`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def screenshot(browser: Any, name: str) -> None:
         browser.save_screenshot(str(folder / f"{name}.png"))
 
 
-def look(
+def resize(
     browser: Any, width: int = 900, scheme: str = "light", *, height: int = 1200, media: str = ""
 ) -> None:
     """Give the page a width, in pixels, and a colour scheme; narrow ones are those of a phone."""
@@ -97,7 +97,7 @@ def violations_everywhere(browser: Any, picture: str = "") -> list[str]:
     browser.execute_script(AXE.read_text("utf-8"))
     found = []
     for width, scheme in itertools.product((360, 1280), ("light", "dark")):
-        look(browser, width, scheme)
+        resize(browser, width, scheme)
         result = browser.execute_async_script(
             "const done = arguments[0]; axe.run().then(done, error => done({error: String(error)}))"
         )

@@ -24,8 +24,8 @@ from conversation.testing import StandIn
 from tests.browsers import (
     Start,
     browsers,
-    look,
     needs_axe,
+    resize,
     screenshot,
     until,
     violations_everywhere,
@@ -345,7 +345,7 @@ def test_written_answers_are_rendered(page: Path, start: Start) -> None:
 def test_on_paper_all_is_unfolded_and_nothing_is_cut(page: Path, start: Start) -> None:
     """Print is light, without controls, with the addresses of links; turns stay on one sheet."""
     browser = start("window-size=900,1400")
-    look(browser, scheme="dark")
+    resize(browser, scheme="dark")
     browser.get(page.as_uri())
     browser.execute_script(
         "addEventListener('beforeprint', () => { window.unfolded = "
@@ -355,7 +355,7 @@ def test_on_paper_all_is_unfolded_and_nothing_is_cut(page: Path, start: Start) -
     assert base64.b64decode(sheets).startswith(b"%PDF")
     assert browser.execute_script("return window.unfolded")
     assert not browser.find_elements(By.CSS_SELECTOR, "details[open]")
-    look(browser, scheme="dark", media="print")
+    resize(browser, scheme="dark", media="print")
     for hidden in (".bar", "figure button", "audio"):
         assert not browser.find_element(By.CSS_SELECTOR, hidden).is_displayed()
     style = "const s = getComputedStyle(arguments[0], arguments[1] ?? null); return s[arguments[2]]"
@@ -424,7 +424,7 @@ def test_the_page_is_accessible(page: Path, start: Start) -> None:
 def test_the_page_adapts_to_dark_mode_and_phones(name: str, page: Path, start: Start) -> None:
     """In dark mode the background is dark; at 360 pixels nothing is wider than the screen."""
     browser = start()
-    look(browser, 360, "dark" if name == "dark" else "light")
+    resize(browser, 360, "dark" if name == "dark" else "light")
     browser.get(page.as_uri())
     colour = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     red = int(colour.removeprefix("rgb(").split(",")[0])
