@@ -512,7 +512,8 @@ class Conversation(BaseConversation["OpenAI"]):
         """Write the conversation in another format into a file, and return its path.
 
         - `html`: one page to look at and listen to, with all sound inside. Nothing is fetched. With
-          the extra `formats`, large sound (WAV) is embedded as MP3: about an eighth of the size.
+          the extra `formats`, large sound (WAV) is embedded as MP3: an eighth of the size, at the
+          cost of a second or two for each minute of sound.
         - `markdown`: the words.
         - `messages`: the API's messages as JSON, answers as their words, user sound inside.
         - `jsonl`: a line of text for OpenAI's fine-tuning; exchanges without known words are left

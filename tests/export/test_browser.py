@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -405,6 +407,34 @@ def test_the_page_sends_no_requests(page: Path, server: StandIn, start: Start) -
         f"{server.url}/image.png",
     )
     until(browser, partial(browser.execute_script, "return window.refused"), bool)
+
+
+def test_without_scripts_the_page_can_be_read_and_heard(page: Path, start: Start) -> None:
+    """The browser's own players stand beside the waveforms; times are UTC, with their dates."""
+    browser = start("window-size=900,1400")
+    resize(browser, 360)
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    browser.get(page.as_uri())
+    assert not browser.find_element(By.CLASS_NAME, "bar").is_displayed()
+    assert browser.find_element(By.CSS_SELECTOR, "article.user time").text == "2025-11-01 12:26 UTC"
+    for audio in browser.find_elements(By.TAG_NAME, "audio"):
+        assert audio.get_attribute("controls")
+        assert audio.size["width"] > 150
+        assert audio.location["x"] + audio.size["width"] < 360
+
+
+def test_the_picture_of_the_readme_is_made_by_its_script(tmp_path: Path) -> None:
+    """`talk_picture.py` writes a page and a picture that is wide and small, as the kept one is."""
+    examples = Path(__file__).parents[2] / "examples"
+    subprocess.run([sys.executable, examples / "talk_picture.py"], cwd=tmp_path, check=True)
+    assert "A dog for the family" in (tmp_path / "example-data" / "talk.html").read_text("utf-8")
+    for picture in (tmp_path / "example-data" / "talk.png", examples / "talk.png"):
+        data = picture.read_bytes()
+        assert data.startswith(b"\x89PNG")
+        width, height = struct.unpack(">II", data[16:24])
+        assert width == 1200
+        assert 1000 < height < 2000
+        assert len(data) < 200_000
 
 
 @needs_axe
