@@ -63,6 +63,12 @@ _CONTROLS = """\
 </div>
 """
 
+_LEGEND = """\
+<p>“Sent as” tells how the next request would have carried a turn when the page was exported.
+Spoken answers go as voice while the server knows their ids, for about an hour, and then as
+transcripts.</p>
+"""
+
 
 def html_page(exported: Exported) -> Iterator[str]:
     """Yield the page piece by piece. All text is escaped."""
@@ -96,10 +102,13 @@ def html_page(exported: Exported) -> Iterator[str]:
         if position not in folded:
             yield from _article(exported, position, turn, answers, sounds)
     yield from _usage(exported.usage)
+    yield "<footer>\n"
+    if any(form is not Form.PLAIN for form, _ in exported.reasons.values()):
+        yield _LEGEND
     if sounds:
         told = ", ".join(f"{count} &times; {kind}" for kind, count in sounds.items())
-        yield f"<footer><p>Sound in this page: {told}.</p></footer>\n"
-    yield f"</main>\n<script>{script}</script>\n</body>\n</html>\n"
+        yield f"<p>Sound in this page: {told}.</p>\n"
+    yield f"</footer>\n</main>\n<script>{script}</script>\n</body>\n</html>\n"
 
 
 @functools.cache

@@ -109,15 +109,21 @@ function player(figure) {
     const box = wave.getBoundingClientRect();
     seek((length() * (event.clientX - box.left)) / box.width);
   };
+  let pressed = 0; // where; a finger that scrolls the page must not seek
   wave.addEventListener("pointerdown", (event) => {
     if (event.button) return;
+    pressed = event.clientX;
     wave.setPointerCapture(event.pointerId);
-    place(event);
   });
   wave.addEventListener("pointermove", (event) => {
-    if (wave.hasPointerCapture(event.pointerId)) place(event);
+    const isDrag = wave.hasPointerCapture(event.pointerId) && Math.abs(event.clientX - pressed) > 8;
+    if (isDrag) place(event);
   });
-  wave.addEventListener("pointerup", () => start(it));
+  wave.addEventListener("pointerup", (event) => {
+    if (!wave.hasPointerCapture(event.pointerId)) return;
+    place(event);
+    start(it);
+  });
   wave.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };

@@ -212,12 +212,14 @@ def test_sound_that_the_browser_cannot_play_is_offered_as_a_download(
 
 
 def test_a_click_on_the_waveform_plays_from_there(page: Path, start: Start) -> None:
-    """A click in the middle starts the second half, and the play head follows."""
+    """A click in the middle starts the second half, which is shown; one for a menu does nothing."""
     browser = start("window-size=900,1400")
     browser.get(page.as_uri())
     wave = browser.find_element(By.CLASS_NAME, "wave")
     audio = browser.find_element(By.CSS_SELECTOR, "figure audio")
     until(browser, partial(audio.get_property, "duration"), lambda s: s and s > 5)
+    ActionChains(browser).context_click(wave).perform()
+    assert audio.get_property("paused")
     wave.click()
     half = audio.get_property("duration") / 2
     until(browser, partial(audio.get_property, "currentTime"), lambda s: s > half)

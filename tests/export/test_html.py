@@ -135,6 +135,7 @@ def test_the_page_describes_each_turn(full: Conversation, clock: Clock, tmp_path
     page = full.export(tmp_path / "a.html").read_text()
     then = '<time datetime="2025-11-01T13:28:20+00:00">2025-11-01 13:28 UTC</time>'
     assert f"Exported {then}" in page
+    assert page.count("“Sent as” tells") == 1
     assert f"sent as voice, 60 min left, as of {then}" in page
     assert f"sent as transcript, expired 1 min ago, as of {then}" in page
     assert page.count("<figure") == 7
