@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```\n(?:```text\n(.*?)```\n)?", README, re.DOTALL)
 QUICKSTART = re.findall(r"examples/quickstart.py\n```\n```text\n(.*?)```\n", README, re.DOTALL)
 SETTINGS = re.findall(r"^\| `(\w+)` \| `(.+?)` \| .+ \|$", README, re.MULTILINE)
+[COMMANDS] = re.findall(r"^## Command line\n(.*?)^## ", README, re.DOTALL | re.MULTILINE)
 FIRST_SCREEN = 75
 MOST_LINES = 250
 
@@ -126,14 +128,30 @@ def defaults(function: Any) -> dict[str, Any]:
 
 def test_all_commands_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     """Each command stands in the section of the command line, with options that it has."""
-    [section] = re.findall(r"^## Command line\n(.*?)^## ", README, re.DOTALL | re.MULTILINE)
-    [block] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-    for line in block.splitlines():
+    for line in re.findall(r"^conversation .+", COMMANDS, re.MULTILINE):
         command, options = line.split()[1], re.findall(r"--\w+", line.partition("  #")[0])
         assert options == [option for option in options if option in help_of(capsys, command)]
-    commands = re.findall(r"^    (\w+) ", help_of(capsys), re.MULTILINE)
+    commands = re.findall(r"^    (\w+)(?: |$)", help_of(capsys), re.MULTILINE)
     assert len(commands) > 10
-    assert [name for name in commands if not re.search(rf"\b{name}\b", section)] == []
+    assert [name for name in commands if not re.search(rf"\b{name}\b", COMMANDS)] == []
+
+
+def test_the_first_commands_print_what_is_shown(
+    server: StandIn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """They succeed in silence, and print the lines below them."""
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    monkeypatch.chdir(tmp_path)
+    [(lines, shown)] = re.findall(r"```sh\n([^`]*)```\n```text\n(.*?)```", COMMANDS, re.DOTALL)
+    assert [main(shlex.split(line)[1:]) for line in lines.splitlines()] == [0, 0]
+    told = capsys.readouterr()
+    assert re.fullmatch(pattern(shown), told.out), told.out
+    assert told.err == ""
+    assert [path.name for path in tmp_path.glob("*.wav")] == ["dog.wav"]
 
 
 def help_of(capsys: pytest.CaptureFixture[str], *command: str) -> str:
