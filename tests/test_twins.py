@@ -1577,7 +1577,7 @@ def test_both_twins_do_the_same(
         with StandIn(clock=clock) as server:
             side = Side(folder, server, clock, is_async=is_async)
             run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run if is_async else at_once
-            run(case(side))
+            contextvars.Context().run(run, case(side))
             accounts.append(
                 [*side.account(), *(Mask(side).masked(line) for line in caplog.messages)]
             )
