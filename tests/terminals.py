@@ -26,21 +26,13 @@ from conversation import (
     UserTurn,
 )
 from conversation.testing import StandIn
+from tests.programs import Program
 
 pty = pytest.importorskip("pty", reason="needs pseudo-terminals")
 
 PYTHON = (sys.executable, "-W", "error")
 CTRL_C, CTRL_D = "\x03", "\x04"
 DEADLINE = 60.0
-
-# As a terminal emulator does before it runs a shell: without a controlling terminal Ctrl-C sends no
-# signal, and programs that a script starts in the background inherit that SIGINT is ignored.
-IN_TERMINAL = """
-import fcntl, os, signal, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 
 # A fake of the package `sounddevice`. The microphone hears silence and presses Ctrl-C after three
 # seconds; if the folder has no subfolder `devices`, there is no sound card.
@@ -96,7 +88,7 @@ def environment(server: StandIn | None, folder: Path) -> dict[str, str]:
 class Running:
     """A process whose output is read as it comes."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Program, output: int) -> None:
         self.process = process
         self._output = output
         self._new = b""
@@ -136,16 +128,9 @@ class Terminal(Running):
 
     def __init__(self, folder: Path, server: StandIn | None, *program: str, **more: str) -> None:
         self._keyboard, theirs = pty.openpty()
-        command = (*PYTHON, *program)
-        process = subprocess.Popen(
-            [sys.executable, "-c", IN_TERMINAL, *command],
-            cwd=folder,
-            env={**environment(server, folder), "TERM": "xterm-256color", **more},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
+        streams = (theirs, theirs, theirs)
+        around = {**environment(server, folder), "TERM": "xterm-256color", **more}
+        process = Program(program, folder, around, streams, in_terminal=True)
         os.close(theirs)
         super().__init__(process, self._keyboard)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,25 +12,29 @@ from conversation import AudioInput, Conversation
 from conversation._cli.main import main
 from conversation.testing import StandIn
 from tests.conftest import Clock
+from tests.programs import ran
 from tests.samples import SOUND
-from tests.terminals import DEADLINE, PYTHON, environment
+from tests.terminals import DEADLINE, environment
 
 PROGRAM = ("-m", "conversation")
 HOSTILE = "red \x1b[31m and \x9b2J and \u202eback"
 
 
 def run(
-    *arguments: str, folder: Path, server: StandIn | None = None, lines: str = ""
+    *arguments: str,
+    folder: Path,
+    server: StandIn | None = None,
+    lines: str = "",
+    closed: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run the program in a process of its own, connected by pipes."""
-    return subprocess.run(
-        [*PYTHON, *PROGRAM, *arguments],
-        input=lines,
-        cwd=folder,
-        env=environment(server, folder),
-        capture_output=True,
-        text=True,
-        check=False,
+    return ran(
+        *PROGRAM,
+        *arguments,
+        folder=folder,
+        environment=environment(server, folder),
+        lines=lines,
+        closed=closed,
         timeout=DEADLINE,
     )
 

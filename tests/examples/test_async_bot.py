@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 from pathlib import Path
 
 import pytest
 
 from conversation.testing import StandIn
-from tests.terminals import DEADLINE, PYTHON, Running, environment, turns_of
+from tests.programs import Program
+from tests.terminals import Running, environment, turns_of
 
 pytestmark = pytest.mark.slow
 
@@ -16,30 +17,20 @@ DATA = Path("example-data") / "async-bot"
 BOT = str(Path(__file__).parent.parent.parent / "examples" / "async_bot.py")
 
 
-def bot(folder: Path, server: StandIn | None, *names: str) -> subprocess.Popen[bytes]:
+def bot(folder: Path, server: StandIn | None, *names: str) -> Running:
     """Start the example."""
-    return subprocess.Popen(
-        [*PYTHON, "-u", BOT, *names],
-        cwd=folder,
-        env=environment(server, folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def output_of(process: subprocess.Popen[bytes]) -> str:
-    """Return all output of a process that succeeds."""
-    with process:
-        out, _ = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, out.decode()
-    return out.decode()
+    output, theirs = os.pipe()
+    streams = (theirs, theirs, theirs)  # it reads no input
+    program = Program(["-u", BOT, *names], folder, environment(server, folder), streams)
+    os.close(theirs)
+    return Running(program, output)
 
 
 def test_the_bot_serves_several_users_and_resumes_their_sessions(tmp_path: Path) -> None:
     """Each user has a session, and a tool call with a city of their own."""
     names = {"ann": "Oslo", "bob": "Lima", "cid": "Turin"}
     for run in (1, 2):
-        out = output_of(bot(tmp_path, None, *names))
+        out = bot(tmp_path, None, *names).end()
         assert "Traceback" not in out
         for name, city in names.items():
             own = [line for line in out.splitlines() if line.startswith(f"{name}: ")]
@@ -60,12 +51,10 @@ def test_the_bot_serves_several_users_and_resumes_their_sessions(tmp_path: Path)
 def test_one_user_does_not_wait_for_another(server: StandIn, tmp_path: Path) -> None:
     """While the answer to one user hangs, the answers to the other are completed."""
     server.will_answer("Wait for it.", hold_after=3)
-    with bot(tmp_path, server) as process:
-        assert process.stdout is not None
-        running = Running(process, process.stdout.fileno())
-        running.until("has the answer: You wrote: Do I need an umbrella?")
-        server.go_on()
-        rest = running.end()
+    running = bot(tmp_path, server)
+    running.until("has the answer: You wrote: Do I need an umbrella?")
+    server.go_on()
+    rest = running.end()
     assert "has the answer: Wait for it." in rest
     assert [len(turns_of(name, tmp_path / DATA)) for name in ("ann", "bob")] == [4, 4]
 
@@ -73,7 +62,7 @@ def test_one_user_does_not_wait_for_another(server: StandIn, tmp_path: Path) -> 
 def test_an_error_for_one_user_is_one_line(server: StandIn, tmp_path: Path) -> None:
     """A refused request is reported, and the other user is served."""
     server.will_fail(400, "No.")
-    out = output_of(bot(tmp_path, server))
+    out = bot(tmp_path, server).end()
     assert "Traceback" not in out
     assert out.count(": BadRequestError: ") == 1
     assert out.count("has the answer: You wrote: Do I need an umbrella?") == 1
@@ -82,6 +71,6 @@ def test_an_error_for_one_user_is_one_line(server: StandIn, tmp_path: Path) -> N
 def test_a_broken_stream_for_one_user_is_not_a_traceback(server: StandIn, tmp_path: Path) -> None:
     """Even one that the SDK cannot parse; the other user is served."""
     server.will_send(b"data: {oops\n\n")
-    out = output_of(bot(tmp_path, server))
+    out = bot(tmp_path, server).end()
     assert "Traceback" not in out
     assert out.count("has the answer: You wrote: Do I need an umbrella?") >= 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ import pytest
 from conversation import FileStore
 from conversation._values.conversion import encoded
 from conversation.testing import StandIn
+from tests.programs import ran
 from tests.samples import SOUND
-from tests.terminals import DEADLINE, PYTHON, environment
+from tests.terminals import DEADLINE, environment
 
 pytestmark = pytest.mark.slow
 
@@ -23,15 +23,8 @@ DATA = Path("example-data") / "batch-sentiment"
 
 def batch(folder: Path, server: StandIn | None, *arguments: str, status: int = 0) -> list[str]:
     """Run the example, and return its lines."""
-    done = subprocess.run(
-        [*PYTHON, BATCH, *arguments],
-        cwd=folder,
-        env=environment(server, folder),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-    )
+    around = environment(server, folder)
+    done = ran(BATCH, *arguments, folder=folder, environment=around, timeout=DEADLINE)
     assert (done.returncode, done.stderr) == (status, ""), done.stderr
     return done.stdout.splitlines()
 
@@ -96,15 +89,8 @@ def test_voice_notes_are_judged(server: StandIn, tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     """A folder that is not there is a wrong use, and nothing is written."""
-    done = subprocess.run(
-        [*PYTHON, BATCH, "calls"],
-        cwd=tmp_path,
-        env=environment(None, tmp_path),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-    )
+    around = environment(None, tmp_path)
+    done = ran(BATCH, "calls", folder=tmp_path, environment=around, timeout=DEADLINE)
     assert done.returncode == 2
     assert "there is no folder calls" in done.stderr
     assert list(tmp_path.iterdir()) == []

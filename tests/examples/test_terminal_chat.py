@@ -14,6 +14,7 @@ from conversation._values.conversion import encoded
 from conversation._values.turns import Turn
 from conversation.testing import StandIn
 from tests import terminals
+from tests.programs import ran
 from tests.samples import MP3, SOUND
 from tests.terminals import (
     CTRL_C,
@@ -38,16 +39,8 @@ def _beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def piped(folder: Path, server: StandIn | None, lines: str, *arguments: str) -> list[str]:
     """Run the chat on pipes and return the lines that it prints."""
-    done = subprocess.run(
-        [*PYTHON, CHAT, *arguments],
-        input=lines,
-        cwd=folder,
-        env=environment(server, folder),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-    )
+    around = environment(server, folder)
+    done = ran(CHAT, *arguments, folder=folder, environment=around, lines=lines, timeout=DEADLINE)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     return done.stdout.splitlines()
 
@@ -268,15 +261,8 @@ def test_a_session_that_cannot_be_opened_is_one_line(
     store = FileStore(DATA)
     store.root.mkdir(parents=True)
     (store.root / "broken.json").write_text('{"conversation":1,\n')
-    done = subprocess.run(
-        [*PYTHON, CHAT, session],
-        cwd=tmp_path,
-        env=environment(None, tmp_path),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-    )
+    around = environment(None, tmp_path)
+    done = ran(CHAT, session, folder=tmp_path, environment=around, timeout=DEADLINE)
     assert done.returncode == 1
     assert done.stderr.startswith("! ")
     assert done.stderr.count("\n") == 1

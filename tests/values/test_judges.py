@@ -6,7 +6,6 @@ tenth of a second, so that it is given all files of a test at once.
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import struct
 import subprocess
@@ -49,9 +48,12 @@ def by_decoding(*paths: Path) -> list[float]:
     """Return the lengths in seconds of the samples that `ffmpeg` decodes."""
     raw = ("-ac", "1", "-ar", "48000", "-f", "s16le")
     decoded = [path.with_suffix(".raw") for path in paths]
-    sources = [("-f", path.suffix[1:], "-i", str(path)) for path in paths]
-    targets = [("-map", str(number), *raw, str(path)) for number, path in enumerate(decoded)]
-    ran("ffmpeg", "-v", "quiet", "-y", *itertools.chain(*sources, *targets))
+    command: list[str | Path] = ["ffmpeg", "-v", "quiet", "-y"]
+    for path in paths:
+        command += ["-f", path.suffix[1:], "-i", path]
+    for number, path in enumerate(decoded):
+        command += ["-map", str(number), *raw, path]
+    ran(*command)
     return [path.stat().st_size / 96_000 for path in decoded]
 
 
@@ -216,8 +218,10 @@ def test_mp3_is_as_long_as_others_say(tmp_path: Path, rate: int, channels: int) 
     source = ("-f", "lavfi", "-i", f"aevalsrc=0.4*sin(300*t*t)*random(0):s={rate}:d=3")
     form = ("-ac", str(channels), "-c:a", "libmp3lame")
     made = {kind: tmp_path / f"{kind}.mp3" for kind in OPTIONS}
-    targets = [(*form, *options, str(made[kind])) for kind, options in OPTIONS.items()]
-    ran("ffmpeg", "-v", "error", *source, *itertools.chain(*targets))
+    command: list[str | Path] = ["ffmpeg", "-v", "error", *source]
+    for kind, options in OPTIONS.items():
+        command += [*form, *options, made[kind]]
+    ran(*command)
     frame = (1152 if rate > 24_000 else 576) / rate
     measured: dict[Path, tuple[float | None, float]] = {}
     for kind, path in made.items():
