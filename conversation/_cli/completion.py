@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from conversation._cli.places import AnyStore, store_at
-from conversation._cli.terminal import plain, plain_line
+from conversation._cli.terminal import plain, plain_line, write_own
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -89,7 +89,7 @@ def completion(options: argparse.Namespace, _: AnyStore) -> int:
     """Print a shell's script; or with `--words` what stands behind them."""
     shell = options.shell
     if options.words is None:
-        print(_SCRIPTS[shell] % {"files": _FILES}, end="")
+        write_own(_SCRIPTS[shell] % {"files": _FILES})
         return 0
     logging.getLogger("conversation").setLevel(logging.CRITICAL)
     words, quote = options.words.split("\n"), ""
@@ -102,11 +102,12 @@ def completion(options: argparse.Namespace, _: AnyStore) -> int:
         if plain(name) != name:
             continue
         if shell == "bash":
-            print(_replacement(name, words[-1], options.breaks, quote))
+            line = _replacement(name, words[-1], options.breaks, quote)
         elif shell == "zsh":
-            print(re.sub(r"([:\\])", r"\\\1", name) + f":{about}")
+            line = re.sub(r"([:\\])", r"\\\1", name) + f":{about}"
         else:
-            print(f"{name}\t{about}" if about else name)
+            line = f"{name}\t{about}" if about else name
+        write_own(f"{line}\n")
     return 0
 
 

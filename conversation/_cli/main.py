@@ -183,7 +183,11 @@ def _add_talking(to: _Commands) -> None:
         action="store_true",
         help="say nothing new: print the last answer, which is asked for if it is missing or cut",
     )
-    saying.add_argument("--save", metavar="FILE", help="write the answer's sound into a file")
+    saying.add_argument(
+        "--save",
+        metavar="FILE",
+        help="write the answer's sound into a file, in place of what it holds",
+    )
     saying.add_argument(
         "--json", action="store_true", help="print the answer as `show --json` does"
     )

@@ -241,6 +241,11 @@ def chatting() -> Iterator[None]:
         _screen.in_chat = False
 
 
+def write_own(text: str) -> None:
+    """Print a text of ours, or one without control characters, as it is, without an end of line."""
+    print(text, end="", flush=True)
+
+
 def write_json(value: Any) -> None:
     """Print JSON with all control characters escaped."""
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z)
@@ -292,10 +297,10 @@ def _print_aside(mark: str, colour: str, message: str, text_colour: str | None) 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield the rows as lines with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(_width_of, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()
+        pairs = zip(row, widths, strict=True)
+        yield "  ".join(cell + " " * (width - _width_of(cell)) for cell, width in pairs).rstrip()
 
 
 def progress(label: str, items: Sequence[_T]) -> Iterator[_T]:

@@ -98,6 +98,15 @@ def test_list_prints_all_sessions_newest_first(cli: Run, session: str) -> None:
     assert [info["id"] for info in json.loads(cli("list", "--json")[1])] == ["bob", session]
 
 
+def test_columns_are_aligned_for_wide_characters(cli: Run) -> None:
+    """Characters of two columns count as two."""
+    for session_id in ("日本語", "abcdef"):
+        with Conversation.open(session_id) as chat:
+            chat.add_user("Hello")
+    second, first = cli("list")[1].splitlines()
+    assert (first[:8], second[:8]) == ("日本語  202", "abcdef  ")
+
+
 def not_json(root: Path, session_id: str) -> None:
     """Replace a document with something that is not JSON."""
     (root / f"{session_id}.json").write_text("{")

@@ -148,7 +148,7 @@ def test_verify_tells_sound_that_is_gone(
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("postgresql://[x", "needs a URL"),
+        ("postgresql://[x", "needs a folder or a URL"),
         ("postgresql://ann:secret@127.0.0.1:1/db", "could not be listed"),
     ],
 )

@@ -106,6 +106,12 @@ BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069
 LIVE = f"\x1b[2J\x07\x7f\x90\x9b\x9d{BIDI}"
 
 
+def begun(lines: list[str]) -> list[str]:
+    """Return the numbers and first words of lines that are not indented."""
+    found = (re.match(r"(\d+ )?\S+", line) for line in lines if not line.startswith("  "))
+    return [each[0] for each in found if each]
+
+
 def full_of(words: str, tmp_path: Path) -> FileStore:
     """Return a store with a session that has these words wherever a text can stand."""
     store = FileStore(tmp_path / words.encode().hex()[:8])
@@ -146,9 +152,8 @@ def test_no_text_passes_for_a_turn(end: str, cli: Run, tmp_path: Path) -> None:
     store = full_of(f"Hello{end}{FORGED}{end}{end}tokens: none", tmp_path)
     status, out, err = cli("show", "x", "--store", str(store.root))
     assert (status, err) == (0, "")
-    begun = [line.split()[0] for line in lines_of(out)[2:] if not line.startswith("  ")]
-    turns = ["user", "system", "user", "assistant", "tool", "assistant"]
-    assert begun == ["instructions", *turns, "tokens:"]
+    turns = ["1 user", "2 system", "3 user", "4 assistant", "5 tool", "6 assistant"]
+    assert begun(lines_of(out)[2:]) == ["instructions", *turns, "tokens:"]
     assert len(lines_of(cli("list", "--store", str(store.root))[1])) == 1
 
 
@@ -281,8 +286,7 @@ def test_long_words_are_broken_before_the_terminal_breaks_them(tmp_path: Path) -
         with Terminal(tmp_path, None, *arguments) as terminal:
             lines = lines_of(re.sub("\x1b\\[[0-9;]*[mK]", "", terminal.end()))[2:]
         assert max(sum(2 if char > "\xff" else 1 for char in line) for line in lines) < 80
-        begun = [line.split()[0] for line in lines if line[:2] != "  "]
-        assert begun == ["assistant", "user", "tokens:"]
+        assert begun(lines) == ["1 assistant", "2 user", "tokens:"]
 
 
 class Tty(io.StringIO):
