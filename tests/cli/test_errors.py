@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,12 @@ Damage = Callable[[Path], object]
 def changed(before: bytes, after: bytes) -> Damage:
     """Return a function that replaces bytes of the document."""
     return lambda path: path.write_bytes(path.read_bytes().replace(before, after))
+
+
+def replaced_by_folder(path: Path) -> None:
+    """Put a folder in place of the document."""
+    path.unlink()
+    path.mkdir()
 
 
 DAMAGES: dict[str, Damage] = {
@@ -39,12 +47,12 @@ DAMAGES: dict[str, Damage] = {
     "a wrong id": changed(b'"id":"ann"', b'"id":null '),
     "no turns": changed(b'"turns":[', b'"turms":['),
     "wrong settings": changed(b'"settings":{', b'"settings":{"model":3,'),
-    "no sound": lambda path: [each.unlink() for each in path.with_suffix(".audio").iterdir()],
+    "no sound": lambda path: shutil.rmtree(path.with_suffix(".audio")),
     "other sound": lambda path: [
         each.write_bytes(b"text") for each in path.with_suffix(".audio").iterdir()
     ],
     "a link": lambda path: path.symlink_to(path.rename(path.with_suffix(".x"))),
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a folder": replaced_by_folder,
 }
 
 COMMANDS = (
@@ -164,7 +172,12 @@ def test_faults_of_a_server_are_told_without_python(
     """Refusals, and answers that are none: the status is 1, and the remedy a command."""
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     monkeypatch.setenv("OPENAI_API_KEY", "any")
-    sent = {"empty": {}, "list": {"choices": []}, "text": {"choices": "x"}, "error": {"error": {}}}
+    sent: dict[str, Any] = {
+        "empty": {},
+        "list": {"choices": []},
+        "text": {"choices": "x"},
+        "error": {"error": {}},
+    }
     if isinstance(fault, int):
         server.will_fail(fault)
     else:

@@ -101,7 +101,7 @@ def test_progress_and_colours_are_for_terminals_only(
 
 
 BREAKS = ("\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029")
-FORGED = "user 2026-11-22 10:15 UTC"
+FORGED = "2 user 2026-11-22 10:15 UTC"
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 LIVE = f"\x1b[2J\x07\x7f\x90\x9b\x9d{BIDI}"
 
