@@ -9,19 +9,18 @@ import io
 import os
 import re
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
 from conversation._cli.places import AnyStore
 from conversation._cli.prompt import Entered, Prompt, is_ready
 from conversation._cli.sound import loudspeaker, recorded, sound_from
+from conversation._cli.talk import Talk, talking
 from conversation._cli.terminal import (
     Text,
     answering,
@@ -33,36 +32,18 @@ from conversation._cli.terminal import (
     write_line,
     write_text,
 )
-from conversation._client import run
 from conversation._conversation import Conversation
-from conversation._rendering.settings import Settings
 from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
 from conversation._values.parts import AudioInput
 from conversation._values.sound import PCM_RATE
 from conversation._values.turns import AssistantTurn, UserTurn
-from conversation.errors import InvalidSetting, SessionError
+from conversation.errors import InvalidSetting
 from conversation.stores._session import StoredFile
-from conversation.stores.files import FileStore
 
 if TYPE_CHECKING:
-    from openai import OpenAI
+    pass
 
 _T = TypeVar("_T")
-
-_DEFAULTS = Settings()
-
-SETTINGS = {
-    "--model": f"the model (default: {_DEFAULTS.model})",
-    "--voice": (
-        f"its voice (default: {_DEFAULTS.voice}): alloy, ash, ballad, cedar, coral, echo, fable, "
-        "marin, nova, onyx, sage, shimmer or verse"
-    ),
-    "--instructions": "how it is to answer, sent before all messages (default: none)",
-}
-"""Options, and what they set."""
-
-_STAND_IN = "stand_in"
-"""Key in the metadata of sessions whose answers come from a stand-in."""
 
 _SHOWN_AGAIN = 6
 """Turns shown when a session is resumed."""
@@ -91,55 +72,12 @@ _MORE_HELP = (
 
 def chat(options: argparse.Namespace, store: AnyStore) -> int:
     """Talk until the end of input, and return the exit status."""
-    settings = {key: getattr(options, key) for key in ("model", "voice", "instructions")}
-    given = {key: value for key, value in settings.items() if value is not None}
     speaker = loudspeaker() if options.play else _silent
     first = sound_from(options.audio) if options.audio else None
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
-    with _client() as (client, is_real), _ended_by_signals():
-        opened = partial(Conversation.open, options.id, store=store, client=client)
-        talk = _Chat(opened, store, given, speaker, is_real=is_real)
-        return talk.run(first)
-
-
-@contextlib.contextmanager
-def _client() -> Iterator[tuple[OpenAI, bool]]:
-    """Yield OpenAI's client and True, or without a key a stand-in's client and False."""
-    from openai import OpenAI
-
-    from conversation.testing import StandIn
-
-    if os.environ.get("OPENAI_API_KEY"):
-        with OpenAI() as client:
-            yield client, True
-        return
-    with StandIn() as server:
-        report(
-            "OPENAI_API_KEY is not set: a stand-in on this machine answers; it understands nothing "
-            "and hums"
-        )
-        yield server.client(), False
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Leave as after an error when the terminal hangs up: what an answer has brought is kept."""
-    before: dict[int, Any] = {}
-    for name in ("SIGHUP", "SIGTERM"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            with contextlib.suppress(ValueError):  # in another thread
-                before[number] = signal.signal(number, _leave)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _leave(number: int, _: object) -> NoReturn:
-    raise SystemExit(128 + number)
+    with talking(options, store) as talk:
+        return _Chat(talk, speaker).run(first)
 
 
 def _silent(_: int) -> AbstractContextManager[None]:
@@ -147,90 +85,16 @@ def _silent(_: int) -> AbstractContextManager[None]:
 
 
 class _Chat:
-    def __init__(
-        self,
-        opened: Callable[[], Conversation],
-        store: AnyStore,
-        given: Mapping[str, Any],
-        speaker: Callable[[int], AbstractContextManager[Any]],
-        *,
-        is_real: bool,
-    ) -> None:
-        self._opened = opened
-        self._store = store
-        self._given = given
-        self._is_real = is_real
+    def __init__(self, talk: Talk, speaker: Callable[[int], AbstractContextManager[Any]]) -> None:
+        self._talk = talk
         self._speaker = speaker
         # Else the first error ends the chat.
         self._is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
         self._prompt = Prompt("you> " if self._is_interactive else "")
-        self._conversation = self._open()
-        self._refuse_other_turns()
-
-    # --- settings and marks: kept once they gave an answer --------------------------------------
-
-    def _open(self) -> Conversation:
-        """Open the session with the settings that are given, which are not saved yet."""
-        conversation = self._opened()
-        requests = conversation._requests
-        requests.settings = attrs.evolve(requests.settings, **self._given)
-        return conversation
 
     @property
-    def _is_saved(self) -> bool:
-        journal = self._conversation._history._journal
-        return journal is not None and journal.begun
-
-    def _refuse_other_turns(self) -> None:
-        """Keep the stand-in's answers out of sessions with a real model."""
-        conversation = self._conversation
-        if not self._is_real and conversation.turns and not conversation.metadata.get(_STAND_IN):
-            msg = (
-                f"session {conversation.id!r} has turns that are not from a stand-in; set "
-                "OPENAI_API_KEY to continue it, or start another session: conversation chat ID"
-            )
-            raise InvalidSetting(msg)
-
-    def _mark(self) -> None:
-        """Mark a session whose answers come from a stand-in."""
-        conversation = self._conversation
-        metadata = conversation.metadata
-        if self._is_real or metadata.get(_STAND_IN):
-            return
-        marked = metadata | {_STAND_IN: True}
-        if self._is_saved:
-            conversation.set_metadata(marked)
-        else:  # it is written with the first turn
-            conversation._history.header["metadata"] = marked
-
-    def _keep_settings(self) -> None:
-        """Save the settings that gave an answer, and remove the mark of a stand-in."""
-        conversation = self._conversation
-        history, settings = conversation._history, conversation._requests.settings
-        saved = history.header.get("settings")
-        saved = saved if isinstance(saved, dict) else {}
-        wanted = saved | settings.saved(self._given.keys(), only=True)
-        if wanted != saved:
-            run(conversation._relabelling("settings", wanted))
-        metadata = conversation.metadata
-        if self._is_real and metadata.pop(_STAND_IN, None):
-            conversation.set_metadata(metadata)
-
-    def _forget_if_empty(self) -> None:
-        """Leave nothing of a session whose first message was refused."""
-        conversation = self._conversation
-        if conversation.turns or not self._is_saved:
-            return
-        with contextlib.suppress(SessionError):
-            if isinstance(self._store, FileStore):
-                session = self._store.session(str(conversation.id))
-                with session.locked(timeout=60.0):
-                    state = session.read()
-                    if state is not None and not state.entries:
-                        session.remove()
-            elif not conversation.refresh():
-                self._store.delete(str(conversation.id))
-        self._conversation = self._open()
+    def _conversation(self) -> Conversation:
+        return self._talk.conversation
 
     # --- what is entered -------------------------------------------------------------------------
 
@@ -380,32 +244,29 @@ class _Chat:
 
     def _answer(self, *content: str | AudioInput) -> None:
         """Stream the answer to the content, or without any to the last turn."""
-        conversation, is_new = self._conversation, not self._is_saved
+        conversation = self._conversation
         before = conversation.turns[-1:]
-        self._mark()
         shown = ("it> ", "blue", "    ") if self._is_interactive else ("", "blue", "    ")
-        try:
-            with self._prompt.away(), answering(*shown) as text:
-                self._show(text, *content)
-        except KeyboardInterrupt:
-            if not self._is_interactive:
+        with self._talk.exchange():
+            try:
+                with self._prompt.away(), answering(*shown) as text:
+                    self._show(text, *content)
+            except KeyboardInterrupt:
+                if not self._is_interactive:
+                    raise
+                match conversation.turns[-1:]:
+                    case same if content and same == before:
+                        note("interrupted; nothing was sent")
+                    case last if _is_cut(last):
+                        note("interrupted; this part is kept; /retry asks again")
+                    case _ if conversation.unanswered:
+                        note("interrupted; /retry asks again")
+            except Exception as error:
+                if not content and conversation.unanswered:
+                    error.add_note("/retry asks again")
                 raise
-            match conversation.turns[-1:]:
-                case same if content and same == before:
-                    note("interrupted; nothing was sent")
-                case last if _is_cut(last):
-                    note("interrupted; this part is kept; /retry asks again")
-                case _ if conversation.unanswered:
-                    note("interrupted; /retry asks again")
-        except Exception as error:
-            if is_new:
-                self._forget_if_empty()
-            if not content and conversation.unanswered:
-                error.add_note("/retry asks again")
-            raise
         last = conversation.turns[-1:]
         if last != before and isinstance(last[0], AssistantTurn):
-            self._keep_settings()
             self._show_sound_file(last[0])
 
     def _show(self, text: Text, *content: str | AudioInput) -> None:

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from conversation._cli import commands, places
-from conversation._cli.chat import SETTINGS, chat
+from conversation._cli.chat import chat
 from conversation._cli.completion import INSTALLING, SHELLS, completion
 from conversation._cli.exporting import export
 from conversation._cli.importing import import_file
 from conversation._cli.listing import list_sessions
 from conversation._cli.saying import say
 from conversation._cli.searching import search
+from conversation._cli.talk import SETTINGS
 from conversation._cli.terminal import LogHandler, plain_line, report, show_progress
 from conversation._cli.verification import verify
 from conversation._cli.wording import Ways, said

@@ -6,13 +6,12 @@ import argparse
 import io
 import shlex
 import sys
-from functools import partial
 from pathlib import Path
 
-from conversation._cli.chat import _Chat, _client, _ended_by_signals, _silent
 from conversation._cli.commands import shown_entry
 from conversation._cli.places import AnyStore
 from conversation._cli.sound import sound_from
+from conversation._cli.talk import talking
 from conversation._cli.terminal import report, write_json, write_text
 from conversation._cli.wording import Ways
 from conversation._conversation import Conversation
@@ -27,14 +26,11 @@ def say(options: argparse.Namespace, store: AnyStore) -> int:
     options.ways = Ways(retry=f"`conversation say {shlex.quote(options.id)} --retry`")
     content = _content(options)
     save = None if options.save is None else _writable(Path(options.save))
-    settings = {key: getattr(options, key) for key in ("model", "voice", "instructions")}
-    given = {key: value for key, value in settings.items() if value is not None}
-    with _client() as (client, is_real), _ended_by_signals():
-        opened = partial(Conversation.open, options.id, store=store, client=client)
-        talk = _Chat(opened, store, given, _silent, is_real=is_real)
-        answer = _answer(talk, content)
+    with talking(options, store) as talk:
+        with talk.exchange():
+            answer = _answer(talk.conversation, content)
         if options.json:
-            write_json(shown_entry(answer, talk._conversation._exported()))
+            write_json(shown_entry(answer, talk.conversation._exported()))
         else:
             write_text(answer.text, before="", indent="")
         return 0 if save is None else _save(answer, save)
@@ -70,23 +66,13 @@ def _writable(path: Path) -> Path:
     return path
 
 
-def _answer(talk: _Chat, content: list[str | AudioInput]) -> AssistantTurn:
-    conversation, is_new = talk._conversation, not talk._is_saved
-    try:
-        if content:
-            talk._mark()
-            answer = conversation.say(*content)
-        else:
-            match conversation.turns[-1:]:
-                case [AssistantTurn(interrupted=True)]:
-                    conversation.undo(answer_only=True)
-            answer = conversation.reply()
-    except Exception:
-        if is_new:
-            talk._forget_if_empty()
-        raise
-    talk._keep_settings()
-    return answer
+def _answer(conversation: Conversation, content: list[str | AudioInput]) -> AssistantTurn:
+    if content:
+        return conversation.say(*content)
+    match conversation.turns[-1:]:
+        case [AssistantTurn(interrupted=True)]:
+            conversation.undo(answer_only=True)
+    return conversation.reply()
 
 
 def _save(answer: AssistantTurn, path: Path) -> int:

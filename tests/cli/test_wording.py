@@ -38,12 +38,11 @@ NOT_FOR_THE_COMMAND_LINE = (
     "stores/_sweeping.py",
     "realtime",
     "testing",
-    "_cli",
 )
 """Modules whose errors only a program can cause."""
 
 NOT_SHOWN = re.compile(
-    "_postgres_sql.py|html.py|rich_text.py|summary.py"
+    "wording.py|completion.py|_postgres_sql.py|html.py|rich_text.py|summary.py"
     "|^there, add|^limit must be|psycopg_pool|does not match|^unsupported.not|unknown variant"
 )
 """Modules and texts that are no messages, or only for programs."""

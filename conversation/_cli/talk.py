@@ -1,0 +1,191 @@
+"""A session that is talked in from the command line: its client, and what is saved when.
+
+Settings that are given are saved once they gave an answer; a first message that is refused leaves
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import attrs
+
+from conversation._cli.places import AnyStore
+from conversation._cli.terminal import report
+from conversation._client import run
+from conversation._conversation import Conversation
+from conversation._rendering.settings import Settings
+from conversation._values.turns import AssistantTurn
+from conversation.errors import InvalidSetting, SessionError
+from conversation.stores.files import FileStore
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+_DEFAULTS = Settings()
+
+SETTINGS = {
+    "--model": f"the model (default: {_DEFAULTS.model})",
+    "--voice": (
+        f"its voice (default: {_DEFAULTS.voice}): alloy, ash, ballad, cedar, coral, echo, fable, "
+        "marin, nova, onyx, sage, shimmer or verse"
+    ),
+    "--instructions": "how it is to answer, sent before all messages (default: none)",
+}
+"""Options, and what they set."""
+
+_STAND_IN = "stand_in"
+"""Key in the metadata of sessions whose answers come from a stand-in."""
+
+
+@contextlib.contextmanager
+def talking(options: argparse.Namespace, store: AnyStore) -> Iterator[Talk]:
+    """Yield the session that the options name.
+
+    Raises:
+        InvalidSetting: if a setting cannot work, or a stand-in would answer among real answers.
+    """
+    with _client() as (client, is_real), _ended_by_signals():
+        yield Talk(options, store, client, is_real=is_real)
+
+
+@contextlib.contextmanager
+def _client() -> Iterator[tuple[OpenAI, bool]]:
+    """Yield OpenAI's client and True, or without a key a stand-in's client and False."""
+    from openai import OpenAI
+
+    from conversation.testing import StandIn
+
+    if os.environ.get("OPENAI_API_KEY"):
+        with OpenAI() as client:
+            yield client, True
+        return
+    with StandIn() as server:
+        report(
+            "OPENAI_API_KEY is not set: a stand-in on this machine answers; it understands nothing "
+            "and hums"
+        )
+        yield server.client(), False
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Leave as after an error when the terminal hangs up: what an answer has brought is kept."""
+    before: dict[int, Any] = {}
+    for name in ("SIGHUP", "SIGTERM"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            with contextlib.suppress(ValueError):  # in another thread
+                before[number] = signal.signal(number, _leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+class Talk:
+    """A session and the settings that are given for it.
+
+    Attributes:
+        conversation: The session; another object after a first message that was refused.
+    """
+
+    def __init__(
+        self, options: argparse.Namespace, store: AnyStore, client: OpenAI, *, is_real: bool
+    ) -> None:
+        self._id: str = options.id
+        self._store = store
+        self._client = client
+        self._is_real = is_real
+        settings = {key: getattr(options, key) for key in ("model", "voice", "instructions")}
+        self._given = {key: value for key, value in settings.items() if value is not None}
+        self.conversation = self._open()
+        self._refuse_other_turns()
+
+    def _open(self) -> Conversation:
+        """Open the session with the settings that are given, which are not saved yet."""
+        conversation = Conversation.open(self._id, store=self._store, client=self._client)
+        requests = conversation._requests
+        requests.settings = attrs.evolve(requests.settings, **self._given)
+        return conversation
+
+    def _refuse_other_turns(self) -> None:
+        """Keep the stand-in's answers out of sessions with a real model."""
+        conversation = self.conversation
+        if not self._is_real and conversation.turns and not conversation.metadata.get(_STAND_IN):
+            msg = (
+                f"session {self._id!r} has turns that are not from a stand-in; set OPENAI_API_KEY "
+                "to continue it, or start another session: conversation chat ID"
+            )
+            raise InvalidSetting(msg)
+
+    @contextlib.contextmanager
+    def exchange(self) -> Iterator[None]:
+        """Keep the settings if the block brings an answer; leave no empty session if it fails."""
+        conversation, is_new = self.conversation, not self._is_saved
+        before = conversation.turns[-1:]
+        self._mark()
+        try:
+            yield
+        except Exception:
+            if is_new:
+                self._forget_if_empty()
+            raise
+        last = conversation.turns[-1:]
+        if last != before and isinstance(last[0], AssistantTurn):
+            self._keep_settings()
+
+    @property
+    def _is_saved(self) -> bool:
+        journal = self.conversation._history._journal
+        return journal is not None and journal.begun
+
+    def _mark(self) -> None:
+        """Mark a session whose answers come from a stand-in."""
+        metadata = self.conversation.metadata
+        if self._is_real or metadata.get(_STAND_IN):
+            return
+        marked = metadata | {_STAND_IN: True}
+        if self._is_saved:
+            self.conversation.set_metadata(marked)
+        else:  # it is written with the first turn
+            self.conversation._history.header["metadata"] = marked
+
+    def _keep_settings(self) -> None:
+        """Save the settings that gave an answer, and remove the mark of a stand-in."""
+        conversation = self.conversation
+        history, settings = conversation._history, conversation._requests.settings
+        saved = history.header.get("settings")
+        saved = saved if isinstance(saved, dict) else {}
+        wanted = saved | settings.saved(self._given.keys(), only=True)
+        if wanted != saved:
+            run(conversation._relabelling("settings", wanted))
+        metadata = conversation.metadata
+        if self._is_real and metadata.pop(_STAND_IN, None):
+            conversation.set_metadata(metadata)
+
+    def _forget_if_empty(self) -> None:
+        """Leave nothing of a session whose first message was refused."""
+        conversation = self.conversation
+        if conversation.turns or not self._is_saved:
+            return
+        with contextlib.suppress(SessionError):
+            if isinstance(self._store, FileStore):
+                session = self._store.session(self._id)
+                with session.locked(timeout=60.0):
+                    state = session.read()
+                    if state is not None and not state.entries:
+                        session.remove()
+            elif not conversation.refresh():
+                self._store.delete(self._id)
+        self.conversation = self._open()
