@@ -263,9 +263,10 @@ def corrupt(
 
 def another_session(place: Path, said: object, session_id: str) -> SessionCorrupt:
     """Return the error for a document that is the one of another session."""
-    if not isinstance(said, str):
-        return corrupt(place, "its header names no session", mends=True)
     why = "a copied or renamed file: rename it back, or move it away"
+    if not isinstance(said, str):
+        reason = f"it names no session, and should name {session_id!r} ({why})"
+        return corrupt(place, reason, mends=True)
     if said.casefold() == session_id.casefold():
         why = "a file system that ignores case cannot hold both; or a copied or renamed file"
     return corrupt(place, f"it is the session {said!r}, not {session_id!r} ({why})")
