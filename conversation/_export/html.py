@@ -7,7 +7,6 @@ import contextlib
 import functools
 import hashlib
 import html
-import math
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -47,6 +46,9 @@ _BARS = 64
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _PLAIN = [(form, form.value) for form in (Form.TEXT, Form.TOOL_CALLS, Form.REFUSAL)]
 """Forms and reasons that tell nothing that is not seen."""
+
+_LONGEST = 3_600
+"""Seconds of the longest sound that is made smaller: a few hostile bytes may decode to days."""
 
 _COMPRESSED = ("mp3", "opus", "aac")
 
@@ -230,7 +232,7 @@ def _small(sound: bytes, audio_format: str | None) -> tuple[bytes, str | None, s
     """Return sound, its format, and a note; as MP3 where it is larger and PyAV is there."""
     if audio_format not in _COMPRESSED and conversion.is_available():
         with contextlib.suppress(UnsupportedAudio):
-            if smaller := conversion.converted(sound, "mp3", math.inf):
+            if smaller := conversion.converted(sound, "mp3", _LONGEST):
                 return smaller, "mp3", " made for this page (24 kHz, mono, 48 kbit/s)"
     return sound, audio_format, ""
 

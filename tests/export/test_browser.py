@@ -87,7 +87,8 @@ def page(server: StandIn, clock: Clock, tmp_path: Path) -> Path:
     chat.say(hostile)
     chat.add_user(ImageInput(f"{server.url}/elsewhere.png"), "And this?")
     chat.add(AssistantTurn(tool_calls=[ToolCall("1", "f", f'{{"x": "{hostile}"}}')]))
-    server.will_answer(MARKDOWN, spoken=False)
+    more = f"{MARKDOWN}\n\n{hostile}\n\n![picture]({server.url}/picture.png)"
+    server.will_answer(more, spoken=False)
     chat.say("A **list**, please")
     server.will_answer("שלום, عليكم", spoken=False)
     chat.say("Hebrew, please")
@@ -326,7 +327,7 @@ def test_times_are_those_of_the_reader(page: Path, start: Start) -> None:
     assert days == ["Saturday, 1 November 2025"]
 
 
-def test_written_answers_are_rendered(page: Path, start: Start) -> None:
+def test_written_answers_are_rendered(page: Path, start: Start, server: StandIn) -> None:
     """Lists, emphasis, code and links appear as such; HTML and other links as text."""
     browser = start("window-size=900,1400")
     browser.get(page.as_uri())
@@ -335,8 +336,8 @@ def test_written_answers_are_rendered(page: Path, start: Start) -> None:
     assert [bold.text for bold in rich.find_elements(By.TAG_NAME, "strong")] == ["Oslo"]
     assert rich.find_element(By.CSS_SELECTOR, "ol ul code").text == "rain"
     assert "<b>Bergen</b> [click](javascript:alert(1))" in rich.text
-    [link] = rich.find_elements(By.TAG_NAME, "a")
-    assert link.get_attribute("href") == "https://example.org/map?a=1"
+    links = [link.get_attribute("href") for link in rich.find_elements(By.TAG_NAME, "a")]
+    assert links == ["https://example.org/map?a=1", f"{server.url}/picture.png"]
     words = [p.text for p in browser.find_elements(By.CSS_SELECTOR, ".user .words")]
     assert "A **list**, please" in words
 
@@ -382,6 +383,8 @@ def test_hostile_text_is_only_shown(page: Path, server: StandIn, start: Start) -
     assert browser.find_element(By.TAG_NAME, "h1").get_property("textContent") == f"Dogs {shown}"
     words = browser.find_elements(By.CLASS_NAME, "words")
     assert [p.get_property("textContent") for p in words].count(shown) == 2
+    rendered = browser.find_elements(By.CSS_SELECTOR, ".rich p")
+    assert [p.get_property("textContent") for p in rendered].count(shown) == 1
     assert "hacked" not in str(browser.title).partition("<script>")[0]
     for tag, count in (("script", 1), ("iframe", 0), ("style", 1), ("img", 1), ("main", 1)):
         assert len(browser.find_elements(By.TAG_NAME, tag)) == count, tag
