@@ -43,6 +43,8 @@ INLINE = {
     "![](https://x.example)": LINK.format("https://x.example", "https://x.example"),
     "[a](javascript:alert(1))": "[a](javascript:alert(1))",
     "[a](data:text/html,x) [b](//x.y) [c](x)": "[a](data:text/html,x) [b](//x.y) [c](x)",
+    "[a](javascript://x.y/%0aalert) [b](file:///x)": "[a](javascript://x.y/%0aalert) [b](file:///x)",
+    "[a](xhttps://x.y) [b](HTTP://x.y)": "[a](xhttps://x.y) " + LINK.format("HTTP://x.y", "b"),
     "[a]( https://x.example)": "[a]( https://x.example)",
     '[a](https://x.example/"onclick=")': LINK.format("https://x.example/&quot;onclick=&quot;", "a"),
     "https://x.example": "https://x.example",
@@ -116,8 +118,19 @@ PIECES = st.sampled_from(
     [
         *("*", "**", "***", "_", "__", "`", "``", "```", "~~~", "\n", "\n\n", " ", "    ", "\t"),
         *("# ", "- ", "1. ", "2) ", "---", "[", "](", ")", "![", "(", "https://x.example/", "\\"),
-        *("<script>", "</p>", '"', "'", "&", "&lt;", "javascript:", "onerror=", "<!--", "\u202e"),
-        *("a", "b c", "\r", "\u2028", "\x0b", "é", "<img src=x>"),
+        *(
+            "<script>",
+            "</p>",
+            '"',
+            "'",
+            "&",
+            "&lt;",
+            "javascript://a",
+            "onerror=",
+            "<!--",
+            "\u202e",
+        ),
+        *("<!--", "\u202e", "a", "b c", "\r", "\u2028", "\x0b", "é", "<img src=x>"),
     ]
 )
 
