@@ -97,6 +97,8 @@ def _check_places(source: AnyStore, target: AnyStore) -> None:
 
 def print_sql(options: argparse.Namespace, _: AnyStore) -> int:
     """Print the statements that create the tables of `PostgresStore`."""
+    if not options.schema:
+        raise InvalidSetting("--schema must be the name of a schema, and is empty")
     for line in ddl(options.schema).splitlines():
         write_line(line)
     return 0

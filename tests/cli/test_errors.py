@@ -106,6 +106,7 @@ def test_damage_is_told_without_python(
 
 WRONG = (
     "show nobody",
+    "sql --schema=",
     "show {long}",
     "export nobody",
     "export ann -o x.docx",
