@@ -23,7 +23,7 @@ if importlib.util.find_spec("openai.types.realtime") is None:  # in the SDK's fi
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as what a script starts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-for name, examples in {"quick": 20, "usual": 100, "thorough": 1000}.items():
+for name, examples in {"quick": 15, "usual": 40, "thorough": 1000}.items():
     settings.register_profile(
         name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )

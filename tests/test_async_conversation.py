@@ -45,7 +45,7 @@ from tests.conftest import Clock
 from tests.samples import SOUND, answer, spoken
 
 WORKERS = 6
-TASKS = 40
+TASKS = 12
 PATIENCE = 120.0
 """Timeout in seconds; a test that reaches it has a deadlock."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from conversation import Conversation, FileStore
 from conversation.errors import SessionLocked
 from conversation.stores._queue import Queue
 from conversation.testing import StandIn
+from tests.programs import Program
 
 pytestmark = pytest.mark.slow
 
@@ -24,27 +26,25 @@ def test_greedy_process_starves_nobody(server: StandIn, tmp_path: Path) -> None:
     """Of ten processes, one of them greedy, none waits for more than eleven exchanges."""
     log = tmp_path / "log"
     arguments = [str(tmp_path / "sessions"), server.url, str(log)]
-    command = [sys.executable, "-m", "tests.stores.processes.queueing_writer", *arguments]
-    processes = [
-        subprocess.Popen(
-            [*command, str(name), "30" if name == 0 else "3"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        for name in range(PROCESSES)
-    ]
-    for process in processes:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        assert process.wait() == 0
-        process.communicate()
+    command = ["-m", "tests.stores.processes.queueing_writer", *arguments]
+    programs, keyboards, screens = [], [], []
+    for name in range(PROCESSES):
+        (stdin, keyboard), (screen, stdout) = os.pipe(), os.pipe()
+        count = "30" if name == 0 else "3"
+        streams = (stdin, stdout, stdout)
+        programs.append(Program([*command, str(name), count], ROOT, os.environ, streams))
+        keyboards.append(keyboard)
+        screens.append(screen)
+        os.close(stdin)
+        os.close(stdout)
+    for screen in screens:
+        assert os.read(screen, 100) == b"ready\n"
+    for keyboard in keyboards:
+        os.write(keyboard, b"go\n")
+    for program in programs:
+        assert program.wait() == 0
+    for each in (*keyboards, *screens):
+        os.close(each)
     served: list[str] = []
     asked: dict[str, int] = {}
     waits: list[int] = []

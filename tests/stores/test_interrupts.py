@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from conversation import (
 )
 from conversation.testing import StandIn
 from tests.conftest import Clock
+from tests.programs import ran
 from tests.samples import SOUND
 
 # Python itself ignores what is raised while it collects a generator that was not read to its end.
@@ -36,7 +36,7 @@ IGNORED = "ignore:Exception ignored in. <generator object:pytest.PytestUnraisabl
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(IGNORED)]
 
 ALL = bool(os.environ.get("CONVERSATION_INTERRUPTS"))
-STRIDE = 1 if ALL else 23
+STRIDE = 1 if ALL else 41
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = str(Path(str(conversation.__file__)).parent)
@@ -258,6 +258,6 @@ def test_signals_at_random_moments_lose_nothing(kind: str, tmp_path: Path) -> No
     """A program that is interrupted again and again goes on, and nothing acknowledged is lost."""
     count = "5000" if ALL else "150"
     module = "tests.stores.processes.interrupted_writer"
-    command = [sys.executable, "-m", module, str(tmp_path), kind, count, "7"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    arguments = ("-m", module, str(tmp_path), kind, count, "7")
+    done = ran(*arguments, folder=ROOT, environment=os.environ, timeout=600)
     assert done.stdout == f"interrupted {count}\n", done.stderr

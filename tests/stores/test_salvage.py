@@ -229,6 +229,7 @@ NESTED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", NESTED)
 @pytest.mark.parametrize("closing", [b"", b"}", b"]}"])
 @pytest.mark.parametrize("before", [False, True])
