@@ -136,4 +136,7 @@ def _told(error: BaseException) -> str:
         found = body.get("message") if isinstance(body, Mapping) else body
         is_said = isinstance(found, str) and found.strip() and "<html" not in found.lower()
         return f"the server refused it ({status})" + (f": {found:.300}" if is_said else "")
+    if str(error) == "Connection error.":  # the SDK's, without a reason
+        why = f" ({error.__cause__})" if str(error.__cause__ or "") else ""
+        return f"no connection to the server{why}"
     return str(error) or type(error).__name__

@@ -157,6 +157,7 @@ def test_an_error_ends_a_chat_through_pipes(server: StandIn, tmp_path: Path) -> 
     done = run("chat", "x", folder=tmp_path, server=server, lines="Hello\nnever asked\n")
     assert done.returncode == 1
     assert "OPENAI_API_KEY" in done.stderr
+    assert "your message is kept: `/retry` in `conversation chat x` asks again" in done.stderr
     assert done.stderr.count("\n") == 1
     assert [turn.text for turn in turns_of("x")] == ["Hello"]
 

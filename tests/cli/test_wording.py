@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from openai import OpenAIError
+from openai import OpenAI, OpenAIError
 
 import conversation
 from conversation import AudioInput, Conversation
@@ -117,6 +117,16 @@ def test_an_error_of_the_server_is_said_in_its_words(server: StandIn) -> None:
     shown = said(failed.value, IN_CHAT)
     assert shown == "the server refused it (401): No; your message is kept: /retry asks again"
     assert "`/retry` in `conversation chat ID` asks again" in said(failed.value)
+
+
+def test_a_server_that_is_not_there_is_named_with_the_reason() -> None:
+    """The SDK tells no reason itself."""
+    with (
+        OpenAI(base_url="http://127.0.0.1:9/v1", api_key="any", max_retries=0) as client,
+        pytest.raises(OpenAIError) as failed,
+    ):
+        client.models.list()
+    assert said(failed.value) == "no connection to the server (Connection refused)"
 
 
 def test_an_unknown_session_is_looked_for_with_a_command(cli: Run) -> None:
