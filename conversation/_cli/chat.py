@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -34,15 +34,13 @@ from conversation._cli.terminal import (
 )
 from conversation._cli.wording import Ways
 from conversation._conversation import Conversation
+from conversation._export.outline import counted
 from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
 from conversation._values.parts import AudioInput
 from conversation._values.sound import PCM_RATE
 from conversation._values.turns import AssistantTurn, UserTurn
 from conversation.errors import InvalidSetting
 from conversation.stores._session import StoredFile
-
-if TYPE_CHECKING:
-    pass
 
 _T = TypeVar("_T")
 
@@ -116,7 +114,7 @@ class _Chat:
         conversation = self._conversation
         turns = conversation.turns
         title = f" ({conversation.title})" if conversation.title else ""
-        about = f"session {conversation.id}, {_counted(len(turns))}{title}"
+        about = f"session {conversation.id}, {counted(len(turns), 'turn')}{title}"
         write_line((f"{about}; /help lists the commands", "dim"))
         for turn in turns[-_SHOWN_AGAIN:]:
             write_text(turn.text or "(sound)", "dim", before=f"{turn.role}: ", before_colour="dim")
@@ -180,7 +178,8 @@ class _Chat:
 
     def _undo(self) -> None:
         undone = self._conversation.undo()
-        write_line(f"removed {_counted(len(undone))}" if undone else "there is nothing to remove")
+        count = counted(len(undone), "turn")
+        write_line(f"removed {count}" if undone else "there is nothing to remove")
 
     def _audio(self, name: str = "") -> None:
         self._answer(sound_from(_path(name)))
@@ -289,10 +288,6 @@ class _Chat:
         audio = turn.audio
         if self._is_interactive and audio and isinstance(audio.data, StoredFile):
             write_line((f"    {audio.duration or 0:.1f} s  {audio.data.path}", "dim"))
-
-
-def _counted(turns: int) -> str:
-    return f"{turns} turn{'s'[: turns != 1]}"
 
 
 def _is_cut(last: tuple[object, ...]) -> bool:

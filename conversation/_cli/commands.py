@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from conversation._cli.listing import size_in, sound_of, turns_in
+from conversation._cli.listing import size_in, sound_of
 from conversation._cli.places import AnyStore
 from conversation._cli.terminal import (
     ask,
@@ -26,7 +26,7 @@ from conversation._cli.terminal import (
 )
 from conversation._cli.verification import note_lost
 from conversation._conversation import Conversation
-from conversation._export.outline import Exported, counts, text_of, time_and_notes
+from conversation._export.outline import Exported, counted, counts, text_of, time_and_notes
 from conversation._rendering.forms import Form
 from conversation._values.turns import Turn
 from conversation._wire.writing import line_from_turn, usage_entry
@@ -126,10 +126,10 @@ def _about(store: AnyStore, session_id: str) -> str:
     else:
         if state is None and not (isinstance(session, FileSession) and session.exists()):
             raise not_found(session_id, store.place, session.file)
-        turns = turns_in(len(state.entries)) if state else "not a turn"
+        turns = counted(len(state.entries), "turn") if state else "not a turn"
     if not sound:
         return f"{session_id!r} ({turns}, no sound)"
-    files = f"{len(sound):,} sound file{'s'[: len(sound) != 1]} of {size_in(sum(sound))}"
+    files = f"{counted(len(sound), 'sound file')} of {size_in(sum(sound))}"
     return f"{session_id!r} ({turns}, {files})"
 
 
@@ -161,12 +161,12 @@ def repair(options: argparse.Namespace, store: AnyStore) -> int:
     salvage = store.repair(options.id)
     if salvage.original == store.session(options.id).file:
         lost = note_lost(store, options.id)
-        what = f"{len(lost)} lost file(s) noted" if lost else "nothing was changed"
-        write_line(f"all {salvage.kept} turns can be read; {what}")
+        what = f"{counted(len(lost), 'lost file')} noted" if lost else "nothing was changed"
+        write_line(f"all {counted(salvage.kept, 'turn')} can be read; {what}")
         for line in lost:
             write_line(plain_line(f"lost: {line}"))
         return 0
-    write_line(f"kept {salvage.kept} turns; the damaged file is {salvage.original}")
+    write_line(f"kept {counted(salvage.kept, 'turn')}; the damaged file is {salvage.original}")
     if salvage.header_lost:
         write_line("title, settings and metadata could not be read")
     for piece in salvage.lost:

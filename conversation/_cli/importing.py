@@ -16,6 +16,7 @@ from conversation._cli.places import AnyStore
 from conversation._cli.terminal import one_line, progress, report, show_progress, write_line
 from conversation._client import run
 from conversation._conversation import Conversation
+from conversation._export.outline import counted
 from conversation._rendering.window import Context
 from conversation._wire.foreign.conversations import Found, conversations, is_own
 from conversation._wire.foreign.messages import TOO_DEEP
@@ -100,7 +101,7 @@ def _conversation(found: Found, path: Path, of: str) -> tuple[Conversation, int]
 
 def _save(chat: Conversation, session_id: str, store: AnyStore) -> None:
     with run(chat._moving(store, session_id)) as moved:
-        write_line(f"imported session {moved.id!r}, {len(moved.turns)} turns")
+        write_line(f"imported session {moved.id!r}, {counted(len(moved.turns), 'turn')}")
 
 
 def _named(found: list[Found], prefix: str | None, name: str | None) -> Iterator[tuple[str, Found]]:

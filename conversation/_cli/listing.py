@@ -14,6 +14,7 @@ import orjson
 
 from conversation._cli.places import AnyStore
 from conversation._cli.terminal import one_line, plain_line, report, table, write_json, write_line
+from conversation._export.outline import counted
 from conversation._values.sound import FORMATS
 from conversation._values.turns import AssistantTurn
 from conversation._wire.reading import role_of, turn_from_entry
@@ -72,7 +73,7 @@ def list_sessions(options: argparse.Namespace, store: AnyStore) -> int:
         (
             plain_line(each.info.id),
             f"{each.info.updated_at.astimezone():%Y-%m-%d %H:%M}",
-            "? turns" if each.turns is None else turns_in(each.turns),
+            "? turns" if each.turns is None else counted(each.turns, "turn"),
             f"{size_in(each.sound)} of sound" if each.sound else "no sound",
             each.state,
             plain_line(each.info.title or ""),
@@ -82,11 +83,6 @@ def list_sessions(options: argparse.Namespace, store: AnyStore) -> int:
     for line in table(rows):
         write_line(line)
     return status
-
-
-def turns_in(count: int) -> str:
-    """Return a number of turns as people read it."""
-    return f"{count:,} turn{'s'[: count != 1]}"
 
 
 def size_in(size: int) -> str:

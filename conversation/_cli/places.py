@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 from urllib.parse import unquote
 
 from conversation._cli.terminal import one_line, progress, report, show_progress, write_line
+from conversation._export.outline import counted
 from conversation.errors import InvalidSetting, SessionError
 from conversation.stores import SessionInfo
 from conversation.stores._postgres_sql import ddl
@@ -77,7 +78,7 @@ def copy(options: argparse.Namespace, _: AnyStore) -> int:
         "failed": "failed",
     }
     counts = [f"{results[name]} {text}" for name, text in texts.items() if results[name]]
-    write_line(f"{len(ids)} sessions: {', '.join(counts) or 'nothing to copy'}")
+    write_line(f"{counted(len(ids), 'session')}: {', '.join(counts) or 'nothing to copy'}")
     return 1 if results["failed"] else status
 
 

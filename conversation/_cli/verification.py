@@ -19,6 +19,7 @@ from conversation._cli.terminal import plain_line, progress, write_json, write_l
 from conversation._cli.wording import said
 from conversation._client import run
 from conversation._conversation import Conversation
+from conversation._export.outline import counted
 from conversation._values.data import Stored
 from conversation._values.parts import AudioInput, FileInput, ImageInput
 from conversation._values.sound import duration_of, format_of
@@ -97,8 +98,12 @@ def verify(options: argparse.Namespace, store: AnyStore) -> int:
                 write_line(("damaged", "red"), f" {line}")
             for note in result.noted:
                 write_line(plain_line(f"known {result.id}: {note}"))
-        turns, files = sum(r.turns for r in results), sum(r.files for r in results)
-        write_line(f"{len(results)} sessions, {turns} turns, {files} files; {damaged} damaged")
+        counts = (
+            counted(len(results), "session"),
+            counted(sum(result.turns for result in results), "turn"),
+            counted(sum(result.files for result in results), "file"),
+        )
+        write_line(f"{', '.join(counts)}; {damaged} damaged")
     return 1 if damaged else 0
 
 

@@ -306,7 +306,7 @@ def test_import_reports_skipped_messages(cli: Run, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps([{"role": "user", "content": "Hello"}, {"role": "alien"}, 3]))
     status, out, err = cli("import", str(path))
-    assert (status, out) == (1, "imported session 'x', 1 turns\n")
+    assert (status, out) == (1, "imported session 'x', 1 turn\n")
     assert [line[:20] for line in err.splitlines()] == [
         "! skipping message 1",
         "! skipping message 2",

@@ -250,7 +250,7 @@ def test_own_document_is_imported_with_the_sound_beside_it(cli: Run, own: Path) 
     assert cli("import", str(own), "--id", "copy")[:2] == (0, "imported session 'copy', 2 turns\n")
     shutil.rmtree(own.with_suffix(".audio"))
     FileStore().delete("ann")
-    assert cli("verify")[:2] == (0, "1 sessions, 2 turns, 3 files; 0 damaged\n")
+    assert cli("verify")[:2] == (0, "1 session, 2 turns, 3 files; 0 damaged\n")
     with Conversation.open("copy", model="a-model-that-sees") as chat:
         parts = chat.messages()[0]["content"]
         assert [part["type"] for part in parts] == ["text", "input_audio", "image_url"]

@@ -17,7 +17,7 @@ from tests.samples import MP3
 
 def test_verify_of_intact_sessions(cli: Run, session: str) -> None:
     """One session or all: the summary counts them, and the exit status is 0."""
-    assert cli("verify") == (0, "1 sessions, 5 turns, 2 files; 0 damaged\n", "")
+    assert cli("verify") == (0, "1 session, 5 turns, 2 files; 0 damaged\n", "")
     assert cli("verify", session)[0] == 0
     (found,) = json.loads(cli("verify", "--json")[1])
     assert (found["id"], found["files"], found["problems"]) == (session, 2, [])
@@ -116,7 +116,7 @@ def test_repair_notes_lost_files(damage: Callable[[Path], str], cli: Run, tmp_pa
     assert "`conversation repair` notes it as lost" in out
     status, out, _ = cli("repair", "x")
     assert (status, out.count("lost: turn 2: ")) == (0, 1)
-    assert out.startswith("all 2 turns can be read; 1 lost file(s) noted\n")
+    assert out.startswith("all 2 turns can be read; 1 lost file noted\n")
     status, out, _ = cli("verify")
     assert (status, out.startswith("known x: turn 2: ")) == (0, True)
     assert "0 damaged" in out

@@ -197,7 +197,7 @@ def test_verify_calls_swept_sound_no_damage(tmp_path: Path, capsys: Any) -> None
     fill(place, "s", days=91)
     place.store.sweep(older_than=90 * DAY, sound_only=True)
     assert main(["verify", "--store", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == "1 sessions, 3 turns, 1 files; 0 damaged\n"
+    assert capsys.readouterr().out == "1 session, 3 turns, 1 file; 0 damaged\n"
 
 
 def test_open_conversations_notice_that_their_sound_is_gone(place: Place) -> None:
