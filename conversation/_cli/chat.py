@@ -32,7 +32,7 @@ from conversation._cli.terminal import (
     write_line,
     write_text,
 )
-from conversation._cli.wording import Ways
+from conversation._cli.wording import Remedies
 from conversation._conversation import Conversation
 from conversation._export.outline import counted
 from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
@@ -72,7 +72,7 @@ _MORE_HELP = (
 def chat(options: argparse.Namespace, store: AnyStore) -> int:
     """Talk until the end of input, and return the exit status."""
     place = f"in `conversation chat {shlex.quote(options.id)}`"  # once this one has ended
-    options.ways = Ways(f"`/retry` {place}", f"`/undo` {place}")
+    options.remedies = Remedies(f"`/retry` {place}", f"`/undo` {place}")
     speaker = loudspeaker() if options.play else _silent
     first = sound_from(options.audio) if options.audio else None
     if isinstance(sys.stdin, io.TextIOWrapper):

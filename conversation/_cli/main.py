@@ -16,18 +16,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from conversation._cli import commands, places
+from conversation._cli import places
 from conversation._cli.chat import chat
 from conversation._cli.completion import INSTALLING, SHELLS, completion
+from conversation._cli.deleting import delete, sweep
 from conversation._cli.exporting import export
 from conversation._cli.importing import import_file
 from conversation._cli.listing import list_sessions
 from conversation._cli.saying import say
 from conversation._cli.searching import search
+from conversation._cli.showing import show
 from conversation._cli.talk import SETTINGS
 from conversation._cli.terminal import LogHandler, plain_line, report, show_progress
-from conversation._cli.verification import verify
-from conversation._cli.wording import Ways, said
+from conversation._cli.verification import repair, verify
+from conversation._cli.wording import Remedies, said
 from conversation._export.formats import FORMATS
 from conversation._version import __version__
 from conversation.errors import InvalidSetting
@@ -66,11 +68,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         show_progress("")
         return 130
     except InvalidSetting as error:
-        report(said(error, options.ways))
+        report(said(error, options.remedies))
         return 2
     except Exception as error:  # noqa: BLE001  # the SDK's, the system's, or one of ours
         show_progress("")
-        report(said(error, options.ways))
+        report(said(error, options.remedies))
         return 1
     finally:
         log.removeHandler(handler)
@@ -142,7 +144,7 @@ class _Commands:
     def add_bare(self, name: str, command: _Function, about: str) -> argparse.ArgumentParser:
         """Add a command that has no store of its own."""
         added = self._subparsers.add_parser(name, help=about, description=about)
-        added.set_defaults(command=command, store=None, parser=self.parser, ways=Ways())
+        added.set_defaults(command=command, store=None, parser=self.parser, remedies=Remedies())
         return added
 
     def add(self, name: str, command: _Function, about: str) -> argparse.ArgumentParser:
@@ -212,9 +214,9 @@ def _add_reading(to: _Commands) -> None:
     searching.add_argument("words", nargs="+", metavar="WORDS", help="the phrase, in any case")
     searching.add_argument("--json", action="store_true", help="print JSON (default: text)")
 
-    show = to.add("show", commands.show, "Show a session's turns, and how each would be sent now.")
-    show.add_argument("id", metavar="ID", help="the session")
-    show.add_argument("--json", action="store_true", help="print JSON (default: text)")
+    showing = to.add("show", show, "Show a session's turns, and how each would be sent now.")
+    showing.add_argument("id", metavar="ID", help="the session")
+    showing.add_argument("--json", action="store_true", help="print JSON (default: text)")
 
 
 def _add_moving(to: _Commands) -> None:
@@ -268,13 +270,13 @@ def _add_moving(to: _Commands) -> None:
 
 
 def _add_keeping(to: _Commands) -> None:
-    delete = to.add("delete", commands.delete, "Delete sessions and their audio permanently.")
-    delete.add_argument("id", metavar="ID", nargs="+", help="the sessions")
-    delete.add_argument(
+    deleting = to.add("delete", delete, "Delete sessions and their audio permanently.")
+    deleting.add_argument("id", metavar="ID", nargs="+", help="the sessions")
+    deleting.add_argument(
         "--yes", action="store_true", help="do not ask for confirmation (default: ask)"
     )
 
-    sweeping = to.add("sweep", commands.sweep, "Delete what nobody has changed for long.")
+    sweeping = to.add("sweep", sweep, "Delete what nobody has changed for long.")
     sweeping.add_argument(
         "--older-than", required=True, metavar="AGE", help="such as 90d, 12w, 36h or 30min"
     )
@@ -289,8 +291,8 @@ def _add_keeping(to: _Commands) -> None:
     verifying.add_argument("id", metavar="ID", nargs="*", help="the sessions (default: all)")
     verifying.add_argument("--json", action="store_true", help="print JSON (default: text)")
 
-    repair = to.add("repair", commands.repair, "Recover a damaged session; keeps the damaged file.")
-    repair.add_argument("id", metavar="ID", help="the session")
+    repairing = to.add("repair", repair, "Recover a damaged session; keeps the damaged file.")
+    repairing.add_argument("id", metavar="ID", help="the session")
 
     completing = to.add_bare(
         "completion", completion, "Print the script by which a shell completes commands at Tab."

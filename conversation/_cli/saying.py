@@ -8,12 +8,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from conversation._cli.commands import shown_entry
 from conversation._cli.places import AnyStore
+from conversation._cli.showing import shown_entry
 from conversation._cli.sound import sound_from
 from conversation._cli.talk import talking
 from conversation._cli.terminal import report, write_json, write_text
-from conversation._cli.wording import Ways
+from conversation._cli.wording import Remedies
 from conversation._conversation import Conversation
 from conversation._values.parts import AudioInput
 from conversation._values.sound import FORMATS
@@ -23,7 +23,7 @@ from conversation.errors import InvalidSetting
 
 def say(options: argparse.Namespace, store: AnyStore) -> int:
     """Print the answer; exit status 1 if there is none, or no sound that was to be saved."""
-    options.ways = Ways(retry=f"`conversation say {shlex.quote(options.id)} --retry`")
+    options.remedies = Remedies(retry=f"`conversation say {shlex.quote(options.id)} --retry`")
     content = _content(options)
     save = None if options.save is None else _writable(Path(options.save))
     with talking(options, store) as talk:

@@ -1,4 +1,4 @@
-"""`conversation verify`: checks that saved sessions and their audio are intact; changes nothing."""
+"""`conversation verify` finds damage in sessions and their files; `repair` saves the rest."""
 
 from __future__ import annotations
 
@@ -153,7 +153,30 @@ def _checked(
     return _Result(place, session_id, len(turns), files, tuple(problems), tuple(noted))
 
 
-def note_lost(store: AnyStore, session_id: str) -> list[str]:
+def repair(options: argparse.Namespace, store: AnyStore) -> int:
+    """Recover a damaged session."""
+    if not isinstance(store, FileStore):
+        msg = "repair is for sessions in files; for a database, restore a backup"
+        raise InvalidSetting(msg)
+    salvage = store.repair(options.id)
+    if salvage.original == store.session(options.id).file:
+        lost = _note_lost(store, options.id)
+        what = f"{counted(len(lost), 'lost file')} noted" if lost else "nothing was changed"
+        write_line(f"all {counted(salvage.kept, 'turn')} can be read; {what}")
+        for line in lost:
+            write_line(plain_line(f"lost: {line}"))
+        return 0
+    write_line(f"kept {counted(salvage.kept, 'turn')}; the damaged file is {salvage.original}")
+    if salvage.header_lost:
+        write_line("title, settings and metadata could not be read")
+    for piece in salvage.lost:
+        write_line(f"lost: {piece[:200].decode(errors='replace')}")
+    for line in _note_lost(store, options.id):
+        write_line(plain_line(f"lost: {line}"))
+    return 0
+
+
+def _note_lost(store: AnyStore, session_id: str) -> list[str]:
     """Note in the turns which of their files are lost; return descriptions of those new to it."""
     lines, changed = list[str](), dict[int, Turn]()
     with Conversation.open(session_id, store=store, create=False) as chat:

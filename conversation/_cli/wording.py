@@ -13,8 +13,8 @@ import attrs
 
 
 @attrs.frozen
-class Ways:
-    """The remedies of exchanges, as they are called where the error is shown.
+class Remedies:
+    """Remedies after a failed exchange, as they are called where the error is shown.
 
     Attributes:
         retry: Asks the model again.
@@ -25,7 +25,7 @@ class Ways:
     undo: str = "`/undo` in `conversation chat ID`"
 
 
-IN_CHAT = Ways("/retry", "/undo")
+IN_CHAT = Remedies("/retry", "/undo")
 
 _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), words)
@@ -112,17 +112,17 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
-def in_words(text: str, ways: Ways = Ways()) -> str:  # it is frozen
+def in_words(text: str, remedies: Remedies = Remedies()) -> str:  # it is frozen
     """Return a message or note of the library in the command line's words."""
     for pattern, words in _WORDS:
-        text = pattern.sub(words.format(retry=ways.retry, undo=ways.undo), text)
+        text = pattern.sub(words.format(retry=remedies.retry, undo=remedies.undo), text)
     return text
 
 
-def said(error: BaseException, ways: Ways = Ways()) -> str:
+def said(error: BaseException, remedies: Remedies = Remedies()) -> str:
     """Return an error with its notes in the command line's words."""
     told = [_told(error), *getattr(error, "__notes__", ())]
-    return in_words("; ".join(each.rstrip(". ") for each in told), ways)
+    return in_words("; ".join(each.rstrip(". ") for each in told), remedies)
 
 
 def _told(error: BaseException) -> str:

@@ -1,0 +1,66 @@
+"""`conversation show`: the turns of a session, and how each would be sent now."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import orjson
+
+from conversation._cli.places import AnyStore
+from conversation._cli.terminal import plain_line, write_json, write_line, write_text
+from conversation._conversation import Conversation
+from conversation._export.outline import Exported, counts, text_of, time_and_notes
+from conversation._rendering.forms import Form
+from conversation._values.turns import Turn
+from conversation._wire.writing import line_from_turn, usage_entry
+
+
+def show(options: argparse.Namespace, store: AnyStore) -> int:
+    """Print a session's turns, and how each would be sent now."""
+    chat = Conversation.open(options.id, store=store, read_only=True)
+    exported = chat._exported()
+    if options.json:
+        _show_json(chat, exported)
+    else:
+        _show_text(exported)
+    return 0
+
+
+def _show_json(chat: Conversation, exported: Exported) -> None:
+    turns = [shown_entry(turn, exported) for turn in exported.turns]
+    header = {"id": chat.id, "title": chat.title, "metadata": chat.metadata}
+    settings = chat._history.header.get("settings")
+    usage = usage_entry(exported.usage)
+    write_json({**header, "settings": settings, "usage": usage, "turns": turns})
+
+
+def shown_entry(turn: Turn, exported: Exported) -> dict[str, Any]:
+    """Return a turn as it is saved, and how it would be sent now."""
+    form, why = exported.reasons.get(id(turn), (None, None))
+    sent = {"form": form and form.value, "why": why}
+    return {**orjson.loads(line_from_turn(turn)), "sent": sent}
+
+
+def _show_text(exported: Exported) -> None:
+    write_text(plain_line(exported.title), "bold", before="")
+    write_text(plain_line(" · ".join(exported.about)), "dim", before="")
+    if exported.instructions:
+        write_line()
+        write_line(("instructions", "yellow"))
+        write_text(exported.instructions)
+    for number, turn in enumerate(exported.turns, 1):
+        form, why = exported.reasons.get(id(turn), (Form.PLAIN, ""))
+        colour = "green" if turn.role == "user" else "blue"
+        sent = "" if form is Form.PLAIN else f" → {why}"
+        about = plain_line(" · ".join(time_and_notes(turn)) + sent)
+        write_line()
+        role = f"{number} {turn.role}{' ' if about else ''}"
+        write_text(about, "dim", before=role, before_colour=colour)
+        if text := text_of(turn):
+            write_text(text)
+        for call in getattr(turn, "tool_calls", ()):
+            write_text(f"{call.name}({call.arguments})")
+    counted = ", ".join(f"{count:,} {name}" for name, count in counts(exported.usage))
+    write_line()
+    write_line((f"tokens: {counted or 'none'}", "dim"))
