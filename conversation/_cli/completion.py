@@ -116,14 +116,18 @@ def _split(line: str) -> tuple[list[str], str]:
     for quote in ("", '"', "'"):
         with contextlib.suppress(ValueError):
             *words, last = shlex.split(f"{line}x{quote}")
+            if quote == '"':  # which shlex does not know to escape these, too
+                last = re.sub(r"\\([$`])", r"\1", last)
             return [*words, last[:-1]], quote
     return [""], ""
 
 
 def _replacement(name: str, word: str, breaks: str, quote: str) -> str:
     """Return what bash puts in place of its current word: behind the last of certain marks."""
+    if quote == "'":
+        return name.replace("'", r"'\''")
     if quote:
-        return name
+        return re.sub(r'([$`"\\])', r"\\\1", name)
     done = max((word.rfind(mark) for mark in ":=@" if mark in breaks), default=-1) + 1
     return re.sub(r"([^\w@%+=:,./-])", r"\\\1", name[done:])
 
@@ -228,8 +232,11 @@ def _values(action: argparse.Action, word: str, words: _Words) -> _Candidates | 
         return None
     if action.dest == "id" and not action.option_strings:
         store = store_at(words.values.get("source") or words.values.get("store"))
-        sessions = store.list(prefix=word, limit=_MOST)
-        return [(s.id, plain_line(s.title or "")) for s in sessions if s.id not in words.others]
+        return [
+            (info.id, plain_line(info.title or ""))
+            for info in store.list(prefix=word, limit=_MOST)
+            if info.id not in words.others and (words.are_over or not info.id.startswith("-"))
+        ]
     return []
 
 

@@ -13,7 +13,15 @@ import attrs
 import orjson
 
 from conversation._cli.places import AnyStore
-from conversation._cli.terminal import one_line, plain_line, report, table, write_json, write_line
+from conversation._cli.terminal import (
+    one_line,
+    plain,
+    plain_line,
+    report,
+    table,
+    write_json,
+    write_line,
+)
 from conversation._export.outline import counted
 from conversation._values.sound import FORMATS
 from conversation._values.turns import AssistantTurn
@@ -71,7 +79,7 @@ def list_sessions(options: argparse.Namespace, store: AnyStore) -> int:
         report(f"no sessions in {store.place}; `conversation chat` starts one")
     rows = [
         (
-            plain_line(each.info.id),
+            plain(each.info.id),
             f"{each.info.updated_at.astimezone():%Y-%m-%d %H:%M}",
             "? turns" if each.turns is None else counted(each.turns, "turn"),
             f"{size_in(each.sound)} of sound" if each.sound else "no sound",

@@ -14,6 +14,7 @@ import attrs
 from conversation._cli.places import AnyStore
 from conversation._cli.terminal import (
     one_line,
+    plain,
     plain_line,
     progress,
     report,
@@ -82,7 +83,7 @@ def _in_session(store: AnyStore, info: SessionInfo, phrase: str) -> Iterator[_Hi
 
 def _write(hit: _Hit) -> None:
     where = "title" if hit.turn is None else f"turn {hit.turn}, {hit.role}"
-    about = f"{plain_line(hit.id)}  {where}: "
+    about = f"{plain(hit.id)}  {where}: "
     width = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else _WIDTH
     before, words, behind = hit.texts
     left = max(width - len(about) - len(words), 30)

@@ -42,6 +42,7 @@ def offered(cli: Run, *words: str) -> list[str] | None:
         (["nothing", ""], []),
         (["show", "tele"], ["telegram:42", "telegram:43"]),
         (["show", "ann@home", ""], []),
+        (["show", ""], ["ann@home", "telegram:42", "telegram:43", "my chat", "größe"]),
         (["show", "--json", "größ"], ["größe"]),
         (["chat", "my"], ["my chat"]),
         (["delete", "ann@home", "a"], []),
@@ -111,6 +112,21 @@ def test_bash_gets_what_it_puts_in_place_of_its_word(line: str, found: list[str]
     """Its words end at some marks, and spaces are escaped, except in quotes."""
     status, out, _ = cli("completion", "bash", "--words", line, "--breaks", " \t\n\"'@><=;|&(:")
     assert (status, sorted(out.splitlines())) == (0, found)
+
+
+@pytest.mark.parametrize("session_id", ["it's", "a';touch x;'", "a$(x)`y`$z", 'a"\\"b', "a\\"])
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_no_id_leaves_the_quotes_that_bash_has_open(session_id: str, quote: str, cli: Run) -> None:
+    """What Tab puts between them is this id to bash: no command is run, no variable is read."""
+    with Conversation.open(session_id) as chat:
+        chat.add_user("Hello")
+    typed = f"conversation show {quote}"
+    for _ in range(2):  # then Tab is pressed again
+        out = cli("completion", "bash", "--words", typed)[1].removesuffix("\n")
+        typed = f"conversation show {quote}{out}"
+    script = f'conversation() {{ printf %s "$2"; }}; {typed}{quote}'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (session_id, "")
 
 
 @pytest.fixture

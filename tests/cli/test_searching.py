@@ -94,3 +94,11 @@ def test_a_database_is_searched(cli: Run, postgres: Postgres, schema: str) -> No
     place = f"{postgres.url}?schema={schema}"
     status, out, _ = cli("search", "golden retriever", "--store", place)
     assert (status, out.splitlines()[1]) == (0, "dogs  turn 2, assistant: Golden Retrievers are.")
+
+
+def test_an_id_is_shown_as_it_can_be_entered(cli: Run) -> None:
+    """Blanks in an id, also at its ends, stay as they are in `search` and `list`."""
+    with Conversation.open(" a  b ") as chat:
+        chat.add_user("Hello")
+    assert cli("search", "hello")[1].startswith(" a  b   turn 1, user")
+    assert cli("list")[1].startswith(" a  b   20")
