@@ -68,6 +68,14 @@ def server(clock: Clock) -> Iterator[StandIn]:
 
 
 @pytest.fixture
+def default_server(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """The same stand-in, which the environment names as the API."""
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    return server
+
+
+@pytest.fixture
 def client(server: StandIn) -> OpenAI:
     """A client of the stand-in."""
     return server.client()

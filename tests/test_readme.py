@@ -15,7 +15,6 @@ import pytest
 
 from conversation import AsyncConversation, Context, Conversation, FileStore
 from conversation._cli.main import main
-from conversation.testing import StandIn
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -52,13 +51,13 @@ def test_what_is_shown_is_compared_by_lines(shown: str, printed: str, fits: bool
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
+@pytest.mark.usefixtures("default_server")
 def test_each_block_prints_what_is_shown(
-    number: int, tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
+    number: int,
+    tmp_path: Path,
 ) -> None:
     """Each block of Python runs by itself, without warnings, and prints the text below it."""
     code, shown = BLOCKS[number]
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
     compare(shown, "-c", code, folder=tmp_path)
 
 
@@ -89,7 +88,7 @@ def test_each_block_has_its_output() -> None:
 
 
 def test_the_readme_is_short() -> None:
-    """It has at most 250 lines, of which the first 75 hold the first program with its output."""
+    """The README has at most 250 lines, and its first 75 hold the first program with its output."""
     lines = README.splitlines()
     assert len(lines) <= MOST_LINES
     top = "\n".join(lines[:FIRST_SCREEN])
@@ -105,7 +104,7 @@ def test_the_commands_for_ci_are_one_line_each() -> None:
 
 
 def test_the_table_of_settings_is_whole_and_true() -> None:
-    """It has all settings of both constructors and of `open`, with their defaults."""
+    """The table has all settings of both constructors and of `open`, with their defaults."""
     names = {"Context": Context, "time": time, "FileStore": FileStore}
     written = {name: eval(default, names) for name, default in SETTINGS}
     assert len(written) == len(SETTINGS)
@@ -136,15 +135,13 @@ def test_all_commands_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) 
     assert [name for name in commands if not re.search(rf"\b{name}\b", COMMANDS)] == []
 
 
+@pytest.mark.usefixtures("default_server")
 def test_the_first_commands_print_what_is_shown(
-    server: StandIn,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """They succeed in silence, and print the lines below them."""
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    """The first commands of the README succeed in silence, and print the lines below them."""
     monkeypatch.chdir(tmp_path)
     [(lines, shown)] = re.findall(r"```sh\n([^`]*)```\n```text\n(.*?)```", COMMANDS, re.DOTALL)
     assert [main(shlex.split(line)[1:]) for line in lines.splitlines()] == [0, 0]

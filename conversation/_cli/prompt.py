@@ -28,7 +28,7 @@ _PAUSE = 0.03
 
 @attrs.frozen
 class Entered:
-    """What was entered.
+    """A message or command as it was entered.
 
     Attributes:
         text: One or more lines.

@@ -35,7 +35,7 @@ _COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33",
 
 @attrs.define
 class _Screen:
-    """What is on the terminal.
+    """The state of the terminal.
 
     Attributes:
         text: The text whose line stands open.

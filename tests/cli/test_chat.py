@@ -62,7 +62,7 @@ def test_chat_through_pipes_prints_only_answers(server: StandIn, tmp_path: Path)
 
 
 def test_the_help_names_defaults_and_voices(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of model, voice and instructions, without a word of Python."""
+    """`chat --help` names the default model, the voices, and no call of Python."""
     with pytest.raises(SystemExit):
         main(["chat", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
@@ -204,14 +204,19 @@ def test_chat_in_a_terminal(server: StandIn, tmp_path: Path) -> None:
     assert len(turns_of("dogs")) == 6
 
 
+def begin_answer(terminal: Terminal, server: StandIn) -> None:
+    """Ask at the first prompt; the answer stops after "One two three"."""
+    server.will_answer("One two three four five.", hold_after=4)
+    terminal.until("you> ")
+    terminal.press("Count\n")
+    terminal.until("One two three")
+    server.wait_until_held()
+
+
 def test_ctrl_c_interrupts_an_answer(server: StandIn, tmp_path: Path) -> None:
     """The part that arrived is kept as an interrupted turn, and the chat goes on."""
-    server.will_answer("One two three four five.", hold_after=4)
     with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
-        terminal.until("you> ")
-        terminal.press("Count\n")
-        terminal.until("One two three")
-        server.wait_until_held()
+        begin_answer(terminal, server)
         shown = terminal.interrupt()
         assert "this part is kept" in shown
         assert "Traceback" not in shown
@@ -243,7 +248,7 @@ def test_an_empty_line_retries(server: StandIn, tmp_path: Path) -> None:
 
 
 def test_retry_asks_for_another_answer(server: StandIn, tmp_path: Path) -> None:
-    """After a cut answer and after a whole one; where it fails, the earlier answer stays."""
+    """`/retry` replaces a cut answer or a whole one; if it fails, the earlier answer stays."""
     server.will_answer("One two three", cut_after=6)
     for answer in ("First.", "Second."):
         server.will_answer(answer)
@@ -265,7 +270,7 @@ def test_retry_asks_for_another_answer(server: StandIn, tmp_path: Path) -> None:
 
 
 def test_commands(server: StandIn, tmp_path: Path) -> None:
-    """Those that change the session or show it; an unknown one is named, with what is near."""
+    """Commands change or show the session; an unknown one is named, with one that is near."""
     with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
         terminal.until("you> ")
         assert "there is nothing to remove" in terminal.say("/undo")
@@ -320,7 +325,7 @@ def test_the_real_microphone(server: StandIn, tmp_path: Path) -> None:
 
 
 def test_pasted_lines_are_one_message(server: StandIn, tmp_path: Path) -> None:
-    """Where the terminal tells what is pasted, and where it does not; no command is among them."""
+    """Lines that are pasted at once are one message, and none of them is a command."""
     with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
         terminal.until("you> ")
         terminal.paste("One\r/undo\nthree\n")
@@ -334,12 +339,8 @@ def test_pasted_lines_are_one_message(server: StandIn, tmp_path: Path) -> None:
         terminal.leave(CTRL_D)
     words = [turn.text for turn in turns_of("chat")[::2]]
     assert words == ["One\n/undo\nthree", "/undo", ""]
-    server.will_answer("One two three four five.", hold_after=4)
     with Terminal(tmp_path, server, *PROGRAM, "chat", "early") as terminal:
-        terminal.until("you> ")
-        terminal.press("Count\n")
-        terminal.until("One two three")
-        server.wait_until_held()
+        begin_answer(terminal, server)
         terminal.paste("One\n/undo\n")
         server.go_on()
         assert "/undo" not in terminal.until("\nyou> ")
@@ -361,7 +362,7 @@ def test_pasted_lines_are_one_message(server: StandIn, tmp_path: Path) -> None:
 
 
 def test_notes_have_lines_of_their_own(server: StandIn, tmp_path: Path) -> None:
-    """Healing before an answer, and a warning within it, are put between lines of the answer."""
+    """Notes before or within an answer have lines of their own."""
 
     def chunk(**audio: str) -> dict[str, object]:
         delta = {"audio": {"id": "audio_" + "6" * 32, **audio}}
@@ -392,7 +393,7 @@ def seen(shown: str) -> list[str]:
 
 
 def test_a_setting_is_saved_once_it_gave_an_answer(server: StandIn, tmp_path: Path) -> None:
-    """A refused one is not, and begins no session; a session that exists keeps its own."""
+    """A refused setting begins no session, and does not replace one that is saved."""
     wrong = ("--model", "typo", "--voice", "echo", "--instructions", "Be brief.")
     done = run("chat", "x", *wrong, folder=tmp_path, server=server, lines="Hello\n")
     assert done.returncode == 1
@@ -419,7 +420,7 @@ def settings_of(session: str) -> object:
 def test_a_refusal_in_a_terminal_begins_no_session(
     is_database: bool, server: StandIn, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """The next message begins it; a failure that a retry can mend keeps the first message."""
+    """A refused first message saves nothing; one that can be retried is saved."""
     store: Store = FileStore()
     place = str(FileStore().root)
     if is_database:
@@ -440,7 +441,7 @@ def test_a_refusal_in_a_terminal_begins_no_session(
 
 
 def test_ctrl_c_at_the_prompt_drops_the_line(server: StandIn, tmp_path: Path) -> None:
-    """Twice in a row it ends the chat, without a trace."""
+    """Ctrl-C drops the line; twice in a row it ends the chat, without a traceback."""
     with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
         terminal.until("you> ")
         terminal.press("Never sent")
@@ -454,12 +455,8 @@ def test_ctrl_c_at_the_prompt_drops_the_line(server: StandIn, tmp_path: Path) ->
 
 def test_a_hang_up_keeps_what_an_answer_has_brought(server: StandIn, tmp_path: Path) -> None:
     """Closing the terminal in the middle of an answer leaves an interrupted turn."""
-    server.will_answer("One two three four five.", hold_after=4)
     with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
-        terminal.until("you> ")
-        terminal.press("Count\n")
-        terminal.until("One two three")
-        server.wait_until_held()
+        begin_answer(terminal, server)
         assert terminal.hang_up() != 0
     broken = turns_of("chat")[1]
     assert isinstance(broken, AssistantTurn)
@@ -482,7 +479,7 @@ def test_input_that_is_no_text_ends_no_chat(server: StandIn, tmp_path: Path) -> 
 
 
 def test_ctrl_c_while_waiting_for_the_lock(server: StandIn, tmp_path: Path) -> None:
-    """It says that nothing was sent, and does not show the audio file of an earlier answer."""
+    """Ctrl-C before the lock says that nothing was sent, and shows no file of an earlier answer."""
     program = (*PROGRAM, "chat", "shared")
     with (
         Terminal(tmp_path, server, *program) as mine,

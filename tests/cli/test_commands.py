@@ -133,12 +133,10 @@ def test_export_needs_a_session_and_a_format(cli: Run, tmp_path: Path) -> None:
 
 
 def test_export_can_transcribe_first(
-    cli: Run, session: str, server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Run, session: str, default_server: StandIn, tmp_path: Path
 ) -> None:
     """`--transcribe` adds transcripts of user audio to the session and the export."""
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
-    server.will_transcribe("And a cat?")
+    default_server.will_transcribe("And a cat?")
     path = tmp_path / "a.md"
     assert cli("export", session, "--transcribe", "-o", str(path))[0] == 0
     assert "> And a cat?" in path.read_text()
@@ -146,15 +144,13 @@ def test_export_can_transcribe_first(
 
 
 def test_export_goes_on_where_a_clip_cannot_be_transcribed(
-    cli: Run, server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Run, default_server: StandIn, tmp_path: Path
 ) -> None:
     """A clip that is too short is reported; the others get their words, and the status is 0."""
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
     with Conversation.open("short") as chat:
         chat.add_user(AudioInput.from_pcm(bytes(960), 24_000))
         chat.add_user(AudioInput(SOUND))
-    server.will_transcribe("And a cat?")
+    default_server.will_transcribe("And a cat?")
     arguments = ("export", "short", "--transcribe", "-o", str(tmp_path / "a.md"), "--force")
     status, _, err = cli(*arguments)
     assert (status, err.count("\n")) == (0, 1)
@@ -162,7 +158,7 @@ def test_export_goes_on_where_a_clip_cannot_be_transcribed(
     assert "too short" in err
     assert "> And a cat?" in (tmp_path / "a.md").read_text()
     assert cli(*arguments)[::2] == (0, "")
-    server.will_fail(401)
+    default_server.will_fail(401)
     with Conversation.open("other") as chat:
         chat.add_user(AudioInput(SOUND))
     assert cli("export", "other", "--transcribe", "-o", str(tmp_path / "b.md"))[0] == 1
@@ -170,17 +166,15 @@ def test_export_goes_on_where_a_clip_cannot_be_transcribed(
 
 @pytest.mark.slow
 def test_export_goes_on_where_the_server_fails_for_clips(
-    cli: Run, server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Run, default_server: StandIn, tmp_path: Path
 ) -> None:
     """Clips for which the server fails are reported; those behind them get their words."""
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
     with Conversation.open("s") as chat:
         for i in range(3):
             chat.add_user(AudioInput.from_pcm(bytes(4800 + 2 * i), 24_000))
     for _ in range(6):  # two clips, with two retries of the SDK each
-        server.will_fail(500)
-    server.will_transcribe("And a cat?")
+        default_server.will_fail(500)
+    default_server.will_transcribe("And a cat?")
     status, _, err = cli("export", "s", "--transcribe", "-o", str(tmp_path / "a.md"))
     assert (status, err.count("\n"), err[:5]) == (0, 1, "! s: ")
     assert "> And a cat?" in (tmp_path / "a.md").read_text()

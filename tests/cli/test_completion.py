@@ -66,7 +66,7 @@ def offered(cli: Run, *words: str) -> list[str] | None:
     ],
 )
 def test_words_that_fit_are_offered(words: list[str], found: list[str] | None, cli: Run) -> None:
-    """Commands, options, their values, and sessions that are not named yet."""
+    """Completion offers commands, options, their values, and sessions that are not named yet."""
     shown = offered(cli, *words)
     assert (shown if shown is None else sorted(shown)) == (
         found if found is None else sorted(found)
@@ -74,7 +74,7 @@ def test_words_that_fit_are_offered(words: list[str], found: list[str] | None, c
 
 
 def test_each_command_and_option_is_offered(cli: Run) -> None:
-    """Whatever the help of a command names can be completed."""
+    """Completion offers every command, and the options of each."""
     commands = offered(cli, "")
     assert commands is not None
     assert {"say", "search", "completion", "verify"} <= {*commands}
@@ -109,7 +109,7 @@ def test_sessions_of_the_store_that_is_named_are_offered(cli: Run, tmp_path: Pat
     ],
 )
 def test_bash_gets_what_it_puts_in_place_of_its_word(line: str, found: list[str], cli: Run) -> None:
-    """Its words end at some marks, and spaces are escaped, except in quotes."""
+    """Bash gets what follows the last of its breaks, with spaces escaped, except in quotes."""
     status, out, _ = cli("completion", "bash", "--words", line, "--breaks", " \t\n\"'@><=;|&(:")
     assert (status, sorted(out.splitlines())) == (0, found)
 
@@ -171,7 +171,7 @@ LINES = {
 @pytest.mark.usefixtures("_sessions")
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_tab_completes_in_the_shell(shell: str, shell_environment: Path) -> None:
-    """Commands, options, values, sessions with special characters, and files."""
+    """Tab completes commands, options, values, sessions with special characters, and files."""
     if not shutil.which(shell):
         pytest.skip(f"{shell} is not installed")
     start = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
@@ -194,7 +194,7 @@ def test_tab_completes_in_the_shell(shell: str, shell_environment: Path) -> None
 @pytest.mark.slow
 @pytest.mark.usefixtures("_sessions")
 def test_fish_completes(shell_environment: Path) -> None:
-    """Commands, options, values, sessions with special characters, and files."""
+    """Fish completes commands, options, values, sessions with special characters, and files."""
     if not shutil.which("fish"):
         pytest.skip("fish is not installed")
     script = "conversation completion fish | source\n"

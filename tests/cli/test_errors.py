@@ -1,4 +1,4 @@
-"""What commands say where something is wrong: one line, in words of the command line."""
+"""Errors of commands: one line, in words of the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from conversation import AudioInput, Conversation, FileStore
 from conversation.testing import StandIn
 from tests.cli.conftest import Run
-from tests.cli.test_wording import PYTHON
+from tests.cli.test_wording import WORDS_OF_PYTHON
 from tests.samples import SOUND
 
 Damage = Callable[[Path], object]
@@ -79,18 +79,15 @@ COMMANDS = (
 
 
 def check(shown: str) -> None:
-    """Find no Python in what a command has shown but JSON, and no traceback."""
+    """Check that a command has shown neither Python nor a traceback, outside of JSON."""
     lines = [line for line in shown.splitlines() if not line.lstrip().startswith(('"', "{", "["))]
-    assert [line for line in lines if PYTHON.search(line) or "Traceback" in line] == []
+    assert [line for line in lines if WORDS_OF_PYTHON.search(line) or "Traceback" in line] == []
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_told_without_python(
-    damage: str, cli: Run, server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("default_server")
+def test_damage_is_told_without_python(damage: str, cli: Run, tmp_path: Path) -> None:
     """Each command on a damaged session ends with a status of its own, and words of its own."""
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
     root = FileStore().root
     with Conversation.open("ann", instructions="Be brief.") as chat:
         chat.add_user("Hello")
@@ -146,11 +143,9 @@ WRONG = (
 
 @pytest.mark.parametrize("command", WRONG)
 def test_wrong_commands_are_told_without_python(
-    command: str, cli: Run, server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, cli: Run, default_server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The exit status is 1 or 2, and stderr says why; a password is never repeated."""
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    """A wrong command exits with 1 or 2, and stderr says why, without a password."""
     monkeypatch.chdir(tmp_path)
     with Conversation.open("ann") as chat:
         chat.add_user(AudioInput(SOUND))
@@ -159,7 +154,7 @@ def test_wrong_commands_are_told_without_python(
     (tmp_path / "talks").write_text(json.dumps({"a": [{"role": "user", "content": "Hello"}]}))
     words = command.format(folder=tmp_path, store=FileStore().root, long="x" * 600).split()
     if "--transcribe" in words:
-        server.will_fail(401)
+        default_server.will_fail(401)
     status, out, err = cli(*words)
     assert (status in (1, 2), bool(err)) == (True, True)
     check(out + err)
@@ -168,11 +163,9 @@ def test_wrong_commands_are_told_without_python(
 
 @pytest.mark.parametrize("fault", [400, 401, 403, 404, 413, 422, "empty", "list", "text", "error"])
 def test_faults_of_a_server_are_told_without_python(
-    fault: int | str, cli: Run, server: StandIn, monkeypatch: pytest.MonkeyPatch
+    fault: int | str, cli: Run, default_server: StandIn
 ) -> None:
-    """Refusals, and answers that are none: the status is 1, and the remedy a command."""
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    """A refusal, or an answer that is none, exits with 1, and is one line on stderr."""
     sent: dict[str, Any] = {
         "empty": {},
         "list": {"choices": []},
@@ -180,16 +173,16 @@ def test_faults_of_a_server_are_told_without_python(
         "error": {"error": {}},
     }
     if isinstance(fault, int):
-        server.will_fail(fault)
+        default_server.will_fail(fault)
     else:
-        server.will_send(sent[fault])
+        default_server.will_send(sent[fault])
     status, out, err = cli("say", "ann", "Hello")
     assert (status, out, err.count("\n")) == (1, "", 1)
     check(err)
 
 
 def test_no_server_is_told_without_python(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message is kept, and the remedy is a command."""
+    """Where no server answers, the message is kept, and the remedy is a command."""
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     status, _, err = cli("say", "ann", "Hello")

@@ -58,7 +58,7 @@ STATES = {
 def test_list_tells_turns_sound_and_state(
     is_database: bool, cli: Run, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """The state is that of the last turn which is no system turn; sound is counted in bytes."""
+    """A session's state is that of its last turn, system turns aside; sound is counted in bytes."""
     store: Any
     place, store = str(tmp_path / "talks"), FileStore(tmp_path / "talks")
     if is_database:
@@ -82,7 +82,7 @@ def test_list_tells_turns_sound_and_state(
 
 
 def test_list_prints_all_sessions_newest_first(cli: Run, session: str) -> None:
-    """Each line holds id, time, turns, sound, state and title."""
+    """Each line of `list` holds id, time, turns, sound, state and title."""
     with Conversation.open("bob") as chat:
         chat.add_user("Hello")
         chat.set_title(HOSTILE)
@@ -99,7 +99,7 @@ def test_list_prints_all_sessions_newest_first(cli: Run, session: str) -> None:
 
 
 def test_columns_are_aligned_for_wide_characters(cli: Run) -> None:
-    """Characters of two columns count as two."""
+    """The table gives two columns to characters that take two."""
     for session_id in ("日本語", "abcdef"):
         with Conversation.open(session_id) as chat:
             chat.add_user("Hello")
@@ -121,7 +121,7 @@ def cut_off(root: Path, session_id: str) -> None:
 
 @pytest.mark.parametrize("damage", [not_json, unknown_role, cut_off])
 def test_a_damaged_session_is_listed_as_damaged(damage: Any, cli: Run, session: str) -> None:
-    """It keeps its line, stderr says why, and the exit status is 1, with `--json` too."""
+    """A damaged session keeps its line, stderr says why, and the status is 1, with `--json` too."""
     with Conversation.open("ärger 1") as chat:
         chat.add_user(AudioInput(SOUND))
         chat.add_assistant("Hello")
@@ -150,7 +150,7 @@ def test_a_damaged_session_is_listed_as_damaged(damage: Any, cli: Run, session: 
 def test_a_damaged_session_in_a_database_is_listed_as_damaged(
     damage: str, cli: Run, postgres: Postgres, schema: str
 ) -> None:
-    """Missing turns, a header or an end that cannot be read: the exit status is 1."""
+    """Missing turns, or a header or last turn that cannot be read, make a session damaged."""
     with Conversation.open("x", store=PostgresStore(postgres.url, schema=schema)) as chat:
         chat.add_user("Hello")
         chat.add_assistant("Hi")
@@ -160,7 +160,7 @@ def test_a_damaged_session_in_a_database_is_listed_as_damaged(
 
 
 def test_list_skips_files_that_are_no_sessions(cli: Run, session: str) -> None:
-    """The exit status is 1, and each file that was skipped is a line on stderr."""
+    """Each file that is no session is a line on stderr, and makes the exit status 1."""
     path = FileStore().root / f"{session}.json"
     path.rename(path.with_name("ann (copy).json"))
     (path.with_name("ann2.json")).write_bytes(path.with_name("ann (copy).json").read_bytes())
@@ -173,7 +173,7 @@ def test_list_skips_files_that_are_no_sessions(cli: Run, session: str) -> None:
 
 
 def test_list_without_sessions_says_how_to_start_one(cli: Run) -> None:
-    """The hint is on stderr; `--json` prints an empty list."""
+    """Without sessions, `list` gives a hint on stderr, and `--json` prints an empty list."""
     status, out, err = cli("list")
     assert (status, out) == (0, "")
     assert "`conversation chat` starts one" in err
@@ -182,6 +182,6 @@ def test_list_without_sessions_says_how_to_start_one(cli: Run) -> None:
 
 @pytest.mark.parametrize("limit", ["-1", "many", "1.5", ""])
 def test_a_limit_is_a_whole_number(limit: str, cli: Run) -> None:
-    """Anything else is wrong usage."""
+    """A limit that is no whole number is wrong usage."""
     with pytest.raises(SystemExit, match="2"):
         cli("list", "--limit", limit)

@@ -90,7 +90,7 @@ def test_a_closed_pipe_is_no_error(session: str, tmp_path: Path) -> None:
 def test_options_stand_anywhere(
     arguments: tuple[str, ...], cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before, between and behind other arguments, written in any way."""
+    """Options stand before, between and behind other arguments, in any of their forms."""
     monkeypatch.chdir(tmp_path)
     for name in ("x", "y"):
         with Conversation.open(name) as chat:

@@ -15,15 +15,11 @@ from tests.postgres import Postgres
 from tests.samples import SOUND
 from tests.terminals import turns_of
 
-
-@pytest.fixture(autouse=True)
-def _key(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
+pytestmark = pytest.mark.usefixtures("default_server")
 
 
 def test_the_answer_is_printed(cli: Run, server: StandIn) -> None:
-    """Alone, on stdout; the session is begun, and goes on with the next call."""
+    """`say` prints the answer alone; it begins a session, and the next call goes on with it."""
     server.will_answer(f"Good\nmorning. {HOSTILE}")
     status, out, err = cli("say", "ann", "Hello", "there")
     assert (status, err) == (0, "")
@@ -34,7 +30,7 @@ def test_the_answer_is_printed(cli: Run, server: StandIn) -> None:
 
 
 def test_text_comes_from_standard_input(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of it is one message; without any, nothing is sent."""
+    """Standard input is one message; if it is empty, nothing is sent."""
     monkeypatch.setattr("sys.stdin", io.StringIO("One\n\ntwo\n"))
     assert cli("say", "ann", "-")[0] == 0
     assert turns_of("ann")[0].text == "One\n\ntwo"
@@ -45,7 +41,7 @@ def test_text_comes_from_standard_input(cli: Run, monkeypatch: pytest.MonkeyPatc
 
 
 def test_speech_is_said(cli: Run, tmp_path: Path) -> None:
-    """A sound file alone, or with a text."""
+    """`say` sends a sound file, alone or behind a text."""
     path = tmp_path / "question.wav"
     path.write_bytes(SOUND)
     assert cli("say", "ann", "--audio", str(path))[0] == 0
@@ -56,7 +52,7 @@ def test_speech_is_said(cli: Run, tmp_path: Path) -> None:
 
 
 def test_the_sound_of_the_answer_is_saved(cli: Run, server: StandIn, tmp_path: Path) -> None:
-    """An answer in writing has none: a note says so, and the exit status is 1."""
+    """`--save` writes the sound; an answer in writing has none, and makes the exit status 1."""
     path = tmp_path / "answer.wav"
     status, out, err = cli("say", "ann", "Hello", "--save", str(path))
     assert (status, err) == (0, "")
@@ -77,7 +73,7 @@ def test_the_sound_of_the_answer_is_saved(cli: Run, server: StandIn, tmp_path: P
 
 
 def test_json_is_the_entry_that_show_prints(cli: Run) -> None:
-    """The same keys and values, and nothing else on stdout."""
+    """`say --json` prints the keys and values of `show --json`, and nothing else."""
     assert cli("say", "ann", "Hello")[0] == 0
     status, out, _ = cli("say", "ann", "And again", "--json")
     assert status == 0
@@ -98,7 +94,7 @@ def test_json_is_the_entry_that_show_prints(cli: Run) -> None:
     ],
 )
 def test_wrong_usage_sends_nothing(arguments: tuple[str, ...], cli: Run, server: StandIn) -> None:
-    """It is one line on stderr, and no session is begun."""
+    """Wrong usage of `say` is one line on stderr, sends nothing, and begins no session."""
     status, out, err = cli("say", "ann", *arguments)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert not server.requests
@@ -106,7 +102,7 @@ def test_wrong_usage_sends_nothing(arguments: tuple[str, ...], cli: Run, server:
 
 
 def test_a_failure_is_retried(cli: Run, server: StandIn) -> None:
-    """The remedy in the error works: nothing is said twice, and no answer is asked for twice."""
+    """`--retry` after a failure says nothing twice, and asks for no answer twice."""
     server.will_fail(401)
     status, out, err = cli("say", "an ne", "Hello")
     assert (status, out, err.count("\n")) == (1, "", 1)
@@ -134,7 +130,7 @@ def test_a_cut_answer_is_asked_for_anew(cli: Run) -> None:
 
 
 def test_a_refusal_leaves_nothing(cli: Run) -> None:
-    """A wrong model begins no session, and is not kept in one; a good one is."""
+    """A setting that is refused begins no session, and is not saved in one."""
     status, _, err = cli("say", "ann", "Hello", "--model", "typo")
     assert status == 1
     assert "typo" in err
@@ -150,7 +146,7 @@ def test_a_refusal_leaves_nothing(cli: Run) -> None:
 
 
 def test_without_a_key_a_stand_in_answers(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A note on stderr says so; sessions with a real model's turns are refused."""
+    """A stand-in's answer has a note on stderr; sessions with a real model's turns are refused."""
     assert cli("say", "real", "Hello")[0] == 0
     monkeypatch.delenv("OPENAI_API_KEY")
     status, out, err = cli("say", "ann", "Hello")
@@ -162,7 +158,7 @@ def test_without_a_key_a_stand_in_answers(cli: Run, monkeypatch: pytest.MonkeyPa
 
 
 def test_say_in_a_database(cli: Run, postgres: Postgres, schema: str) -> None:
-    """The same as in files."""
+    """`say` works in a database, and a refusal begins no session there."""
     place = f"{postgres.url}?schema={schema}"
     assert cli("say", "ann", "Hello", "--store", place)[0] == 0
     assert cli("say", "bob", "Hello", "--store", place, "--model", "typo")[0] == 1

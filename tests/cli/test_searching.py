@@ -49,7 +49,7 @@ def begin(store: Any = None) -> None:
 def test_a_phrase_is_found_in_any_case(
     words: list[str], found: list[tuple[str, int | None]], cli: Run
 ) -> None:
-    """Words and titles are searched; the exit status is 1 if nothing is found."""
+    """Search reads words and titles in any case, and exits with 1 if nothing is found."""
     begin()
     status, out, err = cli("search", *words, "--json")
     assert (status, err) == (0 if found else 1, "")
@@ -59,7 +59,7 @@ def test_a_phrase_is_found_in_any_case(
 
 
 def test_a_hit_shows_session_turn_and_snippet(cli: Run) -> None:
-    """One line each, cut around the phrase, without control characters."""
+    """A hit is one line, cut around the phrase, without control characters."""
     with Conversation.open("long") as chat:
         chat.add_user(f"{'before ' * 50}Straße\n{HOSTILE} {'behind ' * 50}")
         chat.add_assistant("STRASSE")
@@ -73,7 +73,7 @@ def test_a_hit_shows_session_turn_and_snippet(cli: Run) -> None:
 
 
 def test_a_damaged_session_is_reported_and_others_are_searched(cli: Run) -> None:
-    """The exit status tells alone if something was found."""
+    """A damaged session is a line on stderr, and does not change the exit status of a search."""
     begin()
     unknown_role(FileStore().root, "streets")
     status, out, err = cli("search", "loyal")
@@ -84,12 +84,12 @@ def test_a_damaged_session_is_reported_and_others_are_searched(cli: Run) -> None
 
 @pytest.mark.parametrize("words", ["", "  \n"])
 def test_a_phrase_has_words(words: str, cli: Run) -> None:
-    """Anything else is wrong usage."""
+    """A phrase without words is wrong usage."""
     assert cli("search", words)[0] == 2
 
 
 def test_a_database_is_searched(cli: Run, postgres: Postgres, schema: str) -> None:
-    """The same as in files."""
+    """Search finds in a database what it finds in files."""
     begin(PostgresStore(postgres.url, schema=schema))
     place = f"{postgres.url}?schema={schema}"
     status, out, _ = cli("search", "golden retriever", "--store", place)

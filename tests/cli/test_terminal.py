@@ -159,7 +159,7 @@ def test_no_text_passes_for_a_turn(end: str, cli: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["show", "show --json", "list", "list --json", "verify"])
 def test_no_control_character_of_a_text_is_printed(command: str, cli: Run, tmp_path: Path) -> None:
-    """Neither on stdout nor on stderr, wherever the text stands."""
+    """Control characters of a text reach neither stdout nor stderr, wherever it stands."""
     store = full_of(LIVE, tmp_path)
     (store.root / f"{LIVE.replace(chr(0), '')}.json").write_text("{")
     name, *options = command.split()
@@ -171,7 +171,7 @@ def test_no_control_character_of_a_text_is_printed(command: str, cli: Run, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["html", "json", "jsonl", "markdown", "messages"])
 def test_an_export_to_stdout_is_escaped(form: str, tmp_path: Path) -> None:
-    """In every format; JSON and HTML lose nothing by it."""
+    """An export to stdout has no control characters; JSON and HTML lose nothing by it."""
     store = full_of(LIVE, tmp_path)
     done = run(
         "export", "x", "--store", str(store.root), "--format", form, "-o", "-", folder=tmp_path
@@ -188,7 +188,7 @@ def test_an_export_to_stdout_is_escaped(form: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_export_to_a_terminal_by_its_name_is_escaped(tmp_path: Path) -> None:
-    """The same as to stdout."""
+    """An export to a terminal's file has no control characters."""
     store = full_of(LIVE, tmp_path)
     arguments = ("export", "x", "--store", str(store.root), "--format", "json", "-o", "/dev/stdout")
     with Terminal(tmp_path, None, *PROGRAM, *arguments) as terminal:
@@ -225,7 +225,7 @@ def until_hung_up(descriptor: int) -> bytes:
 
 
 def test_errors_hold_no_control_character(cli: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither errors of commands, nor of their arguments, nor questions."""
+    """Errors of commands and of arguments, and questions, have no control characters."""
     for arguments in (
         ["show", LIVE[:3]],
         ["show", f"a\u2028! forged{BIDI}"],
@@ -316,7 +316,7 @@ class Tty(io.StringIO):
 def test_answers_are_broken_between_words(
     text: str, rows: list[str], size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In pieces of any size; no row is longer than the terminal, no word that fits is broken."""
+    """No row of an answer is longer than the terminal, and no word that fits is broken."""
     monkeypatch.setenv("COLUMNS", "25")
     monkeypatch.setenv("NO_COLOR", "1")
     with (
@@ -333,7 +333,7 @@ def test_answers_are_broken_between_words(
 
 
 def test_words_appear_at_once_where_they_can_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands in the left half of a row does not wait for the next word."""
+    """The end of a word in the left half of a row does not wait for the next word."""
     monkeypatch.setenv("COLUMNS", "80")
     with contextlib.redirect_stdout(Tty()) as out:
         shown = terminal_module.Text()
@@ -359,14 +359,14 @@ def test_the_width_is_that_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_what_is_no_terminal_gets_long_lines() -> None:
-    """Neither broken nor coloured."""
+    """Text that goes to a file is neither broken nor coloured."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
         terminal_module.write_text("word " * 99, "dim")
     assert out.getvalue() == f"  {'word ' * 99}\n"
 
 
 def test_only_one_module_prints() -> None:
-    """Whatever the command line prints goes through the functions that escape it."""
+    """No module but `terminal` prints, so that all output is escaped."""
     folder = Path(str(terminal_module.__file__)).parent
     for path in folder.glob("*.py"):
         called = {

@@ -17,7 +17,7 @@ from conversation.errors import SaveFailed, UnsupportedAudio
 from conversation.testing import StandIn
 from tests.cli.conftest import Run
 
-PYTHON = re.compile(
+WORDS_OF_PYTHON = re.compile(
     r"\w\((?!s\))|\w=(?=[A-Z…'\"\d(\[])|Errno|\berror\.\w|\bread_only\b|\b(?:File|Postgres)Store\b"
     r"|\b(?:AudioInput|Context|Conversation|UserTurn|AssistantTurn|None|True|False)\b"
 )
@@ -77,24 +77,24 @@ def text_of(node: ast.AST) -> str:
 
 
 def test_no_sentence_of_the_library_speaks_python() -> None:
-    """Of all that it can raise, note or log, nothing is left that only programs can do."""
+    """No error, note or log line of the library tells the command line's users to call Python."""
     texts = list(messages())
     assert len(texts) > 100
-    bad = [(place, shown) for place, text in texts if PYTHON.search(shown := in_words(text))]
-    assert bad == []
+    told = [(place, in_words(text)) for place, text in texts]
+    assert [each for each in told if WORDS_OF_PYTHON.search(each[1])] == []
 
 
 @pytest.mark.parametrize("data", [b"no sound", b"OggS" + bytes(24) + b"OpusHead", b"UklGRg==" * 9])
 def test_refused_sound_is_said_without_python(data: bytes) -> None:
-    """The file, what it is, and an extra that helps, where one does."""
+    """An error about sound that is refused says what can be sent, without a call of Python."""
     with pytest.raises(UnsupportedAudio) as refused:
         AudioInput(data)
     assert "sound must be WAV or MP3" in said(refused.value)
-    assert not PYTHON.search(said(refused.value))
+    assert not WORDS_OF_PYTHON.search(said(refused.value))
 
 
 def test_an_error_of_the_system_names_its_file(tmp_path: Path) -> None:
-    """As other programs say it, without a number."""
+    """An error of the system is its file and its words, without a number."""
     with pytest.raises(OSError, match="Errno") as failed:
         (tmp_path / "x.wav").read_bytes()
     assert said(failed.value) == f"{tmp_path / 'x.wav'}: No such file or directory"
@@ -103,7 +103,7 @@ def test_an_error_of_the_system_names_its_file(tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_server_is_said_in_its_words(server: StandIn) -> None:
-    """Its message and status, without the JSON around them, and the remedy in the chat's words."""
+    """A refusal is told by status and message, not JSON, with the remedy in the chat's words."""
     chat = Conversation(client=server.client())
     server.will_fail(404, "There is no model 'typo'.", code="model_not_found")
     with pytest.raises(OpenAIError) as refused:
@@ -120,7 +120,7 @@ def test_an_error_of_the_server_is_said_in_its_words(server: StandIn) -> None:
 
 
 def test_a_server_that_is_not_there_is_named_with_the_reason() -> None:
-    """The SDK tells no reason itself."""
+    """An error without a connection names the reason, which the SDK's own message leaves out."""
     with (
         OpenAI(base_url="http://127.0.0.1:9/v1", api_key="any", max_retries=0) as client,
         pytest.raises(OpenAIError) as failed,
@@ -130,5 +130,5 @@ def test_a_server_that_is_not_there_is_named_with_the_reason() -> None:
 
 
 def test_an_unknown_session_is_looked_for_with_a_command(cli: Run) -> None:
-    """Commands name commands."""
+    """An error about an unknown session names the command that lists sessions."""
     assert "; `conversation list` shows all sessions" in cli("show", "nobody")[2]

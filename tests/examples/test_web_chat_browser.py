@@ -211,7 +211,7 @@ def test_holding_the_button_talks(
 
 
 def test_typing_stops_an_answer(start: Start, site: Site, server: StandIn) -> None:
-    """What was heard by then is kept, on the page and in the session; the rest is gone."""
+    """Typing ends an answer: what was heard is kept, on the page and in the session."""
     chat = Chat(start, site)
     server.will_answer(LONG)
     chat.say("Count")
@@ -301,7 +301,7 @@ def test_errors_are_words_with_a_retry(start: Start, site: Site, server: StandIn
 
 
 def test_a_blocked_microphone_is_told(start: Start, site: Site) -> None:
-    """Who denies the microphone reads what to do, and can type."""
+    """A user who denies the microphone reads what to do, and can type."""
     chat = Chat(start, site, microphone=MICROPHONE[:1])
     chat.browser.execute_cdp_cmd(
         "Browser.setPermission",

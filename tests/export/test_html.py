@@ -129,7 +129,7 @@ def test_the_policy_allows_the_inline_text(tag: str, tmp_path: Path) -> None:
 
 
 def test_the_page_describes_each_turn(full: Conversation, clock: Clock, tmp_path: Path) -> None:
-    """It says how a turn was to be sent, and when; which tools were called, and the tokens used."""
+    """The page tells how each turn would be sent, which tools were called, and the tokens used."""
     clock.now += 3700
     full.say("And now?")
     page = full.export(tmp_path / "a.html").read_text()
@@ -200,7 +200,7 @@ def test_only_written_answers_are_rendered(tmp_path: Path) -> None:
 
 
 def test_a_turn_that_was_not_sent_says_so(tmp_path: Path) -> None:
-    """What is over budget was not sent; what is sent as it was written needs no remark."""
+    """A turn over the budget is marked as not sent; one sent as it was written has no remark."""
     chat = Conversation(context=Context(max_prompt_tokens=200))
     for words in ("Hello " * 200, "Again"):
         chat.add_user(words)

@@ -54,7 +54,7 @@ INLINE = {
 
 @pytest.mark.parametrize("text", INLINE)
 def test_emphasis_code_and_links(text: str) -> None:
-    """They nest; what is no Markdown stays as it is; links lead to the web only."""
+    """Emphasis, code and links nest; other text stays as it is; links lead to the web only."""
     assert rendered(text) == f"<p>{INLINE[text]}</p>"
 
 
@@ -137,7 +137,7 @@ PIECES = st.sampled_from(
 
 @given(st.lists(PIECES, max_size=40).map("".join))
 def test_no_text_becomes_markup(text: str) -> None:
-    """Whatever the text: only tags of the subset, which nest, and no word is lost."""
+    """Any text becomes only tags of the subset, which nest, and no word of it is lost."""
     reader = Reader()
     reader.feed(rich_text(text, html.escape))
     reader.close()
