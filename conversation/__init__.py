@@ -78,7 +78,7 @@ def __getattr__(name: str) -> Any:
         from conversation._async_conversation import AsyncConversation
 
         return AsyncConversation
-    if name == "PostgresStore":  # needs an extra
+    if name == "PostgresStore":  # rarely used
         from conversation.stores.postgres import PostgresStore
 
         return PostgresStore

@@ -97,6 +97,26 @@ def test_dir_lists_names_that_are_imported_late() -> None:
     assert names == sorted({*names})
 
 
+def test_help_needs_no_extra() -> None:
+    """After a plain install, `help` and `inspect` show each module and each name of the package."""
+    code = (
+        "import inspect, pkgutil, pydoc, sys\n"
+        "extras = 'psycopg', 'av', 'sounddevice', 'websockets', 'numpy', 'starlette', 'uvicorn'\n"
+        "sys.modules.update(dict.fromkeys(extras))\n"
+        "import conversation\n"
+        "from conversation import realtime, stores, testing\n"
+        "for module in (conversation, realtime, stores, testing):\n"
+        "    for _, kind in inspect.getmembers(module, inspect.isclass):\n"
+        "        assert pydoc.render_doc(kind)\n"
+        "    print(pydoc.render_doc(module, renderer=pydoc.plaintext))\n"
+        "print(pydoc.render_doc(conversation.PostgresStore, renderer=pydoc.plaintext))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "class PostgresStore" in done.stdout
+    assert "class StandIn" in done.stdout
+
+
 def test_import_loads_no_slow_module() -> None:
     """`import conversation` loads neither asyncio, `openai`, pydantic nor the like."""
     code = (

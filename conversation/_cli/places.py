@@ -36,15 +36,17 @@ def store_at(place: str | None) -> AnyStore:
     if not is_url or scheme.lower() not in ("postgres", "postgresql"):
         return FileStore(place or None)
     place = f"{scheme.lower()}://{rest}"
+    from conversation.stores.postgres import PostgresStore
+
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
+    schema = "public"
+    if found := re.search(r"[?&]schema=([^&]*)", place):  # libpq does not know it
+        place = place[: found.start()] + place[found.end() :].replace("&", found[0][0], 1)
+        schema = unquote(found[1])
     try:
-        from conversation.stores.postgres import PostgresStore
+        return PostgresStore(place, schema=schema)
     except ImportError as error:
         raise InvalidSetting(str(error)) from error
-    logging.getLogger("psycopg").addHandler(logging.NullHandler())
-    if found := re.search(r"[?&]schema=([^&]*)", place):  # libpq does not know it
-        rest = place[: found.start()] + place[found.end() :].replace("&", found[0][0], 1)
-        return PostgresStore(rest, schema=unquote(found[1]))
-    return PostgresStore(place)
 
 
 def listed(store: AnyStore) -> tuple[Sequence[SessionInfo], int]:

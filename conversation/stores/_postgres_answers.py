@@ -6,6 +6,7 @@ server that froze, or a network that drops everything, answers no driver.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import select
 from collections.abc import Callable, Sequence
@@ -13,12 +14,9 @@ from typing import Any
 
 import attrs
 
-try:
+with contextlib.suppress(ImportError):  # `help(PostgresStore)` does without
     import psycopg
     from psycopg import pq
-except ImportError as error:
-    msg = "PostgresStore needs the extra `postgres`: pip install '.[postgres]'"
-    raise ImportError(msg) from error
 
 _SILENCE = 20.0
 """Seconds without a byte after which a server counts as lost."""

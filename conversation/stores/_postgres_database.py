@@ -9,10 +9,9 @@ import time
 import weakref
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
-import psycopg
 
 from conversation.errors import InvalidSetting, SessionTooNew
 from conversation.stores._postgres_answers import (
@@ -24,7 +23,12 @@ from conversation.stores._postgres_answers import (
     answered,
     value_of,
 )
-from conversation.stores._postgres_place import conninfo_of, place_of, settings_of
+from conversation.stores._postgres_place import (
+    check_driver,
+    conninfo_of,
+    place_of,
+    settings_of,
+)
 from conversation.stores._postgres_pool import PATIENCE, GivenPool, Pool
 from conversation.stores._postgres_sql import (
     VERSION,
@@ -34,6 +38,9 @@ from conversation.stores._postgres_sql import (
     rights,
     statements,
 )
+
+if TYPE_CHECKING:
+    import psycopg
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
@@ -57,6 +64,7 @@ class Database:
     def __init__(
         self, conninfo_or_pool: Any, *, schema: str, create: bool, prepare: bool, size: int
     ) -> None:
+        check_driver()
         is_text = isinstance(conninfo_or_pool, str)
         conninfo = conninfo_or_pool if is_text else conninfo_or_pool.conninfo
         given = settings_of(conninfo if isinstance(conninfo, str) else "")  # else a function

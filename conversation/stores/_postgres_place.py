@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import re
 from typing import Any
 from urllib.parse import quote
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
 from conversation.errors import InvalidSetting
+
+with contextlib.suppress(ImportError):  # `check_driver` tells it
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 _DEFAULTS = {
     "connect_timeout": "8",
@@ -20,6 +23,19 @@ _DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "6000",  # a network that drops everything is noticed within a lease
 }
+
+
+def check_driver() -> None:
+    """Refuse to go on without psycopg.
+
+    Raises:
+        ImportError: if it is not installed, or finds no libpq.
+    """
+    try:
+        importlib.import_module("psycopg")
+    except ImportError as error:
+        msg = "PostgresStore needs the extra `postgres`: pip install '.[postgres]'"
+        raise ImportError(msg) from error
 
 
 def settings_of(conninfo: str) -> dict[str, Any]:

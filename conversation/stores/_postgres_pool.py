@@ -11,10 +11,11 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
-
 from conversation.errors import InvalidSetting
 from conversation.stores._postgres_answers import Lost, Refused
+
+with contextlib.suppress(ImportError):  # `check_driver` tells it
+    import psycopg
 
 PATIENCE = 8.0
 """Seconds after which no new attempt begins; also the wait for a free connection."""

@@ -104,6 +104,7 @@ class PostgresStore:
 
     Raises:
         InvalidSetting: if a value cannot work.
+        ImportError: if psycopg is not installed.
     """
 
     def __init__(

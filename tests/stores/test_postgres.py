@@ -231,17 +231,19 @@ def test_folder_store_refuses_a_url() -> None:
             call("postgresql://ann:secret@localhost/talks")
 
 
-def test_import_without_the_extra_names_it() -> None:
-    """Without psycopg, the import says what to install; the package itself can be imported."""
+def test_making_a_store_without_the_extra_names_it() -> None:
+    """Without psycopg, the class can be imported, and making a store says what to install."""
     code = (
         "import sys; sys.modules['psycopg'] = None\n"
-        "import conversation\n"
-        "try:\n    from conversation import PostgresStore\n"
+        "from conversation import PostgresStore\n"
+        "try:\n    PostgresStore('postgresql://localhost/talks')\n"
         "except ImportError as error:\n    print(error)\n"
-        "assert 'PostgresStore' not in conversation.__all__\n"
+        "from conversation._cli.main import main\n"
+        "main(['list', '--store', 'postgresql://localhost/talks'])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install '.[postgres]'" in done.stdout
+    assert "PostgresStore needs the extra `postgres`: pip install '.[postgres]'" in done.stdout
+    assert "a database needs the extra `postgres`: pip install '.[postgres]'" in done.stderr
 
 
 def test_server_that_is_away(postgres: Postgres, schema: str) -> None:
