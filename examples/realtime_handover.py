@@ -75,13 +75,15 @@ class Call:
             piece = base64.b64encode(sound[start : start + 1920]).decode()
             self.send({"type": "input_audio_buffer.append", "audio": piece})
 
-    def listen(self, until: str) -> Any:
-        """Receive events up to one of this kind, and print the turns that are kept on the way."""
+    def listen(self, *until: str) -> Any:
+        """Receive events until these kinds have come, and print the turns that are kept."""
+        awaited = set(until)
         for event in self.connection:
             for turn in self.recorder.received(event):
                 cut = " (cut off)" if isinstance(turn, AssistantTurn) and turn.interrupted else ""
                 print(f"  kept: {turn.role}: {turn.text or '…'}{cut}")
-            if event.type == until:
+            awaited.discard(event.type)
+            if not awaited:
                 return event
         raise ConnectionError("the session ended too early")
 
@@ -98,7 +100,7 @@ def talk(client: OpenAI, chat: Conversation) -> None:
             call.say(interruption)
             cut = {"item_id": item.id, "content_index": 0, "audio_end_ms": 800}
             call.send({"type": "conversation.item.truncate", **cut})
-            call.listen("conversation.item.truncated")
+            call.listen("conversation.item.truncated", "response.done")  # in whichever order
         finally:
             call.recorder.close()  # keeps what has begun, if the connection broke
 
