@@ -202,11 +202,14 @@ def _sound(audio: AudioInput | AssistantAudio, data: Data, sounds: Counter[str])
 def _player(
     data: Data, audio_format: str | None, seconds: float | None, sounds: Counter[str]
 ) -> str:
+    declared = audio_format
     try:
         sound, audio_format = identified(read_data(data), audio_format)
         sound = mended(sound)
     except AudioFileMissing:
         return _flag("The audio file is missing.")
+    if audio_format == "pcm16" != declared:
+        return _flag("The audio file is damaged.")
     if audio_format == "pcm16":
         sound, audio_format = wav_from_pcm(sound), "wav"
     peaks = waveform.peaks(sound, audio_format, _BARS) or ()

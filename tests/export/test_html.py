@@ -159,6 +159,21 @@ def test_missing_files_do_not_stop_the_page(tmp_path: Path) -> None:
     assert words == [("spoken", "Hello"), ("typed", "World"), ("spoken", "Hi")]
 
 
+def test_a_damaged_file_is_not_played_as_noise(tmp_path: Path) -> None:
+    """What is no longer of its format is reported in place, not taken for raw samples."""
+    store = FileStore(tmp_path / "store")
+    with Conversation.open("x", store=store) as chat:
+        chat.add_user(AudioInput(MP3, transcript="Hello"))
+        chat.add(AssistantTurn(audio=AssistantAudio(data=MP3, transcript="Hi")))
+        raw = AssistantAudio(data=b"\0\1" * 480, format="pcm16", transcript="Raw")
+        chat.add(AssistantTurn(audio=raw))
+        for path in (tmp_path / "store" / "x.audio").iterdir():
+            path.write_bytes(b"\x55" * path.stat().st_size)
+        page = chat.export(tmp_path / "a.html").read_text()
+    assert page.count("The audio file is damaged.") == 2
+    assert page.count("<figure") == 1
+
+
 def test_audio_that_browsers_cannot_play_is_reported(tmp_path: Path) -> None:
     """Sound of an unknown format is offered as a download."""
     chat = Conversation()
