@@ -11,7 +11,6 @@ from pathlib import Path
 from conversation._cli.places import AnyStore, listed
 from conversation._cli.terminal import (
     one_line,
-    plain_line,
     progress,
     report,
     show_progress,
@@ -165,7 +164,7 @@ def _transcribe(store: AnyStore, session_id: str) -> None:
                     raise
                 show_progress("")
                 if first:
-                    report(plain_line(f"{session_id}: {one_line(error)}"))
+                    report(f"{session_id}: {one_line(error)}")
                     before = ()  # behind two failures in a row, there may be others
             else:
                 return

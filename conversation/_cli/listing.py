@@ -108,23 +108,20 @@ def _in_files(store: FileStore, limit: int | None) -> tuple[list[_Listed], int]:
     found: list[tuple[SessionInfo, bool]] = []
     status = 0
     for path in store._documents():
+        info, is_damaged = None, False
         try:
-            info, is_damaged = info_of(path), False
+            info = info_of(path)
         except SessionCorrupt as error:
             info, is_damaged = _damaged(store, path), True
-            report(one_line(store.session(info.id)._with_remedy(error) if info else error))
+            if info is None:
+                status = 1
+                report(f"skipping {path.name}: {one_line(error)}")
+            else:
+                report(one_line(store.session(info.id)._with_remedy(error)))
         except (SessionError, OSError) as error:
-            info, is_damaged, status = None, False, 1
-            report(f"skipping {path.name}: {one_line(error)}")
-        if info is not None and not is_file_of(path, info.id):
-            report(
-                f"skipping {path.name}: it is not the file of the session {info.id!r} that it "
-                "holds (a copied or renamed file?); rename it back, or move it away"
-            )
-            info = None
-        if info is None:
             status = 1
-        else:
+            report(f"skipping {path.name}: {one_line(error)}")
+        if info is not None:
             found.append((info, is_damaged))
     found.sort(key=lambda each: age(each[0]), reverse=True)
     return [_read(store, *each) for each in found[:limit]], status

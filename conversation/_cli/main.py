@@ -178,7 +178,7 @@ def _add_talking(to: _Commands) -> None:
         "--play", action="store_true", help="play the answers (needs the extra `sound`)"
     )
     saying = to.add("say", say, "Say one thing, and print the answer; for scripts.")
-    saying.add_argument("id", metavar="ID", help="the session; it is begun, or goes on")
+    saying.add_argument("id", metavar="ID", help="the session; one that exists is resumed")
     saying.add_argument("text", nargs="*", metavar="TEXT", help="what to say; - for standard input")
     saying.add_argument("--audio", metavar="FILE", help="say the speech in a sound file")
     saying.add_argument(
@@ -239,7 +239,7 @@ def _add_moving(to: _Commands) -> None:
     exporting.add_argument(
         "--transcribe",
         action="store_true",
-        help="first transcribe user audio that has no transcript; costs money",
+        help="first transcribe user sound that has no transcript; costs money",
     )
 
     importing = to.add("import", import_file, "Import an exported file, or a history of others.")
@@ -270,7 +270,7 @@ def _add_moving(to: _Commands) -> None:
 
 
 def _add_keeping(to: _Commands) -> None:
-    deleting = to.add("delete", delete, "Delete sessions and their audio permanently.")
+    deleting = to.add("delete", delete, "Delete sessions and their sound permanently.")
     deleting.add_argument("id", metavar="ID", nargs="+", help="the sessions")
     deleting.add_argument(
         "--yes", action="store_true", help="do not ask for confirmation (default: ask)"
@@ -287,7 +287,7 @@ def _add_keeping(to: _Commands) -> None:
     )
     sweeping.add_argument("--dry-run", action="store_true", help="only print what would be deleted")
 
-    verifying = to.add("verify", verify, "Check sessions and their audio; changes nothing.")
+    verifying = to.add("verify", verify, "Check sessions and their files; changes nothing.")
     verifying.add_argument("id", metavar="ID", nargs="*", help="the sessions (default: all)")
     verifying.add_argument("--json", action="store_true", help="print JSON (default: text)")
 

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
-from conversation.errors import InvalidSetting, SessionError, corrupt
+from conversation.errors import InvalidSetting, SessionError, another_session, corrupt
 from conversation.stores import Salvage, SessionInfo
 from conversation.stores._disk import Disk, open_with_status, read_all, read_at
 from conversation.stores._format import TURNS, parse, parse_header
@@ -274,31 +275,21 @@ def age(info: SessionInfo) -> tuple[datetime, str]:
 
 def _info(path: Path) -> SessionInfo | None:
     try:
-        info = info_of(path)
+        return info_of(path)
     except SessionError as error:
         log.warning("skipping %s: %s", path, error)
-        return None
     except OSError as error:
         log.warning(
             "skipping %s: %s; make it readable for this user", path, error.strerror or error
         )
-        return None
-    if info is None or is_file_of(path, info.id):
-        return info
-    log.warning(
-        "skipping %s: it is not the file of the session %r that it holds (a copied or renamed "
-        "file?); rename it back, or move it away",
-        path,
-        info.id,
-    )
     return None
 
 
 def info_of(path: Path) -> SessionInfo | None:
-    """Return what a document's header says, which may be of another session; None if it is gone.
+    """Return what a document's header says; None if it is gone.
 
     Raises:
-        SessionCorrupt, SessionTooNew: if it is no header of a session.
+        SessionCorrupt, SessionTooNew: if it is no header of a session, or that of another one.
         OSError: if it cannot be read.
     """
     opened = open_with_status(path, writable=False)
@@ -318,6 +309,8 @@ def info_of(path: Path) -> SessionInfo | None:
     session_id, title, metadata = map(header.get, ("id", "title", "metadata"))
     if not isinstance(session_id, str):
         raise corrupt(path, "it names no session")
+    if not is_file_of(path, session_id):
+        raise another_session(path, session_id, unquote(path.stem))
     return SessionInfo(
         id=session_id,
         title=title if isinstance(title, str) else None,

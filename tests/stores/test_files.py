@@ -349,7 +349,8 @@ def test_list_shows_a_file_only_under_the_name_of_its_id(
         os.utime(copy, (0, 0))
     (info,) = store.list()
     assert (info.id, info.updated_at.year > 1970) == ("retriever", True)
-    assert "retriever (conflicted copy).json: it is not the file of the session" in caplog.text
+    assert "retriever (conflicted copy).json" in caplog.text
+    assert "it is the session 'retriever', not 'retriever (conflicted copy)'" in caplog.text
     assert len(caplog.records) == 4
     path_of(store).unlink()
     assert store.list() == []
