@@ -21,7 +21,7 @@ from conversation._exchange.requests import Requests
 from conversation._exchange.speech import Transcripts
 from conversation._exchange.steps import Over, Steps, Work
 from conversation._export.formats import escaped_json, format_for, pieces
-from conversation._export.outline import Exported, counted, time_of
+from conversation._export.outline import Exported, counted
 from conversation._history.answers import is_unanswered
 from conversation._history.edits import INHERITED_TURNS, labels_without, listed, position_of
 from conversation._history.history import UNDONE_USAGE, History, time_from_clock
@@ -410,9 +410,9 @@ class BaseConversation(Generic[_ClientT]):
         with contextlib.suppress(ContextTooSmall):  # then nothing would be sent now
             reasons = {id(item.turn): (form, why) for item, form, why in self._requests.reasons()}
         begun = time_from(self._history.header.get("created_at"))
-        about = [
+        about: list[str | datetime] = [
             *([self.id] if self.id and self.title else []),
-            *([f"begun {time_of(begun)}"] if begun else []),
+            *([begun] if begun else []),
             counted(len(turns), "turn"),
             settings.model,
             *([f"voice {settings.voice}"] if isinstance(settings.voice, str) else []),
@@ -420,7 +420,6 @@ class BaseConversation(Generic[_ClientT]):
         return Exported(
             title=self.title or self.id or "Conversation",
             about=about,
-            begun=begun,
             turns=turns,
             instructions=settings.instructions,
             tools=settings.tools,

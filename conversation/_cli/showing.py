@@ -10,7 +10,7 @@ import orjson
 from conversation._cli.places import AnyStore
 from conversation._cli.terminal import plain_line, write_json, write_line, write_text
 from conversation._conversation import Conversation
-from conversation._export.outline import Exported, counts, text_of, time_and_notes
+from conversation._export.outline import Exported, about_line, counts, text_of, time_and_notes
 from conversation._rendering.forms import Form
 from conversation._values.turns import Turn
 from conversation._wire.writing import line_from_turn, usage_entry
@@ -44,7 +44,7 @@ def shown_entry(turn: Turn, exported: Exported) -> dict[str, Any]:
 
 def _show_text(exported: Exported) -> None:
     write_text(plain_line(exported.title), "bold", before="")
-    write_text(plain_line(" · ".join(exported.about)), "dim", before="")
+    write_text(plain_line(about_line(exported)), "dim", before="")
     if exported.instructions:
         write_line()
         write_line(("instructions", "yellow"))

@@ -52,7 +52,7 @@ _LONGEST = 3_600
 
 _COMPRESSED = ("mp3", "opus", "aac")
 
-_CONTROLS = """\
+_TOOLBAR = """\
 <div class="bar" role="group" aria-label="All sounds" hidden>
 <button type="button">Play all</button>
 <label>Speed <select>
@@ -90,7 +90,7 @@ def html_page(exported: Exported) -> Iterator[str]:
         f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n<main>\n"
         f'<header>\n<h1 dir="auto">{title}</h1>\n'
         f'<p class="about">{" · ".join(_facts(exported))}</p>\n'
-        f'<p class="about">Exported {_time(exported.at)}</p>\n</header>\n{_CONTROLS}'
+        f'<p class="about">Exported {_time(exported.at)}</p>\n</header>\n{_TOOLBAR}'
     )
     if exported.instructions:
         yield (
@@ -126,8 +126,7 @@ def _source(text: str) -> str:
 
 def _facts(exported: Exported) -> Iterator[str]:
     for fact in exported.about:
-        is_time = exported.begun and fact == f"begun {time_of(exported.begun)}"
-        yield f"begun {_time(exported.begun)}" if is_time and exported.begun else _isolated(fact)
+        yield _isolated(fact) if isinstance(fact, str) else f"begun {_time(fact)}"
 
 
 def _article(

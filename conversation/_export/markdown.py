@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from conversation._export.outline import (
     Exported,
+    about_line,
     counts,
     text_of,
     time_and_notes,
@@ -30,7 +31,7 @@ _LIVE_AT_START = re.compile(r"^(\d+(?=[.)])|(?=[-+>:=!]))")
 
 def markdown_document(exported: Exported) -> Iterator[str]:
     """Yield the document. Each turn is a block quote, whatever its text holds."""
-    yield f"# {_line(exported.title)}\n\n{_line(' · '.join(exported.about))}\n"
+    yield f"# {_line(exported.title)}\n\n{_line(about_line(exported))}\n"
     if exported.instructions:
         yield f"\n**Instructions**\n\n{_quoted(exported.instructions)}"
     for turn in exported.turns:

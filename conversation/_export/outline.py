@@ -23,8 +23,7 @@ class Exported:
 
     Attributes:
         title: Its title, else its id.
-        about: Facts about the whole conversation, such as its model.
-        begun: The time at which it began, if that is known; it stands in `about`, too.
+        about: Facts about the whole conversation, such as its model; a time is when it began.
         turns: All turns.
         instructions: The model's instructions.
         tools: The tools that the model may call.
@@ -34,8 +33,7 @@ class Exported:
     """
 
     title: str
-    about: Sequence[str]
-    begun: datetime | None
+    about: Sequence[str | datetime]
     turns: Sequence[Turn]
     instructions: str | None
     tools: Sequence[Mapping[str, Any] | Tool]
@@ -57,6 +55,12 @@ def without_controls(text: str) -> str:
 def time_of(at: datetime) -> str:
     """Return a time in the format that people read."""
     return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def about_line(exported: Exported) -> str:
+    """Return the facts about the conversation in one line."""
+    facts = exported.about
+    return " · ".join(each if isinstance(each, str) else f"begun {time_of(each)}" for each in facts)
 
 
 def text_of(turn: Turn) -> str:
