@@ -247,6 +247,8 @@ class _Chat:
     def _answer(self, *content: str | AudioInput) -> None:
         """Stream the answer to the content, or without any to the last turn."""
         conversation = self._conversation
+        if content and self._talk.repeats(content):
+            content = ()
         before = conversation.turns[-1:]
         shown = ("it> ", "blue", "    ") if self._is_interactive else ("", "blue", "    ")
         with self._talk.exchange():

@@ -24,13 +24,14 @@ _UNITS = {
 
 def delete(options: argparse.Namespace, store: AnyStore) -> int:
     """Delete sessions, after looking at all of them, and asking."""
-    if not options.yes and not sys.stdin.isatty():
-        raise InvalidSetting("cannot ask for confirmation without a terminal; pass --yes")
     ids = list(dict.fromkeys(options.id))
     found = [_about(store, session_id) for session_id in ids]
     if not options.yes:
+        if not sys.stdin.isatty():
+            raise InvalidSetting("cannot ask for confirmation without a terminal; pass --yes")
         answer = ask(f"permanently delete {'; '.join(found)}? [y/N]")
         if answer.strip().lower() not in ("y", "yes"):
+            write_line("nothing was deleted")
             return 1
     for session_id in ids:
         store.delete(session_id)

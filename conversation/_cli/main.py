@@ -32,7 +32,7 @@ from conversation._cli.verification import repair, verify
 from conversation._cli.wording import Remedies, said
 from conversation._export.formats import FORMATS
 from conversation._version import __version__
-from conversation.errors import InvalidSetting
+from conversation.errors import InvalidSetting, SessionNotFound
 
 _Function: TypeAlias = Callable[[argparse.Namespace, places.AnyStore], int]
 
@@ -57,8 +57,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     handler, level = LogHandler(), log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
+    store: places.AnyStore | None = None
     try:
-        status: int = options.command(options, places.store_at(options.store))
+        store = places.store_at(options.store)
+        status: int = options.command(options, store)
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes stdout once more when it exits, and would report the closed pipe.
@@ -70,6 +72,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     except InvalidSetting as error:
         report(said(error, options.remedies))
         return 2
+    except SessionNotFound as error:
+        show_progress("")
+        report(places.not_there(store, options.id, error))
+        return 1
     except Exception as error:  # noqa: BLE001  # the SDK's, the system's, or one of ours
         show_progress("")
         report(said(error, options.remedies))
@@ -107,18 +113,21 @@ class _Command(_Parser):
                 others.append(each)
             else:
                 options.append(each)
-                if self._takes_value(each) and (value := next(given, None)) is not None:
+                if action := self._takes_value(each):
+                    value = next(given, "--")
+                    if value == "--":
+                        self.error(str(argparse.ArgumentError(action, "expected one argument")))
                     options.append(value)
         found, unknown = super().parse_known_args([*options, *others], namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
 
-    def _takes_value(self, option: str) -> bool:
-        """Return True for an option, perhaps abbreviated, whose value is the next argument."""
+    def _takes_value(self, option: str) -> argparse.Action | None:
+        """Return an option, perhaps abbreviated, whose value is the next argument; else None."""
         known = self._option_string_actions
         fits = [option] if option in known else [each for each in known if each.startswith(option)]
-        return len(fits) == 1 and known[fits[0]].nargs != 0
+        return known[fits[0]] if len(fits) == 1 and known[fits[0]].nargs != 0 else None
 
 
 class _Commands:

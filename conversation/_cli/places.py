@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import difflib
 import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias, Union
 from urllib.parse import unquote
 
 from conversation._cli.terminal import one_line, progress, report, show_progress, write_line
 from conversation._export.outline import counted
-from conversation.errors import InvalidSetting, SessionError
+from conversation.errors import InvalidSetting, SessionError, SessionNotFound
 from conversation.stores import SessionInfo
 from conversation.stores._postgres_sql import ddl
 from conversation.stores.copying import copy_session
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from conversation.stores.postgres import PostgresStore
 
 AnyStore: TypeAlias = Union[FileStore, "PostgresStore"]
+
+_MOST_LOOKED_AT = 1000
+"""Sessions among which one is looked for whose id was mistyped."""
 
 
 def store_at(place: str | None) -> AnyStore:
@@ -56,6 +61,23 @@ def listed(store: AnyStore) -> tuple[Sequence[SessionInfo], int]:
     return sessions, int(is_skipped)
 
 
+def not_there(store: AnyStore | None, ids: str | Iterable[str], error: Exception) -> str:
+    """Return the error in one line, with the session that may have been meant by one of the ids."""
+    given = [ids] if isinstance(ids, str) else ids
+    missing = next((each for each in given if repr(each) in str(error)), None)
+    if store is None or missing is None:
+        return one_line(error)
+    known: dict[str, str] = {}
+    with contextlib.suppress(SessionError, OSError):
+        known = {info.id.casefold(): info.id for info in store.list(limit=_MOST_LOOKED_AT)}
+    hint = "`conversation list` shows all sessions"
+    if near := difflib.get_close_matches(missing.casefold(), known, 1):
+        hint = f"did you mean {known[near[0]]!r}?"
+    elif not known:
+        hint = f"there are none in {store.place}"
+    return f"there is no session {missing!r}; {hint}"
+
+
 def copy(options: argparse.Namespace, _: AnyStore) -> int:
     """Copy sessions from one store to another; exit status 1 if one could not be copied."""
     source, target = store_at(options.source), store_at(options.target)
@@ -70,7 +92,9 @@ def copy(options: argparse.Namespace, _: AnyStore) -> int:
             results[copy_session(source.session(session_id), target.session(session_id))] += 1
         except (SessionError, OSError) as error:
             show_progress("")
-            report(f"{session_id}: {one_line(error)}")
+            is_unknown = isinstance(error, SessionNotFound)
+            told = not_there(source, session_id, error) if is_unknown else one_line(error)
+            report(f"{session_id}: {told}")
             results["failed"] += 1  # and goes on with the others
     texts = {
         "copied": "copied",

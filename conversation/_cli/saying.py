@@ -7,18 +7,22 @@ import io
 import shlex
 import sys
 from pathlib import Path
+from typing import get_args
 
 from conversation._cli.places import AnyStore
 from conversation._cli.showing import shown_entry
 from conversation._cli.sound import sound_from
-from conversation._cli.talk import talking
+from conversation._cli.talk import Talk, talking
 from conversation._cli.terminal import report, write_json, write_text
 from conversation._cli.wording import Remedies
-from conversation._conversation import Conversation
 from conversation._values.parts import AudioInput
-from conversation._values.sound import FORMATS
-from conversation._values.turns import AssistantTurn
+from conversation._values.sound import AudioFormat
+from conversation._values.turns import AssistantAudio, AssistantTurn, Turn
 from conversation.errors import InvalidSetting
+
+_FORMATS: tuple[AudioFormat, ...] = get_args(AudioFormat)
+_OTHER_NAMES = {"ogg": "opus", "oga": "opus", "pcm": "pcm16"}
+_NO_ANSWERS = ("3gp", "aif", "aiff", "amr", "au", "caf", "m4a", "mka", "mp4", "weba", "webm", "wma")
 
 
 def say(options: argparse.Namespace, store: AnyStore) -> int:
@@ -26,9 +30,12 @@ def say(options: argparse.Namespace, store: AnyStore) -> int:
     options.remedies = Remedies(retry=f"`conversation say {shlex.quote(options.id)} --retry`")
     content = _content(options)
     save = None if options.save is None else _writable(Path(options.save))
-    with talking(options, store) as talk:
-        with talk.exchange():
-            answer = _answer(talk.conversation, content)
+    form = None if save is None else _format_by(save)
+    with talking(options, store, create=not options.retry) as talk:
+        if options.retry and save is not None:
+            _refuse_other_format(talk.conversation.turns[-1:], save, form)
+        with talk.exchange(form):
+            answer = _answer(talk, content)
         if options.json:
             write_json(shown_entry(answer, talk.conversation._exported()))
         else:
@@ -49,7 +56,13 @@ def _content(options: argparse.Namespace) -> list[str | AudioInput]:
     if options.audio:
         content.append(sound_from(options.audio))
     if not content:
-        raise InvalidSetting("nothing to say: give a text, - for standard input, or --audio FILE")
+        taken = "the text is empty"
+        if not options.text:
+            taken = f"{options.id!r} was taken for the session"
+        raise InvalidSetting(
+            f"nothing to say: {taken}; `conversation say ID TEXT`, - for standard input, or "
+            "--audio FILE"
+        )
     return content
 
 
@@ -66,8 +79,34 @@ def _writable(path: Path) -> Path:
     return path
 
 
-def _answer(conversation: Conversation, content: list[str | AudioInput]) -> AssistantTurn:
-    if content:
+def _format_by(path: Path) -> AudioFormat | None:
+    """Return the format that a file's name asks for; None if it asks for none.
+
+    Raises:
+        InvalidSetting: if it is one in which no model answers.
+    """
+    ending = path.suffix[1:].lower()
+    ending = _OTHER_NAMES.get(ending, ending)
+    if ending in _NO_ANSWERS:
+        msg = f"--save: answers do not come as .{ending}; name the file .{', .'.join(_FORMATS)}"
+        raise InvalidSetting(msg)
+    return next((form for form in _FORMATS if form == ending), None)
+
+
+def _refuse_other_format(last: tuple[Turn, ...], path: Path, form: AudioFormat | None) -> None:
+    """Refuse a name that contradicts the sound of an answer that is there already."""
+    match last:
+        case [AssistantTurn(audio=AssistantAudio(format=found), interrupted=False)] if form not in (
+            None,
+            found,
+        ) and (form, found) != ("wav", "pcm16"):
+            msg = f"--save: the answer is there already, as {found}: name the file .{found}"
+            raise InvalidSetting(f"{msg}, got {path}")
+
+
+def _answer(talk: Talk, content: list[str | AudioInput]) -> AssistantTurn:
+    conversation = talk.conversation
+    if content and not talk.repeats(content):
         return conversation.say(*content)
     match conversation.turns[-1:]:
         case [AssistantTurn(interrupted=True)]:
@@ -80,7 +119,7 @@ def _save(answer: AssistantTurn, path: Path) -> int:
         report(f"the answer came in writing, without sound: {path} was not written")
         return 1
     answer.audio.save(path)
-    ending, form = path.suffix[1:].lower(), answer.audio.format
-    if ending in FORMATS and ending != form and (ending, form) != ("wav", "pcm16"):
+    named, form = _format_by(path), answer.audio.format  # servers may make what they like
+    if named not in (None, form) and (named, form) != ("wav", "pcm16"):
         report(f"{path} holds {form}, whatever its name says")
     return 0

@@ -10,18 +10,20 @@ import argparse
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
 from conversation._cli.places import AnyStore
-from conversation._cli.terminal import report
+from conversation._cli.terminal import note, report
 from conversation._client import run
 from conversation._conversation import Conversation
 from conversation._rendering.settings import Settings
-from conversation._values.turns import AssistantTurn
-from conversation.errors import InvalidSetting, SessionError
+from conversation._values.parts import AudioInput, Part
+from conversation._values.sound import AudioFormat
+from conversation._values.turns import AssistantTurn, UserTurn
+from conversation.errors import AudioFileMissing, InvalidSetting, SessionError
 from conversation.stores.files import FileStore
 
 if TYPE_CHECKING:
@@ -44,14 +46,15 @@ _STAND_IN = "stand_in"
 
 
 @contextlib.contextmanager
-def talking(options: argparse.Namespace, store: AnyStore) -> Iterator[Talk]:
-    """Yield the session that the options name.
+def talking(options: argparse.Namespace, store: AnyStore, *, create: bool = True) -> Iterator[Talk]:
+    """Yield the session that the options name; it may be new, unless `create` is False.
 
     Raises:
+        SessionNotFound: if it is not there, and `create` is False.
         InvalidSetting: if a setting cannot work, or a stand-in would answer among real answers.
     """
     with _client() as (client, is_real), _ended_by_signals():
-        yield Talk(options, store, client, is_real=is_real)
+        yield Talk(options, store, client, is_real=is_real, create=create)
 
 
 @contextlib.contextmanager
@@ -67,8 +70,8 @@ def _client() -> Iterator[tuple[OpenAI, bool]]:
         return
     with StandIn() as server:
         report(
-            "OPENAI_API_KEY is not set: a stand-in on this machine answers; it understands nothing "
-            "and hums"
+            "OPENAI_API_KEY is not set: a stand-in on this machine answers; it understands "
+            "nothing, hums, and forgets its answers' ids when this command ends"
         )
         yield server.client(), False
 
@@ -101,12 +104,19 @@ class Talk:
     """
 
     def __init__(
-        self, options: argparse.Namespace, store: AnyStore, client: OpenAI, *, is_real: bool
+        self,
+        options: argparse.Namespace,
+        store: AnyStore,
+        client: OpenAI,
+        *,
+        is_real: bool,
+        create: bool,
     ) -> None:
         self._id: str = options.id
         self._store = store
         self._client = client
         self._is_real = is_real
+        self._create = create
         settings = {key: getattr(options, key) for key in ("model", "voice", "instructions")}
         self._given = {key: value for key, value in settings.items() if value is not None}
         self.conversation = self._open()
@@ -114,7 +124,9 @@ class Talk:
 
     def _open(self) -> Conversation:
         """Open the session with the settings that are given, which are not saved yet."""
-        conversation = Conversation.open(self._id, store=self._store, client=self._client)
+        conversation = Conversation.open(
+            self._id, store=self._store, client=self._client, create=self._create
+        )
         requests = conversation._requests
         requests.settings = attrs.evolve(requests.settings, **self._given)
         return conversation
@@ -130,11 +142,18 @@ class Talk:
             raise InvalidSetting(msg)
 
     @contextlib.contextmanager
-    def exchange(self) -> Iterator[None]:
-        """Keep the settings if the block brings an answer; leave no empty session if it fails."""
+    def exchange(self, audio_format: AudioFormat | None = None) -> Iterator[None]:
+        """Keep the settings if the block brings an answer; leave no empty session if it fails.
+
+        Args:
+            audio_format: The format of its answer, which is not saved; None: as it is set.
+        """
         conversation, is_new = self.conversation, not self._is_saved
         before = conversation.turns[-1:]
         self._mark()
+        requests = conversation._requests
+        if audio_format is not None:
+            requests.settings = attrs.evolve(requests.settings, audio_format=audio_format)
         try:
             yield
         except Exception:
@@ -144,6 +163,16 @@ class Talk:
         last = conversation.turns[-1:]
         if last != before and isinstance(last[0], AssistantTurn):
             self._keep_settings()
+
+    def repeats(self, content: Sequence[str | AudioInput]) -> bool:
+        """Return True, with a note, if the same stands last already, and waits for its answer."""
+        match self.conversation.turns[-1:]:
+            case [UserTurn(content=last, name=None)] if self.conversation.unanswered:
+                is_same = len(last) == len(content) and all(map(_is_same, last, content))
+                if is_same:
+                    note("this message is there already, without an answer: asking again")
+                return is_same
+        return False
 
     @property
     def _is_saved(self) -> bool:
@@ -189,3 +218,13 @@ class Talk:
             elif not conversation.refresh():
                 self._store.delete(self._id)
         self.conversation = self._open()
+
+
+def _is_same(part: Part, given: str | AudioInput) -> bool:
+    """Return True if a saved part is what is given: the same words, or the same sound."""
+    if not (isinstance(part, AudioInput) and isinstance(given, AudioInput)):
+        return part == given
+    try:
+        return part.read() == given.read()
+    except (AudioFileMissing, OSError):
+        return False

@@ -395,7 +395,27 @@ def test_delete_looks_before_it_deletes(cli: Run, session: str) -> None:
     assert "there is no session 'nobody'" in err
     assert "`conversation list`" in err
     assert len(turns_of(session)) == 5
+    assert "there is no session 'nobody'" in cli("delete", "nobody")[2]  # before it asks
+    assert cli("delete", session)[0] == 2
     assert cli("delete", session, session, "--yes")[:2] == (0, "deleted ann@home\n")
+
+
+@pytest.mark.parametrize(
+    "command", ["show", "export", "delete --yes", "verify", "repair", "say --retry", "copy"]
+)
+def test_a_mistyped_id_brings_a_proposal(command: str, cli: Run, tmp_path: Path) -> None:
+    """The session whose id is like it, in any case; else where all are, or that there are none."""
+    name, *options = command.split()
+    if name == "copy":
+        options = ["--from", str(FileStore().root), "--to", str(tmp_path / "other")]
+    FileStore().root.mkdir(parents=True)
+    assert "there are none in /" in cli(name, "RETREIVER", *options)[2]
+    with Conversation.open("retriever") as chat:
+        chat.add_user("Hello")
+    status, _, err = cli(name, "RETREIVER", *options)
+    assert (status, err.count(str(FileStore().root))) == (1, 0)
+    assert "no session 'RETREIVER'; did you mean 'retriever'?" in err
+    assert "`conversation list` shows all sessions" in cli(name, "cat", *options)[2]
 
 
 @pytest.mark.slow
@@ -437,7 +457,7 @@ def test_delete_asks_for_confirmation_in_a_terminal(session: str, tmp_path: Path
         with Terminal(tmp_path, None, *PROGRAM, "delete", session) as terminal:
             terminal.until("[y/N] ")
             terminal.press(answer)
-            terminal.end(status)
+            assert ("nothing was deleted" in terminal.end(status)) == bool(status)
         assert bool(FileStore().list()) == bool(status)
 
 

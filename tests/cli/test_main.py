@@ -79,6 +79,27 @@ def test_a_closed_pipe_is_no_error(session: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        ("say x hello --model", "--model"),
+        ("say x hello --mod -- more", "--model"),
+        ("say x hello --model --json", "--model"),
+        ("export x -o", "--output/-o"),
+        ("import x.json --id", "--id"),
+        ("sweep --older-than", "--older-than"),
+        ("list --store", "--store"),
+    ],
+)
+def test_an_option_without_its_value_is_named(
+    arguments: str, option: str, cli: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It takes no other argument for its value, wherever it stands."""
+    with pytest.raises(SystemExit):
+        cli(*arguments.split())
+    assert f"argument {option}: expected one argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("--format", "markdown", "x", "y", "-o", "out"),

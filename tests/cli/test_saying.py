@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from conversation import AssistantTurn, AudioInput, Conversation, FileStore, PostgresStore, UserTurn
+from conversation._values.sound import format_of
 from conversation.testing import StandIn
 from tests.cli.conftest import HOSTILE, Run
 from tests.postgres import Postgres
@@ -62,9 +63,9 @@ def test_the_sound_of_the_answer_is_saved(cli: Run, server: StandIn, tmp_path: P
     assert answer.audio is not None
     assert path.read_bytes() == answer.audio.read()
     other = tmp_path / "answer.mp3"
-    status, _, err = cli("say", "ann", "--retry", "--save", str(other))
-    assert (status, other.read_bytes()) == (0, path.read_bytes())
-    assert "holds wav" in err
+    status, out, err = cli("say", "ann", "--retry", "--save", str(other))
+    assert (status, out, other.exists()) == (2, "", False)
+    assert "the answer is there already, as wav" in err
     server.will_answer("Only words.", spoken=False)
     status, out, err = cli("say", "ann", "Again", "--save", str(tmp_path / "none.wav"))
     assert (status, out) == (1, "Only words.\n")
@@ -125,7 +126,8 @@ def test_a_cut_answer_is_asked_for_anew(cli: Run) -> None:
     assert status == 0
     assert "Good m" not in out
     assert [turn.role for turn in turns_of("ann")] == ["user", "assistant"]
-    assert cli("say", "nobody", "--retry")[0] == 1
+    status, _, err = cli("say", "nobody", "--retry")
+    assert (status, "there is no session 'nobody'" in err) == (1, True)
     assert len(FileStore().list()) == 1
 
 
@@ -164,3 +166,44 @@ def test_say_in_a_database(cli: Run, postgres: Postgres, schema: str) -> None:
     assert cli("say", "bob", "Hello", "--store", place, "--model", "typo")[0] == 1
     store = PostgresStore(postgres.url, schema=schema)
     assert [info.id for info in store.list()] == ["ann"]
+
+
+def test_the_format_of_the_sound_follows_the_name_of_its_file(
+    cli: Run, server: StandIn, tmp_path: Path
+) -> None:
+    """For this exchange alone; names in whose format no model answers are refused before it."""
+    for name, found in (("x.MP3", "mp3"), ("x.ogg", "opus"), ("x.pcm", "pcm16"), ("x", "wav")):
+        path = tmp_path / name
+        assert cli("say", "ann", "Hello", "--save", str(path))[::2] == (0, "")
+        assert server.requests[-1]["audio"]["format"] == found
+        assert format_of(path.read_bytes()) == (None if found == "pcm16" else found)
+    assert not json.loads(cli("show", "ann", "--json")[1])["settings"]
+    sent = len(server.requests)
+    status, _, err = cli("say", "ann", "Hello", "--save", str(tmp_path / "x.m4a"))
+    assert (status, len(server.requests)) == (2, sent)
+    assert "do not come as .m4a" in err
+
+
+def test_a_text_in_place_of_the_session_is_named(cli: Run) -> None:
+    """A forgotten ID is told from a text that is empty."""
+    assert "'Is a dog good?' was taken for the session" in cli("say", "Is a dog good?")[2]
+    assert "the text is empty" in cli("say", "ann", " ")[2]
+
+
+@pytest.mark.parametrize("is_sound", [False, True])
+def test_a_message_without_an_answer_is_asked_again(
+    is_sound: bool, cli: Run, server: StandIn, tmp_path: Path
+) -> None:
+    """The same message is not added twice, another one is."""
+    (tmp_path / "a.wav").write_bytes(SOUND)
+    said = ["--audio", str(tmp_path / "a.wav")] if is_sound else ["Hello"]
+    server.will_fail(401)
+    assert cli("say", "ann", *said)[0] == 1
+    assert cli("say", "ann", *said)[0] == 0
+    assert len(turns_of("ann")) == 2
+    assert cli("say", "ann", *said)[0] == 0  # it is answered: said once more
+    assert len(turns_of("ann")) == 4
+    server.will_fail(401)
+    assert cli("say", "ann", *said)[0] == 1
+    assert cli("say", "ann", "Another")[0] == 0
+    assert [turn.role for turn in turns_of("ann")[-3:]] == ["user", "user", "assistant"]
