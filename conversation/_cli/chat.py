@@ -20,7 +20,7 @@ import attrs
 from conversation._cli.places import AnyStore
 from conversation._cli.prompt import Entered, Prompt, is_ready
 from conversation._cli.sound import loudspeaker, recorded, sound_from
-from conversation._cli.talk import Talk, talking
+from conversation._cli.talk import Talk, remarks, talking
 from conversation._cli.terminal import (
     Text,
     answering,
@@ -46,6 +46,9 @@ _T = TypeVar("_T")
 
 _SHOWN_AGAIN = 6
 """Turns shown when a session is resumed."""
+
+_SHOWN_WORDS = 40
+"""Characters by which a turn is recognised."""
 
 _LONGEST_RECORDING = 290.0
 """Seconds, some 19 MB of base64; a request may have 20."""
@@ -91,6 +94,7 @@ class _Chat:
         self._speaker = speaker
         # Else the first error ends the chat.
         self._is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
+        self._shown_folder: Path | None = None
         self._prompt = Prompt("you> " if self._is_interactive else "")
 
     @property
@@ -115,7 +119,7 @@ class _Chat:
         turns = conversation.turns
         title = f" ({conversation.title})" if conversation.title else ""
         about = f"session {conversation.id}, {counted(len(turns), 'turn')}{title}"
-        write_line((f"{about}; /help lists the commands", "dim"))
+        write_text(f"{about}; /help lists the commands", "dim", before="")
         for turn in turns[-_SHOWN_AGAIN:]:
             write_text(turn.text or "(sound)", "dim", before=f"{turn.role}: ", before_colour="dim")
         if conversation.unanswered:
@@ -187,11 +191,16 @@ class _Chat:
     def _title(self, text: str = "") -> None:
         if text:
             self._conversation.set_title(text)
-        write_line(self._conversation.title or "it has no title; /title TEXT gives it one")
+        title = self._conversation.title or "it has no title; /title TEXT gives it one"
+        write_text(title, before="", indent="")
 
     def _why(self) -> None:
+        numbers = {id(turn): number for number, turn in enumerate(self._conversation.turns, 1)}
         for item in self._conversation.render().items:
-            write_line(f"{item.role}: {item.why}")
+            number = f"{numbers[id(item.turn)]} " if id(item.turn) in numbers else ""
+            words = " ".join((item.turn.text if item.turn else "").split())
+            begins = f" · {words[:_SHOWN_WORDS]}{'…' * (len(words) > _SHOWN_WORDS)}"
+            write_text(item.why + begins * bool(words), before=f"{number}{item.role}: ")
 
     def _help(self) -> None:
         for name, (takes, about) in _COMMANDS.items():
@@ -258,20 +267,24 @@ class _Chat:
             except KeyboardInterrupt:
                 if not self._is_interactive:
                     raise
-                match conversation.turns[-1:]:
-                    case same if content and same == before:
-                        note("interrupted; nothing was sent")
-                    case last if _is_cut(last):
-                        note("interrupted; this part is kept; /retry asks again")
-                    case _ if conversation.unanswered:
-                        note("interrupted; /retry asks again")
+                self._tell_interrupted(was_sent=not content or conversation.turns[-1:] != before)
             except Exception as error:
                 if not content and conversation.unanswered:
                     error.add_note("/retry asks again")
                 raise
         last = conversation.turns[-1:]
-        if last != before and isinstance(last[0], AssistantTurn):
+        if last != before and self._is_interactive and isinstance(last[0], AssistantTurn):
             self._show_sound_file(last[0])
+            for remark in remarks(last[0]):
+                note(remark)
+
+    def _tell_interrupted(self, *, was_sent: bool) -> None:
+        if not was_sent:
+            note("interrupted; nothing was sent")
+        elif _is_cut(self._conversation.turns[-1:]):
+            note("interrupted; this part is kept; /retry asks again")
+        elif self._conversation.unanswered:
+            note("interrupted; /retry asks again")
 
     def _show(self, text: Text, *content: str | AudioInput) -> None:
         with contextlib.ExitStack() as playing:
@@ -288,8 +301,11 @@ class _Chat:
 
     def _show_sound_file(self, turn: AssistantTurn) -> None:
         audio = turn.audio
-        if self._is_interactive and audio and isinstance(audio.data, StoredFile):
-            write_line((f"    {audio.duration or 0:.1f} s  {audio.data.path}", "dim"))
+        if audio and isinstance(audio.data, StoredFile):
+            path = audio.data.path
+            place = path.name if path.parent == self._shown_folder else path
+            self._shown_folder = path.parent
+            write_line((f"    {audio.duration or 0:.1f} s  {place}", "dim"))
 
 
 def _is_cut(last: tuple[object, ...]) -> bool:

@@ -12,8 +12,8 @@ from typing import get_args
 from conversation._cli.places import AnyStore
 from conversation._cli.showing import shown_entry
 from conversation._cli.sound import sound_from
-from conversation._cli.talk import Talk, talking
-from conversation._cli.terminal import report, write_json, write_text
+from conversation._cli.talk import Talk, remarks, talking
+from conversation._cli.terminal import note, report, write_json, write_text
 from conversation._cli.wording import Remedies
 from conversation._values.parts import AudioInput
 from conversation._values.sound import AudioFormat
@@ -40,6 +40,8 @@ def say(options: argparse.Namespace, store: AnyStore) -> int:
             write_json(shown_entry(answer, talk.conversation._exported()))
         else:
             write_text(answer.text, before="", indent="")
+            for remark in remarks(answer):
+                note(remark)
         return 0 if save is None else _save(answer, save)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 
 from conversation._cli.places import AnyStore
-from conversation._cli.terminal import note, report
+from conversation._cli.terminal import note, report, show_progress
 from conversation._client import run
 from conversation._conversation import Conversation
 from conversation._rendering.settings import Settings
@@ -60,10 +60,12 @@ def talking(options: argparse.Namespace, store: AnyStore, *, create: bool = True
 @contextlib.contextmanager
 def _client() -> Iterator[tuple[OpenAI, bool]]:
     """Yield OpenAI's client and True, or without a key a stand-in's client and False."""
+    show_progress("starting")  # it takes seconds on slow machines
     from openai import OpenAI
 
     from conversation.testing import StandIn
 
+    show_progress("")
     if os.environ.get("OPENAI_API_KEY"):
         with OpenAI() as client:
             yield client, True
@@ -218,6 +220,22 @@ class Talk:
             elif not conversation.refresh():
                 self._store.delete(self._id)
         self.conversation = self._open()
+
+
+def remarks(answer: AssistantTurn) -> Iterator[str]:
+    """Yield what is special about an answer that its words do not tell."""
+    if answer.finish_reason == "length":
+        yield "the answer was cut off: it reached the most that one may hold"
+    if answer.finish_reason == "content_filter":
+        yield "the answer was cut off by the content filter"
+    if answer.refusal:
+        yield "the model refused to answer"
+    elif answer.voice_dropped:
+        yield "the model did not speak: it answered in writing"
+    for call in answer.tool_calls:
+        yield f"the model called the tool {call.name!r}, which this program does not have"
+    if not (answer.text or answer.audio or answer.tool_calls):
+        yield "the answer is empty"
 
 
 def _is_same(part: Part, given: str | AudioInput) -> bool:

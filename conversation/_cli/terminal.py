@@ -225,7 +225,7 @@ def answering(before: str, colour: str, indent: str) -> Iterator[Text]:
         is_whole = True
     finally:
         _screen.text = None
-        if is_whole or not text.is_empty:
+        if (is_whole and not before) or not text.is_empty:
             text.end()
         elif before:
             text.pause()

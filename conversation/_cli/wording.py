@@ -49,6 +49,7 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r", or ask a model that does: \w+\([^)]*\)", ""),
         (r"; enter it first, .*|; request it with n=1", ""),
         # Limits and sound.
+        (r", or pass modalities=\['text'\]", ", by --model"),
         (
             r"AudioInput\.convert\(.*\) makes sound smaller; or |, raise the limits of Context, .*",
             "",

@@ -153,7 +153,13 @@ def is_refused_sound(error: BaseException) -> bool:
     return getattr(error, "status_code", None) in (400, 413, 415, 422) and is_about_it
 
 
+_IS_SILENT = (
+    "this model does not speak: choose one that does, such as 'gpt-audio-1.5', or pass "
+    "modalities=['text']"
+)
 _REMEDIES = (
+    ("nknown parameter: 'audio'", _IS_SILENT),
+    ("not support audio output", _IS_SILENT),
     (
         "either input content or output modality contain audio",
         "this model needs sound on one side: add an AudioInput, or ask for text and audio",

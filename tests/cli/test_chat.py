@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -204,6 +205,40 @@ def test_chat_in_a_terminal(server: StandIn, tmp_path: Path) -> None:
     assert len(turns_of("dogs")) == 6
 
 
+def test_chat_says_what_is_special_about_an_answer(server: StandIn, tmp_path: Path) -> None:
+    """It was cut, written, refused, or calls a tool; `/why` numbers turns, with their words."""
+    cases: dict[str, dict[str, Any]] = {
+        "it reached the most": {"text": "One", "finish_reason": "length"},
+        "by the content filter": {"text": "One", "finish_reason": "content_filter"},
+        "the model did not speak": {"text": "One", "spoken": False},
+        "the model refused to answer": {"refusal": "No."},
+        "called the tool 'weather', which": {"tool_calls": [("weather", {})]},
+    }
+    with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
+        assert "starting" in terminal.until("you> ")
+        for words, answer in cases.items():
+            server.will_answer(**answer)
+            shown = terminal.words("Hello " + "dear " * 9)
+            assert words in shown
+            assert ("\x1b[K" in shown) == ("tool_calls" in answer), "no empty line"
+        shown = terminal.say("/why")
+        assert "1 user: as it is · Hello dear dear dear dear dear dear dea…" in shown
+        assert "2 assistant: voice" in shown
+        terminal.leave(CTRL_D)
+
+
+def test_a_path_is_shown_once(server: StandIn, tmp_path: Path) -> None:
+    """Later answers show the name of their sound alone."""
+    with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
+        terminal.until("you> ")
+        folder = str(FileStore().root / "x.audio")
+        assert folder in terminal.say("One")
+        shown = terminal.say("Two")
+        assert ".wav" in shown
+        assert folder not in shown
+        terminal.leave(CTRL_D)
+
+
 def begin_answer(terminal: Terminal, server: StandIn) -> None:
     """Ask at the first prompt; the answer stops after "One two three"."""
     server.will_answer("One two three four five.", hold_after=4)
@@ -220,7 +255,7 @@ def test_ctrl_c_interrupts_an_answer(server: StandIn, tmp_path: Path) -> None:
         shown = terminal.interrupt()
         assert "this part is kept" in shown
         assert "Traceback" not in shown
-        assert "assistant: transcript, interrupted" in terminal.say("/why")
+        assert "2 assistant: transcript, interrupted · One two three" in terminal.say("/why")
         assert "0 of my earlier answers by voice and 1 from" in terminal.words("Go on")
         assert "removed 2 turns" in terminal.say("/undo")
         terminal.leave(CTRL_D)

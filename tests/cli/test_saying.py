@@ -207,3 +207,11 @@ def test_a_message_without_an_answer_is_asked_again(
     assert cli("say", "ann", *said)[0] == 1
     assert cli("say", "ann", "Another")[0] == 0
     assert [turn.role for turn in turns_of("ann")[-3:]] == ["user", "user", "assistant"]
+
+
+def test_a_model_that_does_not_speak_is_named(cli: Run) -> None:
+    """The refusal comes with the remedy."""
+    status, _, err = cli("say", "ann", "Hello", "--model", "gpt-4o-mini")
+    assert status == 1
+    assert "this model does not speak: choose one that does, such as 'gpt-audio-1.5', by" in err
+    assert "modalities" not in err

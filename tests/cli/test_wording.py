@@ -131,4 +131,6 @@ def test_a_server_that_is_not_there_is_named_with_the_reason() -> None:
 
 def test_an_unknown_session_is_looked_for_with_a_command(cli: Run) -> None:
     """An error about an unknown session names the command that lists sessions."""
+    with Conversation.open("ann") as chat:
+        chat.add_user("Hello")
     assert "; `conversation list` shows all sessions" in cli("show", "nobody")[2]
