@@ -151,12 +151,9 @@ def test_the_first_commands_print_what_is_shown(
     assert [path.name for path in tmp_path.glob("*.wav")] == ["dog.wav"]
 
 
-def test_all_commands_do_what_is_shown(
-    server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("default_server")
+def test_all_commands_do_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They can be run one after the other, as they stand there; only `chat` waits for its user."""
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
     monkeypatch.chdir(tmp_path)
     for line in re.findall(r"^conversation (?!chat).+", COMMANDS, re.MULTILINE):
         words = shlex.split(line, comments=True)[1:]
