@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from conversation import AudioInput, Conversation, FileStore, ImageInput, UserTu
 from conversation.errors import InvalidTurn
 from tests.cli.conftest import Run
 from tests.samples import PNG, SOUND, spoken
+from tests.terminals import DEADLINE, PYTHON, environment, turns_of
 from tests.wire.foreign.samples import HISTORIES, PYDANTIC_AI, SHAREGPT, SHOWN, chatgpt
 
 TALK = [{"role": "user", "content": "Good dog?"}, {"role": "assistant", "content": "Yes."}]
@@ -428,3 +430,91 @@ def test_page_of_the_sdk_is_read_as_its_json(caplog: pytest.LogCaptureFixture) -
     )
     assert [turn.text for turn in Conversation.from_messages(page).turns] == ["1", "2", "3"]
     assert "the list goes on, on other pages" in caplog.text
+
+
+@pytest.mark.slow
+def test_import_reads_from_a_pipe(session: str, tmp_path: Path) -> None:
+    """`export -o - | import -` copies a session."""
+    shell = (
+        f'"$@" -m conversation export {session} --format json -o - |'
+        ' "$@" -m conversation import - --id copy'
+    )
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", *PYTHON],
+        cwd=tmp_path,
+        env=environment(None, tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    assert (done.stdout, done.stderr) == ("imported session 'copy', 5 turns\n", "")
+    assert len(turns_of("copy")) == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b'{"a": 1}', "no conversation of a format that can be imported: got {'a': 1}"),
+        (b'"text"', "no conversation of a format that can be imported: got 'text'"),
+        (b"[]", "none of its 0 messages can be imported"),
+        (b'{"conversation": 99, "turns": []}', "format 99"),
+    ],
+)
+def test_import_of_an_invalid_file_is_an_error(
+    content: bytes, words: str, cli: Run, tmp_path: Path
+) -> None:
+    """An import that fails is one line on stderr, and creates no session."""
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    status, out, err = cli("import", str(path))
+    assert (status, out) == (1, "")
+    assert words in err
+    assert err.count("\n") == 1
+    assert not FileStore().list()
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "words"),
+    [
+        (b'\xef\xbb\xbf[{"role": "user", "content": "Hello"}]', 0, ""),
+        (b'[{"role": "alien"}]', 1, "none of its 1 messages can be imported"),
+        (b'{"messages": []}\n{"messages": []}\n', 1, "x-2: none of its 0 messages"),
+    ],
+)
+def test_import_of_unusual_files(
+    content: bytes, status: int, words: str, cli: Run, tmp_path: Path
+) -> None:
+    """A byte order mark is skipped; conversations without a valid message are errors."""
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    found, _, err = cli("import", str(path))
+    assert found == status
+    assert words in err
+    assert bool(FileStore().list()) is (status == 0)
+
+
+def test_import_reports_skipped_messages(cli: Run, tmp_path: Path) -> None:
+    """Each reason for which messages are skipped is a line on stderr, and the exit status is 1."""
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps([{"role": "user", "content": "Hello"}, {"role": "alien"}, 3]))
+    status, out, err = cli("import", str(path))
+    assert (status, out) == (1, "imported session 'x', 1 turn\n")
+    assert [line[:20] for line in err.splitlines()] == [
+        "! skipping message 1",
+        "! skipping message 2",
+    ]
+
+
+def test_import_does_not_follow_file_names(cli: Run, tmp_path: Path) -> None:
+    """The name of an audio file in an imported document means nothing; its text is imported."""
+    audio = {"id": "audio_1", "transcript": "Hi", "file": "../../../etc/passwd"}
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "audio": audio}]
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"conversation": 1, "id": "x", "turns": turns}))
+    assert cli("import", str(path))[0] == 0
+    assert cli("show", "x")[0] == 0
+    assert [turn.text for turn in turns_of("x")] == ["Hello", "Hi"]
+    assert cli("verify")[0] == 0

@@ -1,4 +1,4 @@
-"""`conversation verify`: what counts as damage."""
+"""`conversation verify` and `repair`: what counts as damage, and what is saved of it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from conversation import AssistantAudio, AssistantTurn, AudioInput, Conversation, FileStore
-from tests.cli.conftest import Run
+from tests.cli.conftest import HOSTILE, Run
 from tests.samples import MP3
 
 
 def test_verify_of_intact_sessions(cli: Run, session: str) -> None:
-    """One session or all: the summary counts them, and the exit status is 0."""
+    """`verify` counts one session or all, and exits with 0 if none is damaged."""
     assert cli("verify") == (0, "1 session, 5 turns, 2 files; 0 damaged\n", "")
     assert cli("verify", session)[0] == 0
     (found,) = json.loads(cli("verify", "--json")[1])
@@ -204,3 +204,25 @@ def test_verify_prints_json_for_names_that_are_not_utf8(cli: Run, tmp_path: Path
     status, out, _ = cli("verify", "--json", "--store", str(root))
     assert status == 1
     assert sorted(result["id"] or "" for result in json.loads(out)) == ["", "a"]
+
+
+def test_repair_recovers_what_can_be_read(cli: Run, session: str) -> None:
+    """`repair` prints the lost text and the damaged file's path, without control characters."""
+    path = FileStore().root / "ann@home.json"
+    lines = path.read_bytes().splitlines()
+    lines[1] = b'{"role":"user","content' + HOSTILE.encode()
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    status, _, err = cli("show", session)
+    assert status == 1
+    assert "`conversation repair`" in err
+    assert "`conversation repair`" in cli("verify")[1]
+    status, out, _ = cli("repair", session)
+    assert status == 0
+    assert out.startswith("kept 4 turns; the damaged file is ")
+    assert "\x1b" not in out
+    assert 'lost: "role":"user","content' in out.replace("{", "")
+    assert cli("verify")[0] == 0
+    assert cli("repair", "nobody")[0] == 1
+    before = sorted(path.name for path in FileStore().root.iterdir())
+    assert cli("repair", session)[:2] == (0, "all 4 turns can be read; nothing was changed\n")
+    assert sorted(path.name for path in FileStore().root.iterdir()) == before

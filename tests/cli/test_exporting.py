@@ -1,57 +1,24 @@
-"""The commands that show, export, import, delete and repair sessions."""
+"""`conversation export`: formats, places, transcripts, and what is left out."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from conversation import AudioInput, Conversation, FileStore, PostgresStore, UserTurn
+from conversation import AudioInput, Conversation, FileStore, UserTurn
 from conversation.testing import StandIn
-from tests.cli.conftest import HOSTILE, PROGRAM, Run, run
+from tests.cli.conftest import Run, run
 from tests.cli.test_verification import unknown_role
-from tests.postgres import Postgres
 from tests.samples import SOUND
-from tests.terminals import CTRL_D, DEADLINE, PYTHON, Terminal, environment, turns_of
-
-# --- show -----------------------------------------------------------------------------------------
-
-
-def test_show_prints_each_turn_and_how_it_would_be_sent(cli: Run, session: str) -> None:
-    """An answer of 2025 is shown as sent by its transcript, because its audio id has expired."""
-    status, out, err = cli("show", session)
-    assert (status, err) == (0, "")
-    assert out.startswith("Dogs\nann@home · begun 2025-11-01 12:26 UTC · 5 turns · gpt-audio-1.5 ·")
-    assert re.search(
-        r"\n2 assistant 2025-11-01 12:26 UTC · spoken, \d\.\d s → transcript, exp", out
-    )
-    assert '  weather({"city":"Oslo"})' in out
-    assert "3 user 2025-11-01 12:26 UTC · spoken, 0.1 s\n  (no text)" in out
-    assert "\ntokens: " in out
-
-
-def test_show_as_json_holds_saved_turns_and_how_they_would_be_sent(cli: Run, session: str) -> None:
-    """Audio is not included, only the names of its files."""
-    status, out, _ = cli("show", session, "--json")
-    shown = json.loads(out)
-    assert status == 0
-    assert (shown["id"], shown["title"], shown["settings"]) == (session, "Dogs", {"voice": "ash"})
-    turn = shown["turns"][1]
-    assert turn["sent"]["form"] == "transcript"
-    assert turn["audio"]["file"].endswith(".wav")
-    assert "data" not in turn["audio"]
-    assert shown["usage"]["completion_tokens"] > 0
+from tests.terminals import turns_of
 
 
 def without_times(page: bytes) -> bytes:
     """Return a page without its times."""
     return re.sub(rb"<time.*?</time>", b"", page)
-
-
-# --- export and import ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["html", "json", "jsonl", "markdown", "messages"])
@@ -231,94 +198,6 @@ def test_exports_can_be_imported(cli: Run, session: str, tmp_path: Path) -> None
     assert cli("verify")[0] == 0
 
 
-@pytest.mark.slow
-def test_import_reads_from_a_pipe(session: str, tmp_path: Path) -> None:
-    """`export -o - | import -` copies a session."""
-    shell = (
-        f'"$@" -m conversation export {session} --format json -o - |'
-        ' "$@" -m conversation import - --id copy'
-    )
-    done = subprocess.run(
-        ["sh", "-c", shell, "sh", *PYTHON],
-        cwd=tmp_path,
-        env=environment(None, tmp_path),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-    )
-    assert (done.stdout, done.stderr) == ("imported session 'copy', 5 turns\n", "")
-    assert len(turns_of("copy")) == 5
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"{", "is not JSON"),
-        (b"\xff\xfe", "is not JSON"),
-        (b'{"a": 1}', "no conversation of a format that can be imported: got {'a': 1}"),
-        (b'"text"', "no conversation of a format that can be imported: got 'text'"),
-        (b"[]", "none of its 0 messages can be imported"),
-        (b'{"conversation": 99, "turns": []}', "format 99"),
-    ],
-)
-def test_import_of_an_invalid_file_is_an_error(
-    content: bytes, words: str, cli: Run, tmp_path: Path
-) -> None:
-    """The error is one line, and no session is created."""
-    path = tmp_path / "x.json"
-    path.write_bytes(content)
-    status, out, err = cli("import", str(path))
-    assert (status, out) == (1, "")
-    assert words in err
-    assert err.count("\n") == 1
-    assert not FileStore().list()
-
-
-@pytest.mark.parametrize(
-    ("content", "status", "words"),
-    [
-        (b'\xef\xbb\xbf[{"role": "user", "content": "Hello"}]', 0, ""),
-        (b'[{"role": "alien"}]', 1, "none of its 1 messages can be imported"),
-        (b'{"messages": []}\n{"messages": []}\n', 1, "x-2: none of its 0 messages"),
-    ],
-)
-def test_import_of_unusual_files(
-    content: bytes, status: int, words: str, cli: Run, tmp_path: Path
-) -> None:
-    """A byte order mark is skipped; conversations without a valid message are errors."""
-    path = tmp_path / "x.json"
-    path.write_bytes(content)
-    found, _, err = cli("import", str(path))
-    assert found == status
-    assert words in err
-    assert bool(FileStore().list()) is (status == 0)
-
-
-def test_import_reports_skipped_messages(cli: Run, tmp_path: Path) -> None:
-    """Each reason for which messages are skipped is a line on stderr, and the exit status is 1."""
-    path = tmp_path / "x.json"
-    path.write_text(json.dumps([{"role": "user", "content": "Hello"}, {"role": "alien"}, 3]))
-    status, out, err = cli("import", str(path))
-    assert (status, out) == (1, "imported session 'x', 1 turn\n")
-    assert [line[:20] for line in err.splitlines()] == [
-        "! skipping message 1",
-        "! skipping message 2",
-    ]
-
-
-def test_import_does_not_follow_file_names(cli: Run, tmp_path: Path) -> None:
-    """The name of an audio file in an imported document means nothing; its text is imported."""
-    audio = {"id": "audio_1", "transcript": "Hi", "file": "../../../etc/passwd"}
-    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "audio": audio}]
-    path = tmp_path / "x.json"
-    path.write_text(json.dumps({"conversation": 1, "id": "x", "turns": turns}))
-    assert cli("import", str(path))[0] == 0
-    assert cli("show", "x")[0] == 0
-    assert [turn.text for turn in turns_of("x")] == ["Hello", "Hi"]
-    assert cli("verify")[0] == 0
-
-
 def test_export_of_an_empty_store_is_no_error(cli: Run, tmp_path: Path) -> None:
     """A note on stderr says so, and the exit status is 0; without `--all` a session is needed."""
     for output in ((), ("-o", str(tmp_path / "all.jsonl")), ("-o", "-")):
@@ -374,32 +253,6 @@ def test_one_file_of_another_format_holds_one_session(
     assert len([*(tmp_path / name).iterdir()]) == 2
 
 
-# --- delete and repair ----------------------------------------------------------------------------
-
-
-def test_delete_without_a_terminal_needs_yes(cli: Run, session: str) -> None:
-    """With `--yes` all files of the session are deleted."""
-    status, _, err = cli("delete", session)
-    assert status == 2
-    assert "--yes" in err
-    assert len(turns_of(session)) == 5
-    assert cli("delete", session, "--yes")[:2] == (0, "deleted ann@home\n")
-    assert not [p for p in FileStore().root.iterdir() if p.name.startswith("ann")]
-    assert cli("delete", session, "--yes")[0] == 1
-
-
-def test_delete_looks_before_it_deletes(cli: Run, session: str) -> None:
-    """If one session does not exist, none is deleted, with `--yes` either."""
-    status, out, err = cli("delete", session, "nobody", "--yes")
-    assert (status, out, err.count("\n")) == (1, "", 1)
-    assert "there is no session 'nobody'" in err
-    assert "`conversation list`" in err
-    assert len(turns_of(session)) == 5
-    assert "there is no session 'nobody'" in cli("delete", "nobody")[2]  # before it asks
-    assert cli("delete", session)[0] == 2
-    assert cli("delete", session, session, "--yes")[:2] == (0, "deleted ann@home\n")
-
-
 @pytest.mark.parametrize(
     "command", ["show", "export", "delete --yes", "verify", "repair", "say --retry", "copy"]
 )
@@ -416,68 +269,3 @@ def test_a_mistyped_id_brings_a_proposal(command: str, cli: Run, tmp_path: Path)
     assert (status, err.count(str(FileStore().root))) == (1, 0)
     assert "no session 'RETREIVER'; did you mean 'retriever'?" in err
     assert "`conversation list` shows all sessions" in cli(name, "cat", *options)[2]
-
-
-@pytest.mark.slow
-def test_delete_says_what_goes(session: str, tmp_path: Path) -> None:
-    """The question counts turns and sound; of a damaged session the damage is reported."""
-    with Conversation.open("bob") as chat:
-        chat.add_user("Hello")
-    with Conversation.open("eve") as chat:
-        chat.add_user(AudioInput(SOUND))
-    (FileStore().root / "eve.json").write_text("{")
-    with Terminal(tmp_path, None, *PROGRAM, "delete", session, "bob", "eve") as terminal:
-        shown = terminal.until("[y/N] ")
-        assert re.search(r"'ann@home' \(5 turns, 2 sound files of \d+ KB\)", shown)
-        assert "'bob' (1 turn, no sound)" in shown
-        assert "'eve' (damaged, 1 sound file of 5 KB)" in shown
-        assert "! " in shown, "why it is damaged"
-        terminal.press("y\n")
-        terminal.end()
-    assert not FileStore().list()
-    with Terminal(tmp_path, None, *PROGRAM, "delete", "nobody") as terminal:
-        assert "there is no session 'nobody'" in terminal.end(1)
-
-
-def test_delete_in_a_database(cli: Run, postgres: Postgres, schema: str) -> None:
-    """A missing session is found before anything is deleted."""
-    store = PostgresStore(postgres.url, schema=schema)
-    with Conversation.open("x", store=store) as chat:
-        chat.add_user(AudioInput(SOUND))
-    place = f"{postgres.url}?schema={schema}"
-    assert cli("delete", "x", "nobody", "--yes", "--store", place)[0] == 1
-    assert store.exists("x")
-    assert cli("delete", "x", "--yes", "--store", place)[:2] == (0, "deleted x\n")
-
-
-@pytest.mark.slow
-def test_delete_asks_for_confirmation_in_a_terminal(session: str, tmp_path: Path) -> None:
-    """Anything but yes keeps the session, and the exit status is 1."""
-    for answer, status in (("n\n", 1), ("\n", 1), (CTRL_D, 1), ("y\n", 0)):
-        with Terminal(tmp_path, None, *PROGRAM, "delete", session) as terminal:
-            terminal.until("[y/N] ")
-            terminal.press(answer)
-            assert ("nothing was deleted" in terminal.end(status)) == bool(status)
-        assert bool(FileStore().list()) == bool(status)
-
-
-def test_repair_recovers_what_can_be_read(cli: Run, session: str) -> None:
-    """It prints the lost text and the path of the damaged file, without control characters."""
-    path = FileStore().root / "ann@home.json"
-    lines = path.read_bytes().splitlines()
-    lines[1] = b'{"role":"user","content' + HOSTILE.encode()
-    path.write_bytes(b"\n".join(lines) + b"\n")
-    status, _, err = cli("show", session)
-    assert status == 1
-    assert "`conversation repair`" in err
-    assert "`conversation repair`" in cli("verify")[1]
-    status, out, _ = cli("repair", session)
-    assert status == 0
-    assert out.startswith("kept 4 turns; the damaged file is ")
-    assert "\x1b" not in out
-    assert 'lost: "role":"user","content' in out.replace("{", "")
-    assert cli("verify")[0] == 0
-    assert cli("repair", "nobody")[0] == 1
-    before = sorted(path.name for path in FileStore().root.iterdir())
-    assert cli("repair", session)[:2] == (0, "all 4 turns can be read; nothing was changed\n")
-    assert sorted(path.name for path in FileStore().root.iterdir()) == before
