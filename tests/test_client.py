@@ -58,7 +58,7 @@ def test_the_programs_own_handler_is_called_at_the_end_of_a_job() -> None:
 
 @pytest.mark.usefixtures("_restored")
 def test_a_job_that_ignores_ctrl_c_is_left_alone() -> None:
-    """Where a program ignores Ctrl-C, a job changes nothing about it."""
+    """A job leaves Ctrl-C ignored in a program that ignores it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     run(work(lambda: signal.raise_signal(signal.SIGINT), writes=True))
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

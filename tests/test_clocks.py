@@ -90,7 +90,7 @@ def test_a_paid_answer_is_kept_without_a_time(
 
 
 def test_results_of_tools_are_kept_without_a_time(bad: Callable[[], Any], server: StandIn) -> None:
-    """What a tool did is not undone; the next request is not sent."""
+    """Results of tools are kept if the clock fails; the next request is not sent."""
 
     def look_up() -> str:
         return "found"
@@ -107,7 +107,7 @@ def test_results_of_tools_are_kept_without_a_time(bad: Callable[[], Any], server
 
 
 def test_an_answer_of_ones_own_request_is_kept_without_any_time(bad: Callable[[], Any]) -> None:
-    """Where no time was ever known, the turn has none."""
+    """A turn has no time if none was ever known."""
     clock = Failing(bad, lambda: False)
     chat = Conversation(clock=clock)
     clock.is_bad = lambda: True

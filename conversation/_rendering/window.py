@@ -158,7 +158,7 @@ class Limits:
 
     @property
     def room(self) -> Limits:
-        """What may be sent behind a new summary."""
+        """The limits of what is sent behind a new summary."""
         tokens = None if self.tokens is None else int(self.tokens * _ROOM)
         return attrs.evolve(self, tokens=tokens, upload=int(self.upload * _ROOM))
 

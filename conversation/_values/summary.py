@@ -7,7 +7,7 @@ import attrs
 
 @attrs.frozen
 class Summary:
-    """What is sent in place of the first turns.
+    """Words that are sent in place of the first turns.
 
     Attributes:
         text: The words.

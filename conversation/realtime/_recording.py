@@ -1,4 +1,4 @@
-"""What happens in a Realtime session, as turns: events go in, changes of a history come out."""
+"""A Realtime session as turns: events go in, changes of a history come out."""
 
 from __future__ import annotations
 

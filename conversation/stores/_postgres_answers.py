@@ -1,4 +1,4 @@
-"""What a server answers to a statement, and what its errors mean.
+"""Answers of a server to statements, and the meaning of its errors.
 
 A statement goes through libpq's functions, so that the wait for its answer can have an end: a
 server that froze, or a network that drops everything, answers no driver.

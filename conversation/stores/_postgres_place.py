@@ -1,4 +1,4 @@
-"""Where a database is: what its URL says, and what errors may repeat of it."""
+"""The place of a database: what its URL says, and what errors may repeat of it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ Json = dict[str, Any]
 
 
 class Server(Protocol):
-    """What a session needs of the server."""
+    """The part of the server that a session needs."""
 
     def now(self) -> float:
         """Return Unix time in seconds."""

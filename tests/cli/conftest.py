@@ -14,7 +14,7 @@ from conversation.testing import StandIn
 from tests.conftest import Clock
 from tests.programs import ran
 from tests.samples import SOUND
-from tests.terminals import DEADLINE, environment
+from tests.terminals import DEADLINE, PYTHON, environment
 
 PROGRAM = ("-m", "conversation")
 HOSTILE = "red \x1b[31m and \x9b2J and \u202eback"
@@ -35,6 +35,19 @@ def run(
         environment=environment(server, folder),
         lines=lines,
         closed=closed,
+        timeout=DEADLINE,
+    )
+
+
+def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line of `sh`, in which "$@" is Python."""
+    return subprocess.run(
+        ["sh", "-c", script, "sh", *PYTHON],
+        cwd=folder,
+        env=environment(None, folder),
+        capture_output=True,
+        text=True,
+        check=False,
         timeout=DEADLINE,
     )
 

@@ -117,7 +117,7 @@ def test_bash_gets_what_it_puts_in_place_of_its_word(line: str, found: list[str]
 @pytest.mark.parametrize("session_id", ["it's", "a';touch x;'", "a$(x)`y`$z", 'a"\\"b', "a\\"])
 @pytest.mark.parametrize("quote", ["'", '"'])
 def test_no_id_leaves_the_quotes_that_bash_has_open(session_id: str, quote: str, cli: Run) -> None:
-    """What Tab puts between them is this id to bash: no command is run, no variable is read."""
+    """Bash reads what Tab puts between quotes as the id alone: it runs and expands nothing."""
     with Conversation.open(session_id) as chat:
         chat.add_user("Hello")
     typed = f"conversation show {quote}"

@@ -182,7 +182,7 @@ def test_faults_of_a_server_are_told_without_python(
 
 
 def test_no_server_is_told_without_python(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no server answers, the message is kept, and the remedy is a command."""
+    """If no server answers, the message is kept, and the remedy is a command."""
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     status, _, err = cli("say", "ann", "Hello")

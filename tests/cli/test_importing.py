@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ import pytest
 
 from conversation import AudioInput, Conversation, FileStore, ImageInput, UserTurn
 from conversation.errors import InvalidTurn
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, shell
 from tests.samples import PNG, SOUND, spoken
-from tests.terminals import DEADLINE, PYTHON, environment, turns_of
+from tests.terminals import turns_of
 from tests.wire.foreign.samples import HISTORIES, PYDANTIC_AI, SHAREGPT, SHOWN, chatgpt
 
 TALK = [{"role": "user", "content": "Good dog?"}, {"role": "assistant", "content": "Yes."}]
@@ -435,19 +434,11 @@ def test_page_of_the_sdk_is_read_as_its_json(caplog: pytest.LogCaptureFixture) -
 @pytest.mark.slow
 def test_import_reads_from_a_pipe(session: str, tmp_path: Path) -> None:
     """`export -o - | import -` copies a session."""
-    shell = (
+    script = (
         f'"$@" -m conversation export {session} --format json -o - |'
         ' "$@" -m conversation import - --id copy'
     )
-    done = subprocess.run(
-        ["sh", "-c", shell, "sh", *PYTHON],
-        cwd=tmp_path,
-        env=environment(None, tmp_path),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-    )
+    done = shell(script, tmp_path)
     assert (done.stdout, done.stderr) == ("imported session 'copy', 5 turns\n", "")
     assert len(turns_of("copy")) == 5
 

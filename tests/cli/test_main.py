@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from conversation import Conversation, __version__
-from tests.cli.conftest import Run, run
-from tests.terminals import DEADLINE, PYTHON, environment
+from tests.cli.conftest import Run, run, shell
 
 pytestmark = pytest.mark.slow
 
@@ -65,16 +63,7 @@ def test_a_closed_pipe_is_no_error(session: str, tmp_path: Path) -> None:
     with Conversation.open(session) as chat:
         for _ in range(300):
             chat.add_user("word " * 100)
-    shell = f'"$@" -m conversation show {session} | head -1'
-    done = subprocess.run(
-        ["sh", "-c", shell, "sh", *PYTHON],
-        cwd=tmp_path,
-        env=environment(None, tmp_path),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-    )
+    done = shell(f'"$@" -m conversation show {session} | head -1', tmp_path)
     assert (done.stdout, done.stderr) == ("Dogs\n", "")
 
 

@@ -100,7 +100,7 @@ def test_verify_reports_damage_and_changes_nothing(damage: Callable[[Path], str]
 
 @pytest.mark.parametrize("damage", [missing, empty, shortened, other_format])
 def test_repair_notes_lost_files(damage: Callable[[Path], str], cli: Run, tmp_path: Path) -> None:
-    """What `repair` has noted as lost is no damage any more, and none where the file comes back."""
+    """A loss that `repair` has noted is no damage any more, also if the file comes back."""
     sound = AudioInput.from_pcm(bytes(48_000), 24_000).read()
     root = FileStore().root
     with Conversation.open("x") as chat:

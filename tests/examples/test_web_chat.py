@@ -92,7 +92,7 @@ def test_strangers_are_refused(site: Site, cookie: str | None) -> None:
     ],
 )
 def test_unreadable_messages_close_the_connection(site: Site, message: str) -> None:
-    """What no page of ours sends ends with status 1008, and the server goes on."""
+    """A message that no page of ours sends ends its connection with 1008; the server goes on."""
     with site.page(site.cookie()) as page:
         page.connection.send(message)
         with pytest.raises(exceptions.ConnectionClosed) as caught:
@@ -211,7 +211,7 @@ def test_two_tabs_of_a_user_take_turns(site: Site, server: StandIn) -> None:
 
 
 def test_a_page_that_leaves_ends_its_answer(site: Site, server: StandIn) -> None:
-    """What had come is kept, the lock is free, and the next page goes on."""
+    """When a page leaves, its part of an answer is kept, and the next page goes on."""
     cookie = site.cookie()
     with site.page(cookie) as page:
         server.will_answer("One two three.", hold_after=4)

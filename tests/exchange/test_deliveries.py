@@ -98,7 +98,7 @@ def test_unanswered_delivery_is_answered_as_it_was_kept(opened: Opened, server: 
 
 
 def test_answer_behind_an_overtaking_exchange_counts(opened: Opened, server: StandIn) -> None:
-    """Where another exchange came between a killed one and its repeat, its answer is for both."""
+    """An exchange between a killed one and its repeat answers both."""
     opened().add_user("Hello", message_id="1")
     second = opened().say("And?", message_id="2")
     assert opened().say("Hello", message_id="1") == second
@@ -124,7 +124,7 @@ def test_exchange_with_tools_is_answered_by_its_end(opened: Opened, server: Stan
 
 
 def test_interrupted_answer_is_an_answer(opened: Opened, server: StandIn) -> None:
-    """Who was interrupted is not answered again, by a repeat as little as by `reply`."""
+    """A message with an interrupted answer is not answered again, by a repeat or by `reply`."""
     chat = opened()
     server.will_answer("One two three.", cut_after=3)
     # The error depends on the SDK's version.
@@ -285,7 +285,7 @@ def test_system_turn_has_the_model_speak(opened: Opened, server: StandIn) -> Non
 def test_answer_that_is_news_counts_in_spite_of_a_system_turn(
     tmp_path: Path, server: StandIn
 ) -> None:
-    """Who knew only the question gets the answer, though its writer has added a system turn."""
+    """An object that knew only the question gets the answer, also behind a system turn."""
     store = FileStore(tmp_path, fsync=False)
     with Conversation.open("s", store=store, client=server.client()) as one:
         one.add_user("Hello")

@@ -203,7 +203,7 @@ def test_leaving_the_stream_while_it_is_read_aloud_keeps_the_answer(
 def test_sound_that_cannot_be_saved_loses_no_answer(
     server: StandIn, chat: Conversation, store: FileStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where the sound cannot be saved, the answer stays saved, and the sound is in memory."""
+    """If the sound cannot be saved, the answer stays saved, and the sound is in memory."""
     chat.add_user("Is it?")
     (store.root / "dog.audio").write_text("in the way of the folder")
     server.will_answer(WORDS, spoken=False)

@@ -456,7 +456,7 @@ def test_system_turns_are_sent_and_not_summarised(server: StandIn, client: OpenA
 
 
 def test_a_large_exchange_takes_the_room_of_the_summary(server: StandIn, client: OpenAI) -> None:
-    """What fits without a summary is sent, if need be without it."""
+    """An exchange that fits only without the summary is sent without it."""
     chat = talk(client, lambda *_: "words " * 500)
     say(chat, *range(6))
     assert contents(server.requests[-1])[0].startswith("[summary")

@@ -160,7 +160,7 @@ def test_missing_files_do_not_stop_the_page(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_not_played_as_noise(tmp_path: Path) -> None:
-    """What is no longer of its format is reported in place, not taken for raw samples."""
+    """A sound file that is no longer of its format is reported, not taken for raw samples."""
     store = FileStore(tmp_path / "store")
     with Conversation.open("x", store=store) as chat:
         chat.add_user(AudioInput(MP3, transcript="Hello"))

@@ -135,7 +135,7 @@ def test_a_written_answer_says_that_the_voice_was_dropped(
 def test_an_answer_that_broke_off_is_interrupted(
     chat: Conversation, recorder: Recorder, status: str, details: Any, reason: str | None
 ) -> None:
-    """What came of it is kept as interrupted, with what it cost."""
+    """The part of an answer that broke off is kept as interrupted, with its cost."""
     feed(recorder, e.streamed("r1", "a1"))
     item = e.message("a1", {"type": "output_audio", "transcript": None}, status="incomplete")
     recorder.received(e.done("r1", item, status=status, status_details=details))
@@ -307,7 +307,7 @@ def test_a_commit_takes_the_sound_since_the_last_one(
 
 
 def test_commits_that_somebody_else_sent_are_known(chat: Conversation, recorder: Recorder) -> None:
-    """Where only appended sound was noted, the server's answers tell of commits and clears."""
+    """The server's answers tell of commits and clears that somebody else sent."""
     samples = pattern(3.0)
     for kind, start in (("committed", 0), ("cleared", 48_000), ("committed", 96_000)):
         recorder.sent(e.appended(samples[start : start + 48_000]))
@@ -409,7 +409,7 @@ def test_speech_without_sound_waits_for_its_words(chat: Conversation, recorder: 
 
 
 def test_a_user_item_waits_for_the_answer_before_it(chat: Conversation, recorder: Recorder) -> None:
-    """What the user says during an answer comes behind it, as in the server's order."""
+    """Words of the user during an answer come behind it, in the server's order."""
     feed(recorder, [e.said("u1"), *e.streamed("r1", "a1")])
     assert feed(recorder, [e.said("u2", e.text("Stop"))]) == []
     (changed,) = recorder.received(e.transcribed("u1", "Hello"))  # an earlier turn waits for nobody

@@ -260,7 +260,7 @@ def test_old_sound_goes_as_words() -> None:
 
 
 def test_a_summary_stands_in_for_what_it_covers(client: OpenAI) -> None:
-    """What was summarised goes as the summary, as in a request."""
+    """Turns that were summarised go as the summary, as in a request."""
     context = Context(max_prompt_tokens=300, summarize=lambda turns, _: f"{len(turns)} turns")
     chat = Conversation(client=client, context=context)
     for number in range(8):

@@ -84,7 +84,7 @@ def check_sound(chat: Conversation) -> int:
 
 
 class StoreCases:
-    """What a store promises, member by member, and through a conversation."""
+    """Promises of a store, member by member, and through a conversation."""
 
     @pytest.fixture
     def session(self, store: Store) -> StoredSession:
@@ -401,7 +401,7 @@ class StoreCases:
             assert [turn.role for turn in other.turns] == ["user", "assistant", "user"]
 
     def test_message_is_taken_once_by_all_objects(self, store: Store, server: StandIn) -> None:
-        """What one object has answered, another one finds answered, and sends nothing."""
+        """A message that one object has answered is sent by no other one."""
         client = server.client()
         with (
             Conversation.open("s", store=store, client=client) as one,

@@ -162,7 +162,7 @@ def chat_is_locked() -> pytest.RaisesExc[SessionLocked]:
 
 
 def test_killed_holder_lets_go(place: Place, server: StandIn) -> None:
-    """What it has changed is there, and the next one can go on at once, or after its lease."""
+    """A killed holder's changes are there; the next one goes on at once, or after its lease."""
     process, pipe = started(hold, place, "s", server.url)
     assert pipe.recv() == "held"
     with Conversation.open("s", store=store_at(place), timeout=0) as chat, chat_is_locked():

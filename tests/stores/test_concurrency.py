@@ -583,7 +583,7 @@ def test_removed_lock_of_a_busy_writer_is_a_conflict(
 def test_repair_and_delete_write_nothing_without_their_lock(
     store: FileStore, path: Path, change: str
 ) -> None:
-    """Where the lock's file was removed, another writer may be busy: its turn is not lost."""
+    """If the lock's file was removed, another writer may be busy: its turn is not lost."""
     with opened(store) as chat:
         chat.add_user("one")
     damaged = path.read_bytes().replace(b'"user"', b'"user')

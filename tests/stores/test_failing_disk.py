@@ -160,7 +160,7 @@ def test_failed_operation_changes_nothing(
 def test_disk_without_locks_is_named_with_the_remedy(
     store: FileStore, disk: FaultyDisk, clock: Clock
 ) -> None:
-    """Where a file system has no locks, the error says where to keep sessions instead."""
+    """On a file system without locks, the error says where to keep sessions instead."""
     chat = begin(store, clock, begun=True)
     for number in (errno.ENOLCK, errno.ENOTSUP):
         disk.arm("write", error=number)

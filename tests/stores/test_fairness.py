@@ -108,7 +108,7 @@ def test_dead_waiter_is_passed_by(tmp_path: Path) -> None:
 
 
 def test_session_can_be_shared_where_no_queue_can_be_made(tmp_path: Path) -> None:
-    """Where the queue's folder cannot be made, waiters take the lock in any order."""
+    """If the queue's folder cannot be made, waiters take the lock in any order."""
     store = FileStore(tmp_path, fsync=False)
     (tmp_path / "s.queue").write_text("in the way")
     holder, waiter = store.session("s"), store.session("s")

@@ -332,7 +332,7 @@ def test_role_without_delete(store: PostgresStore, postgres: Postgres, schema: s
 def test_lock_that_cannot_be_given_back_is_told(
     store: PostgresStore, postgres: Postgres, schema: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where the server refuses to unlock a session, a warning names it."""
+    """If the server refuses to unlock a session, a warning names it."""
     session = store.session("s")
     with acquired(session):
         session.rewrite(HEADER, {}, 0)
@@ -366,7 +366,7 @@ def test_reading_creates_nothing(store: PostgresStore, postgres: Postgres, schem
 def test_part_of_the_tables_is_no_empty_store(
     store: PostgresStore, postgres: Postgres, schema: str, table: str
 ) -> None:
-    """Where a table is missing, nothing is taken for an empty session, and nothing is created."""
+    """If a table is missing, no session is taken for empty, and nothing is created."""
     chat = Conversation.open("s", store=store)
     chat.add_user("Hello", AudioInput(SOUND))
     postgres.execute(f"ALTER TABLE {schema}.conversation_{table} RENAME TO other")

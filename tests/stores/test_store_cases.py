@@ -24,7 +24,7 @@ from tests.stores.memory_store import MemoryStore
 
 
 class ListCases:
-    """What the stores of this package promise about the arguments of `list`."""
+    """Promises of the stores of this package about the arguments of `list`."""
 
     @pytest.mark.parametrize(
         ("name", "value"),

@@ -329,7 +329,7 @@ def test_items_are_checked(session: Client, item: dict[str, Any], code: str, par
     ],
 )
 def test_events_are_checked(session: Client, message: str, code: str | None) -> None:
-    """What is no event is refused, and the session goes on."""
+    """Messages that are no events are refused, and the session goes on."""
     session.connection.send(message)
     assert session.error()["code"] == code
     session.update(instructions="Be brief.")
@@ -375,7 +375,7 @@ def test_requests_are_checked(server: StandIn, query: str, key: str, status: int
 
 
 def test_events_are_among_the_requests(server: StandIn, session: Client) -> None:
-    """What arrived is kept like other requests, sound by its size."""
+    """Events that arrived are kept like requests, sound by its size."""
     session.connection.send(json.dumps(appended(HUM)))
     session.send("response.cancel")
     session.error()

@@ -1,4 +1,4 @@
-"""What the stand-in's voice models do that depends on words and media in the request."""
+"""The stand-in's voice models: answers that depend on words and media in the request."""
 
 from __future__ import annotations
 

@@ -283,7 +283,7 @@ def test_damaged_files_touch_nothing_and_end(tmp_path: Path) -> None:
 
 
 def test_without_pyav_the_error_names_the_extra(tmp_path: Path) -> None:
-    """What could be converted raises ImportError; what could not is refused as ever."""
+    """Without PyAV, convertible sound raises ImportError; other data is refused as ever."""
     (tmp_path / "av.py").write_text("raise ImportError('no av')")
     code = (
         "from conversation import AudioInput\n"

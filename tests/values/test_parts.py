@@ -119,7 +119,7 @@ def test_other_formats_are_refused_by_their_names(name: str) -> None:
 
 
 def test_mp3_in_a_wav_file_can_be_extracted() -> None:
-    """What the error advises works: the bytes behind the head are MP3."""
+    """The remedy in the error works: the bytes behind the head are MP3."""
     assert AudioInput(MP3_IN_WAV[44:] + MP3).format == "mp3"
 
 

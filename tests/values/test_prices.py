@@ -77,7 +77,7 @@ def test_prices_of_text_are_needed() -> None:
 
 @pytest.mark.parametrize("prices", [None, {"text_input": 1}, Decimal(1)])
 def test_cost_takes_prices_alone(prices: Any) -> None:
-    """What is no `Prices`, such as a single number, is refused."""
+    """A value that is no `Prices`, such as a single number, is refused."""
     with pytest.raises(InvalidSetting, match=r"prices must be Prices\(…\), got"):
         Usage(1, 1).cost(prices)
 

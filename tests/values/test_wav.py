@@ -215,7 +215,7 @@ def test_hostile_files_are_joined_in_linear_time(data: bytes) -> None:
 
 
 def test_mending_keeps_the_chunks_around_the_samples() -> None:
-    """Where only the size of RIFF is wrong, comments and markers stay."""
+    """Comments and markers stay if only the size of RIFF is wrong."""
     true = riff(LIST, fmt(), chunk(b"data", PCM[:-1]), LIST, chunk(b"id3 ", b"abc"))
     assert mended(true[:4] + NONE + true[8:]) == true
 

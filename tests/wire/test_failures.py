@@ -1,4 +1,4 @@
-"""What the errors of servers mean."""
+"""The meaning of the errors of servers."""
 
 from __future__ import annotations
 

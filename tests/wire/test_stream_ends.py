@@ -1,4 +1,4 @@
-"""Where streamed answers and streamed tool calls end, whatever servers leave out."""
+"""Ends of streamed answers and tool calls, whatever servers leave out."""
 
 from __future__ import annotations
 

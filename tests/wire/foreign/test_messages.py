@@ -431,7 +431,7 @@ def test_objects_of_pydantic_ai_are_kept() -> None:
 
 
 def test_items_of_the_agents_sdk_are_kept() -> None:
-    """What `SQLiteSession` of openai-agents gives back is a history."""
+    """Items of the `SQLiteSession` of openai-agents are a history."""
     agents = pytest.importorskip("agents.memory")
     asyncio = pytest.importorskip("asyncio")
 
