@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeAlias
 from conversation._cli import places
 from conversation._cli.chat import chat
 from conversation._cli.completion import INSTALLING, SHELLS, completion
+from conversation._cli.copying import copy, print_sql
 from conversation._cli.deleting import delete, sweep
 from conversation._cli.exporting import export
 from conversation._cli.importing import import_file
@@ -268,9 +269,7 @@ def _add_moving(to: _Commands) -> None:
         help="of several conversations in an object, the one to import (default: all of them)",
     )
 
-    copying = to.add_bare(
-        "copy", places.copy, "Copy sessions to another store; they stay here, too."
-    )
+    copying = to.add_bare("copy", copy, "Copy sessions to another store; they stay here, too.")
     copying.add_argument("id", metavar="ID", nargs="*", help="the sessions (default: all)")
     for option, dest in (("--from", "source"), ("--to", "target")):
         copying.add_argument(
@@ -312,5 +311,5 @@ def _add_keeping(to: _Commands) -> None:
     completing.add_argument("--words", help=argparse.SUPPRESS)
     completing.add_argument("--breaks", default="", help=argparse.SUPPRESS)
 
-    sql = to.add_bare("sql", places.print_sql, "Print the SQL that creates a database's tables.")
+    sql = to.add_bare("sql", print_sql, "Print the SQL that creates a database's tables.")
     sql.add_argument("--schema", default="public", help="their schema (default: public)")
