@@ -202,7 +202,16 @@ class SaveFailed(SessionError, OSError):
 
 
 class SessionNotFound(SessionError, LookupError):
-    """No session has this id."""
+    """No session has this id.
+
+    Attributes:
+        path: The file that it would have; None where the store has no files.
+        session_id: The id.
+    """
+
+    def __init__(self, message: str, *, path: Path | None = None, session_id: str = "") -> None:
+        super().__init__(message, path=path)
+        self.session_id = session_id
 
 
 class SessionExists(SessionError, FileExistsError):
@@ -275,4 +284,4 @@ def another_session(place: Path, said: object, session_id: str) -> SessionCorrup
 def not_found(session_id: str, place: str, file: Path | None) -> SessionNotFound:
     """Return the error for a session that does not exist."""
     msg = f"there is no session {session_id!r} at {place}; the store's list() shows all sessions"
-    return SessionNotFound(msg, path=file)
+    return SessionNotFound(msg, path=file, session_id=session_id)

@@ -28,9 +28,9 @@ def copy(options: argparse.Namespace, _: AnyStore) -> int:
             results[copy_session(source.session(session_id), target.session(session_id))] += 1
         except (SessionError, OSError) as error:
             show_progress("")
-            is_unknown = isinstance(error, SessionNotFound)
-            told = not_there(source, session_id, error) if is_unknown else one_line(error)
-            report(f"{session_id}: {told}")
+            unknown = error if isinstance(error, SessionNotFound) else None
+            why = not_there(source, unknown) if unknown else one_line(error)
+            report(f"{session_id}: {why}")
             results["failed"] += 1  # and goes on with the others
     texts = {
         "copied": "copied",

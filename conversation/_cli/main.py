@@ -58,10 +58,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     handler, level = LogHandler(), log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    store: places.AnyStore | None = None
     try:
-        store = places.store_at(options.store)
-        status: int = options.command(options, store)
+        status = _done(options)
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes stdout once more when it exits, and would report the closed pipe.
@@ -73,10 +71,6 @@ def _run(arguments: Sequence[str] | None) -> int:
     except InvalidSetting as error:
         report(said(error, options.remedies))
         return 2
-    except SessionNotFound as error:
-        show_progress("")
-        report(places.not_there(store, options.id, error))
-        return 1
     except Exception as error:  # noqa: BLE001  # the SDK's, the system's, or one of ours
         show_progress("")
         report(said(error, options.remedies))
@@ -84,6 +78,18 @@ def _run(arguments: Sequence[str] | None) -> int:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
+    return status
+
+
+def _done(options: argparse.Namespace) -> int:
+    """Run the command on its store, and return the exit status."""
+    store = places.store_at(options.store)
+    try:
+        status: int = options.command(options, store)
+    except SessionNotFound as error:
+        show_progress("")
+        report(places.not_there(store, error))
+        return 1
     return status
 
 

@@ -7,12 +7,11 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias, Union
 from urllib.parse import unquote
 
-from conversation._cli.terminal import one_line
-from conversation.errors import InvalidSetting, SessionError
+from conversation.errors import InvalidSetting, SessionError, SessionNotFound
 from conversation.stores import SessionInfo
 from conversation.stores.files import FileStore
 
@@ -56,12 +55,9 @@ def listed(store: AnyStore) -> tuple[Sequence[SessionInfo], int]:
     return sessions, int(is_skipped)
 
 
-def not_there(store: AnyStore | None, ids: str | Iterable[str], error: Exception) -> str:
-    """Return the error in one line, with the session that may have been meant by one of the ids."""
-    given = [ids] if isinstance(ids, str) else ids
-    missing = next((each for each in given if repr(each) in str(error)), None)
-    if store is None or missing is None:
-        return one_line(error)
+def not_there(store: AnyStore, error: SessionNotFound) -> str:
+    """Return the error in one line, with the session that may have been meant."""
+    missing = error.session_id
     known: dict[str, str] = {}
     with contextlib.suppress(SessionError, OSError):
         known = {info.id.casefold(): info.id for info in store.list(limit=_MOST_LOOKED_AT)}

@@ -586,8 +586,9 @@ def bound(name: str) -> None:
 
 def test_delete_of_an_unknown_session_is_refused(store: FileStore, clock: Clock) -> None:
     """Deleting an unknown session raises `SessionNotFound` and creates nothing."""
-    with pytest.raises(SessionNotFound, match="retriever"):
+    with pytest.raises(SessionNotFound, match="retriever") as missing:
         store.delete("retriever")
+    assert missing.value.session_id == "retriever"
     assert not store.root.exists()
     create(store, clock)
     store.delete("retriever")
