@@ -27,6 +27,20 @@ class Remedies:
 
 IN_CHAT = Remedies("/retry", "/undo")
 
+_JSON = {
+    "NoneType": "null",
+    "None": "null",
+    "True": "true",
+    "False": "false",
+    "bool": "a truth value",
+    "str": "text",
+    "int": "a number",
+    "float": "a number",
+    "list": "a list",
+    "dict": "an object",
+}
+"""Values and types of Python, as JSON calls them."""
+
 _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
@@ -107,6 +121,15 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         # Imports.
         (", which Conversation.load reads|; add_completion takes it", ""),
         ("; pass them one by one", ""),
+        (r"; use ImageInput\.from_file\(path\) for a file", ""),
+        (r": b(['\"]).*?\1…", ""),
+        (" or None, got", ", got"),
+        ("of type None", "without a type"),
+        *((rf"got {name}(?=[;,)]|$)", f"got {words}") for name, words in _JSON.items()),
+        *(
+            (rf"and no '?{name}\b'?", f"and no {words.split(' ', 1)[-1]}")
+            for name, words in _JSON.items()
+        ),
         # Python's own.
         (r"\[Errno \d+\] ", ""),
     )

@@ -509,3 +509,31 @@ def test_import_does_not_follow_file_names(cli: Run, tmp_path: Path) -> None:
     assert cli("show", "x")[0] == 0
     assert [turn.text for turn in turns_of("x")] == ["Hello", "Hi"]
     assert cli("verify")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (5, "content must be text or a list of parts, got a number"),
+        ({"a": 1}, "content must be text or a list of parts, got an object"),
+        ([{}], "a part's type must be text, input_audio, image_url or file, got null"),
+        ([{"type": "text", "text": ["a"]}], "text must be text, got a list"),
+        ([{"type": "text", "text": True}], "text must be text, got a truth value"),
+        ([{"type": "image_url", "image_url": {"url": "x.png"}}], "http: or data:, got 'x.png'"),
+        (
+            [{"type": "input_audio", "input_audio": {"data": "b'b\"", "format": "wav"}}],
+            "data must be base64, got 4 characters that are not",
+        ),
+        (
+            [{"type": "input_audio", "input_audio": {"data": "J2InJyI=", "format": "wav"}}],
+            "sound must be WAV or MP3, got no sound file (5 bytes)",
+        ),
+    ],
+)
+def test_what_stands_in_a_file_is_told_in_words_of_json(
+    content: Any, told: str, cli: Run, path: Path
+) -> None:
+    """No type, value or call of Python is named."""
+    path.write_text(json.dumps([{"role": "user", "content": content}, *TALK]))
+    err = cli("import", str(path))[2]
+    assert err.splitlines()[0].endswith(told), err
