@@ -15,8 +15,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import attrs
-
 from conversation._cli.places import AnyStore
 from conversation._cli.prompt import Entered, Prompt, is_ready
 from conversation._cli.sound import loudspeaker, recorded, sound_from
@@ -210,21 +208,10 @@ class _Chat:
     # --- answers ---------------------------------------------------------------------------------
 
     def _retry(self) -> None:
-        """Ask again; an earlier answer is put back unless there is a new one."""
-        conversation = self._conversation
-        if not any(isinstance(turn, UserTurn) for turn in conversation.turns):
+        if not any(isinstance(turn, UserTurn) for turn in self._conversation.turns):
             raise InvalidSetting("there is nothing to ask again; write a message first")
-        earlier = () if conversation.unanswered else conversation.undo(answer_only=True)
-        try:
+        with self._talk.another_answer():
             self._answer()
-        finally:
-            if earlier and conversation.unanswered:
-                # Its tokens are counted among those of removed turns.
-                conversation.extend(
-                    attrs.evolve(turn, usage=None) if isinstance(turn, AssistantTurn) else turn
-                    for turn in earlier
-                )
-                note("the earlier answer stays")
 
     def _record(self, argument: str = "") -> None:
         try:

@@ -112,7 +112,8 @@ def _answer(talk: Talk, content: list[str | AudioInput]) -> AssistantTurn:
         return conversation.say(*content)
     match conversation.turns[-1:]:
         case [AssistantTurn(interrupted=True)]:
-            conversation.undo(answer_only=True)
+            with talk.another_answer():
+                return conversation.reply()
     return conversation.reply()
 
 
@@ -120,7 +121,12 @@ def _save(answer: AssistantTurn, path: Path) -> int:
     if answer.audio is None or answer.audio.data is None:
         report(f"the answer came in writing, without sound: {path} was not written")
         return 1
-    answer.audio.save(path)
+    try:
+        answer.audio.save(path)
+    except OSError as error:
+        msg = (
+            f"{path} could not be written ({error.strerror}); --retry --save FILE writes elsewhere"
+        )
     named, form = _format_by(path), answer.audio.format  # servers may make what they like
     if named not in (None, form) and (named, form) != ("wav", "pcm16"):
         report(f"{path} holds {form}, whatever its name says")

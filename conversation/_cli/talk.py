@@ -176,6 +176,22 @@ class Talk:
                 return is_same
         return False
 
+    @contextlib.contextmanager
+    def another_answer(self) -> Iterator[None]:
+        """Remove the last answer, if any; put it back unless the block brings another one."""
+        conversation = self.conversation
+        earlier = () if conversation.unanswered else conversation.undo(answer_only=True)
+        try:
+            yield
+        finally:
+            if earlier and conversation.unanswered:
+                # Its tokens are counted among those of removed turns.
+                conversation.extend(
+                    attrs.evolve(turn, usage=None) if isinstance(turn, AssistantTurn) else turn
+                    for turn in earlier
+                )
+                note("the earlier answer stays")
+
     @property
     def _is_saved(self) -> bool:
         journal = self.conversation._history._journal

@@ -131,6 +131,27 @@ def test_a_cut_answer_is_asked_for_anew(cli: Run) -> None:
     assert len(FileStore().list()) == 1
 
 
+def test_a_cut_answer_stays_if_there_is_no_other(cli: Run, server: StandIn) -> None:
+    """A `--retry` that fails loses nothing of what has arrived; the next one asks again."""
+    with Conversation.open("ann") as chat:
+        chat.add_user("Hello")
+        chat.add(AssistantTurn(content="Good m", interrupted=True))
+    for status in (400, 401):
+        server.will_fail(status, "No.")
+        assert cli("say", "ann", "--retry")[0] == 1
+        assert [turn.text for turn in turns_of("ann")] == ["Hello", "Good m"]
+    assert cli("say", "ann", "--retry")[0] == 0
+    assert len(turns_of("ann")) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
+def test_a_file_that_cannot_be_written_is_named(cli: Run) -> None:
+    """The answer is printed and kept: its sound can be written elsewhere without asking again."""
+    status, answer, err = cli("say", "ann", "Hello", "--save", "/dev/full")
+    assert (status, "/dev/full could not be written (No space left on device)" in err) == (1, True)
+    assert cli("say", "ann", "--retry")[:2] == (0, answer)
+
+
 def test_a_refusal_leaves_nothing(cli: Run) -> None:
     """A setting that is refused begins no session, and is not saved in one."""
     status, _, err = cli("say", "ann", "Hello", "--model", "typo")
