@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar, cast
 
 import attrs
 import orjson
@@ -27,7 +28,7 @@ from conversation._history.edits import INHERITED_TURNS, labels_without, listed,
 from conversation._history.history import UNDONE_USAGE, History, time_from_clock
 from conversation._history.journal import Journal
 from conversation._locking import check_timeout
-from conversation._rendering.settings import Settings, SettingsGiven, read_settings
+from conversation._rendering.settings import Settings, SettingsGiven, check_names, read_settings
 from conversation._rendering.window import Context
 from conversation._values.media import inlined
 from conversation._values.naming import Naming
@@ -56,7 +57,23 @@ from conversation.stores._session import fetch_beside
 from conversation.stores.files import FileStore
 
 _ClientT = TypeVar("_ClientT")
+_InitT = TypeVar("_InitT", bound=Callable[..., None])
 _R = TypeVar("_R")
+
+
+def _by_name(init: _InitT) -> _InitT:
+    """Have a constructor refuse what it does not know in the words of its users."""
+
+    @functools.wraps(init)
+    def checked(self: object, *values: object, **given: Any) -> None:
+        if values:
+            name = type(self).__name__
+            msg = f"{name}(…) takes settings by their names; {name}.open(id) opens a saved session"
+            raise TypeError(msg)
+        check_names(given)
+        init(self, **given)
+
+    return cast("_InitT", checked)
 
 
 class BaseConversation(Generic[_ClientT]):
@@ -64,6 +81,7 @@ class BaseConversation(Generic[_ClientT]):
 
     _client_class: ClassVar[str]
 
+    @_by_name
     def __init__(
         self,
         *,
@@ -495,6 +513,7 @@ def _resumed(
     clock: Callable[[], float],
 ) -> tuple[Settings, dict[str, Any]]:
     """Return the settings of a document under those that are given, and all of its labels."""
+    check_names(given)
     saved, foreign = read_settings(header.get("settings"), place)
     settings = attrs.evolve(saved, **given) if given else saved
     known = (header.get("settings") or {}).keys() - foreign.keys()

@@ -283,5 +283,6 @@ def another_session(place: Path, said: object, session_id: str) -> SessionCorrup
 
 def not_found(session_id: str, place: str, file: Path | None) -> SessionNotFound:
     """Return the error for a session that does not exist."""
-    msg = f"there is no session {session_id!r} at {place}; the store's list() shows all sessions"
+    lists = "FileStore().list(), or that of another store, shows all sessions"
+    msg = f"there is no session {session_id!r} at {place}; {lists}"
     return SessionNotFound(msg, path=file, session_id=session_id)

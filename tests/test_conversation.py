@@ -85,6 +85,45 @@ def test_text_in_and_text_out_raises_with_the_remedy(client: OpenAI) -> None:
     assert chat.say("Hello", modalities=["text", "audio"]).audio is not None
 
 
+def test_settings_are_no_options_of_a_request(server: StandIn, chat: Conversation) -> None:
+    """A setting given to one call is refused before anything is sent, and the option is named."""
+    for name, remedy in (
+        ("voice", r"pass audio=\{'voice': …\}"),
+        ("audio_format", r"pass audio=\{'format': …\}"),
+        ("instructions", "call add_system"),
+        ("max_tool_rounds", r"give it to Conversation\(…\)"),
+        ("clock", r"give it to Conversation\(…\)"),
+    ):
+        for call in (chat.say, chat.request):
+            with pytest.raises(InvalidSetting, match=f"^{name} is a setting of .*{remedy}"):
+                call(*(("Hi",) if call == chat.say else ()), **{name: "nova"})
+    assert (server.requests, chat.turns) == ([], ())
+    assert chat.say("Hi", audio={"voice": "nova"}, timeout=60, store=False).audio is not None
+
+
+def test_unknown_options_are_explained(chat: Conversation) -> None:
+    """The SDK's error comes with the option that was meant, or a way to pass others."""
+    with pytest.raises(TypeError, match="modle") as caught:
+        chat.say("Hi", modle="gpt-audio-1.5")
+    assert "'modle' is no option of chat.completions.create; did you mean 'model'?" in notes(
+        caught.value
+    )
+    with pytest.raises(TypeError, match="frobnicate") as caught:
+        chat.say("Hi", frobnicate=1)
+    assert "what the SDK does not know is passed by extra_body=" in notes(caught.value)
+    assert chat.turns == ()
+
+
+def test_reprs_are_short(chat: Conversation) -> None:
+    """What has its default is left out; a rendering tells its size alone."""
+    assert repr(UserTurn(["Hi"])) == "UserTurn(content=('Hi',))"
+    reply = chat.say("Hi")
+    for absent in ("refusal", "interrupted", "cached_tokens", "datetime", "lost"):
+        assert absent not in repr(reply)
+    assert str(reply.at) in repr(reply)
+    assert repr(chat.render()).startswith("<Rendering of 2 messages")
+
+
 def test_answers_are_sent_as_voice_until_they_expire(chat: Conversation, clock: Clock) -> None:
     """Answers are sent as voice while their ids live, and as transcripts afterwards."""
     chat.say("One")

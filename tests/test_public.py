@@ -10,11 +10,12 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import conversation
-from conversation import Conversation, errors, realtime, testing
+from conversation import AsyncConversation, Conversation, errors, realtime, testing
 
 ERRORS = [getattr(errors, name) for name in errors.__all__]
 
@@ -70,6 +71,37 @@ def test_docstring_of_errors_lists_each_error_with_its_builtin_base() -> None:
         for base in error.__mro__:
             if base.__module__ == "builtins" and base in error.__bases__ and base is not Exception:
                 assert f"({base.__name__})" in line
+
+
+@pytest.mark.parametrize("kind", [Conversation, AsyncConversation])
+@pytest.mark.parametrize(
+    ("values", "given", "told"),
+    [
+        ((), {"voise": "nova"}, "there is no setting 'voise'; did you mean 'voice'?"),
+        ((), {"klock": 1}, "there is no setting 'klock'; did you mean 'clock'?"),
+        ((), {"read_only": True}, "'read_only' is no setting; open(…) takes it"),
+        ((), {"frobnicate": 1}, "there is no setting 'frobnicate'; settings are model, voice, "),
+        (("ann",), {}, "(…) takes settings by their names; "),
+    ],
+)
+def test_unknown_arguments_are_named(
+    kind: type[Any], values: tuple[Any, ...], given: dict[str, Any], told: str
+) -> None:
+    """What no constructor knows is refused with what was meant, and without a private name."""
+    with pytest.raises(TypeError, match=re.escape(told)) as caught:
+        kind(*values, **given)
+    assert "Base" not in str(caught.value)
+    if not values:
+        with pytest.raises(TypeError, match=re.escape(told)):
+            kind.from_messages([], **given | ({"store": None} if "read_only" in given else {}))
+
+
+def test_open_names_its_unknown_arguments(tmp_path: Path) -> None:
+    """`open` tells its own arguments and the settings from what it does not know."""
+    for given, meant in (({"read_onyl": True}, "read_only"), ({"modle": "x"}, "model")):
+        wrong: Any = given
+        with pytest.raises(TypeError, match=f"no setting '{next(iter(given))}'.* '{meant}'"):
+            Conversation.open("ann", store=tmp_path, **wrong)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: str(error.__name__))

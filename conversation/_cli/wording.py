@@ -94,7 +94,7 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         # Stores and sessions.
         ("; finish there first, or pass read_only=True", "; finish there first"),
         (r"FileStore\.repair\(id\), or (`conversation repair`), saves", r"\1 saves"),
-        (r"the store's list\(\) shows", "`conversation list` shows"),
+        (r"FileStore\(\)\.list\(\), or that of another store, shows", "`conversation list` shows"),
         (
             r"; open the session anew, and save\(path\) keeps what this object holds",
             "; start the command again",

@@ -53,6 +53,9 @@ class Rendering:
         """The messages alone, as `chat.completions.create(messages=…)` takes them."""
         return [item.message for item in self.items if item.message is not None]
 
+    def __repr__(self) -> str:
+        return f"<Rendering of {len(self.messages)} messages: print it, or look at its items>"
+
     def __str__(self) -> str:
         return "\n".join(f"{item.role}: {item.why}" for item in self.items)
 

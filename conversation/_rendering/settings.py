@@ -36,6 +36,30 @@ class SettingsGiven(TypedDict, total=False):
     options: Mapping[str, Any]
 
 
+BESIDE = ("client", "clock", "context")
+"""Arguments beside the settings, which are not saved."""
+
+_OF_OPEN = ("session_id", "store", "create", "read_only", "timeout")
+
+
+def check_names(given: Collection[str]) -> None:
+    """Refuse arguments that are no settings.
+
+    Raises:
+        TypeError: as Python does, naming the one that was probably meant.
+    """
+    known = (*SettingsGiven.__annotations__, *BESIDE)
+    for name in given:
+        if name in _OF_OPEN:
+            raise TypeError(f"{name!r} is no setting; open(…) takes it")
+        if name not in known:
+            import difflib
+
+            near = difflib.get_close_matches(name, (*known, *_OF_OPEN), 1)
+            remedy = f"did you mean {near[0]!r}?" if near else f"settings are {', '.join(known)}"
+            raise TypeError(f"there is no setting {name!r}; {remedy}")
+
+
 def _model(model: str) -> str:
     if not isinstance(model, str) or not model.strip():
         msg = f"model must be a model's name such as 'gpt-audio-1.5', got {model!r}"
@@ -144,7 +168,7 @@ _SAID_ELSEWHERE = {
     "stream": "call stream(…)",
     "stream_options": "pass it to stream(…)",
     **dict.fromkeys(("name", "message_id"), "pass it to say(…)"),
-    **{name: f"pass {name}=… beside options" for name in ("client", "clock", "context")},
+    **{name: f"pass {name}=… beside options" for name in BESIDE},
 }
 """Names that are no options, each with the remedy; names of settings are none either."""
 
@@ -165,6 +189,11 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     if "messages" in options:
         msg = "messages are the conversation's own and cannot be passed; add turns instead"
         raise InvalidSetting(msg)
+    for name in options:
+        if name in _OF_CONVERSATION:
+            remedy = _OF_REQUEST.get(name, "give it to Conversation(…) or open(…)")
+            msg = f"{name} is a setting of the conversation, not of one request; {remedy}"
+            raise InvalidSetting(msg)
     n = options.get("n")
     if isinstance(n, int | float | str) and n != 1:
         msg = f"n must be 1, got {n!r}: a conversation has one answer for each turn; leave n out"
@@ -269,3 +298,12 @@ def asks_for_sound(request: Mapping[str, Any]) -> bool:
 
 
 _DEFAULTS = Settings()
+
+_OF_CONVERSATION = {*attrs.fields_dict(Settings), *BESIDE} - {"model", "modalities", "tools"}
+_OF_REQUEST = {
+    "voice": "for one answer pass audio={'voice': …}",
+    "audio_format": "for one answer pass audio={'format': …}",
+    "instructions": "for one answer call add_system(…) first",
+    "options": "pass them by their names, such as temperature=0.8",
+}
+"""What stands for a setting in a single request."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import attrs
 
 from conversation.errors import InvalidTurn
 
@@ -38,6 +41,16 @@ def shown(value: object) -> str:
     except RecursionError:
         return f"a deeply nested {type(value).__name__}"
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def repr_without_defaults(value: Any) -> str:
+    """Return the `repr` of an attrs value, without fields that have their defaults."""
+    told = []
+    for field in attrs.fields(type(value)):
+        found = getattr(value, field.name)
+        if field.repr and found != field.default:
+            told.append(f"{field.name}={repr(found) if field.repr is True else field.repr(found)}")
+    return f"{type(value).__name__}({', '.join(told)})"
 
 
 def kind_of(value: object) -> str:

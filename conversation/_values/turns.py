@@ -22,7 +22,13 @@ from conversation._values.sound import (
     mended,
     wav_from_pcm,
 )
-from conversation._values.text import as_optional_text, as_text, clean_text, shown
+from conversation._values.text import (
+    as_optional_text,
+    as_text,
+    clean_text,
+    repr_without_defaults,
+    shown,
+)
 from conversation._values.unchecked import unchecked
 from conversation.errors import InvalidSetting, InvalidTurn
 
@@ -117,6 +123,7 @@ class Usage:
         cache_write_tokens: Tokens of the request that were written to the cache.
     """
 
+    __repr__ = repr_without_defaults
     prompt_tokens: int = attrs.field(default=0, validator=_count)
     completion_tokens: int = attrs.field(default=0, validator=_count)
     prompt_text_tokens: int = attrs.field(default=0, validator=_count)
@@ -190,6 +197,7 @@ class AssistantAudio:
         lost: True if the server said `audio_not_found`: the id is never sent again.
     """
 
+    __repr__ = repr_without_defaults
     id: str | None = attrs.field(default=None, converter=as_optional_text)
     expires_at: float | None = attrs.field(default=None, validator=_finite)
     transcript: str | None = attrs.field(default=None, converter=as_optional_text)
@@ -289,7 +297,7 @@ class _Turn:
         extra: The keys of the message that have no field here: a JSON object, as text.
     """
 
-    at: datetime | None = attrs.field(default=None, converter=_utc)
+    at: datetime | None = attrs.field(default=None, repr=str, converter=_utc)
     extra: str = attrs.field(default="{}", repr=False, converter=_json_object)
 
 
@@ -349,6 +357,7 @@ class UserTurn(_Turn):
         message_id: The id under which the message was delivered: a conversation takes it once.
     """
 
+    __repr__ = repr_without_defaults
     role: ClassVar[str] = "user"
     content: tuple[Part, ...] = attrs.field(converter=_parts)
     name: str | None = attrs.field(default=None, kw_only=True, converter=_name)
@@ -385,6 +394,7 @@ class AssistantTurn(_Turn):
         voice_dropped: True if sound was asked for, and text came.
     """
 
+    __repr__ = repr_without_defaults
     role: ClassVar[str] = "assistant"
     content: str | None = attrs.field(default=None, converter=as_optional_text)
     audio: AssistantAudio | None = attrs.field(

@@ -191,10 +191,28 @@ _REMEDIES = (
 )
 
 
+_UNKNOWN_OPTION = re.compile(r"got an unexpected keyword argument '(\w+)'")
+
+
 def add_remedy(error: BaseException) -> None:
     """Add a note with the remedy to the error, if it is known."""
+    if isinstance(error, TypeError) and (found := _UNKNOWN_OPTION.search(str(error))):
+        error.add_note(_about_option(found[1]))
     text = _answer_text(error)
     for sign, remedy in _REMEDIES:
         if sign in text:
             error.add_note(remedy)
             return
+
+
+def _about_option(name: str) -> str:
+    import difflib
+
+    from openai.types.chat.completion_create_params import CompletionCreateParamsBase
+
+    near = difflib.get_close_matches(name, CompletionCreateParamsBase.__annotations__, 1)
+    meant = f"did you mean {near[0]!r}? W" if near else "w"
+    return (
+        f"{name!r} is no option of chat.completions.create; {meant}hat the SDK does not know is "
+        f"passed by extra_body={{{name!r}: …}}"
+    )
