@@ -1,7 +1,7 @@
 """A local server that reproduces OpenAI's audio API, for tests and for trying things out.
 
-`python -m conversation.testing` serves it to any other client. `CONTRACT.md` describes what it
-reproduces.
+`python -m conversation.testing` serves it to any other client. `CONTRACT.md`, in this folder,
+describes what it reproduces.
 """
 
 from conversation.testing._api import Received

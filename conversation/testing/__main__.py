@@ -20,6 +20,16 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 65_536):
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, got {text!r}")
+    return int(text)
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(
@@ -27,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Serve a local stand-in for OpenAI's audio API on 127.0.0.1.",
     )
     parser.add_argument(
-        "--port", type=int, default=8765, help="port on 127.0.0.1 (default: 8765; 0: any free port)"
+        "--port", type=_port, default=8765, help="port on 127.0.0.1 (default: 8765; 0: any free)"
     )
     parser.add_argument(
         "--audio-lifetime",
@@ -46,21 +56,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         server = StandIn(options.audio_lifetime, port=options.port)
-    except (OSError, OverflowError) as error:
-        print(f"cannot listen on port {options.port}: {error}", file=sys.stderr)
+    except OSError as error:
+        msg = f"cannot listen on port {options.port}: {_why(error)}; --port 0 takes any free one"
+        print(msg, file=sys.stderr)
         return 1
-    if options.script:
-        try:
-            server.will_follow(options.script.read_bytes())
-        except (OSError, ValueError) as error:
-            print(f"cannot follow {options.script}: {error}", file=sys.stderr)
-            return 1
-    # SIGINT too: background jobs of a script inherit it as ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), server:
-        print(f"serving on {server.url}; set OPENAI_BASE_URL to it, and OPENAI_API_KEY to any text")
-        print("stop with Ctrl-C", flush=True)
+        if options.script:
+            try:
+                server.will_follow(options.script.read_bytes())
+            except (OSError, ValueError) as error:
+                print(f"cannot follow {options.script}: {_why(error)}", file=sys.stderr)
+                return 1
+        # SIGINT too: background jobs of a script inherit it as ignored.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        print(f"serving on {server.url}; stop with Ctrl-C. For your programs, elsewhere:")
+        print(f"export OPENAI_BASE_URL={server.url} OPENAI_API_KEY=any", flush=True)
         threading.Event().wait()
     return 0
 

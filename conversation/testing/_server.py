@@ -42,7 +42,8 @@ class StandIn:
     It issues audio ids that expire, refuses requests with the errors of the API, and answers with
     real sound. By default, an answer says how many earlier answers the request contained by voice
     and how many as transcripts. Speech, transcriptions and the list of models are served too; sound
-    that the stand-in made is transcribed to its exact words. `CONTRACT.md` has the details::
+    that the stand-in made is transcribed to its exact words. The details are in `CONTRACT.md`, in
+    the folder of `conversation.testing`::
 
         with StandIn() as server:
             chat = Conversation(client=server.client())
@@ -182,7 +183,7 @@ class StandIn:
     ) -> None:
         """Script the next chat answer; several calls queue up.
 
-        Orders of a stream (CONTRACT §2, §6):
+        Orders of a stream (§2 and §6 of `CONTRACT.md`):
 
         - `"recorded"`: the transcript before the sound, whose first piece repeats id and role; then
           `expires_at` alone, and `finish_reason` last.

@@ -1165,11 +1165,13 @@ def served(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     with command(*options) as process:
         try:
             assert process.stdout is not None
-            first = process.stdout.readline()
-            url = re.search(r"http://127\.0\.0\.1:\d+/v1", first)
-            assert url, first
-            assert process.stdout.readline() == "stop with Ctrl-C\n"
-            yield process, url[0]
+            assert process.stdout.readline().startswith("serving on http://")
+            line = process.stdout.readline()
+            told = re.fullmatch(
+                r"export OPENAI_BASE_URL=(http://127\.0\.0\.1:\d+/v1) OPENAI_API_KEY=any\n", line
+            )
+            assert told, line
+            yield process, told[1]
         finally:
             process.kill()
 
@@ -1224,4 +1226,26 @@ def test_the_command_reports_a_port_in_use() -> None:
         with command("--port", str(port)) as process:
             output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (1, "")
-    assert re.fullmatch(rf"cannot listen on port {port}: .+\n", errors)
+    told = rf"cannot listen on port {port}: [^\[]+; --port 0 takes any free one\n"
+    assert re.fullmatch(told, errors)
+
+
+@pytest.mark.parametrize("port", ["abc", "-1", "65536", "1.5", "", "٣"])
+def test_the_command_refuses_a_port_that_is_none(
+    port: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ports are numbers of 16 bits; anything else is wrong usage, and is named."""
+    with pytest.raises(SystemExit) as caught:
+        main([f"--port={port}"])
+    assert caught.value.code == 2
+    told = f"argument --port: a port is a number from 0 to 65535, got {port!r}"
+    assert told in capsys.readouterr().err
+
+
+def test_the_command_names_a_script_that_cannot_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing script gives status 1 and one line, without Python's numbers."""
+    assert main(["--port", "0", "--script", str(tmp_path / "nothere")]) == 1
+    why = "No such file or directory"
+    assert capsys.readouterr().err == f"cannot follow {tmp_path / 'nothere'}: {why}\n"
