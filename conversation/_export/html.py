@@ -8,7 +8,7 @@ import functools
 import hashlib
 import html
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib import resources
 
@@ -18,6 +18,7 @@ from conversation._export.outline import (
     counts,
     notes,
     time_of,
+    unanswered,
     without_controls,
 )
 from conversation._export.rich_text import rich_text
@@ -66,10 +67,14 @@ _TOOLBAR = """\
 """
 
 _LEGEND = """\
-<p>“Sent as” tells how the next request would have carried a turn when the page was exported.
+<p>“When exported” tells how the next request would have carried a turn at that time.
 Spoken answers go as voice while the server knows their ids, for about an hour, and then as
 transcripts.</p>
 """
+
+_LETTERS = (
+    '<p>Spoken words <span class="spoken">look like this</span>, written ones like this.</p>\n'
+)
 
 
 def html_page(exported: Exported) -> Iterator[str]:
@@ -100,13 +105,17 @@ def html_page(exported: Exported) -> Iterator[str]:
     answers = answers_by_call(exported.turns)
     folded = set(answers.values())  # shown with their calls
     sounds: Counter[str] = Counter()
+    lacking = unanswered(exported.turns)
     for position, turn in enumerate(exported.turns):
         if position not in folded:
-            yield from _article(exported, position, turn, answers, sounds)
+            told = [*notes(turn), *filter(None, [lacking.get(position)])]
+            yield from _article(exported, position, told, answers, sounds)
     yield from _usage(exported.usage)
     yield "<footer>\n"
     if any(form is not Form.PLAIN for form, _ in exported.reasons.values()):
         yield _LEGEND
+    if any(note.startswith("spoken") for turn in exported.turns for note in notes(turn)):
+        yield _LETTERS
     if sounds:
         told = ", ".join(f"{count} &times; {kind}" for kind, count in sounds.items())
         yield f"<p>Sound in this page: {told}.</p>\n"
@@ -132,13 +141,14 @@ def _facts(exported: Exported) -> Iterator[str]:
 def _article(
     exported: Exported,
     position: int,
-    turn: Turn,
+    told: Sequence[str],
     answers: dict[tuple[int, int], int],
     sounds: Counter[str],
 ) -> Iterator[str]:
+    turn = exported.turns[position]
     yield (
         f'<article class="{turn.role}">\n<header><h2>{turn.role.capitalize()}</h2>'
-        f"{_time(turn.at) if turn.at else ''}{''.join(map(_note, notes(turn)))}</header>\n"
+        f"{_time(turn.at) if turn.at else ''}{''.join(map(_note, told))}</header>\n"
     )
     calls = turn.tool_calls if isinstance(turn, AssistantTurn) else ()
     is_empty = not calls
@@ -261,9 +271,11 @@ def _call(call: ToolCall, answer: Turn | None) -> str:
 def _sent(form: Form, why: str, at: datetime) -> str:
     kind = " voice" if form is Form.VOICE else ""
     reason = why.removeprefix(form.value).removeprefix(", ")
-    how = "not sent" if form is Form.LEFT_OUT else f"sent as {form.value}"
-    told = "".join(f"{piece}, " for piece in (how, reason) if piece)
-    return f'<p class="sent{kind}">{_escaped(told)}as of {_time(at)}</p>\n'
+    how = "not sent" if form is Form.LEFT_OUT else form.value
+    told = ", ".join(filter(None, (how, reason)))
+    return (
+        f'<p class="sent{kind}" title="as of {time_of(at)}">when exported: {_escaped(told)}</p>\n'
+    )
 
 
 def _usage(usage: Usage) -> Iterator[str]:

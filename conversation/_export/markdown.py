@@ -14,6 +14,7 @@ from conversation._export.outline import (
     counts,
     text_of,
     time_and_notes,
+    unanswered,
     without_controls,
 )
 from conversation._values.turns import AssistantTurn, Usage
@@ -34,8 +35,10 @@ def markdown_document(exported: Exported) -> Iterator[str]:
     yield f"# {_line(exported.title)}\n\n{_line(about_line(exported))}\n"
     if exported.instructions:
         yield f"\n**Instructions**\n\n{_quoted(exported.instructions)}"
-    for turn in exported.turns:
-        heading = [f"**{turn.role.capitalize()}**", *map(_line, time_and_notes(turn))]
+    lacking = unanswered(exported.turns)
+    for position, turn in enumerate(exported.turns):
+        told = [*time_and_notes(turn), *filter(None, [lacking.get(position)])]
+        heading = [f"**{turn.role.capitalize()}**", *map(_line, told)]
         yield f"\n{' · '.join(heading)}\n"
         if text := text_of(turn):
             yield f"\n{_quoted(text)}"

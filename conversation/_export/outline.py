@@ -14,6 +14,10 @@ from conversation._tools import Tool
 from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
 from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, Usage, UserTurn
 
+_CUT_OFF = {
+    "length": "cut off at the largest length of an answer",
+    "content_filter": "cut off by the content filter",
+}
 _CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -80,13 +84,29 @@ def notes(turn: Turn) -> list[str]:
     if not isinstance(turn, AssistantTurn):
         return []
     found = [_spoken(turn.audio.duration)] if turn.audio else []
-    if turn.voice_dropped:
+    if turn.refusal:
+        found.append("the model refused to answer")
+    elif turn.voice_dropped:
         found.append("the model did not speak")
     if turn.interrupted:
         found.append("interrupted")
-    if turn.finish_reason in ("length", "content_filter"):
-        found.append(f"cut off: {turn.finish_reason}")
+    if turn.finish_reason in _CUT_OFF:
+        found.append(_CUT_OFF[turn.finish_reason])
     return found
+
+
+def unanswered(turns: Sequence[Turn]) -> dict[int, str]:
+    """Return a note for each user turn that no answer follows, by its position."""
+    found: dict[int, str] = {}
+    last: int | None = None
+    for position, turn in enumerate(turns):
+        if isinstance(turn, UserTurn):
+            if last is not None:
+                found[last] = "no answer of its own"
+            last = position
+        elif isinstance(turn, AssistantTurn):
+            last = None
+    return found if last is None else {**found, last: "not answered"}
 
 
 def time_and_notes(turn: Turn) -> list[str]:

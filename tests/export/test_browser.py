@@ -132,8 +132,8 @@ def test_the_page_shows_the_dialogue(page: Path, start: Start) -> None:
     words = [p.text for p in browser.find_elements(By.CLASS_NAME, "words")]
     assert words[:2] == ["Be kind.", "Is a golden retriever a good family dog?"]
     sent = [p.text for p in browser.find_elements(By.CLASS_NAME, "sent")]
-    assert sent[0] == "sent as transcript, expired 5 min ago, as of 1 Nov 2025, 19:01"
-    assert "sent as voice, 45 min left, as of 1 Nov 2025, 19:01" in sent
+    assert sent[0] == "when exported: transcript, expired 5 min ago"
+    assert "when exported: voice, 45 min left" in sent
     result = browser.find_element(By.CSS_SELECTOR, "details pre:last-child")
     assert not result.is_displayed()
     browser.find_element(By.TAG_NAME, "summary").click()

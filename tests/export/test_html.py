@@ -135,9 +135,10 @@ def test_the_page_describes_each_turn(full: Conversation, clock: Clock, tmp_path
     page = full.export(tmp_path / "a.html").read_text()
     then = '<time datetime="2025-11-01T13:28:20+00:00">2025-11-01 13:28 UTC</time>'
     assert f"Exported {then}" in page
-    assert page.count("“Sent as” tells") == 1
-    assert f"sent as voice, 60 min left, as of {then}" in page
-    assert f"sent as transcript, expired 1 min ago, as of {then}" in page
+    assert page.count("“When exported” tells") == 1
+    when = 'title="as of 2025-11-01 13:28 UTC">when exported: '
+    assert f'<p class="sent voice" {when}voice, 60 min left</p>' in page
+    assert f'<p class="sent" {when}transcript, expired 1 min ago</p>' in page
     assert page.count("<figure") == 7
     assert page.count("<details>") == 1
     assert "Rain in Oslo &amp; &lt;b&gt;wind" in page
@@ -220,5 +221,47 @@ def test_a_turn_that_was_not_sent_says_so(tmp_path: Path) -> None:
     for words in ("Hello " * 200, "Again"):
         chat.add_user(words)
         chat.add(AssistantTurn(content="Hi"))
-    remarks = re.findall('class="sent">(.*), as of', chat.export(tmp_path / "a.html").read_text())
-    assert remarks == ["not sent, over budget"] * 2
+    page = chat.export(tmp_path / "a.html").read_text()
+    remarks = re.findall('class="sent" title="as of [^"]* UTC">(.*)</p>', page)
+    assert remarks == ["when exported: not sent, over budget"] * 2
+
+
+def test_what_is_special_about_a_turn_is_told(tmp_path: Path) -> None:
+    """Refusals, cut answers and questions without an answer are marked, as page and as Markdown."""
+    chat = Conversation()
+    chat.add_user("One")
+    chat.add_user("Two")
+    chat.add(AssistantTurn(content="Long", finish_reason="length", voice_dropped=True))
+    chat.add_user("Three")
+    chat.add(AssistantTurn(refusal="No", voice_dropped=True))
+    chat.add_user("Four")
+    chat.add(AssistantTurn(content="Bad", finish_reason="content_filter"))
+    chat.add_user("Five")
+    chat.add_system("Be kind")
+    told = [
+        ["no answer of its own"],
+        [],
+        ["the model did not speak", "cut off at the largest length of an answer"],
+        [],
+        ["the model refused to answer"],
+        [],
+        ["cut off by the content filter"],
+        ["not answered"],
+        [],
+    ]
+    page = chat.export(tmp_path / "a.html").read_text()
+    headers = re.findall("<article.*\n<header>(.*)</header>", page)
+    assert [re.findall("<bdi>(.*?)</bdi>", header) for header in headers] == told
+    lines = chat.export(tmp_path / "a.md").read_text().splitlines()
+    headings = [line.split(" · ")[1:] for line in lines if re.match(r"\*\*(User|Assi|Syst)", line)]
+    assert [[words for words in heading if "UTC" not in words] for heading in headings] == told
+
+
+def test_letters_are_explained_where_words_are_spoken(tmp_path: Path) -> None:
+    """A legend tells spoken from written words, if there are any spoken ones."""
+    chat = Conversation()
+    chat.add_user("Hello")
+    legend = 'Spoken words <span class="spoken">look like this</span>, written ones like this.'
+    assert legend not in chat.export(tmp_path / "a.html").read_text()
+    chat.add(AssistantTurn(audio=AssistantAudio(transcript="Hi")))
+    assert legend in chat.export(tmp_path / "a.html").read_text()
