@@ -124,9 +124,8 @@ def _save(answer: AssistantTurn, path: Path) -> int:
     try:
         answer.audio.save(path)
     except OSError as error:
-        msg = (
-            f"{path} could not be written ({error.strerror}); --retry --save FILE writes elsewhere"
-        )
+        msg = f"{path} could not be written ({error.strerror}); --retry --save FILE repeats it"
+        raise OSError(msg) from error
     named, form = _format_by(path), answer.audio.format  # servers may make what they like
     if named not in (None, form) and (named, form) != ("wav", "pcm16"):
         report(f"{path} holds {form}, whatever its name says")
