@@ -100,6 +100,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _file(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name of a file, and is empty")
+    return text
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(plain_line(message))
@@ -189,14 +195,14 @@ def _add_talking(to: _Commands) -> None:
     talk.add_argument(
         "id", metavar="ID", nargs="?", default="chat", help="the session (default: chat)"
     )
-    talk.add_argument("--audio", metavar="FILE", help="begin with speech from a sound file")
+    talk.add_argument("--audio", type=_file, metavar="FILE", help="begin with speech from a sound file")
     talk.add_argument(
         "--play", action="store_true", help="play the answers (needs the extra `sound`)"
     )
     saying = to.add("say", say, "Say one thing, and print the answer; for scripts.")
     saying.add_argument("id", metavar="ID", help="the session; one that exists is resumed")
     saying.add_argument("text", nargs="*", metavar="TEXT", help="what to say; - for standard input")
-    saying.add_argument("--audio", metavar="FILE", help="say the speech in a sound file")
+    saying.add_argument("--audio", type=_file, metavar="FILE", help="say the speech in a sound file")
     saying.add_argument(
         "--retry",
         action="store_true",

@@ -102,6 +102,16 @@ def test_wrong_usage_sends_nothing(arguments: tuple[str, ...], cli: Run, server:
     assert not FileStore().list()
 
 
+@pytest.mark.parametrize("arguments", [("say", "ann", "Hello"), ("chat", "ann")])
+def test_an_empty_name_of_a_sound_file_is_refused(
+    arguments: tuple[str, ...], cli: Run, server: StandIn
+) -> None:
+    """A script whose variable is empty sends no message without its sound."""
+    with pytest.raises(SystemExit, match="2"):
+        cli(*arguments, "--audio", "")
+    assert not server.requests
+
+
 def test_a_failure_is_retried(cli: Run, server: StandIn) -> None:
     """`--retry` after a failure says nothing twice, and asks for no answer twice."""
     server.will_fail(401)
