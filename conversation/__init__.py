@@ -8,7 +8,7 @@ the attribute `session` of its records.
 from typing import TYPE_CHECKING, Any
 
 from conversation import errors
-from conversation._conversation import Conversation
+from conversation._conversation import Conversation, Stream
 from conversation._rendering.explanation import RenderedMessage, Rendering
 from conversation._rendering.forms import Form
 from conversation._rendering.window import Context
@@ -35,13 +35,14 @@ from conversation.stores import Recovery, Salvage, SessionInfo
 from conversation.stores.files import FileStore
 
 if TYPE_CHECKING:
-    from conversation._async_conversation import AsyncConversation
+    from conversation._async_conversation import AsyncConversation, AsyncStream
     from conversation.stores.postgres import PostgresStore as PostgresStore
 
 __all__ = [
     "AssistantAudio",
     "AssistantTurn",
     "AsyncConversation",
+    "AsyncStream",
     "AudioDelta",
     "AudioInput",
     "Context",
@@ -56,6 +57,7 @@ __all__ = [
     "Rendering",
     "Salvage",
     "SessionInfo",
+    "Stream",
     "SystemTurn",
     "TextDelta",
     "ToolCall",
@@ -68,16 +70,16 @@ __all__ = [
     "errors",
 ]
 
-_LATE = ("AsyncConversation", "PostgresStore")
+_LATE = ("AsyncConversation", "AsyncStream", "PostgresStore")
 """Names that are imported when they are first used."""
 
 
 def __getattr__(name: str) -> Any:
-    # It brings asyncio, which costs nearly as much as all the rest.
-    if name == "AsyncConversation":
-        from conversation._async_conversation import AsyncConversation
+    # They bring asyncio, which costs nearly as much as all the rest.
+    if name in ("AsyncConversation", "AsyncStream"):
+        from conversation import _async_conversation
 
-        return AsyncConversation
+        return getattr(_async_conversation, name)
     if name == "PostgresStore":  # rarely used
         from conversation.stores.postgres import PostgresStore
 

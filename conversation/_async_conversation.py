@@ -27,6 +27,8 @@ from conversation.stores import Store
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+__all__ = ["AsyncConversation", "AsyncStream"]
+
 _R = TypeVar("_R")
 _TurnT = TypeVar("_TurnT", bound=Turn)
 _ChatT = TypeVar("_ChatT", bound="AsyncConversation")

@@ -26,6 +26,8 @@ from conversation.stores import Store
 if TYPE_CHECKING:
     from openai import OpenAI
 
+__all__ = ["Conversation", "Stream"]
+
 _R = TypeVar("_R")
 _TurnT = TypeVar("_TurnT", bound=Turn)
 

@@ -117,8 +117,8 @@ def html_page(exported: Exported) -> Iterator[str]:
     if any(note.startswith("spoken") for turn in exported.turns for note in notes(turn)):
         yield _LETTERS
     if sounds:
-        told = ", ".join(f"{count} &times; {kind}" for kind, count in sounds.items())
-        yield f"<p>Sound in this page: {told}.</p>\n"
+        kinds = ", ".join(f"{count} &times; {kind}" for kind, count in sounds.items())
+        yield f"<p>Sound in this page: {kinds}.</p>\n"
     yield f"</footer>\n</main>\n<script>{script}</script>\n</body>\n</html>\n"
 
 

@@ -17,7 +17,14 @@ from fractions import Fraction
 from typing import Any
 
 from conversation._values import mp3
-from conversation._values.sound import PCM_RATE, format_of, measured, name_of, wav_from_pcm
+from conversation._values.sound import (
+    PCM_RATE,
+    format_of,
+    measured,
+    name_of,
+    no_sound,
+    wav_from_pcm,
+)
 from conversation.errors import UnsupportedAudio
 
 _DEMUXERS = {
@@ -105,11 +112,7 @@ def converted(data: bytes, to: str, max_seconds: float) -> bytes:
     """
     name = name_of(data)
     if name is None:
-        msg = (
-            f"this is no sound file: {data[:12]!r}… ({len(data)} bytes); use "
-            "AudioInput.from_pcm(data, rate) for raw samples"
-        )
-        raise UnsupportedAudio(msg)
+        raise UnsupportedAudio(f"this is {no_sound(data)}")
     if name not in _DEMUXERS:
         msg = f"this is {name} ({len(data)} bytes), which is not read here; convert it elsewhere"
         raise UnsupportedAudio(msg)

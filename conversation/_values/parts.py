@@ -28,6 +28,7 @@ from conversation._values.sound import (
     mended,
     mpeg_in_wav,
     name_of,
+    no_sound,
     wav_from_pcm,
 )
 from conversation._values.text import as_optional_text, clean_text, shown
@@ -209,10 +210,7 @@ def _refusal(data: bytes) -> str:
     with contextlib.suppress(ValueError):
         if format_of(base64.b64decode(data[:1600], validate=True)):
             return "sound must be WAV or MP3, this is the base64 of it; pass base64.b64decode(data)"
-    return (
-        f"sound must be WAV or MP3, got no sound file: {data[:12]!r}… ({len(data)} bytes); use "
-        "AudioInput.from_pcm(data, rate) for raw samples"
-    )
+    return f"sound must be WAV or MP3, got {no_sound(data)}"
 
 
 def _fault_in(data: bytes, audio_format: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 from typing import TYPE_CHECKING, Literal, get_args
@@ -35,6 +36,7 @@ FRAME = re.compile(rb"\xff[\xe2-\xe5\xf0-\xf5\xf8-\xfd][^\xff]")
 LONGEST_FRAME = 1729
 """Bytes of the longest of them: MP2 of 384 kbit/s at 32 kHz."""
 
+_CONTROLS = re.compile("[\0-\x08\x0e-\x1f\x7f]")
 _OGG_CODECS = {
     b"OpusHead": "Ogg/Opus",
     b"\x01vorbis": "Ogg/Vorbis",
@@ -108,6 +110,17 @@ def name_of(data: bytes) -> str | None:
     if data[:4] == b"OggS":
         return _ogg_codec(data)
     return _signature(data) or ("MP2" if _has_frames(data, _mp2_size) else None)
+
+
+def no_sound(data: bytes) -> str:
+    """Return words for bytes of no known format, and a remedy if they may be samples."""
+    if not data:
+        return "no sound file: it is empty (0 bytes)"
+    found = f"{data[:12]!r}… ({len(data)} bytes)"
+    with contextlib.suppress(UnicodeDecodeError):
+        if not _CONTROLS.search(data.decode()):
+            return f"no sound file but text: {found}"
+    return f"no sound file: {found}; use AudioInput.from_pcm(data, rate) for raw samples"
 
 
 def mpeg_in_wav(data: bytes) -> str | None:

@@ -15,6 +15,7 @@ from conversation import (
     AssistantAudio,
     AssistantTurn,
     AsyncConversation,
+    AsyncStream,
     AudioDelta,
     AudioInput,
     Context,
@@ -29,6 +30,7 @@ from conversation import (
     Rendering,
     Salvage,
     SessionInfo,
+    Stream,
     SystemTurn,
     TextDelta,
     ToolCall,
@@ -214,6 +216,7 @@ def talk(chat: Conversation, client: OpenAI) -> None:
     assert_type(chat.say("Hi", AudioInput(b"RIFF"), temperature=0.5), AssistantTurn)
     assert_type(chat.reply(modalities=["text"]), AssistantTurn)
     with chat.stream("Tell me about them") as events:
+        assert_type(events, Stream)
         for event in events:
             assert_type(event, AnyEvent)
             match event:
@@ -289,6 +292,7 @@ async def talk_async(client: AsyncOpenAI, store: FileStore) -> None:
         assert_type(await chat.say("Good morning"), AssistantTurn)
         assert_type(await chat.reply(), AssistantTurn)
         async with chat.stream("Go on") as events:
+            assert_type(events, AsyncStream)
             async for event in events:
                 assert_type(event, AnyEvent)
         try:

@@ -38,17 +38,20 @@ def test_sound_is_read_from_a_file_of_any_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "found"),
     [
-        (b"Hello, this is text.", "b'Hello, this"),
-        (b"", "0 bytes"),
-        (b"\xff\xfbquiet PCM", "no sound file"),
+        (b"Hello, this is text.", "no sound file but text: b'Hello, this"),
+        ("import os\r\n\tprint('ü')\n".encode(), "no sound file but text: b'import os"),
+        (b"", "it is empty (0 bytes)"),
+        (b"\xff\xfbquiet PCM", "no sound file: b'"),
+        (bytes(480), "no sound file: b'"),
+        (b"\1\0" * 240, "no sound file: b'"),
     ],
 )
 def test_sound_that_is_not_wav_or_mp3_is_refused(data: bytes, found: str) -> None:
-    """The error for bytes that are not WAV or MP3 says what was found and what to do."""
-    with pytest.raises(UnsupportedAudio, match="must be WAV or MP3") as caught:
-        AudioInput(data)
-    assert found in str(caught.value)
-    assert "from_pcm" in str(caught.value)
+    """The error says what was found; only what may be samples is sent to `from_pcm`."""
+    for call in (AudioInput, AudioInput.convert):
+        with pytest.raises(UnsupportedAudio, match=re.escape(found)) as caught:
+            call(data)
+        assert ("from_pcm" in str(caught.value)) == found.endswith(" b'")
 
 
 OGG = b"OggS" + bytes(24)
