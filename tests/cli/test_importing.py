@@ -526,7 +526,7 @@ def test_import_does_not_follow_file_names(cli: Run, tmp_path: Path) -> None:
         ),
         (
             [{"type": "input_audio", "input_audio": {"data": "J2InJyI=", "format": "wav"}}],
-            "sound must be WAV or MP3, got no sound file (5 bytes)",
+            "sound must be WAV or MP3, got no sound file but text (5 bytes)",
         ),
     ],
 )
