@@ -22,7 +22,7 @@ from conversation._exchange.requests import Requests
 from conversation._exchange.speech import Transcripts
 from conversation._exchange.steps import Over, Steps, Work
 from conversation._export.formats import escaped_json, format_for, pieces
-from conversation._export.outline import Exported, counted
+from conversation._export.outline import Exported
 from conversation._history.answers import is_unanswered
 from conversation._history.edits import INHERITED_TURNS, labels_without, listed, position_of
 from conversation._history.history import UNDONE_USAGE, History, time_from_clock
@@ -33,7 +33,7 @@ from conversation._rendering.window import Context
 from conversation._values.media import inlined
 from conversation._values.naming import Naming
 from conversation._values.parts import Part
-from conversation._values.text import clean_text
+from conversation._values.text import clean_text, counted
 from conversation._values.turns import AssistantTurn, Turn, Usage, UserTurn
 from conversation._wire.reading import time_from
 from conversation._wire.servers import server_of

@@ -57,8 +57,10 @@ def ask(chat: Conversation, question: str | AudioInput, folder: Path) -> Assista
     answers = [item.why for item in chat.render().items if item.role == "assistant"]
     for why, group in itertools.groupby(enumerate(answers[:-1], 1), key=lambda answer: answer[1]):
         first, *others = [number for number, _ in group]
-        which = f"answers {first} to {others[-1]}" if others else f"answer {first}"
-        print(f"sent:   {which} as {why}")
+        which = f"answer {first}"
+        if others:
+            which = f"answers {first} {'to' if others[1:] else 'and'} {others[-1]}"
+        print(f"sent:   {which} as {why.replace('lost it', 'lost them') if others else why}")
     print(f"model:  {reply.text}")
     if reply.audio:
         path = reply.audio.save(folder / f"answer-{len(answers)}.wav")

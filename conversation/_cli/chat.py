@@ -32,10 +32,10 @@ from conversation._cli.terminal import (
 )
 from conversation._cli.wording import Remedies
 from conversation._conversation import Conversation
-from conversation._export.outline import counted
 from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
 from conversation._values.parts import AudioInput
 from conversation._values.sound import PCM_RATE
+from conversation._values.text import counted
 from conversation._values.turns import AssistantTurn, UserTurn
 from conversation.errors import InvalidSetting
 from conversation.stores._session import StoredFile

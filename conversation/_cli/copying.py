@@ -7,7 +7,7 @@ from collections import Counter
 
 from conversation._cli.places import AnyStore, listed, not_there, store_at
 from conversation._cli.terminal import one_line, progress, report, show_progress, write_line
-from conversation._export.outline import counted
+from conversation._values.text import counted
 from conversation.errors import InvalidSetting, SessionError, SessionNotFound
 from conversation.stores._postgres_sql import ddl
 from conversation.stores.copying import copy_session

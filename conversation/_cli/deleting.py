@@ -10,7 +10,7 @@ from datetime import timedelta
 from conversation._cli.listing import size_in, sound_of
 from conversation._cli.places import AnyStore
 from conversation._cli.terminal import ask, one_line, report, write_line
-from conversation._export.outline import counted
+from conversation._values.text import counted
 from conversation.errors import InvalidSetting, SessionError, SessionUnavailable, not_found
 from conversation.stores._session import FileSession
 

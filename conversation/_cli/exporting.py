@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from conversation._cli.places import AnyStore, listed
 from conversation._cli.terminal import (
+    note,
     one_line,
     progress,
     report,
@@ -19,10 +22,21 @@ from conversation._cli.terminal import (
 from conversation._conversation import Conversation
 from conversation._export.formats import FORMATS, format_for
 from conversation._values.naming import Naming
+from conversation._values.text import CONTROLS_BEYOND
 from conversation._wire.failures import is_refused_sound
 from conversation.errors import InvalidSetting, SessionError, SessionUnavailable
 from conversation.stores._disk import replace_file
-from conversation.stores.files import FileStore, file_name
+from conversation.stores.files import FileStore
+
+_UNFIT = re.compile(
+    rf'[\0-\x1f<>:"/\\|?*\ud800-\udfff]|^[. ]|[. ]$|{CONTROLS_BEYOND.pattern}'
+    r"|^(?=(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))",
+    re.IGNORECASE,
+)
+"""What some file system or terminal does not take in a name, and the beginnings of device names."""
+
+_LONGEST_NAME = 200
+"""Bytes of a file's name, of some 255; an ending follows."""
 
 
 def export(options: argparse.Namespace, store: AnyStore) -> int:
@@ -74,13 +88,14 @@ class _Exporting:
         self._options = options
         self._store = store
         self._format = format_name
+        self._names: set[str] = set()
 
     def one(self, session_id: str, path: Path | None, folder: Path | None) -> None:
         """Write a session into a file, which may be one of a folder; without any, to stdout."""
         with self._skipping():
             chat = self._opened(session_id)
             if folder is not None:
-                path = folder / f"{file_name(session_id)}{FORMATS[self._format].ending}"
+                path = folder / f"{self._name(session_id)}{FORMATS[self._format].ending}"
             if path is None:
                 sys.stdout.flush()
                 with Naming(chat.id):
@@ -97,6 +112,7 @@ class _Exporting:
         self._check(path)
         replace_file(path, self._lines(ids))
         self._tell(path)
+        note("its lines hold words alone, and no names; files of --format json keep everything")
 
     def _lines(self, ids: Sequence[str]) -> Iterator[bytes]:
         for session_id in progress("exporting", ids):
@@ -124,6 +140,17 @@ class _Exporting:
             show_progress("")
             report(one_line(error))
             self.status = 1
+
+    def _name(self, session_id: str) -> str:
+        """Return a name for a file that people recognise, and that no other session has got."""
+        short = unicodedata.normalize("NFC", session_id).encode()[:_LONGEST_NAME]
+        readable = name = _UNFIT.sub("_", short.decode(errors="ignore"))
+        number = 1
+        while name.casefold() in self._names:  # as some file systems compare names
+            number += 1
+            name = f"{readable}-{number}"
+        self._names.add(name.casefold())
+        return name
 
     def _check(self, path: Path) -> None:
         """Refuse to overwrite files, unless forced to, and those of the store.

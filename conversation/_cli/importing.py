@@ -16,11 +16,12 @@ from conversation._cli.places import AnyStore
 from conversation._cli.terminal import one_line, progress, report, show_progress, write_line
 from conversation._client import run
 from conversation._conversation import Conversation
-from conversation._export.outline import counted
 from conversation._rendering.window import Context
+from conversation._values.sound import name_of
+from conversation._values.text import counted
 from conversation._wire.foreign.conversations import Found, conversations, is_own
 from conversation._wire.foreign.messages import TOO_DEEP
-from conversation._wire.importing import Skipped, turns_from_messages
+from conversation._wire.importing import Skipped, none_imported, turns_from_messages
 from conversation._wire.strict_json import read_json
 from conversation.errors import InvalidSetting, InvalidTurn, SessionCorrupt, SessionError
 
@@ -59,7 +60,7 @@ def _document(path: Path, data: bytes) -> Any:
     if data.startswith(b"PK\3\4"):
         msg = f"{path} is an archive; unpack it, and import the JSON in it"
         raise SessionCorrupt(msg, path=path, reason="it is an archive")
-    encoding = json.detect_encoding(data)
+    raw, encoding = data, json.detect_encoding(data)
     if not encoding.startswith("utf-8"):
         data = data.decode(encoding, "replace").encode()
     try:
@@ -79,9 +80,23 @@ def _document(path: Path, data: bytes) -> Any:
         else:
             if any(value is not TOO_DEEP for value in values):
                 return values
-        what = "is nested too deep to be read" if "depth" in why else "is not JSON"
-        msg = f"{path} {what} ({why}, line {at})"
+        what = _kind(path, raw)
+        if what is None:
+            what = "is nested too deep to be read" if "depth" in why else "is not JSON"
+            what += f" ({why}, line {at})"
+        msg = f"{path} {what}"
         raise SessionCorrupt(msg, path=path, line=at, reason=why) from error
+
+
+def _kind(path: Path, data: bytes) -> str | None:
+    """Return what a file is that is no JSON, and what to do with it; None if that is unknown."""
+    if not data.strip():
+        return "is empty"
+    if name := name_of(data):
+        return f"is sound ({name}), not JSON; `conversation say ID --audio FILE` says it"
+    if data.lstrip()[:1] == b"<" or path.suffix.lower() in (".md", ".markdown", ".html", ".htm"):
+        return "is a page, not JSON, and cannot be imported; export the session as .json"
+    return "is not JSON, but no text at all" if b"\0" in data[:4096] else None
 
 
 def _conversation(found: Found, path: Path, of: str) -> tuple[Conversation, int]:
@@ -92,8 +107,7 @@ def _conversation(found: Found, path: Path, of: str) -> tuple[Conversation, int]
     skipped = Skipped(of)
     turns = turns_from_messages(found.messages, skipped)
     if not turns:
-        msg = f"none of its {len(found.messages)} messages can be imported"
-        raise InvalidTurn(msg)
+        raise InvalidTurn(none_imported(len(found.messages)))
     chat = Conversation._imported(turns)
     chat.set_title(found.title)
     return chat, 1 if skipped.unread else 0

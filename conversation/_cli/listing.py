@@ -22,8 +22,8 @@ from conversation._cli.terminal import (
     write_json,
     write_line,
 )
-from conversation._export.outline import counted
 from conversation._values.sound import FORMATS
+from conversation._values.text import counted
 from conversation._values.turns import AssistantTurn
 from conversation._wire.reading import role_of, turn_from_entry
 from conversation.errors import (

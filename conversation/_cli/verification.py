@@ -19,10 +19,10 @@ from conversation._cli.terminal import plain_line, progress, write_json, write_l
 from conversation._cli.wording import said
 from conversation._client import run
 from conversation._conversation import Conversation
-from conversation._export.outline import counted
 from conversation._values.data import Stored
 from conversation._values.parts import AudioInput, FileInput, ImageInput
 from conversation._values.sound import duration_of, format_of
+from conversation._values.text import counted
 from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, UserTurn
 from conversation._wire.strict_json import plain_json
 from conversation.errors import (

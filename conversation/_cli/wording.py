@@ -119,6 +119,10 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"connections \(max_size\)", "connections"),
         ("(?:; )?a pooler in transaction mode needs prepare=False", ""),
         # Imports.
+        (
+            r"there is a session at (.*) already; choose another id",
+            r"there is a session of this id already (\1); choose another by --id ID",
+        ),
         (", which Conversation.load reads|; add_completion takes it", ""),
         ("; pass them one by one", ""),
         (r"; use ImageInput\.from_file\(path\) for a file", ""),

@@ -44,6 +44,7 @@ from conversation._values.data import Data, read_data
 from conversation._values.media import kept_data
 from conversation._values.naming import Naming
 from conversation._values.parts import AudioInput
+from conversation._values.text import counted
 from conversation._values.turns import AssistantTurn, Turn
 from conversation._wire.completions import Asked, skew_of, turn_from_completion
 from conversation._wire.failures import (
@@ -428,7 +429,8 @@ class Requests:
         }
         # Failing to save that never fails the exchange.
         self.history.replace(lost, must_save=False)
-        log.info("the server lost %d audio id(s); sending their transcripts instead", len(dead))
+        lost_ids = counted(len(dead), "audio id")
+        log.info("the server lost %s; sending transcripts instead", lost_ids)
         return True
 
     def _give_up_keys(self, error: BaseException) -> bool:

@@ -27,6 +27,7 @@ from conversation._values.events import AudioDelta
 from conversation._values.parts import AudioInput
 from conversation._values.sound import format_of
 from conversation._values.streamed import StreamedSound
+from conversation._values.text import counted
 from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, Usage, UserTurn
 from conversation._wire.chunks import StreamedCompletion
 from conversation._wire.completions import Asked, completion_object, turn_from_completion
@@ -101,9 +102,9 @@ class Transcripts:
                 found += (self._history[position],) if is_found else ()
         if failures and not old:
             failures[0].add_note(
-                f"{len(failures)} sound(s) could not be transcribed, the words of {len(found)} "
-                "turn(s) were found and are kept; what was refused for good is not sent again: "
-                "set_transcript(…) sets its words"
+                f"{counted(len(failures), 'sound')} could not be transcribed, the words of "
+                f"{counted(len(found), 'turn')} are found and kept; what was refused for good is "
+                "not sent again: set_transcript(…) sets its words"
             )
             raise failures[0]
         return cast("tuple[UserTurn, ...]", tuple(found))

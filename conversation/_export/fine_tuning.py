@@ -12,6 +12,7 @@ from conversation._export.outline import Exported
 from conversation._rendering.forms import Form, Prepared
 from conversation._tools import Tool
 from conversation._values.parts import AudioInput
+from conversation._values.text import counted
 from conversation._values.turns import AssistantTurn, UserTurn
 from conversation._wire.messages import Message, named
 
@@ -35,10 +36,10 @@ def fine_tuning_line(exported: Exported) -> Iterator[bytes]:
         messages.pop()  # a line has to end with an answer
     if left_out:
         log.warning(
-            "export of %r: skipping %d exchange(s) with audio that has no transcript (turns %s); "
+            "export of %r: skipping %s with audio that has no transcript (turns %s); "
             "transcribe() adds those of the user's audio",
             exported.title,
-            len(left_out),
+            counted(len(left_out), "exchange"),
             ", ".join(left_out),
         )
     if not messages:

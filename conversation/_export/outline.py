@@ -46,11 +46,6 @@ class Exported:
     at: datetime
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number of things, such as "1 turn" or "2,000 turns"."""
-    return f"{number:,} {noun}{'s'[: number != 1]}"
-
-
 def without_controls(text: str) -> str:
     """Return the text with control characters replaced: terminals obey them, even in a file."""
     return _CONTROLS.sub("\ufffd", text)

@@ -25,6 +25,7 @@ from conversation._values.sound import (
     no_sound,
     wav_from_pcm,
 )
+from conversation._values.text import counted
 from conversation.errors import UnsupportedAudio
 
 _DEMUXERS = {
@@ -250,7 +251,8 @@ class _Decoding:
 
     def _check(self, rate: int, channels: int) -> None:
         if rate not in _RATES or not 0 < channels <= _CHANNELS:
-            msg = f"{self._about} has {channels} channel(s) of {rate} Hz; record mono of 24000 Hz"
+            found = f"{counted(channels, 'channel')} of {rate} Hz"
+            msg = f"{self._about} has {found}; record mono of 24000 Hz"
             raise UnsupportedAudio(msg)
 
     def _count(self, seconds: float) -> None:

@@ -31,7 +31,7 @@ from conversation._values.sound import (
     no_sound,
     wav_from_pcm,
 )
-from conversation._values.text import as_optional_text, clean_text, shown
+from conversation._values.text import as_optional_text, clean_text, counted, shown
 from conversation.errors import InvalidTurn, UnsupportedAudio
 
 NO_WORDS_YET = "[spoken, no words yet]"
@@ -132,7 +132,7 @@ class AudioInput:
         frame = WIDTHS[encoding] * channels
         if len(data) % frame or not data:
             msg = (
-                f"data must be whole samples ({frame} bytes for {channels} channel(s) of "
+                f"data must be whole samples ({frame} bytes for {counted(channels, 'channel')} of "
                 f"{encoding}), got {len(data)} bytes"
             )
             raise UnsupportedAudio(msg)

@@ -24,6 +24,11 @@ def clean_text(text: str) -> str:
     return text
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, such as "1 turn" or "2,000 turns"."""
+    return f"{number:,} {noun}{'s'[: number != 1]}"
+
+
 def as_text(value: str) -> str:
     if not isinstance(value, str):
         msg = f"expected a str, got {type(value).__name__}: {shown(value)}"

@@ -312,7 +312,7 @@ class _Choice:
         calls = _joined_calls(self._calls)
         calls = [call for call in calls if counted or self.ended or _is_whole(call)]
         if nameless := sum(not _function_of(call).get("name") for call in calls):
-            log.warning("skipping %d tool call(s) without a name", nameless)
+            log.warning("skipping tool calls without a name: %d", nameless)
             calls = [call for call in calls if _function_of(call).get("name")]
         if calls:
             message["tool_calls"] = calls

@@ -18,6 +18,13 @@ from conversation.errors import InvalidCompletion, InvalidTurn
 log = logging.getLogger("conversation")
 
 
+def none_imported(count: int) -> str:
+    """Return the reason why nothing comes of a conversation of so many messages."""
+    if count == 1:
+        return "its one message cannot be imported"
+    return f"none of its {count} messages can be imported" if count else "it has no messages"
+
+
 class Skipped:
     """Notes what is left out, and logs it: each reason once, with a count.
 
@@ -90,7 +97,7 @@ def _turns(messages: Iterable[Any], skipped: Skipped) -> list[Turn]:
             turns.append(turn)
     skipped.log()
     if skipped.unread and not turns:
-        msg = f"none of its {len(listed)} messages can be imported"
+        msg = none_imported(len(listed))
         raise InvalidTurn(msg)
     return turns
 

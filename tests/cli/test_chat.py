@@ -222,7 +222,7 @@ def test_chat_says_what_is_special_about_an_answer(server: StandIn, tmp_path: Pa
             assert words in shown
             assert ("\x1b[K" in shown) == ("tool_calls" in answer), "no empty line"
         shown = terminal.say("/why")
-        assert "1 user: as it is · Hello dear dear dear dear dear dear dea…" in shown
+        assert "1 user: as it is · Hello dear dear dear dear dear dear dear…" in shown
         assert "2 assistant: voice" in shown
         terminal.leave(CTRL_D)
 
@@ -411,7 +411,7 @@ def test_notes_have_lines_of_their_own(server: StandIn, tmp_path: Path) -> None:
         assert turn.audio
         server.forget(str(turn.audio.id))
         lines = seen(terminal.say("Two"))
-        assert lines[0].startswith("· the server lost 1 audio id(s); sending their")
+        assert lines[0].startswith("· the server lost 1 audio id; sending")
         assert lines[1].startswith("it> You wrote: Two")
         server.will_stream([chunk(transcript="Very "), chunk(data="?"), chunk(transcript="good.")])
         assert seen(terminal.say("Three"))[:3] == [

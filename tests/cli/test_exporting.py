@@ -60,6 +60,28 @@ def test_export_overwrites_only_with_force(
     assert other.read_text().startswith("# Dogs")
 
 
+def test_exported_files_have_the_names_of_their_sessions(cli: Run, tmp_path: Path) -> None:
+    """Only what file systems refuse is replaced; names that become equal are kept apart."""
+    names = {
+        "my talk": "my talk",
+        "Ünï?": "Ünï_",
+        "Ünï*": "Ünï_-2",
+        "a/../b": "a_.._b",
+        "A:..:B": "A_.._B-2",
+        "..": "__",
+        ".hidden.": "_hidden_",
+        "nul.x": "_nul.x",
+        "猫" * 100: "猫" * 66,
+        "\u202eback": "_back",
+    }
+    for name in names:
+        with Conversation.open(name) as chat:
+            chat.add_user("Hello")
+    folder = tmp_path / "out"
+    assert cli("export", *names, "-o", str(folder), "--format", "markdown")[::2] == (0, "")
+    assert {path.name for path in folder.iterdir()} == {f"{name}.md" for name in names.values()}
+
+
 @pytest.mark.slow
 def test_export_of_all_writes_a_folder_or_stdout(session: str, tmp_path: Path) -> None:
     """Several sessions as `jsonl` on stdout make one file of lines."""
@@ -176,7 +198,7 @@ def test_exports_can_be_imported(cli: Run, session: str, tmp_path: Path) -> None
         cli("export", session, "--format", form, "-o", str(tmp_path / f"a.{form}"))
     status, _, err = cli("import", str(tmp_path / "a.json"))
     assert status == 1
-    assert "choose another id" in err
+    assert "choose another by --id ID" in err
     status, out, _ = cli("import", str(tmp_path / "a.json"), "--id", "copy")
     assert (status, out) == (0, "imported session 'copy', 5 turns\n")
     with (
@@ -222,7 +244,7 @@ def test_export_writes_several_sessions_into_one_file_of_lines(
     lines = [json.loads(line)["messages"] for line in path.read_text().splitlines()]
     assert [found[-1]["content"] for found in lines[1:]] == ["Hi, I am bob", "Hi, I am eve"]
     assert err == (
-        f"! session '{session}': export of 'Dogs': skipping 1 exchange(s) with audio that has no "
+        f"! session '{session}': export of 'Dogs': skipping 1 exchange with audio that has no "
         "transcript (turns 3 to 5); --transcribe adds those of the user's audio\n"
     )
     assert cli("export", "--all", "-o", str(path))[0] == 2, "it exists"

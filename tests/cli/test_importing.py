@@ -169,11 +169,11 @@ def test_conversations_of_which_nothing_can_be_kept_are_named(cli: Run, path: Pa
     status, out, err = cli("import", str(path))
     assert (status, out) == (1, "imported session 'talks-1', 2 turns\n")
     first, foreign, second, skipped, nothing = err.splitlines()
-    assert first == "! talks-2: none of its 0 messages can be imported"
+    assert first == "! talks-2: it has no messages"
     assert foreign.startswith("! talks-3: message 0 cannot be imported: it seems to be")
-    assert second == "! e: none of its 0 messages can be imported"
+    assert second == "! e: it has no messages"
     assert skipped.startswith("! skipping message 0 of 'talks-5': it must be a message")
-    assert nothing == "! talks-5: none of its 1 messages can be imported"
+    assert nothing == "! talks-5: its one message cannot be imported"
 
 
 def test_list_of_lists_is_a_session_each(cli: Run, path: Path) -> None:
@@ -188,6 +188,29 @@ def test_archive_is_refused_by_its_name(cli: Run, path: Path) -> None:
     path.write_bytes(b"PK\3\4" + bytes(99))
     status, _, err = cli("import", str(path))
     assert (status, "is an archive; unpack it" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.md", b"# Dogs", "is a page, not JSON, and cannot be imported; export the session as"),
+        ("a.txt", b"\n<!doctype html><p>", "is a page, not JSON"),
+        ("dog.wav", SOUND, "is sound (WAV), not JSON; `conversation say ID --audio FILE`"),
+        ("dog", b"fLaC" + bytes(99), "is sound (FLAC)"),
+        ("a.json", b" \n", "is empty"),
+        ("a.db", b"SQLite format 3\0" + bytes(range(256)), "is not JSON, but no text at all"),
+        ("a.json", b"[]", "it has no messages"),
+        ("a.json", b'{"role": "alien"}', "it is not a conversation in a known format"),
+    ],
+)
+def test_file_that_is_no_conversation_is_named(
+    name: str, content: bytes, words: str, cli: Run, tmp_path: Path
+) -> None:
+    """The error tells what the file is, and what can be done with it."""
+    (tmp_path / name).write_bytes(content)
+    status, out, err = cli("import", str(tmp_path / name))
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert words in err
 
 
 def test_warnings_of_several_conversations_tell_them_apart(cli: Run, path: Path) -> None:
@@ -448,9 +471,9 @@ def test_import_reads_from_a_pipe(session: str, tmp_path: Path) -> None:
     [
         (b"{", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
-        (b'{"a": 1}', "no conversation of a format that can be imported: got {'a': 1}"),
-        (b'"text"', "no conversation of a format that can be imported: got 'text'"),
-        (b"[]", "none of its 0 messages can be imported"),
+        (b'{"a": 1}', 'not a conversation in a known format: it is {"a":1};'),
+        (b'"text"', 'not a conversation in a known format: it is "text";'),
+        (b"[]", "it has no messages"),
         (b'{"conversation": 99, "turns": []}', "format 99"),
     ],
 )
@@ -471,8 +494,8 @@ def test_import_of_an_invalid_file_is_an_error(
     ("content", "status", "words"),
     [
         (b'\xef\xbb\xbf[{"role": "user", "content": "Hello"}]', 0, ""),
-        (b'[{"role": "alien"}]', 1, "none of its 1 messages can be imported"),
-        (b'{"messages": []}\n{"messages": []}\n', 1, "x-2: none of its 0 messages"),
+        (b'[{"role": "alien"}]', 1, "its one message cannot be imported"),
+        (b'{"messages": []}\n{"messages": []}\n', 1, "x-2: it has no messages"),
     ],
 )
 def test_import_of_unusual_files(

@@ -27,6 +27,7 @@ from conversation import (
     TurnFinished,
     UserTurn,
 )
+from conversation._values.text import counted
 from conversation._values.turns import Turn
 from conversation.testing import StandIn
 from tests.conftest import Clock
@@ -412,7 +413,8 @@ def test_clip_that_is_refused_keeps_no_other_from_its_words(
     with pytest.raises(openai.BadRequestError, match="too short") as caught:
         chat.transcribe()
     assert (
-        f"the words of {max(1, len(content) - 1)} turn(s) were found" in caught.value.__notes__[0]
+        f"the words of {counted(max(1, len(content) - 1), 'turn')} are found"
+        in caught.value.__notes__[0]
     )
     assert transcripts(chat) == ["Good dog!", None, "Sit!"]
     again = talker()

@@ -53,7 +53,7 @@ def test_exchanges_without_transcripts_are_skipped(
     chat.add_user("Not answered")
     (line,) = lines_of(chat.export(tmp_path / "a.jsonl"))
     assert [m["content"] for m in line["messages"]] == ["Be kind.", "Hello", "Hi"]
-    assert "export of 'Dogs': skipping 2 exchange(s)" in caplog.text
+    assert "export of 'Dogs': skipping 2 exchanges" in caplog.text
     assert "(turns 1 to 2, 3 to 4)" in caplog.text
 
 

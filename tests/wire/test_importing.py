@@ -696,7 +696,7 @@ def test_warnings_name_the_kind_of_a_fault_and_not_the_value(
 @pytest.mark.parametrize("messages", [["Hello"], [None], [{"role": "human", "content": "Hello"}]])
 def test_messages_of_which_none_can_be_read_are_refused(messages: list[Any]) -> None:
     """Nobody goes on with an empty conversation in the place of a history."""
-    with pytest.raises(InvalidTurn, match="none of its 1 messages can be imported"):
+    with pytest.raises(InvalidTurn, match="its one message cannot be imported"):
         Conversation.from_messages(messages)
 
 

@@ -10,6 +10,7 @@ import attrs
 from conversation._values.text import shown
 from conversation._wire.foreign.messages import TOO_DEEP, Left, is_role
 from conversation._wire.foreign.parts import field, text_in
+from conversation._wire.strict_json import json_text
 from conversation.errors import InvalidTurn
 
 _LISTS = ("messages", "conversations", "conversation", "items", "input", "output", "history")
@@ -253,10 +254,9 @@ def _time_of(node: object) -> float:
 def unknown(document: object) -> InvalidTurn:
     """Return the error for a document that is no conversation of a known format."""
     name = seems_to_be(document)
-    what = f"it seems to be {name}" if name else f"got {shown(document)}"
-    return InvalidTurn(
-        f"this is no conversation of a format that can be imported: {what}; {_KNOWN}"
-    )
+    found = json_text(document)
+    what = f"seems to be {name}" if name else f"is {found[:59]}{'…' * (len(found) > 59)}"
+    return InvalidTurn(f"it is not a conversation in a known format: it {what}; {_KNOWN}")
 
 
 _KNOWN = (

@@ -331,7 +331,7 @@ UNKNOWN: dict[str, Any] = {
     "AI Studio|Gemini": {"chunkedPrompt": {"chunks": []}},
     "prompt with its completion": [{"prompt": "Hi", "completion": "Hello"}],
     "chat completion": {"choices": [{"message": {"role": "assistant", "content": "Hi"}}]},
-    "got {'a': 1}": {"a": 1},
+    'it is {"a":1}': {"a": 1},
 }
 
 
