@@ -19,10 +19,11 @@ from conversation._cli.terminal import (
     show_progress,
     write_line,
 )
+from conversation._cli.verification import files_of
 from conversation._conversation import Conversation
 from conversation._export.formats import FORMATS, format_for
 from conversation._values.naming import Naming
-from conversation._values.text import CONTROLS_BEYOND
+from conversation._values.text import CONTROLS_BEYOND, counted
 from conversation._wire.failures import is_refused_sound
 from conversation.errors import InvalidSetting, SessionError, SessionUnavailable
 from conversation.stores._disk import replace_file
@@ -125,7 +126,15 @@ class _Exporting:
     def _opened(self, session_id: str) -> Conversation:
         if self._options.transcribe:
             _transcribe(self._store, session_id)
-        return Conversation.open(session_id, store=self._store, read_only=True)
+        chat = Conversation.open(session_id, store=self._store, read_only=True)
+        if self._format in ("html", "json"):
+            there = self._store.session(session_id).sizes()
+            gone = [data.name for *_, data, _ in files_of(chat.turns) if data.name not in there]
+            if gone:
+                show_progress("")
+                files = counted(len(gone), "file")
+                report(f"{session_id}: {files} with sound or the like missing: exported without")
+        return chat
 
     @contextlib.contextmanager
     def _skipping(self) -> Iterator[None]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
 
 from conversation._cli.places import AnyStore
 from conversation._cli.terminal import plain_line, write_json, write_line, write_text
+from conversation._cli.verification import files_of
 from conversation._conversation import Conversation
 from conversation._export.outline import Exported, about_line, counts, text_of, time_and_notes
 from conversation._rendering.forms import Form
@@ -23,8 +25,14 @@ def show(options: argparse.Namespace, store: AnyStore) -> int:
     if options.json:
         _show_json(chat, exported)
     else:
-        _show_text(exported)
+        _show_text(exported, _lacking(store, options.id, exported.turns))
     return 0
+
+
+def _lacking(store: AnyStore, session_id: str, turns: Sequence[Turn]) -> set[int]:
+    """Return the numbers of the turns of which a file is missing."""
+    there = store.session(session_id).sizes()
+    return {number for number, _, stored, _ in files_of(turns) if stored.name not in there}
 
 
 def _show_json(chat: Conversation, exported: Exported) -> None:
@@ -42,7 +50,7 @@ def shown_entry(turn: Turn, exported: Exported) -> dict[str, Any]:
     return {**orjson.loads(line_from_turn(turn)), "sent": sent}
 
 
-def _show_text(exported: Exported) -> None:
+def _show_text(exported: Exported, lacking: Collection[int]) -> None:
     write_text(plain_line(exported.title), "bold", before="")
     write_text(plain_line(about_line(exported)), "dim", before="")
     if exported.instructions:
@@ -53,7 +61,8 @@ def _show_text(exported: Exported) -> None:
         form, why = exported.reasons.get(id(turn), (Form.PLAIN, ""))
         colour = "green" if turn.role == "user" else "blue"
         sent = "" if form is Form.PLAIN else f" → {why}"
-        about = plain_line(" · ".join(time_and_notes(turn)) + sent)
+        known = [*time_and_notes(turn), *["its sound or file is missing"] * (number in lacking)]
+        about = plain_line(" · ".join(known) + sent)
         write_line()
         role = f"{number} {turn.role}{' ' if about else ''}"
         write_text(about, "dim", before=role, before_colour=colour)

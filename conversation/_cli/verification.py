@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -43,6 +45,11 @@ _Media: TypeAlias = AssistantAudio | AudioInput | ImageInput | FileInput
 
 _LOST = "lost_files"
 """Key of a turn under which `repair` notes which of its files are lost or damaged."""
+
+_ROLE = re.compile(r'"role": ?"([a-z]+)"')
+_WORDS = re.compile(r'"(?:content|transcript|text)": ?"((?:[^"\\]|\\.)+)')
+_SHOWN = 60
+"""Characters of a lost turn that are shown."""
 
 _TOLERANCE = 0.1
 """Seconds by which a sound's length may differ from its turn's."""
@@ -94,10 +101,11 @@ def verify(options: argparse.Namespace, store: AnyStore) -> int:
     else:
         for result in results:
             for problem in result.problems:
-                line = plain_line(f"{result.id or Path(result.place).name}: {problem}")
+                name = shlex.quote(result.id) if result.id else Path(result.place).name
+                line = plain_line(f"{name}: {problem}")
                 write_line(("damaged", "red"), f" {line}")
             for note in result.noted:
-                write_line(plain_line(f"known {result.id}: {note}"))
+                write_line(plain_line(f"known {shlex.quote(result.id or '')}: {note}"))
         counts = (
             counted(len(results), "session"),
             counted(sum(result.turns for result in results), "turn"),
@@ -137,13 +145,14 @@ def _checked(
     if chat.recovered:
         at = chat.recovered.line
         problems.append(
-            f"the last write was cut off at line {at}, perhaps in a turn that was acknowledged; "
-            "the next change repairs it"
+            f"the last turn was cut off while it was saved (line {at}), and may be lost; "
+            "a change repairs it"
         )
     noted: list[str] = []
     is_on_disk = isinstance(store, FileStore)  # a database loses none
-    remedy = "; `conversation repair` notes it as lost" if is_on_disk else ""
-    for number, part, stored, is_noted in _files(turns):
+    remedy = f"; `conversation repair {shlex.quote(session_id)}` notes it as lost"
+    remedy *= is_on_disk
+    for number, part, stored, is_noted in files_of(turns):
         files += 1
         found = [f"turn {number}: {problem}" for problem in _problems(part, stored)]
         if is_noted:
@@ -166,21 +175,33 @@ def repair(options: argparse.Namespace, store: AnyStore) -> int:
         for line in lost:
             write_line(plain_line(f"lost: {line}"))
         return 0
-    write_line(f"kept {counted(salvage.kept, 'turn')}; the damaged file is {salvage.original}")
+    kept = counted(salvage.kept, "turn")
+    write_line(f"kept {kept}; the damaged file is kept as {salvage.original}")
     if salvage.header_lost:
         write_line("title, settings and metadata could not be read")
     for piece in salvage.lost:
-        write_line(f"lost: {piece[:200].decode(errors='replace')}")
+        write_line(plain_line(f"lost: {_about(piece)}"))
     for line in _note_lost(store, options.id):
         write_line(plain_line(f"lost: {line}"))
     return 0
+
+
+def _about(piece: bytes) -> str:
+    """Return whose turn a piece of a damaged file was, and its first words, as far as it tells."""
+    text = piece.decode(errors="replace")
+    role, words = _ROLE.search(text), _WORDS.search(text)
+    if not (role or words):
+        return f"{counted(len(piece), 'byte')} that are no turn"
+    said = words[1].replace('\\"', '"').replace("\\n", " ") if words else ""
+    begins = f": {said[:_SHOWN]}{'…' * (len(said) > _SHOWN)}" if said else ""
+    return f"a turn of the {role[1] if role else 'conversation'}{begins}"
 
 
 def _note_lost(store: AnyStore, session_id: str) -> list[str]:
     """Note in the turns which of their files are lost; return descriptions of those new to it."""
     lines, changed = list[str](), dict[int, Turn]()
     with Conversation.open(session_id, store=store, create=False) as chat:
-        for number, part, stored, is_noted in _files(turns := chat.turns):
+        for number, part, stored, is_noted in files_of(turns := chat.turns):
             found = [] if is_noted or not _can_be_told(stored) else [*_problems(part, stored)]
             if not found:
                 continue
@@ -194,7 +215,7 @@ def _note_lost(store: AnyStore, session_id: str) -> list[str]:
     return lines
 
 
-def _files(turns: Sequence[Turn]) -> Iterator[tuple[int, _Media, Stored, bool]]:
+def files_of(turns: Sequence[Turn]) -> Iterator[tuple[int, _Media, Stored, bool]]:
     """Yield each file with the number of its turn, its part, and True if it is noted as lost."""
     for number, turn in enumerate(turns, 1):
         lost = _lost_files(orjson.loads(turn.extra)) if _LOST in turn.extra else []

@@ -92,6 +92,14 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ("; pass the whole result of chat.completions.create", ""),
         (r"what chat\.completions\.create returned \(.*\), got", "a chat completion, got"),
         # Stores and sessions.
+        (
+            "the last write was cut off at line .* left in place",
+            "the last turn was cut off while it was saved, and may be lost; a change repairs it",
+        ),
+        (
+            "the last write was cut off at line .* put aside as .*",
+            "the file is repaired; `conversation repair ID` reads what is left of that turn",
+        ),
         ("; finish there first, or pass read_only=True", "; finish there first"),
         (r"FileStore\.repair\(id\), or (`conversation repair`), saves", r"\1 saves"),
         (r"FileStore\(\)\.list\(\), or that of another store, shows", "`conversation list` shows"),

@@ -28,7 +28,7 @@ def torn(root: Path) -> str:
     """Cut off the end of the document."""
     path = root / "x.json"
     path.write_bytes(path.read_bytes()[:-20])
-    return "the last write was cut off at line 3"
+    return "(line 3), and may be lost"
 
 
 def not_json(root: Path) -> str:
@@ -113,7 +113,7 @@ def test_repair_notes_lost_files(damage: Callable[[Path], str], cli: Run, tmp_pa
         path.rename(root / "x.audio" / path.name)
     status, out, _ = cli("verify", "x")
     assert (status, words in out) == (1, True)
-    assert "`conversation repair` notes it as lost" in out
+    assert "`conversation repair x` notes it as lost" in out
     status, out, _ = cli("repair", "x")
     assert (status, out.count("lost: turn 2: ")) == (0, 1)
     assert out.startswith("all 2 turns can be read; 1 lost file noted\n")
@@ -220,9 +220,54 @@ def test_repair_recovers_what_can_be_read(cli: Run, session: str) -> None:
     assert status == 0
     assert out.startswith("kept 4 turns; the damaged file is ")
     assert "\x1b" not in out
-    assert 'lost: "role":"user","content' in out.replace("{", "")
+    assert "\nlost: a turn of the user\n" in out
     assert cli("verify")[0] == 0
     assert cli("repair", "nobody")[0] == 1
     before = sorted(path.name for path in FileStore().root.iterdir())
     assert cli("repair", session)[:2] == (0, "all 4 turns can be read; nothing was changed\n")
     assert sorted(path.name for path in FileStore().root.iterdir()) == before
+
+
+def test_missing_sound_is_told_by_show_and_export(cli: Run, tmp_path: Path) -> None:
+    """`show` marks the turns, `export` counts the files, `verify` names the remedy for this id."""
+    with Conversation.open("my talk") as chat:
+        chat.add_user(AudioInput(MP3))
+        chat.add_user("Hello")
+    [sound] = (FileStore().root / "my%20talk.audio").iterdir()
+    for form in ("html", "json", "markdown"):
+        assert not cli("export", "my talk", "-o", str(tmp_path), "--format", form)[2]
+    assert "missing" not in cli("show", "my talk")[1]
+    sound.unlink()
+    assert cli("show", "my talk")[1].count("its sound or file is missing") == 1
+    for form, is_told in (("html", True), ("json", True), ("markdown", False)):
+        options = ("-o", str(tmp_path), "--format", form, "--force")
+        err = cli("export", "my talk", *options)[2]
+        assert ("my talk: 1 file with sound or the like missing" in err) == is_told
+    out = cli("verify")[1]
+    assert "damaged 'my talk': turn 1: " in out
+    assert "`conversation repair 'my talk'` notes it as lost" in out
+
+
+def test_a_turn_that_was_cut_off_is_told_in_plain_words(cli: Run, session: str) -> None:
+    """What is lost and what to do, in the same words by all commands."""
+    path = next(FileStore().root.glob("*.json"))
+    path.write_bytes(path.read_bytes()[:-20])
+    words = "the last turn was cut off while it was saved"
+    for told in (cli("show", session)[2], cli("verify")[1]):
+        assert words in told
+        assert "may be lost; a change repairs it" in told
+    with Conversation.open(session) as chat:
+        chat.set_title("Cats")
+    assert cli("repair", session)[0] == 0
+
+
+def test_repair_tells_lost_turns_by_their_words(cli: Run, session: str) -> None:
+    """By whom they were and how they began, not as JSON; other bytes are counted."""
+    path = next(FileStore().root.glob("*.json"))
+    lines = path.read_bytes().splitlines()
+    lines[1] = rb'{"role":"user","content":"Is a \"dog\" a friend of mine'
+    lines[3] = b"???"
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    out = cli("repair", session)[1]
+    assert 'lost: a turn of the user: Is a "dog" a friend of mine\n' in out
+    assert "lost: 3 bytes that are no turn\n" in out
