@@ -228,14 +228,18 @@ def test_chat_says_what_is_special_about_an_answer(server: StandIn, tmp_path: Pa
 
 
 def test_a_path_is_shown_once(server: StandIn, tmp_path: Path) -> None:
-    """Later answers show the name of their sound alone."""
-    with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
-        terminal.until("you> ")
+    """Later answers show the name of their sound alone; the greeting breaks between words."""
+    with Terminal(tmp_path, server, *PROGRAM, "chat", "x", COLUMNS="44") as terminal:
+        assert "/help lists the\n" in terminal.until("you> ")
         folder = str(FileStore().root / "x.audio")
         assert folder in terminal.say("One")
-        shown = terminal.say("Two")
+        server.will_fail(401)
+        assert "your message is kept" in terminal.words("Two")
+        shown = terminal.say("Two")  # the same again is asked again
+        assert "asking again" in " ".join(shown.split())
         assert ".wav" in shown
         assert folder not in shown
+        assert len(turns_of("x")) == 4
         terminal.leave(CTRL_D)
 
 

@@ -55,7 +55,7 @@ def test_closed_standard_streams_are_no_error(
     assert "Traceback" not in done.stderr + done.stdout
     assert "Exception ignored" not in done.stderr
     assert "Warning" not in done.stderr
-    assert done.returncode == {"show nobody": 1, "delete nobody": 2}.get(command, 0)
+    assert done.returncode == int(command.endswith(" nobody"))
 
 
 def test_a_closed_pipe_is_no_error(session: str, tmp_path: Path) -> None:

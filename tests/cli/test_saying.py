@@ -246,3 +246,16 @@ def test_a_model_that_does_not_speak_is_named(cli: Run) -> None:
     assert status == 1
     assert "this model does not speak: choose one that does, such as 'gpt-audio-1.5', by" in err
     assert "modalities" not in err
+
+
+def test_a_session_whose_last_turn_was_cut_off_goes_on(cli: Run) -> None:
+    """What is lost, and that the file is repaired, is told without paths and lines."""
+    assert cli("say", "ann", "Hello")[0] == 0
+    path = FileStore().root / "ann.json"
+    path.write_bytes(path.read_bytes()[:-20])
+    status, _, err = cli("say", "ann", "Hello")
+    assert (status, err.count("\n")) == (0, 2)
+    assert "the last turn was cut off while it was saved, and may be lost; a change repairs" in err
+    assert "the file is repaired; `conversation repair ID` reads what is left of that turn" in err
+    assert str(path.parent) not in err
+    assert len(turns_of("ann")) == 2
