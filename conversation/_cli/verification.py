@@ -35,6 +35,7 @@ from conversation.errors import (
     SessionUnavailable,
     another_session,
     corrupt,
+    not_found,
 )
 from conversation.stores import _format
 from conversation.stores._disk import open_regular, read_all
@@ -88,6 +89,9 @@ def verify(options: argparse.Namespace, store: AnyStore) -> int:
         torn = torn_files(store.root) if paths else {}
         todo = [partial(_check, store, path, torn.get(path.name, ())) for path in paths]
     else:
+        for session_id in options.id:
+            if not store.exists(session_id):
+                raise not_found(session_id, store.place, None)
         ids = options.id or [info.id for info in store.list()]
         places = [store.session(session_id).place for session_id in ids]
         todo = [partial(_checked, store, *each) for each in zip(ids, places, strict=True)]

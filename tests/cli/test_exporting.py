@@ -83,6 +83,16 @@ def test_exported_files_have_the_names_of_their_sessions(cli: Run, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_export_into_one_file_notes_what_it_leaves_out(session: str, tmp_path: Path) -> None:
+    """In a terminal: the lines have no names, by which an import could tell the sessions apart."""
+    with Conversation.open("bob") as chat:
+        chat.add_user("Hello")
+    program = (*PROGRAM, "export", session, "bob", "-o", "all.jsonl")
+    with Terminal(tmp_path, None, *program) as terminal:
+        assert "its lines hold words alone, and no names" in " ".join(terminal.end().split())
+
+
+@pytest.mark.slow
 def test_export_of_all_writes_a_folder_or_stdout(session: str, tmp_path: Path) -> None:
     """Several sessions as `jsonl` on stdout make one file of lines."""
     with Conversation.open("bob") as chat:
