@@ -10,10 +10,10 @@ import pytest
 
 from conversation import AudioInput, Conversation, FileStore, UserTurn
 from conversation.testing import StandIn
-from tests.cli.conftest import Run, run
+from tests.cli.conftest import PROGRAM, Run, run
 from tests.cli.test_verification import unknown_role
 from tests.samples import SOUND
-from tests.terminals import turns_of
+from tests.terminals import Terminal, turns_of
 
 
 def without_times(page: bytes) -> bytes:
