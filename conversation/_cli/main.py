@@ -195,14 +195,18 @@ def _add_talking(to: _Commands) -> None:
     talk.add_argument(
         "id", metavar="ID", nargs="?", default="chat", help="the session (default: chat)"
     )
-    talk.add_argument("--audio", type=_file, metavar="FILE", help="begin with speech from a sound file")
+    talk.add_argument(
+        "--audio", type=_file, metavar="FILE", help="begin with speech from a sound file"
+    )
     talk.add_argument(
         "--play", action="store_true", help="play the answers (needs the extra `sound`)"
     )
     saying = to.add("say", say, "Say one thing, and print the answer; for scripts.")
     saying.add_argument("id", metavar="ID", help="the session; one that exists is resumed")
     saying.add_argument("text", nargs="*", metavar="TEXT", help="what to say; - for standard input")
-    saying.add_argument("--audio", type=_file, metavar="FILE", help="say the speech in a sound file")
+    saying.add_argument(
+        "--audio", type=_file, metavar="FILE", help="say the speech in a sound file"
+    )
     saying.add_argument(
         "--retry",
         action="store_true",
