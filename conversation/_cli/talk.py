@@ -233,8 +233,11 @@ class Talk:
                     state = session.read()
                     if state is not None and not state.entries:
                         session.remove()
-            elif not conversation.refresh():
-                self._store.delete(self._id)
+            else:
+                infos = {info.id: info for info in self._store.list(prefix=self._id)}
+                if self._id in infos and not conversation.refresh():
+                    seen = infos[self._id].updated_at  # whoever adds a turn from now on changes it
+                    self._store.session(self._id).sweep(seen, sound_only=False, dry_run=False)
         self.conversation = self._open()
 
 
