@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from conversation._cli.places import AnyStore
 from conversation._cli.prompt import Entered, Prompt, is_ready
+from conversation._cli.session import OpenSession, opened_session, remarks
 from conversation._cli.sound import loudspeaker, recorded, sound_from
-from conversation._cli.talk import Talk, remarks, talking
 from conversation._cli.terminal import (
     Text,
     answering,
@@ -78,8 +78,8 @@ def chat(options: argparse.Namespace, store: AnyStore) -> int:
     first = sound_from(options.audio) if options.audio else None
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
-    with talking(options, store) as talk:
-        return _Chat(talk, speaker).run(first)
+    with opened_session(options, store) as session:
+        return _Chat(session, speaker).run(first)
 
 
 def _silent(_: int) -> AbstractContextManager[None]:
@@ -87,8 +87,10 @@ def _silent(_: int) -> AbstractContextManager[None]:
 
 
 class _Chat:
-    def __init__(self, talk: Talk, speaker: Callable[[int], AbstractContextManager[Any]]) -> None:
-        self._talk = talk
+    def __init__(
+        self, session: OpenSession, speaker: Callable[[int], AbstractContextManager[Any]]
+    ) -> None:
+        self._session = session
         self._speaker = speaker
         # Else the first error ends the chat.
         self._is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
@@ -97,7 +99,7 @@ class _Chat:
 
     @property
     def _conversation(self) -> Conversation:
-        return self._talk.conversation
+        return self._session.conversation
 
     # --- what is entered -------------------------------------------------------------------------
 
@@ -210,7 +212,7 @@ class _Chat:
     def _retry(self) -> None:
         if not any(isinstance(turn, UserTurn) for turn in self._conversation.turns):
             raise InvalidSetting("there is nothing to ask again; write a message first")
-        with self._talk.another_answer():
+        with self._session.another_answer():
             self._answer()
 
     def _record(self, argument: str = "") -> None:
@@ -243,11 +245,11 @@ class _Chat:
     def _answer(self, *content: str | AudioInput) -> None:
         """Stream the answer to the content, or without any to the last turn."""
         conversation = self._conversation
-        if content and self._talk.repeats(content):
+        if content and self._session.repeats(content):
             content = ()
         before = conversation.turns[-1:]
         shown = ("it> ", "blue", "    ") if self._is_interactive else ("", "blue", "    ")
-        with self._talk.exchange():
+        with self._session.exchange():
             try:
                 with self._prompt.away(), answering(*shown) as text:
                     self._show(text, *content)

@@ -26,8 +26,8 @@ from conversation._cli.importing import import_file
 from conversation._cli.listing import list_sessions
 from conversation._cli.saying import say
 from conversation._cli.searching import search
+from conversation._cli.session import SETTINGS
 from conversation._cli.showing import show
-from conversation._cli.talk import SETTINGS
 from conversation._cli.terminal import LogHandler, plain_line, report, show_progress
 from conversation._cli.verification import repair, verify
 from conversation._cli.wording import Remedies, said

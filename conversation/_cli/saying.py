@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import get_args
 
 from conversation._cli.places import AnyStore
+from conversation._cli.session import OpenSession, opened_session, remarks
 from conversation._cli.showing import shown_entry
 from conversation._cli.sound import sound_from
-from conversation._cli.talk import Talk, remarks, talking
 from conversation._cli.terminal import note, report, write_json, write_text
 from conversation._cli.wording import Remedies
 from conversation._values.parts import AudioInput
@@ -31,13 +31,13 @@ def say(options: argparse.Namespace, store: AnyStore) -> int:
     content = _content(options)
     save = None if options.save is None else _writable(Path(options.save))
     form = None if save is None else _format_by(save)
-    with talking(options, store, create=not options.retry) as talk:
+    with opened_session(options, store, create=not options.retry) as session:
         if options.retry and save is not None:
-            _refuse_other_format(talk.conversation.turns[-1:], save, form)
-        with talk.exchange(form):
-            answer = _answer(talk, content)
+            _refuse_other_format(session.conversation.turns[-1:], save, form)
+        with session.exchange(form):
+            answer = _answer(session, content)
         if options.json:
-            write_json(shown_entry(answer, talk.conversation._exported()))
+            write_json(shown_entry(answer, session.conversation._exported()))
         else:
             write_text(answer.text, before="", indent="")
             for remark in remarks(answer):
@@ -106,13 +106,13 @@ def _refuse_other_format(last: tuple[Turn, ...], path: Path, form: AudioFormat |
             raise InvalidSetting(f"{msg}, got {path}")
 
 
-def _answer(talk: Talk, content: list[str | AudioInput]) -> AssistantTurn:
-    conversation = talk.conversation
-    if content and not talk.repeats(content):
+def _answer(session: OpenSession, content: list[str | AudioInput]) -> AssistantTurn:
+    conversation = session.conversation
+    if content and not session.repeats(content):
         return conversation.say(*content)
     match conversation.turns[-1:]:
         case [AssistantTurn(interrupted=True)]:
-            with talk.another_answer():
+            with session.another_answer():
                 return conversation.reply()
     return conversation.reply()
 

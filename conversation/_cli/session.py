@@ -1,4 +1,4 @@
-"""A session that is talked in from the command line: its client, and what is saved when.
+"""A session that a command talks in: its client, and what is saved when.
 
 Settings that are given are saved once they gave an answer; a first message that is refused leaves
 nothing.
@@ -46,7 +46,9 @@ _STAND_IN = "stand_in"
 
 
 @contextlib.contextmanager
-def talking(options: argparse.Namespace, store: AnyStore, *, create: bool = True) -> Iterator[Talk]:
+def opened_session(
+    options: argparse.Namespace, store: AnyStore, *, create: bool = True
+) -> Iterator[OpenSession]:
     """Yield the session that the options name; it may be new, unless `create` is False.
 
     Raises:
@@ -54,7 +56,7 @@ def talking(options: argparse.Namespace, store: AnyStore, *, create: bool = True
         InvalidSetting: if a setting cannot work, or a stand-in would answer among real answers.
     """
     with _client() as (client, is_real), _ended_by_signals():
-        yield Talk(options, store, client, is_real=is_real, create=create)
+        yield OpenSession(options, store, client, is_real=is_real, create=create)
 
 
 @contextlib.contextmanager
@@ -98,7 +100,7 @@ def _leave(number: int, _: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-class Talk:
+class OpenSession:
     """A session and the settings that are given for it.
 
     Attributes:
