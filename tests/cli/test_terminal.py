@@ -201,7 +201,7 @@ def test_an_export_to_a_terminal_by_its_name_is_escaped(tmp_path: Path) -> None:
 def test_an_exported_file_can_be_shown_in_a_terminal(form: str, tmp_path: Path) -> None:
     """A file, a terminal by its name, or whatever a name leads to: nothing in it is obeyed."""
     store = full_of(LIVE, tmp_path)
-    with Conversation.open("x", store=store, read_only=True) as chat:
+    with Conversation.open("x", store=store, read_only=True, clock=lambda: 1e9) as chat:
         assert not set(chat.export(tmp_path / "x", form).read_text()) & set(LIVE) - set("[2J")
         master, terminal = os.openpty()
         tty.setraw(terminal)
