@@ -45,6 +45,7 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
         # Exchanges.
+        ("before an answer came; ask again", "before an answer came"),
         (
             r"kept as an interrupted turn; undo\(answer_only=True\) takes it back, .* tries again",
             "kept; {retry} asks again",
