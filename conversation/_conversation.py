@@ -42,8 +42,8 @@ class Conversation(BaseConversation["OpenAI"]):
             no sound: new ones are refused before anything is sent, and what another model was shown
             goes as its words or as a placeholder.
         voice: The voice of the answers.
-        audio_format: Format of spoken answers: `wav`, `mp3`, `flac`, `opus`, `aac` or `pcm16` (24
-            kHz mono s16le without a header).
+        audio_format: Format of spoken answers: `wav`, `mp3`, `flac`, `opus` (in Ogg), `aac` or
+            `pcm16` (24 kHz mono s16le without a header).
         modalities: `("text", "audio")` for spoken answers, `("text",)` for written ones.
         instructions: Words to the model before everything else.
         tools: Functions, which `say`, `reply` and `stream` call for the model, described to it by
@@ -410,8 +410,8 @@ class Conversation(BaseConversation["OpenAI"]):
             name: As in `add_user`.
             message_id: The id under which a messenger delivers it, perhaps several times. Where it
                 was answered before, by whatever process, that answer is returned, and nothing is
-                sent; where it was added and not answered, it is answered now. What else a repeat
-                holds is ignored.
+                sent to the model; where it was added and not answered, it is answered now. What
+                else a repeat holds is ignored. Delivering the answer once is up to you.
             options: Arguments of `chat.completions.create`, which override the settings, and those
                 in `options` one by one.
 

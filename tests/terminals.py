@@ -161,10 +161,10 @@ class Terminal(Running):
         """Say a line, and return the words that are shown, wherever lines are broken."""
         return " ".join(self.say(line).split())
 
-    def leave(self, key: str) -> str:
+    def leave(self, key: str, status: int = 0) -> str:
         """Press a key that ends the program, and return the output after it."""
         self._press_until(key, "\n")
-        return self.end()
+        return self.end(status)
 
     def interrupt(self) -> str:
         """Press Ctrl-C during an answer, and return the output until the next prompt."""

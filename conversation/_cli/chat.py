@@ -119,6 +119,8 @@ class _Chat:
         turns = conversation.turns
         title = f" ({conversation.title})" if conversation.title else ""
         about = f"session {conversation.id}, {counted(len(turns), 'turn')}{title}"
+        if len(turns) > _SHOWN_AGAIN:
+            about += f", the last {_SHOWN_AGAIN} of them here"
         write_text(f"{about}; /help lists the commands", "dim", before="")
         for turn in turns[-_SHOWN_AGAIN:]:
             write_text(turn.text or "(sound)", "dim", before=f"{turn.role}: ", before_colour="dim")
@@ -196,7 +198,10 @@ class _Chat:
 
     def _why(self) -> None:
         numbers = {id(turn): number for number, turn in enumerate(self._conversation.turns, 1)}
-        for item in self._conversation.render().items:
+        items = self._conversation.render().items
+        if not items:
+            write_text("nothing yet", before="")
+        for item in items:
             number = f"{numbers[id(item.turn)]} " if id(item.turn) in numbers else ""
             words = " ".join((item.turn.text if item.turn else "").split())
             begins = f" · {words[:_SHOWN_WORDS]}{'…' * (len(words) > _SHOWN_WORDS)}"

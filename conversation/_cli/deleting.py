@@ -29,7 +29,11 @@ def delete(options: argparse.Namespace, store: AnyStore) -> int:
     if not options.yes:
         if not sys.stdin.isatty():
             raise InvalidSetting("cannot ask for confirmation without a terminal; pass --yes")
-        answer = ask(f"permanently delete {'; '.join(found)}? [y/N]")
+        try:
+            answer = ask(f"permanently delete {'; '.join(found)}? [y/N]")
+        except KeyboardInterrupt:
+            write_line("nothing was deleted")
+            raise
         if answer.strip().lower() not in ("y", "yes"):
             write_line("nothing was deleted")
             return 1

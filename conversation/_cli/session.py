@@ -140,8 +140,8 @@ class OpenSession:
         conversation = self.conversation
         if not self._is_real and conversation.turns and not conversation.metadata.get(_STAND_IN):
             msg = (
-                f"session {self._id!r} has turns that are not from a stand-in; set OPENAI_API_KEY "
-                "to continue it, or start another session: conversation chat ID"
+                f"session {self._id!r} has turns that a command's stand-in did not answer; set "
+                "OPENAI_API_KEY to continue it, or start another session: conversation chat ID"
             )
             raise InvalidSetting(msg)
 

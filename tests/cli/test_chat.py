@@ -137,7 +137,7 @@ def test_chat_without_a_key_uses_a_stand_in(tmp_path: Path) -> None:
     before = (FileStore().root / "real.json").read_bytes()
     done = run("chat", "real", folder=tmp_path, lines="Hello\n")
     assert done.returncode == 2
-    assert "has turns that are not from a stand-in" in done.stderr
+    assert "has turns that a command's stand-in did not answer" in done.stderr
     assert (FileStore().root / "real.json").read_bytes() == before
 
 
@@ -312,6 +312,7 @@ def test_commands(server: StandIn, tmp_path: Path) -> None:
     """Commands change or show the session; an unknown one is named, with one that is near."""
     with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
         terminal.until("you> ")
+        assert "nothing yet" in terminal.say("/why")
         assert "there is nothing to remove" in terminal.say("/undo")
         assert "it has no title" in terminal.say("/title")
         terminal.say("Hello")
@@ -326,8 +327,13 @@ def test_commands(server: StandIn, tmp_path: Path) -> None:
         assert "You wrote: /undo is a command" in terminal.say("//undo is a command")
         assert "You wrote: /usr/bin is a folder" in terminal.say("/usr/bin is a folder")
         assert "removed 2 turns" in terminal.say("/UNDO")
+        terminal.say("And cats?")
+        terminal.say("And fish?")
         terminal.leave(CTRL_D)
-    assert len(turns_of("x")) == 4
+    assert len(turns_of("x")) == 8
+    with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
+        assert "8 turns (Dogs and cats), the last 6 of them here" in terminal.until("you> ")
+        terminal.leave(CTRL_D)
     with Conversation.open("x", read_only=True) as chat:
         assert chat.title == "Dogs and cats"
 

@@ -11,7 +11,7 @@ from conversation import AudioInput, Conversation, FileStore, PostgresStore
 from tests.cli.conftest import PROGRAM, Run
 from tests.postgres import Postgres
 from tests.samples import SOUND
-from tests.terminals import CTRL_D, Terminal, turns_of
+from tests.terminals import CTRL_C, CTRL_D, Terminal, turns_of
 
 
 def test_delete_without_a_terminal_needs_yes(cli: Run, session: str) -> None:
@@ -71,10 +71,9 @@ def test_delete_in_a_database(cli: Run, postgres: Postgres, schema: str) -> None
 
 @pytest.mark.slow
 def test_delete_asks_for_confirmation_in_a_terminal(session: str, tmp_path: Path) -> None:
-    """Anything but yes keeps the session, and the exit status is 1."""
-    for answer, status in (("n\n", 1), ("\n", 1), (CTRL_D, 1), ("y\n", 0)):
+    """Anything but yes keeps the session, and says so; the exit status is that of a failure."""
+    for answer, status in (("n\n", 1), ("\n", 1), (CTRL_D, 1), (CTRL_C, 130), ("y\n", 0)):
         with Terminal(tmp_path, None, *PROGRAM, "delete", session) as terminal:
             terminal.until("[y/N] ")
-            terminal.press(answer)
-            assert ("nothing was deleted" in terminal.end(status)) == bool(status)
+            assert ("nothing was deleted" in terminal.leave(answer, status)) == bool(status)
         assert bool(FileStore().list()) == bool(status)
