@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -127,3 +130,21 @@ def test_the_twin_keeps_a_paid_answer(bad: Callable[[], Any], server: StandIn) -
 
     asyncio.run(main())
     assert [turn.at for turn in Conversation.open("x", read_only=True).turns] == [TIME, TIME]
+
+
+def test_a_time_limit_within_the_clock_stays_one() -> None:
+    """An exception of a signal that comes while `time.time` runs is not taken for the clock's."""
+
+    def interrupt(_: FrameType, event: str, function: object) -> None:
+        if event == "c_call" and function is time.time:
+            sys.setprofile(None)
+            raise TimeoutError
+
+    chat = Conversation()
+    sys.setprofile(interrupt)
+    try:
+        with pytest.raises(TimeoutError):
+            chat.add_user("Hello")
+    finally:
+        sys.setprofile(None)
+    assert not chat.turns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
@@ -668,6 +669,8 @@ def time_from_clock(clock: Callable[[], float]) -> float:
     try:
         now = clock()
     except Exception as error:
+        if clock is time.time:  # which raises nothing: it is a signal's, such as a time limit
+            raise
         raise InvalidSetting(f"{rule}; it raised {error!r}") from error
     try:
         datetime.fromtimestamp(now, UTC)
