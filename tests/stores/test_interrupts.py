@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import os
 import shutil
 import sys
@@ -50,6 +51,17 @@ class Injected(BaseException):
     """An exception that nobody expects."""
 
 
+def delegates(frame: FrameType) -> bool:
+    """Return True if a generator resumes inside of `yield from`, where Python raises nothing.
+
+    An exception there would end the outer generator without a word to the inner one, so that
+    CPython handles no signal until the inner one runs.
+    """
+    resume, code = dis.opmap["RESUME"], frame.f_code.co_code
+    places = [at for at in (frame.f_lasti, frame.f_lasti + 2) if at >= 0 and code[at] == resume]
+    return any(code[at + 1] & 3 > 1 for at in places)
+
+
 @contextlib.contextmanager
 def injected(step: int) -> Iterator[list[int]]:
     """Raise at the step-th moment: the start of a function of ours, or the return of a C call."""
@@ -60,7 +72,7 @@ def injected(step: int) -> Iterator[list[int]]:
         is_ours = code.co_filename.startswith(PACKAGE)
         if not is_ours or code.co_filename.startswith(TESTING) or event not in ("call", "c_return"):
             return
-        if code.co_name in UNGUARDED:
+        if code.co_name in UNGUARDED or (event == "call" and delegates(frame)):
             return
         moments[0] += 1
         if moments[0] == step:
