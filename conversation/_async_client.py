@@ -106,6 +106,8 @@ async def in_thread(job: Callable[[], _R]) -> _R:
             cancelled.add_note(f"meanwhile this failed: {failure!r}; see __cause__")
             raise cancelled from failure
         raise
+    finally:
+        del future  # whose error's traceback has this frame
 
 
 async def run(steps: Steps[_R], client: AsyncOpenAI | None = None) -> _R:
@@ -127,6 +129,7 @@ async def run(steps: Steps[_R], client: AsyncOpenAI | None = None) -> _R:
                 else:
                     raise
     finally:
+        del error  # whose traceback has this frame
         steps.close()
 
 

@@ -86,6 +86,7 @@ def run(steps: Steps[_T], client: OpenAI | None = None) -> _T:
                 else:
                     raise
     finally:
+        del error  # whose traceback has this frame
         steps.close()
 
 

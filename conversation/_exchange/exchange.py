@@ -133,7 +133,7 @@ def _looked_up(
     """Return the question if it is new, and the answer if it is there already."""
     if question is None:
         return None, last_answer(history, known)
-    position = history.deliveries.position(question)
+    position = history.delivered(question)
     if position is None:
         return question, None
     return None, answer_behind(history, position)

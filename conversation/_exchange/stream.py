@@ -87,6 +87,8 @@ class BaseStream:
         except BaseException:
             self._is_over = True
             raise
+        finally:
+            del error  # whose traceback has this frame
 
     def _abandon(self) -> None:
         """End an exchange that could not be left; it keeps what has arrived."""

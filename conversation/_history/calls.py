@@ -14,23 +14,23 @@ class OpenCalls:
     Each turn is looked at once, however many ids are asked for, and no more turns than needed.
 
     Args:
-        turns: The turns; more may be added at the end.
+        count: Number of turns; more may be added at the end.
     """
 
-    def __init__(self, turns: Sequence[Turn]) -> None:
-        self._turns = turns
-        self._start = self._end = len(turns)
+    def __init__(self, count: int) -> None:
+        self._start = self._end = count
         # Between the two: calls without a result, and results of calls before.
         self._calls: Counter[str] = Counter()
         self._results: Counter[str] = Counter()
 
-    def __contains__(self, call_id: str) -> bool:
-        while self._end < len(self._turns):
-            turn = self._turns[self._end]
+    def has(self, call_id: str, turns: Sequence[Turn]) -> bool:
+        """Return True if a call of this id among the turns waits for a result."""
+        while self._end < len(turns):
+            turn = turns[self._end]
             self._end += 1
             self.count(turn)
         while not self._calls[call_id] and self._start:
-            turn = self._turns[self._start - 1]
+            turn = turns[self._start - 1]
             self._start -= 1
             for called in _calls(turn):
                 if self._results[called]:

@@ -2,61 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from conversation._values.turns import Turn, UserTurn
 
 _T = TypeVar("_T", bound=Turn)
 
 
+class Saved(Protocol):
+    """Turns, some of which were not decoded yet; more may be added at the end."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, position: int, /) -> Turn: ...
+    def entry(self, position: int) -> Mapping[str, Any] | None:
+        """Return a turn as it is saved, where it was not decoded yet; else None."""
+
+
 class Deliveries:
-    """Positions of user turns by the ids of their messages; each turn is looked at once.
+    """Positions of user turns by the ids of their messages; each turn is looked at once."""
 
-    Args:
-        turns: The turns; more may be added at the end.
-        entry: Returns a turn as it is saved, where it was not decoded yet; else None.
-    """
-
-    def __init__(
-        self, turns: Sequence[Turn], entry: Callable[[int], Mapping[str, Any] | None]
-    ) -> None:
-        self._turns = turns
-        self._entry = entry
+    def __init__(self) -> None:
         self._found: dict[str, int] = {}
         self._end = 0
 
-    def position(self, turn: Turn) -> int | None:
+    def position(self, turn: Turn, turns: Saved) -> int | None:
         """Return the position of the turn with the same `message_id`; None if there is none."""
         if not isinstance(turn, UserTurn) or turn.message_id is None:
             return None
-        for position in range(self._end, len(self._turns)):
-            if isinstance(found := self._id_at(position), str):
+        for position in range(self._end, len(turns)):
+            if isinstance(found := _id_at(position, turns), str):
                 self._found[found] = position
-        self._end = len(self._turns)
+        self._end = len(turns)
         return self._found.get(turn.message_id)
 
-    def _id_at(self, position: int) -> object:
-        entry = self._entry(position)
-        if entry is not None:
-            return entry.get("message_id") if entry["role"] == "user" else None
-        turn = self._turns[position]
-        return turn.message_id if isinstance(turn, UserTurn) else None
-
-    def new(self, turns: Sequence[_T]) -> tuple[list[_T], list[int]]:
-        """Return the turns that are not there yet, and the positions that all are to have."""
+    def new(self, added: Sequence[_T], turns: Saved) -> tuple[list[_T], list[int]]:
+        """Return the added turns that are not there yet, and the positions that all are to have."""
         new: list[_T] = []
         positions: list[int] = []
         among: dict[str, int] = {}
-        for turn in turns:
+        for turn in added:
             message_id = turn.message_id if isinstance(turn, UserTurn) else None
             position = among.get(message_id) if message_id is not None else None
             if position is None:
-                position = self.position(turn)
+                position = self.position(turn, turns)
             if position is None:
-                position = len(self._turns) + len(new)
+                position = len(turns) + len(new)
                 new.append(turn)
             if message_id is not None:
                 among[message_id] = position
             positions.append(position)
         return new, positions
+
+
+def _id_at(position: int, turns: Saved) -> object:
+    entry = turns.entry(position)
+    if entry is not None:
+        return entry.get("message_id") if entry["role"] == "user" else None
+    turn = turns[position]
+    return turn.message_id if isinstance(turn, UserTurn) else None

@@ -93,7 +93,6 @@ class History(Sequence[Turn]):
         given: Settings that were given to this object; they overrule those that others save.
 
     Attributes:
-        deliveries: The messages that were delivered.
         lock: Admits one change or exchange at a time.
         reading: Guards the turns in memory against other threads.
         revision: Changes when turns are replaced or dropped.
@@ -126,7 +125,7 @@ class History(Sequence[Turn]):
         self._slots: list[Any] = self._checked(entries, 0)
         self._has_entries = True
         self._open_calls: OpenCalls | None = None
-        self.deliveries = Deliveries(self, self.entry)
+        self._deliveries = Deliveries()
         self._doubtful: _Doubtful | None = None
         self._last_time: datetime | None = None
 
@@ -167,6 +166,10 @@ class History(Sequence[Turn]):
         """Return a turn as it was read from the session; None once it is decoded."""
         slot = self._slots[position]
         return slot if isinstance(slot, dict) else None
+
+    def delivered(self, turn: Turn) -> int | None:
+        """Return the position of the turn with the same `message_id`; None if there is none."""
+        return self._deliveries.position(turn, self)
 
     def systems(self, start: int = 0) -> list[int]:
         """Return the positions of system turns from one on, without decoding them."""
@@ -365,7 +368,7 @@ class History(Sequence[Turn]):
             self._has_entries = True
             self.revision += 1
             self._open_calls = None
-            self.deliveries = Deliveries(self, self.entry)
+            self._deliveries = Deliveries()
 
     def _checked(self, entries: Sequence[Any], start: int) -> list[Any]:
         """Return entries, and refuse those of unknown roles."""
@@ -403,7 +406,7 @@ class History(Sequence[Turn]):
         stored = None if self._journal is None else self._journal.position_of(turns, self)
         if stored is not None:
             return cast("tuple[_T, ...]", self[stored : stored + len(turns)])
-        new, positions = self.deliveries.new(turns)
+        new, positions = self._deliveries.new(turns, self)
         for turn in new:
             check(turn)
         if any(isinstance(turn, ToolTurn) for turn in new):
@@ -419,10 +422,10 @@ class History(Sequence[Turn]):
         return tuple(cast("_T", self[position]) for position in positions)
 
     def _check_calls(self, added: Sequence[Turn]) -> None:
-        calls = self._open_calls or OpenCalls(self)
+        calls = self._open_calls or OpenCalls(len(self))
         self._open_calls = None  # counted anew if this is interrupted
         for number, turn in enumerate(added, 1):
-            if isinstance(turn, ToolTurn) and turn.tool_call_id not in calls:
+            if isinstance(turn, ToolTurn) and not calls.has(turn.tool_call_id, self):
                 raise unknown_call(turn.tool_call_id, (*self, *added[: number - 1]))
             if number < len(added):
                 calls.count(turn)

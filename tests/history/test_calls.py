@@ -30,11 +30,11 @@ def test_open_calls_are_those_of_all_turns(
 ) -> None:
     """Whatever was asked before, and however many turns came since."""
     turns = list(before)
-    found = OpenCalls(turns)
+    found = OpenCalls(len(turns))
     for call_id in asked:
-        assert (call_id in found) is (call_id in open_calls(turns))
+        assert found.has(call_id, turns) is (call_id in open_calls(turns))
     turns += after
-    assert [i for i in IDS if i in found] == [i for i in IDS if i in open_calls(turns)]
+    assert [i for i in IDS if found.has(i, turns)] == [i for i in IDS if i in open_calls(turns)]
 
 
 class Counted(Sequence[Turn]):
@@ -62,11 +62,11 @@ def test_results_of_many_calls_look_at_each_turn_once(one_turn: bool) -> None:
         turns.turns.append(AssistantTurn(tool_calls=tuple(calls)))
     else:
         turns.turns += [AssistantTurn(tool_calls=(call,)) for call in calls]
-    found = OpenCalls(turns)
+    found = OpenCalls(len(turns))
     for call_id in ids:
-        assert call_id in found
+        assert found.has(call_id, turns)
         turns.turns.append(ToolTurn(call_id, "done"))
-    assert not any(call_id in found for call_id in ids)
+    assert not any(found.has(call_id, turns) for call_id in ids)
     assert turns.looks <= len(turns)
 
 
@@ -74,7 +74,7 @@ def test_no_more_of_a_long_history_is_looked_at_than_needed() -> None:
     """The call that a result answers is among the newest turns."""
     turns = Counted()
     turns.turns += [UserTurn("Hi")] * 500 + [AssistantTurn(tool_calls=(ToolCall("a", "f", "{}"),))]
-    assert "a" in OpenCalls(turns)
+    assert OpenCalls(len(turns)).has("a", turns)
     assert turns.looks == 1
 
 
