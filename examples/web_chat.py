@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -23,6 +24,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__mp_main__":  # a worker that starts: if Ctrl-C ended it, uvicorn would wait for it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 import uvicorn
 from itsdangerous import BadSignature, URLSafeSerializer

@@ -86,7 +86,13 @@ def environment(server: StandIn | None, folder: Path) -> dict[str, str]:
 
 
 class Running:
-    """A process whose output is read as it comes."""
+    """A process whose output is read as it comes.
+
+    Attributes:
+        patience: Seconds to wait for it.
+    """
+
+    patience = DEADLINE
 
     def __init__(self, process: subprocess.Popen[bytes] | Program, output: int) -> None:
         self.process = process
@@ -95,7 +101,7 @@ class Running:
 
     def until(self, words: str) -> str:
         """Return the output up to these words, including them."""
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + self.patience
         while words.encode() not in self._new:
             left = deadline - time.monotonic()
             assert left > 0, f"timed out waiting for {words!r}: {self._new.decode()!r}"
@@ -105,11 +111,11 @@ class Running:
 
     def end(self, status: int = 0) -> str:
         """Return the rest of the output, and check the exit status."""
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + self.patience
         while self._read(deadline - time.monotonic()):
             assert time.monotonic() < deadline, f"it does not end: {self._new.decode()!r}"
         shown = self._new.decode().replace("\r\n", "\n")
-        assert self.process.wait(DEADLINE) == status, shown
+        assert self.process.wait(self.patience) == status, shown
         return shown
 
     def _read(self, timeout: float) -> bool:

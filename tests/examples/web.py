@@ -15,7 +15,7 @@ import pytest
 from conversation import Conversation, FileStore, PostgresStore
 from conversation._values.turns import Turn
 from conversation.testing import StandIn
-from tests.terminals import DEADLINE, PYTHON, Running, environment
+from tests.terminals import PYTHON, Running, environment
 
 for needed in ("starlette", "uvicorn", "websockets", "itsdangerous"):
     pytest.importorskip(needed, reason="needs the extra `web`")
@@ -29,6 +29,8 @@ Json = dict[str, Any]
 
 class Site(Running):
     """The example, serving."""
+
+    patience = 240.0  # each worker imports the SDK, on a machine that may be busy
 
     def __init__(self, folder: Path, server: StandIn | None, *options: str) -> None:
         self.folder = folder
@@ -54,7 +56,7 @@ class Site(Running):
         """End it and its workers."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, how)
-        self.process.wait(DEADLINE)
+        self.process.wait(self.patience)
 
     def __enter__(self) -> Self:
         return self
@@ -119,7 +121,7 @@ class Page:
         """Return all messages up to one of this kind; sound is kept aside."""
         told: list[Json] = []
         while not told or told[-1]["type"] != kind:
-            data = self.connection.recv(DEADLINE)
+            data = self.connection.recv(Site.patience)
             if isinstance(data, bytes):
                 self.sound += data
             else:
@@ -129,7 +131,7 @@ class Page:
     def hear(self, seconds: float) -> None:
         """Wait for so much sound."""
         while len(self.sound) < seconds * 48_000:
-            data = self.connection.recv(DEADLINE)
+            data = self.connection.recv(Site.patience)
             self.sound += data if isinstance(data, bytes) else b""
 
     def ask(self, *orders: Json | bytes) -> list[Json]:
