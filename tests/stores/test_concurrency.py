@@ -27,7 +27,7 @@ from tests.stores.processes.child import PATIENCE, Child, exit_code_of
 from tests.stores.processes.common import TEMPORARY, add, check_sound, digest, tag_of
 
 WRITERS = 8
-TURNS = 20
+TURNS = 10
 
 
 @pytest.fixture

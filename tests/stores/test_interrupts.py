@@ -37,7 +37,7 @@ IGNORED = "ignore:Exception ignored in. <generator object:pytest.PytestUnraisabl
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(IGNORED)]
 
 ALL = bool(os.environ.get("CONVERSATION_INTERRUPTS"))
-STRIDE = 1 if ALL else 41
+STRIDE = 1 if ALL else 97
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = str(Path(str(conversation.__file__)).parent)

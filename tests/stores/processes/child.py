@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import select
-import subprocess
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
+
+from tests.programs import Program
 
 PATIENCE = 120.0
 """Time without output, in seconds, after which a program is considered to hang."""
@@ -41,28 +41,23 @@ class Child:
 
     def __init__(self, program: str, *arguments: object) -> None:
         self._name = " ".join([program, *map(str, arguments[1:])])
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", f"tests.stores.processes.{program}", *map(str, arguments)],
-            cwd=_ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
-        assert self._process.stdin
-        assert self._process.stdout
-        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        command = ["-m", f"tests.stores.processes.{program}", *map(str, arguments)]
+        (stdin, self._stdin), (self._stdout, stdout) = os.pipe(), os.pipe()
+        self._process = Program(command, _ROOT, os.environ, (stdin, stdout, 2))
+        os.close(stdin)
+        os.close(stdout)
         self._buffer = b""
 
     def write_line(self, line: str) -> None:
         """Write a line to its standard input."""
-        self._stdin.write(f"{line}\n".encode())
+        os.write(self._stdin, f"{line}\n".encode())
 
     def read_line(self) -> str:
         """Return the next line of its standard output."""
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([self._stdout], [], [], PATIENCE)
             assert ready, f"{self._name} wrote nothing for {PATIENCE:g} s"
-            piece = os.read(self._stdout.fileno(), 65_536)
+            piece = os.read(self._stdout, 65_536)
             assert piece, f"{self._name} ended with {self._process.wait()} (see standard error)"
             self._buffer += piece
         line, _, self._buffer = self._buffer.partition(b"\n")
@@ -82,7 +77,6 @@ class Child:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self.kill()
-        self._stdin.close()
-        self._stdout.close()
+        self.kill()
+        os.close(self._stdin)
+        os.close(self._stdout)
