@@ -6,7 +6,6 @@ server that froze, or a network that drops everything, answers no driver.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import select
 from collections.abc import Callable, Sequence
@@ -14,9 +13,7 @@ from typing import Any
 
 import attrs
 
-with contextlib.suppress(ImportError):  # `help(PostgresStore)` does without
-    import psycopg
-    from psycopg import pq
+from conversation.stores import _postgres_driver as driver
 
 _SILENCE = 20.0
 """Seconds without a byte after which a server counts as lost."""
@@ -94,11 +91,11 @@ def answered(pgconn: Any, send: Callable[[], object]) -> Result:
     try:
         send()
         result = _last_result(pgconn)
-    except psycopg.Error as error:
+    except driver.psycopg.Error as error:
         raise Lost(" ".join(str(error).split()), may_be_done=True) from None
     if result is None:
         raise Lost("the connection was closed", may_be_done=True)
-    if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+    if result.status in (driver.pq.ExecStatus.TUPLES_OK, driver.pq.ExecStatus.COMMAND_OK):
         columns = range(result.nfields)
         rows = [[result.get_value(row, i) for i in columns] for row in range(result.ntuples)]
         return Result(rows, result.command_tuples or 0)
@@ -113,7 +110,7 @@ def _last_result(pgconn: Any) -> Any:
             result = pgconn.get_result()
             if result is None:
                 return last
-            if last is None or last.status != pq.ExecStatus.FATAL_ERROR:
+            if last is None or last.status != driver.pq.ExecStatus.FATAL_ERROR:
                 last = result
             continue
         if not _is_ready(pgconn.socket, is_writing=bool(is_writing)):
@@ -147,15 +144,15 @@ _REMEDIES = {
 
 
 def _error_of(result: Any, pgconn: Any) -> Lost | Refused:
-    def field(which: pq.DiagnosticField) -> str:
+    def field(which: driver.pq.DiagnosticField) -> str:
         return (result.error_field(which) or b"").decode(errors="replace")
 
-    code = field(pq.DiagnosticField.SQLSTATE)
-    why = field(pq.DiagnosticField.MESSAGE_PRIMARY) or "no reason given"
+    code = field(driver.pq.DiagnosticField.SQLSTATE)
+    why = field(driver.pq.DiagnosticField.MESSAGE_PRIMARY) or "no reason given"
     if code in _REMEDIES:
         why = f"{why}; {_REMEDIES[code]}"
     if code in ("42P01", "3F000"):
         return MissingTables(why, code)
-    if pgconn.status != pq.ConnStatus.OK:
+    if pgconn.status != driver.pq.ConnStatus.OK:
         return Lost(why, may_be_done=True)
     return Lost(why) if _PASSING.match(code) else Refused(why, code)

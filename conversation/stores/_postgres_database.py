@@ -9,11 +9,12 @@ import time
 import weakref
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from conversation.errors import InvalidSetting, SessionTooNew
+from conversation.stores import _postgres_driver as driver
 from conversation.stores._postgres_answers import (
     NO_RIGHT,
     Lost,
@@ -24,7 +25,6 @@ from conversation.stores._postgres_answers import (
     value_of,
 )
 from conversation.stores._postgres_place import (
-    check_driver,
     conninfo_of,
     place_of,
     settings_of,
@@ -38,9 +38,6 @@ from conversation.stores._postgres_sql import (
     rights,
     statements,
 )
-
-if TYPE_CHECKING:
-    import psycopg
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
@@ -64,7 +61,7 @@ class Database:
     def __init__(
         self, conninfo_or_pool: Any, *, schema: str, create: bool, prepare: bool, size: int
     ) -> None:
-        check_driver()
+        driver.check_driver()
         is_text = isinstance(conninfo_or_pool, str)
         conninfo = conninfo_or_pool if is_text else conninfo_or_pool.conninfo
         given = settings_of(conninfo if isinstance(conninfo, str) else "")  # else a function
@@ -168,7 +165,7 @@ class Database:
             raise Refused(why, error.code) from None
 
     @contextlib.contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
+    def _connection(self) -> Iterator[driver.psycopg.Connection[Any]]:
         try:
             with self._pool.connection() as connection:
                 yield connection

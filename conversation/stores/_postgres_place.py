@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import re
 from typing import Any
 from urllib.parse import quote
 
 from conversation.errors import InvalidSetting
-
-with contextlib.suppress(ImportError):  # `check_driver` tells it
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from conversation.stores import _postgres_driver as driver
 
 _DEFAULTS = {
     "connect_timeout": "8",
@@ -25,19 +20,6 @@ _DEFAULTS = {
 }
 
 
-def check_driver() -> None:
-    """Refuse to go on without psycopg.
-
-    Raises:
-        ImportError: if it is not installed, or finds no libpq.
-    """
-    try:
-        importlib.import_module("psycopg")
-    except ImportError as error:
-        msg = "PostgresStore needs the extra `postgres`: pip install '.[postgres]'"
-        raise ImportError(msg) from error
-
-
 def settings_of(conninfo: str) -> dict[str, Any]:
     """Return what a URL, or libpq's key=value pairs, say.
 
@@ -45,8 +27,8 @@ def settings_of(conninfo: str) -> dict[str, Any]:
         InvalidSetting: if libpq does not understand them.
     """
     try:
-        settings = conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError as error:
+        settings = driver.conninfo.conninfo_to_dict(conninfo)
+    except driver.psycopg.ProgrammingError as error:
         why = re.sub('".*"', '"…"', str(error), flags=re.DOTALL).strip()  # it quotes passwords
         msg = (
             "a PostgresStore needs a URL such as postgresql://user:password@host:5432/database, or "
@@ -63,7 +45,7 @@ def settings_of(conninfo: str) -> dict[str, Any]:
 
 def conninfo_of(settings: dict[str, Any]) -> str:
     """Return key=value pairs for libpq, with our defaults."""
-    return make_conninfo("", **{**_DEFAULTS, **settings})
+    return driver.conninfo.make_conninfo("", **{**_DEFAULTS, **settings})
 
 
 def place_of(settings: dict[str, Any], schema: str) -> str:

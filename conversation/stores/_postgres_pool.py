@@ -12,10 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from conversation.errors import InvalidSetting
+from conversation.stores import _postgres_driver as driver
 from conversation.stores._postgres_answers import Lost, Refused
-
-with contextlib.suppress(ImportError):  # `check_driver` tells it
-    import psycopg
 
 PATIENCE = 8.0
 """Seconds after which no new attempt begins; also the wait for a free connection."""
@@ -53,11 +51,11 @@ class Pool:
         self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         for _ in range(size):
             self._free.put(_Slot(weakref.ref(self._free)))
-        self._idle: list[tuple[psycopg.Connection[Any], float]] = []
+        self._idle: list[tuple[driver.psycopg.Connection[Any], float]] = []
         self._process = os.getpid()
 
     @contextlib.contextmanager
-    def connection(self) -> Iterator[psycopg.Connection[Any]]:
+    def connection(self) -> Iterator[driver.psycopg.Connection[Any]]:
         slot: _Slot | None = None
         try:
             slot = self._free.get(timeout=PATIENCE)
@@ -76,7 +74,7 @@ class Pool:
         finally:
             slot = None  # noqa: F841  # a traceback may keep this frame
 
-    def _taken(self) -> psycopg.Connection[Any]:
+    def _taken(self) -> driver.psycopg.Connection[Any]:
         while self._idle:
             with contextlib.suppress(IndexError):  # another thread was faster
                 connection, since = self._idle.pop()
@@ -85,8 +83,8 @@ class Pool:
                     return connection
                 connection.close()  # what comes unasked is its end
         try:
-            return psycopg.connect(self._conninfo, autocommit=True)
-        except psycopg.Error as error:
+            return driver.psycopg.connect(self._conninfo, autocommit=True)
+        except driver.psycopg.Error as error:
             raise Lost(" ".join(str(error).split())) from None
 
     def clear(self) -> None:
@@ -104,7 +102,7 @@ class GivenPool:
         self._process = os.getpid()
 
     @contextlib.contextmanager
-    def connection(self) -> Iterator[psycopg.Connection[Any]]:
+    def connection(self) -> Iterator[driver.psycopg.Connection[Any]]:
         if self._process != os.getpid():
             msg = (
                 "a ConnectionPool does not survive a fork: make the pool and its store in the child"
@@ -112,7 +110,7 @@ class GivenPool:
             raise InvalidSetting(msg)
         try:
             connection = self._pool.getconn(timeout=PATIENCE)
-        except psycopg.Error as error:
+        except driver.psycopg.Error as error:
             raise Lost(" ".join(str(error).split())) from None
         try:
             if not connection.autocommit:
