@@ -50,8 +50,8 @@ def _check_places(source: AnyStore, target: AnyStore) -> None:
         is_there, found = source.root.is_dir(), source.root.resolve()
         is_same = isinstance(target, FileStore) and target.root.resolve() == found
     else:
-        where, is_there = source.identity()
-        is_same = not isinstance(target, FileStore) and target.identity()[0] == where
+        where, is_there = source._identity()
+        is_same = not isinstance(target, FileStore) and target._identity()[0] == where
     if is_same:
         raise InvalidSetting(f"--from and --to are the same store: {source.place}")
     if not is_there:

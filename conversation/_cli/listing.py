@@ -173,7 +173,7 @@ def _state(entries: Iterator[Any]) -> str:
 
 def _in_tables(store: PostgresStore, limit: int | None) -> list[_Listed]:
     infos, found = store.list(limit=limit), []
-    summaries = store.summaries([info.id for info in infos])
+    summaries = store._summaries([info.id for info in infos])
     for info in infos:
         if (summary := summaries.get(info.id)) is None:
             continue  # it was deleted meanwhile

@@ -30,7 +30,7 @@ from conversation.stores.files import file_name
 _PAGE = 1000
 
 
-class Summary(NamedTuple):
+class _Summary(NamedTuple):
     """Facts about a session that the server finds without reading it.
 
     Attributes:
@@ -197,7 +197,7 @@ class PostgresStore:
                 yield before
             is_more = len(rows) == size
 
-    def summaries(self, ids: Sequence[str]) -> dict[str, Summary]:
+    def _summaries(self, ids: Sequence[str]) -> dict[str, _Summary]:
         """Return facts about the sessions of these ids; those that are gone are left out.
 
         Raises:
@@ -213,7 +213,7 @@ class PostgresStore:
                 raise SessionUnavailable(msg) from error
             for name, length, count, header, last, size in rows:
                 counts = number(length), number(count)
-                found[name.decode()] = Summary(*counts, header, last, number(size))
+                found[name.decode()] = _Summary(*counts, header, last, number(size))
         return found
 
     def exists(self, session_id: str) -> bool:
@@ -290,7 +290,7 @@ class PostgresStore:
         msg = f"{what} at {self.place} ({error}); {rest}"
         return SaveFailed(msg, in_doubt=error.may_be_done)
 
-    def identity(self) -> tuple[Any, bool]:
+    def _identity(self) -> tuple[Any, bool]:
         """Return what only stores of the same tables have in common, and True if they exist.
 
         Raises:
