@@ -22,7 +22,7 @@ from conversation._cli.sound import loudspeaker, recorded, sound_from
 from conversation._cli.terminal import (
     Text,
     answering,
-    chatting,
+    name_remedies,
     note,
     one_line,
     report,
@@ -30,7 +30,7 @@ from conversation._cli.terminal import (
     write_line,
     write_text,
 )
-from conversation._cli.wording import Remedies
+from conversation._cli.wording import IN_CHAT, Remedies
 from conversation._conversation import Conversation
 from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
 from conversation._values.parts import AudioInput
@@ -73,13 +73,17 @@ _MORE_HELP = (
 def chat(options: argparse.Namespace, store: AnyStore) -> int:
     """Talk until the end of input, and return the exit status."""
     place = f"in `conversation chat {shlex.quote(options.id)}`"  # once this one has ended
-    options.remedies = Remedies(f"`/retry` {place}", f"`/undo` {place}")
+    after = Remedies(f"`/retry` {place}", f"`/undo` {place}")
+    name_remedies(after)
     speaker = loudspeaker() if options.play else _silent
     first = sound_from(options.audio) if options.audio else None
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
     with opened_session(options, store) as session:
-        return _Chat(session, speaker).run(first)
+        try:
+            return _Chat(session, speaker).run(first)
+        finally:
+            name_remedies(after)
 
 
 def _silent(_: int) -> AbstractContextManager[None]:
@@ -105,13 +109,13 @@ class _Chat:
 
     def run(self, first: AudioInput | None) -> int:
         """Answer the first message and what is entered, until the end of input."""
-        with chatting() if self._is_interactive else contextlib.nullcontext():
-            if self._is_interactive:
-                self._greet()
-            if first is not None:
-                self._attempt(self._answer, first)
-            while (entered := self._entered()) is not None:
-                self._attempt(self._enter, entered)
+        if self._is_interactive:
+            name_remedies(IN_CHAT)
+            self._greet()
+        if first is not None:
+            self._attempt(self._answer, first)
+        while (entered := self._entered()) is not None:
+            self._attempt(self._enter, entered)
         return 0
 
     def _greet(self) -> None:

@@ -28,9 +28,16 @@ from conversation._cli.saying import say
 from conversation._cli.searching import search
 from conversation._cli.session import SETTINGS
 from conversation._cli.showing import show
-from conversation._cli.terminal import LogHandler, plain_line, report, show_progress
+from conversation._cli.terminal import (
+    LogHandler,
+    name_remedies,
+    one_line,
+    plain_line,
+    report,
+    show_progress,
+)
 from conversation._cli.verification import repair, verify
-from conversation._cli.wording import Remedies, said
+from conversation._cli.wording import ELSEWHERE
 from conversation._export.formats import FORMATS
 from conversation._version import __version__
 from conversation.errors import InvalidSetting, SessionNotFound
@@ -58,6 +65,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     handler, level = LogHandler(), log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
+    name_remedies(ELSEWHERE)
     try:
         status = _done(options)
         sys.stdout.flush()
@@ -69,11 +77,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         show_progress("")
         return 130
     except InvalidSetting as error:
-        report(said(error, options.remedies))
+        report(one_line(error))
         return 2
     except Exception as error:  # noqa: BLE001  # the SDK's, the system's, or one of ours
         show_progress("")
-        report(said(error, options.remedies))
+        report(one_line(error))
         return 1
     finally:
         log.removeHandler(handler)
@@ -166,7 +174,7 @@ class _Commands:
     def add_bare(self, name: str, command: _Function, about: str) -> argparse.ArgumentParser:
         """Add a command that has no store of its own."""
         added = self._subparsers.add_parser(name, help=about, description=about)
-        added.set_defaults(command=command, store=None, parser=self.parser, remedies=Remedies())
+        added.set_defaults(command=command, store=None, parser=self.parser)
         return added
 
     def add(self, name: str, command: _Function, about: str) -> argparse.ArgumentParser:

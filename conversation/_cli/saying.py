@@ -13,7 +13,7 @@ from conversation._cli.places import AnyStore
 from conversation._cli.session import OpenSession, opened_session, remarks
 from conversation._cli.showing import shown_entry
 from conversation._cli.sound import sound_from
-from conversation._cli.terminal import note, report, write_json, write_text
+from conversation._cli.terminal import name_remedies, note, report, write_json, write_text
 from conversation._cli.wording import Remedies
 from conversation._values.parts import AudioInput
 from conversation._values.sound import AudioFormat
@@ -27,7 +27,7 @@ _NO_ANSWERS = ("3gp", "aif", "aiff", "amr", "au", "caf", "m4a", "mka", "mp4", "w
 
 def say(options: argparse.Namespace, store: AnyStore) -> int:
     """Print the answer; exit status 1 if there is none, or no sound that was to be saved."""
-    options.remedies = Remedies(retry=f"`conversation say {shlex.quote(options.id)} --retry`")
+    name_remedies(Remedies(retry=f"`conversation say {shlex.quote(options.id)} --retry`"))
     content = _content(options)
     save = None if options.save is None else _writable(Path(options.save))
     form = None if save is None else _format_by(save)

@@ -20,7 +20,7 @@ from typing import Any, TextIO, TypeVar
 import attrs
 import orjson
 
-from conversation._cli.wording import IN_CHAT, in_words, said
+from conversation._cli.wording import ELSEWHERE, IN_CHAT, Remedies, in_words, said
 from conversation._export.formats import escaped_json
 from conversation._values.text import CONTROLS_BEYOND
 
@@ -39,11 +39,16 @@ class _Screen:
 
     Attributes:
         text: The text whose line stands open.
-        in_chat: True while commands of the chat can be entered.
+        remedies: The remedies that errors and log lines name.
     """
 
     text: Text | None = None
-    in_chat: bool = False
+    remedies: Remedies = ELSEWHERE
+
+    @property
+    def in_chat(self) -> bool:
+        """True while commands of the chat can be entered."""
+        return self.remedies is IN_CHAT
 
 
 _screen = _Screen()
@@ -231,14 +236,9 @@ def answering(before: str, colour: str, indent: str) -> Iterator[Text]:
             text.pause()
 
 
-@contextlib.contextmanager
-def chatting() -> Iterator[None]:
-    """Name remedies as commands of the chat."""
-    _screen.in_chat = True
-    try:
-        yield
-    finally:
-        _screen.in_chat = False
+def name_remedies(remedies: Remedies) -> None:
+    """Have errors and log lines name these remedies from now on."""
+    _screen.remedies = remedies
 
 
 def write_own(text: str) -> None:
@@ -271,7 +271,7 @@ def coloured(text: str, colour: str, *, on: TextIO | None = None) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return the error's message and notes in one line, in the command line's words."""
-    return plain_line(said(error, IN_CHAT) if _screen.in_chat else said(error))
+    return plain_line(said(error, _screen.remedies))
 
 
 def report(message: str) -> None:
@@ -325,9 +325,8 @@ class LogHandler(logging.Handler):
         text = record.getMessage()
         if _screen.in_chat:  # of one session
             name = getattr(record, "session", None)
-            text = in_words(text.removeprefix(f"session {name!r}: "), IN_CHAT)
-        else:
-            text = in_words(text)
+            text = text.removeprefix(f"session {name!r}: ")
+        text = in_words(text, _screen.remedies)
         if record.levelno >= logging.WARNING:
             if _screen.text is None:
                 show_progress("")

@@ -25,6 +25,7 @@ class Remedies:
     undo: str = "`/undo` in `conversation chat ID`"
 
 
+ELSEWHERE = Remedies()
 IN_CHAT = Remedies("/retry", "/undo")
 
 _JSON = {
@@ -149,14 +150,14 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
-def in_words(text: str, remedies: Remedies = Remedies()) -> str:  # it is frozen
+def in_words(text: str, remedies: Remedies = ELSEWHERE) -> str:
     """Return a message or note of the library in the command line's words."""
     for pattern, words in _WORDS:
         text = pattern.sub(words.format(retry=remedies.retry, undo=remedies.undo), text)
     return text
 
 
-def said(error: BaseException, remedies: Remedies = Remedies()) -> str:
+def said(error: BaseException, remedies: Remedies = ELSEWHERE) -> str:
     """Return an error with its notes in the command line's words."""
     told = [_told(error), *getattr(error, "__notes__", ())]
     return in_words("; ".join(each.rstrip(". ") for each in told), remedies)
