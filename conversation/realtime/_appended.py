@@ -101,6 +101,12 @@ class AppendedSound:
             return taken
 
     @property
+    def begun(self) -> list[str]:
+        """The items of which speech was heard, and that were not taken yet."""
+        with self._lock:
+            return list(self._speech)
+
+    @property
     def _waiting(self) -> list[tuple[float, float | None]]:
         return [*self._speech.values(), *self._commits]
 

@@ -15,6 +15,7 @@ from conversation._history.history import History
 from conversation._values.parts import NO_WORDS_YET, AudioInput, ImageInput, Part
 from conversation._values.samples import as_s16
 from conversation._values.sound import wav_from_pcm
+from conversation._values.text import clean_text
 from conversation._values.turns import (
     AssistantAudio,
     AssistantTurn,
@@ -195,6 +196,7 @@ class Recording:
         self._is_format_sent = False
         self._edits: deque[tuple[str, Callable[[Turn], Turn | None]]] = deque()
         self._spent = Usage()
+        self._told: dict[str, int] = {}  # marks of events, by their ids
         self._begin_session()
 
     def _begin_session(self) -> None:
@@ -203,6 +205,8 @@ class Recording:
         self._format = PCM
         self._seen: set[str] = set()  # ids of items and responses
         self._words: dict[str, str] = {}
+        self._partial: dict[str, str] = {}  # words as far as they have come
+        self._cuts: dict[str, float] = {}
         self._sounds: dict[str, AudioInput | None] = {}
         self._created: deque[tuple[str | None, AudioInput]] = deque(maxlen=16)
         self._responses: dict[str, _Response] = {}
@@ -239,10 +243,19 @@ class Recording:
         """Note an event of the server; return True if there is something to settle."""
         kind = event.get("type")
         note = _NOTES.get(_BETA.get(kind, kind)) if isinstance(kind, str) else None
-        if note is not None:
+        if note is not None and not self._was_told(event):
             note(self, event)
         first = next(iter(self._queue.values()), None)
         return bool((first and first.is_ready) or self._edits or self._spent != Usage())
+
+    def _was_told(self, event: Json) -> bool:
+        """Note an event; return True for one that comes again, as over a second connection."""
+        event_id = _text(event, "event_id") or ""
+        mark = hash((event.get("type"), _text(event, "delta")))
+        was_told = self._told.get(event_id) == mark
+        if event_id:
+            _remember(self._told, event_id, mark)
+        return was_told
 
     def finish(self, history: History) -> list[Turn]:
         """Same as `settle`, with what has begun: as nothing more will come of it, interrupted."""
@@ -252,9 +265,15 @@ class Recording:
     @property
     def is_idle(self) -> bool:
         """True if nothing has begun and nothing is due."""
-        return not (self._queue or self._sounds or self._edits) and self._spent == Usage()
+        has_begun = self._queue or self._sounds or self._partial or self._sound.begun
+        return not (has_begun or self._edits) and self._spent == Usage()
 
     def _break_off(self) -> None:
+        for item_id in self._partial.copy():
+            self._words_failed({"item_id": item_id})
+        for item_id in self._sound.begun:  # the user was speaking
+            if sound := self._playable(self._sound.take(item_id)):
+                self._sounds.setdefault(item_id, sound)
         for item_id in self._sounds.copy():
             self._say(item_id, [self._spoken(item_id, None)])
         for item in self._queue.values():
@@ -375,11 +394,23 @@ class Recording:
             self._put(_Item(item_id, "said", said=UserTurn(tuple(parts)), is_ready=True))
 
     def _put(self, item: _Item) -> None:
+        item.cut_ms = self._cuts.pop(item.id, None)
         self._seen.add(item.id)
         self._queue[item.id] = item
 
+    def _words_delta(self, event: Json) -> None:
+        if item_id := _text(event, "item_id"):
+            words = self._partial.get(item_id, "") + _piece(event)
+            _remember(self._partial, item_id, words)
+
+    def _words_failed(self, event: Json) -> None:
+        """Take the words that have come: no more will."""
+        words = self._partial.get(_text(event, "item_id") or "")
+        self._words_known({**event, "transcript": words})
+
     def _words_known(self, event: Json) -> None:
         item_id, words = _text(event, "item_id"), _text(event, "transcript")
+        self._partial.pop(item_id or "", None)
         if not item_id or item_id.startswith(SEED) or not words or not words.strip():
             return
         item = self._queue.get(item_id)
@@ -398,6 +429,8 @@ class Recording:
         if item is not None and item.turn is None:
             item.cut_ms = ms if item.cut_ms is None else min(item.cut_ms, ms)
         else:
+            if item_id not in self._seen:  # yet, or by this recorder
+                _remember(self._cuts, item_id, ms)
             self._edits.append((item_id, lambda turn: heard(turn, ms)))
 
     def _deleted(self, event: Json) -> None:
@@ -466,7 +499,7 @@ class Recording:
             item.sound.append(_bytes(event, "delta"))
 
     def _transcript_delta(self, event: Json) -> None:
-        if (item := self._generated(event)) and (words := _text(event, "delta")):
+        if (item := self._generated(event)) and (words := _piece(event)):
             item.spoken.setdefault(_index(event), []).append(words)
 
     def _transcript_done(self, event: Json) -> None:
@@ -474,7 +507,7 @@ class Recording:
             item.spoken[_index(event)] = [words]
 
     def _text_delta(self, event: Json) -> None:
-        if (item := self._generated(event)) and (text := _text(event, "delta")):
+        if (item := self._generated(event)) and (text := _piece(event)):
             item.written.setdefault(_index(event), []).append(text)
 
     def _text_done(self, event: Json) -> None:
@@ -485,7 +518,7 @@ class Recording:
         if item := self._generated(event):
             item.kind = "call"
             item.call_id = _text(event, "call_id") or item.call_id
-            item.arguments.append(_text(event, "delta") or "")
+            item.arguments.append(_piece(event))
 
     def _arguments_done(self, event: Json) -> None:
         if item := self._generated(event):
@@ -605,7 +638,9 @@ _NOTES: Mapping[str, Callable[[Recording, Json], None]] = {
     "response.output_item.done": Recording._output_added,
     "response.done": Recording._response_done,
     "conversation.item.added": Recording._added,
+    "conversation.item.input_audio_transcription.delta": Recording._words_delta,
     "conversation.item.input_audio_transcription.completed": Recording._words_known,
+    "conversation.item.input_audio_transcription.failed": Recording._words_failed,
     "conversation.item.truncated": Recording._truncated,
     "conversation.item.deleted": Recording._deleted,
     "input_audio_buffer.speech_started": Recording._speech_started,
@@ -640,7 +675,13 @@ def _objects(value: Json, name: str) -> list[Json]:
 
 def _text(value: Json, name: str) -> str | None:
     found = value.get(name)
-    return found if isinstance(found, str) else None
+    return clean_text(found) if isinstance(found, str) else None
+
+
+def _piece(event: Json) -> str:
+    """Return a piece of text, which may hold half of a character."""
+    found = event.get("delta")
+    return found if isinstance(found, str) else ""
 
 
 def _ms(value: Json, name: str) -> float | None:

@@ -64,6 +64,12 @@ def transcribed(item_id: str, words: str) -> Event:
     )
 
 
+def partly(item_id: str, piece: str) -> Event:
+    """Return the event with a piece of the words of what a user said."""
+    kind = "conversation.item.input_audio_transcription.delta"
+    return event(kind, item_id=item_id, content_index=0, delta=piece)
+
+
 def committed(item_id: str) -> Event:
     """Return the event of sound that became an item."""
     return event("input_audio_buffer.committed", item_id=item_id, previous_item_id=None)

@@ -385,6 +385,35 @@ def test_words_may_come_with_the_finished_item(chat: Conversation, recorder: Rec
     assert len(chat.turns) == 1
 
 
+def test_words_that_broke_off_are_kept(chat: Conversation, recorder: Recorder) -> None:
+    """A dropped connection, a new one and a failed transcription leave the words that had come."""
+    failed = "conversation.item.input_audio_transcription.failed"
+    feed(recorder, [e.said("u1"), e.partly("u1", "Is a "), e.partly("u1", "cat")])
+    recorder.received(e.event(failed, item_id="u1", content_index=0, error={}))
+    assert texts(chat) == ["Is a cat"]
+    feed(recorder, [e.partly("u2", "Or \ud83d"), e.said("u2"), e.partly("u2", "\udc08?")])
+    assert texts(chat)[1:] == [WAITING]
+    recorder.received(e.session())
+    assert texts(chat)[1:] == ["Or \U0001f408?"]
+    feed(recorder, [e.said("u3"), e.partly("u3", "Yes"), e.transcribed("u3", "Yes, a cat")])
+    feed(recorder, [e.said("u4"), e.partly("u4", "No")])
+    assert [turn.text for turn in recorder.close()] == ["No"]
+    assert texts(chat)[2:] == ["Yes, a cat", "No"]
+    assert recorder.close() == []
+
+
+def test_speech_that_broke_off_is_kept(chat: Conversation, recorder: Recorder) -> None:
+    """A connection that drops while the user speaks leaves what was sent of it."""
+    recorder.sent(e.appended(pattern(1.0)))
+    recorder.received(
+        e.event("input_audio_buffer.speech_started", item_id="u1", audio_start_ms=250)
+    )
+    (turn,) = recorder.close()
+    assert sound_of(turn) == pattern(1.0)[12_000:]
+    assert recorder.close() == []
+    assert chat.unanswered
+
+
 def test_a_call_of_the_client_is_whole(chat: Conversation, recorder: Recorder) -> None:
     """A call that the client creates keeps nobody waiting, even without arguments."""
     call = e.call("c1", "call_1", arguments="")
@@ -444,6 +473,13 @@ def test_an_answer_is_cut_to_what_was_heard(
     assert turn.interrupted
     assert sound_of(turn) == sound[:24_000]
     assert turn.text == "one"
+
+
+def test_a_cut_may_be_told_before_its_answer(chat: Conversation, recorder: Recorder) -> None:
+    """A truncation that overtakes the first event of its answer cuts it all the same."""
+    cut = e.event("conversation.item.truncated", item_id="a1", content_index=0, audio_end_ms=250)
+    feed(recorder, [cut, *e.answered("r1", "a1")])
+    assert texts(chat) == ["Good"]
 
 
 def test_a_cut_beyond_the_end_changes_nothing(chat: Conversation, recorder: Recorder) -> None:
@@ -639,6 +675,28 @@ def test_no_server_gets_the_ids_of_items(server: StandIn) -> None:
     chat = Conversation(client=client)
     feed(Recorder(chat), [e.said("u1", e.text("Hello")), *e.answered("r1", "a1")])
     assert [set(message) for message in chat.messages()] == [{"role", "content"}] * 2
+
+
+def test_an_event_that_comes_twice_counts_once(chat: Conversation, recorder: Recorder) -> None:
+    """Pieces of an answer that two connections bring are added once; like pieces are two."""
+    events = e.answered("r1", "a1", words="No no no", sound=bytes(48_000))
+    feed(recorder, [each for event in events for each in (event, event)])
+    (answer,) = chat.turns
+    assert len(sound_of(answer)) == 48_000
+    without_ids = [
+        {k: v for k, v in each.items() if k != "event_id"} for each in e.spoke("u", 0, 9)
+    ]
+    one_id = [each | {"event_id": "same"} for each in e.streamed("r2", "a2", words="Yes yes")]
+    feed(recorder, [*without_ids, *one_id, e.done("r2")])
+    assert texts(chat) == ["No no no", WAITING, "Yes yes"]
+
+
+def test_ids_that_are_no_text_keep_nobody_waiting(chat: Conversation, recorder: Recorder) -> None:
+    """Half characters in ids of items, calls and responses are replaced; later events find them."""
+    feed(recorder, [e.said("u\ud800", e.text("Hi")), *e.answered("r\ud800", "a\ud800")])
+    recorder.received(e.event("conversation.item.deleted", item_id="a\ud800"))
+    feed(recorder, [e.begun("r2"), e.done("r2", e.call("c\0", "call\ud800"))])
+    assert [turn.role for turn in chat.turns] == ["user", "assistant"]
 
 
 @pytest.mark.parametrize("junk", [None, "text", 7, [], {}, {"type": 3}, {"type": "x.y"}])
