@@ -252,7 +252,7 @@ def test_repair_takes_linear_time(
         return time.process_time() - begun
 
     assert line.startswith(b"{")
-    small, large = min(seconds(3_000) for _ in range(3)), seconds(24_000)
+    small, large = min(seconds(1_000) for _ in range(3)), seconds(8_000)
     assert large < 25 * small + 0.1
 
 

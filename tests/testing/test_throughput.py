@@ -27,7 +27,7 @@ from tests.conftest import Clock
 pytestmark = pytest.mark.slow
 
 CHATS = 200
-TURNS = 4
+TURNS = 2
 
 
 def echo(messages: Sequence[Mapping[str, Any]]) -> str:
