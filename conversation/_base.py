@@ -6,7 +6,7 @@ import contextlib
 import copy
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -220,6 +220,29 @@ class BaseConversation(Generic[_ClientT]):
 
     def _relabelling(self, name: str, value: Any) -> Steps[None]:
         return self._changing(partial(self._history.relabel, name, value))
+
+    # Settings that are tried before they are saved, as the command line does.
+
+    @property
+    def _is_begun(self) -> bool:
+        """True for a session of a store that was written before."""
+        return self._history.is_begun
+
+    def _try_settings(self, **settings: Any) -> None:
+        """Use other settings from now on, which are not saved."""
+        self._requests.settings = attrs.evolve(self._requests.settings, **settings)
+
+    def _keeping_settings(self, names: Collection[str]) -> Steps[None]:
+        """Save these settings as they are now."""
+        saved = self._history.header.get("settings")
+        saved = saved if isinstance(saved, dict) else {}
+        wanted = saved | self._requests.settings.saved(names, only=True)
+        if wanted != saved:
+            yield from self._relabelling("settings", wanted)
+
+    def _begin_with(self, name: str, value: Any) -> None:
+        """Have the first turn save a label, too."""
+        self._history.header[name] = value
 
     def _said(self, content: Sequence[Part], name: str | None, message_id: str | None) -> UserTurn:
         return UserTurn(content, name=name, message_id=message_id, at=self._history.now())

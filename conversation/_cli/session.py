@@ -131,8 +131,7 @@ class OpenSession:
         conversation = Conversation.open(
             self._id, store=self._store, client=self._client, create=self._create
         )
-        requests = conversation._requests
-        requests.settings = attrs.evolve(requests.settings, **self._given)
+        conversation._try_settings(**self._given)
         return conversation
 
     def _refuse_other_turns(self) -> None:
@@ -152,12 +151,11 @@ class OpenSession:
         Args:
             audio_format: The format of its answer, which is not saved; None: as it is set.
         """
-        conversation, is_new = self.conversation, not self._is_saved
+        conversation, is_new = self.conversation, not self.conversation._is_begun
         before = conversation.turns[-1:]
         self._mark()
-        requests = conversation._requests
         if audio_format is not None:
-            requests.settings = attrs.evolve(requests.settings, audio_format=audio_format)
+            conversation._try_settings(audio_format=audio_format)
         try:
             yield
         except Exception:
@@ -194,31 +192,21 @@ class OpenSession:
                 )
                 note("the earlier answer stays")
 
-    @property
-    def _is_saved(self) -> bool:
-        journal = self.conversation._history._journal
-        return journal is not None and journal.begun
-
     def _mark(self) -> None:
         """Mark a session whose answers come from a stand-in."""
         metadata = self.conversation.metadata
         if self._is_real or metadata.get(_STAND_IN):
             return
         marked = metadata | {_STAND_IN: True}
-        if self._is_saved:
+        if self.conversation._is_begun:
             self.conversation.set_metadata(marked)
-        else:  # it is written with the first turn
-            self.conversation._history.header["metadata"] = marked
+        else:
+            self.conversation._begin_with("metadata", marked)
 
     def _keep_settings(self) -> None:
         """Save the settings that gave an answer, and remove the mark of a stand-in."""
         conversation = self.conversation
-        history, settings = conversation._history, conversation._requests.settings
-        saved = history.header.get("settings")
-        saved = saved if isinstance(saved, dict) else {}
-        wanted = saved | settings.saved(self._given.keys(), only=True)
-        if wanted != saved:
-            run(conversation._relabelling("settings", wanted))
+        run(conversation._keeping_settings(self._given))
         metadata = conversation.metadata
         if self._is_real and metadata.pop(_STAND_IN, None):
             conversation.set_metadata(metadata)
@@ -226,7 +214,7 @@ class OpenSession:
     def _forget_if_empty(self) -> None:
         """Leave nothing of a session whose first message was refused."""
         conversation = self.conversation
-        if conversation.turns or not self._is_saved:
+        if conversation.turns or not conversation._is_begun:
             return
         with contextlib.suppress(SessionError):
             if isinstance(self._store, FileStore):

@@ -242,6 +242,11 @@ class History(Sequence[Turn]):
         return self._journal is not None
 
     @property
+    def is_begun(self) -> bool:
+        """True for a session of a store that was written before."""
+        return self._journal is not None and self._journal.begun
+
+    @property
     def file(self) -> Path | None:
         """The session's document, where it is a file."""
         return None if self._journal is None else self._journal.file
