@@ -10,41 +10,28 @@ from typing import Any
 import attrs
 import orjson
 
-from conversation._history.edits import spoken_length, truncated, with_transcript
 from conversation._history.history import History
 from conversation._values.parts import NO_WORDS_YET, AudioInput, ImageInput, Part
-from conversation._values.samples import as_s16
-from conversation._values.sound import wav_from_pcm
-from conversation._values.text import clean_text
-from conversation._values.turns import (
-    AssistantAudio,
-    AssistantTurn,
-    SystemTurn,
-    ToolCall,
-    ToolTurn,
-    Turn,
-    Usage,
-    UserTurn,
-)
-from conversation._wire.messages import bytes_from_base64
-from conversation._wire.reading import usage_from_entry
+from conversation._values.turns import SystemTurn, ToolTurn, Turn, Usage, UserTurn
 from conversation.errors import InvalidTurn, SaveFailed, UnknownToolCall
-from conversation.realtime._appended import PCM, AppendedSound, Format
+from conversation.realtime._appended import PCM, AppendedSound
+from conversation.realtime._fields import (
+    Json,
+    bytes_of,
+    format_of,
+    index_of,
+    ms_of,
+    object_of,
+    objects_of,
+    piece_of,
+    speaks,
+    text_of,
+    usage_of,
+)
+from conversation.realtime._items import ITEM_ID, Item, Response, heard, with_words
 from conversation.realtime._seeding import SEED, short_call_id
 
 log = logging.getLogger("conversation")
-
-ITEM_ID = "realtime_item_id"
-"""Key of a turn by which later events about its item find it, also after a restart."""
-
-_FORMATS: Mapping[str, Format] = {
-    "audio/pcm": PCM,
-    "audio/pcmu": ("mulaw", 8000),
-    "audio/pcma": ("alaw", 8000),
-    "pcm16": PCM,
-    "g711_ulaw": ("mulaw", 8000),
-    "g711_alaw": ("alaw", 8000),
-}
 
 _BETA = {
     "response.audio.delta": "response.output_audio.delta",
@@ -62,125 +49,6 @@ _REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _MOST_UNKNOWN = 1000
 """Number of words and responses that are remembered for items that may never come."""
 
-Json = Mapping[str, Any]
-
-
-@attrs.define(eq=False)
-class _Response:
-    """A response under way.
-
-    Attributes:
-        is_outside: True if it belongs to no conversation.
-        format: The format of its sound.
-        speaks: True if sound was asked for.
-    """
-
-    is_outside: bool
-    format: Format
-    speaks: bool
-
-
-@attrs.define(eq=False)
-class _Item:
-    """An item that is no turn yet.
-
-    Attributes:
-        id: The id in the session.
-        kind: `"answer"`, `"call"`, or `"said"`: all that was not generated.
-        response: The id of the response that generates it; empty if it is not known.
-        is_ready: True if nothing more of it will come.
-        is_whole: False if it broke off.
-        said: The turn of an item that was not generated; a user turn without its words.
-        words: What the user said, if it is known by now.
-        spoken: Pieces of the transcript by the index of their part.
-        written: Pieces of text by the index of their part.
-        sound: Pieces of sound.
-        call_id: The id of a tool call.
-        name: The name of the called tool.
-        arguments: Pieces of its arguments.
-        cut_ms: Milliseconds of it that were heard.
-        fields: Further fields of the answer.
-        turn: The turn as it could not be saved.
-    """
-
-    id: str
-    kind: str = "answer"
-    response: str = ""
-    is_ready: bool = False
-    is_whole: bool = False
-    said: Turn | None = None
-    words: str | None = None
-    spoken: dict[int, list[str]] = attrs.field(factory=dict)
-    written: dict[int, list[str]] = attrs.field(factory=dict)
-    sound: list[bytes] = attrs.field(factory=list)
-    format: Format = PCM
-    call_id: str = ""
-    name: str = ""
-    arguments: list[str] = attrs.field(factory=list)
-    cut_ms: float | None = None
-    fields: dict[str, Any] = attrs.field(factory=dict)
-    turn: Turn | None = None
-
-    def made(self) -> Turn | None:
-        """Return the turn of the item; None if there is nothing in it.
-
-        Raises:
-            InvalidTurn: if it can be none.
-        """
-        extra = orjson.dumps({ITEM_ID: self.id}).decode()
-        if self.said is not None:
-            turn = with_words(self.said, self.words) if self.words else self.said
-            return attrs.evolve(turn, extra=extra)
-        fields = {**self.fields, "extra": extra}
-        speaks = fields.pop("speaks", False)
-        if self.kind == "call":
-            # Of a call that broke off, nobody has seen all arguments.
-            if not (self.is_whole and self.call_id and self.name):
-                return None
-            call = ToolCall(self.call_id, self.name, "".join(self.arguments))
-            return AssistantTurn(tool_calls=(call,), **{**fields, "finish_reason": "tool_calls"})
-        spoken, written, sound = _joined(self.spoken), _joined(self.written), b"".join(self.sound)
-        if not (spoken.strip() or written.strip() or sound):
-            return None
-        audio = None
-        if spoken.strip() or sound:
-            encoding, rate = self.format
-            data = wav_from_pcm(as_s16(sound, encoding), rate=rate) if sound else None
-            audio = AssistantAudio(transcript=spoken or None, data=data)
-        answer = AssistantTurn(
-            content=written or None,
-            audio=audio,
-            interrupted=not self.is_whole,
-            voice_dropped=speaks and audio is None,
-            **fields,
-        )
-        return answer if self.cut_ms is None else heard(answer, self.cut_ms)
-
-
-def _joined(parts: Mapping[int, list[str]]) -> str:
-    return "\n".join("".join(parts[index]) for index in sorted(parts))
-
-
-def with_words(turn: Turn, words: str) -> Turn:
-    """Return what a user said with its words: beside its sound, or in place of the missing one."""
-    try:
-        return with_transcript(turn, words) if isinstance(turn, UserTurn) else turn
-    except InvalidTurn as error:
-        log.warning("leaving out words of the session: %s", error)
-        return turn
-
-
-def heard(turn: Turn, ms: float) -> Turn:
-    """Return an answer cut to the part that was heard; without sound, by the pace of its words."""
-    if not isinstance(turn, AssistantTurn) or turn.audio is None:
-        return turn
-    timed = turn
-    if turn.audio.duration is None:
-        length = spoken_length(attrs.evolve(turn, interrupted=True), turn.audio)
-        timed = attrs.evolve(turn, audio=attrs.evolve(turn.audio, duration=length))
-    cut = truncated(timed, ms / 1000)
-    return turn if cut is timed else cut
-
 
 class Recording:
     """The state of a session, as far as its turns need it.
@@ -190,7 +58,7 @@ class Recording:
 
     def __init__(self) -> None:
         self._sound = AppendedSound()
-        self._queue: dict[str, _Item] = {}  # in the server's order
+        self._queue: dict[str, Item] = {}  # in the server's order
         self._has_session = False
         # A format that was sent, until the session confirms one.
         self._is_format_sent = False
@@ -209,7 +77,7 @@ class Recording:
         self._cuts: dict[str, float] = {}
         self._sounds: dict[str, AudioInput | None] = {}
         self._created: deque[tuple[str | None, AudioInput]] = deque(maxlen=16)
-        self._responses: dict[str, _Response] = {}
+        self._responses: dict[str, Response] = {}
 
     # --- what the client sends -----------------------------------------------------------------
 
@@ -217,20 +85,20 @@ class Recording:
         """Note an event of the client: of the user's sound it tells more than the server does."""
         match event.get("type"):
             case "input_audio_buffer.append":
-                self._sound.append(_bytes(event, "audio"))
+                self._sound.append(bytes_of(event, "audio"))
             case "input_audio_buffer.commit":
                 self._sound.commit()
             case "input_audio_buffer.clear":
                 self._sound.clear()
             case "session.update":
-                if (found := _format_of(_object(event, "session"), "input")) is not None:
+                if (found := format_of(object_of(event, "session"), "input")) is not None:
                     self._is_format_sent = True
                     self._sound.change_format(found)
             case "conversation.item.create":
-                item = _object(event, "item")
-                for part in _objects(item, "content"):
-                    if sound := self._playable(_bytes(part, "audio")):
-                        self._created.append((_text(item, "id"), sound))
+                item = object_of(event, "item")
+                for part in objects_of(item, "content"):
+                    if sound := self._playable(bytes_of(part, "audio")):
+                        self._created.append((text_of(item, "id"), sound))
 
     def _playable(self, data: bytes) -> AudioInput | None:
         encoding, rate = self._sound.format
@@ -250,8 +118,8 @@ class Recording:
 
     def _was_told(self, event: Json) -> bool:
         """Note an event; return True for one that comes again, as over a second connection."""
-        event_id = _text(event, "event_id") or ""
-        mark = hash((event.get("type"), _text(event, "delta")))
+        event_id = text_of(event, "event_id") or ""
+        mark = hash((event.get("type"), text_of(event, "delta")))
         was_told = self._told.get(event_id) == mark
         if event_id:
             _remember(self._told, event_id, mark)
@@ -287,26 +155,26 @@ class Recording:
             self._sound = AppendedSound()
             self._begin_session()
         self._has_session = True
-        self._read_session(_object(event, "session"), is_new=True)
+        self._read_session(object_of(event, "session"), is_new=True)
 
     def _session_updated(self, event: Json) -> None:
-        self._read_session(_object(event, "session"), is_new=False)
+        self._read_session(object_of(event, "session"), is_new=False)
 
     def _read_session(self, session: Json, *, is_new: bool) -> None:
-        self._model = _text(session, "model") or self._model
-        self._speaks = _speaks(session, otherwise=self._speaks)
-        self._format = _format_of(session, "output") or self._format
-        found = _format_of(session, "input")
+        self._model = text_of(session, "model") or self._model
+        self._speaks = speaks(session, otherwise=self._speaks)
+        self._format = format_of(session, "output") or self._format
+        found = format_of(session, "input")
         if found is not None and not (is_new and self._is_format_sent):
             self._sound.change_format(found)
 
     def _speech_started(self, event: Json) -> None:
-        item_id, start = _text(event, "item_id"), _ms(event, "audio_start_ms")
+        item_id, start = text_of(event, "item_id"), ms_of(event, "audio_start_ms")
         if item_id and start is not None:
             self._sound.begin_speech(item_id, start)
 
     def _speech_stopped(self, event: Json) -> None:
-        item_id, end = _text(event, "item_id"), _ms(event, "audio_end_ms")
+        item_id, end = text_of(event, "item_id"), ms_of(event, "audio_end_ms")
         if item_id and end is not None:
             self._sound.end_speech(item_id, end)
 
@@ -315,7 +183,7 @@ class Recording:
         self._speech_stopped(event)
 
     def _committed(self, event: Json) -> None:
-        item_id = _text(event, "item_id")
+        item_id = text_of(event, "item_id")
         if item_id and item_id not in self._seen:
             self._sounds[item_id] = self._playable(self._sound.take(item_id))
 
@@ -323,52 +191,52 @@ class Recording:
         self._sound.clear(is_confirmed=True)
 
     def _failed(self, event: Json) -> None:
-        if _text(_object(event, "error"), "code") == "input_audio_buffer_commit_empty":
+        if text_of(object_of(event, "error"), "code") == "input_audio_buffer_commit_empty":
             self._sound.refuse_commit()
 
     def _added(self, event: Json) -> None:
-        item = _object(event, "item")
-        item_id = _text(item, "id")
+        item = object_of(event, "item")
+        item_id = text_of(item, "id")
         if not item_id or item_id.startswith(SEED):
             return
-        role, content = _text(item, "role"), _objects(item, "content")
+        role, content = text_of(item, "role"), objects_of(item, "content")
         if item_id in self._seen:
             self._fill(item_id, item)
             for part in content if role == "user" else ():
                 self._words_known({"item_id": item_id, "transcript": part.get("transcript")})
             return
-        match _text(item, "type"), role:
+        match text_of(item, "type"), role:
             case "message", "user":
                 parts = [found for part in content if (found := self._part(item_id, part))]
                 self._say(item_id, parts or ([] if content else [self._spoken(item_id, None)]))
             case "message", "system":
-                text = "\n".join(_text(part, "text") or "" for part in content)
-                self._put(_Item(item_id, "said", said=SystemTurn(text), is_ready=True))
+                text = "\n".join(text_of(part, "text") or "" for part in content)
+                self._put(Item(item_id, "said", said=SystemTurn(text), is_ready=True))
             case "function_call_output", _:
-                result = ToolTurn(_text(item, "call_id") or "", _text(item, "output") or "")
-                self._put(_Item(item_id, "said", said=result, is_ready=True))
+                result = ToolTurn(text_of(item, "call_id") or "", text_of(item, "output") or "")
+                self._put(Item(item_id, "said", said=result, is_ready=True))
             case "message", "assistant":
-                self._begin_or_put(item, _Item(item_id, format=self._format))
+                self._begin_or_put(item, Item(item_id, format=self._format))
             case "function_call", _:
-                self._begin_or_put(item, _Item(item_id, "call"))
+                self._begin_or_put(item, Item(item_id, "call"))
 
-    def _begin_or_put(self, item: Json, new: _Item) -> None:
+    def _begin_or_put(self, item: Json, new: Item) -> None:
         """Put an item of the model in its place; one that the client has made is whole."""
         self._put(new)
         self._fill(new.id, item)
-        status, has_begun = _text(item, "status"), new.written or new.spoken or new.arguments
+        status, has_begun = text_of(item, "status"), new.written or new.spoken or new.arguments
         if status == "completed" or (has_begun and status != "in_progress"):
             new.is_ready = new.is_whole = True
 
     def _part(self, item_id: str, part: Json) -> Part | None:
-        match _text(part, "type"):
+        match text_of(part, "type"):
             case "input_text" | "text":
-                return _text(part, "text") or None
+                return text_of(part, "text") or None
             case "input_audio" | "audio":
-                return self._spoken(item_id, _text(part, "transcript"))
+                return self._spoken(item_id, text_of(part, "transcript"))
             case "input_image":
                 try:
-                    return ImageInput(_text(part, "image_url") or "", _text(part, "detail"))
+                    return ImageInput(text_of(part, "image_url") or "", text_of(part, "detail"))
                 except InvalidTurn as error:
                     log.warning("leaving out a picture of the session: %s", error)
         return None
@@ -391,25 +259,25 @@ class Recording:
     def _say(self, item_id: str, parts: list[Part]) -> None:
         self._sounds.pop(item_id, None)
         if any(not isinstance(part, str) or part.strip() for part in parts):
-            self._put(_Item(item_id, "said", said=UserTurn(tuple(parts)), is_ready=True))
+            self._put(Item(item_id, "said", said=UserTurn(tuple(parts)), is_ready=True))
 
-    def _put(self, item: _Item) -> None:
+    def _put(self, item: Item) -> None:
         item.cut_ms = self._cuts.pop(item.id, None)
         self._seen.add(item.id)
         self._queue[item.id] = item
 
     def _words_delta(self, event: Json) -> None:
-        if item_id := _text(event, "item_id"):
-            words = self._partial.get(item_id, "") + _piece(event)
+        if item_id := text_of(event, "item_id"):
+            words = self._partial.get(item_id, "") + piece_of(event)
             _remember(self._partial, item_id, words)
 
     def _words_failed(self, event: Json) -> None:
         """Take the words that have come: no more will."""
-        words = self._partial.get(_text(event, "item_id") or "")
+        words = self._partial.get(text_of(event, "item_id") or "")
         self._words_known({**event, "transcript": words})
 
     def _words_known(self, event: Json) -> None:
-        item_id, words = _text(event, "item_id"), _text(event, "transcript")
+        item_id, words = text_of(event, "item_id"), text_of(event, "transcript")
         self._partial.pop(item_id or "", None)
         if not item_id or item_id.startswith(SEED) or not words or not words.strip():
             return
@@ -422,7 +290,7 @@ class Recording:
         self._edits.append((item_id, lambda turn: with_words(turn, words)))
 
     def _truncated(self, event: Json) -> None:
-        item_id, ms = _text(event, "item_id"), _ms(event, "audio_end_ms")
+        item_id, ms = text_of(event, "item_id"), ms_of(event, "audio_end_ms")
         if not item_id or ms is None:
             return
         item = self._queue.get(item_id)
@@ -434,7 +302,7 @@ class Recording:
             self._edits.append((item_id, lambda turn: heard(turn, ms)))
 
     def _deleted(self, event: Json) -> None:
-        item_id = _text(event, "item_id")
+        item_id = text_of(event, "item_id")
         if not item_id or item_id.startswith(SEED):
             return
         self._sounds.pop(item_id, None)
@@ -447,23 +315,23 @@ class Recording:
     # --- responses -----------------------------------------------------------------------------
 
     def _response_created(self, event: Json) -> None:
-        response = _object(event, "response")
-        if response_id := _text(response, "id"):
+        response = object_of(event, "response")
+        if response_id := text_of(response, "id"):
             _remember(self._responses, response_id, self._response(response))
 
-    def _response(self, response: Json) -> _Response:
+    def _response(self, response: Json) -> Response:
         is_outside = "conversation_id" in response and response["conversation_id"] is None
-        sound = _format_of(response, "output") or self._format
-        return _Response(is_outside, sound, _speaks(response, otherwise=self._speaks))
+        sound = format_of(response, "output") or self._format
+        return Response(is_outside, sound, speaks(response, otherwise=self._speaks))
 
-    def _generated(self, event: Json) -> _Item | None:
+    def _generated(self, event: Json) -> Item | None:
         """Return the item that an event adds to; None if it belongs to no conversation."""
-        item_id, response_id = _text(event, "item_id"), _text(event, "response_id") or ""
+        item_id, response_id = text_of(event, "item_id"), text_of(event, "response_id") or ""
         response = self._responses.get(response_id)
         if not item_id or item_id.startswith(SEED) or (response and response.is_outside):
             return None
         if item_id not in self._seen and response_id not in self._seen:
-            self._put(_Item(item_id, format=response.format if response else self._format))
+            self._put(Item(item_id, format=response.format if response else self._format))
         item = self._queue.get(item_id)
         if item is None or item.said is not None or item.is_ready:
             return None
@@ -471,72 +339,72 @@ class Recording:
         return item
 
     def _output_added(self, event: Json) -> None:
-        made = _object(event, "item")
-        if _text(made, "type") in ("message", "function_call"):
+        made = object_of(event, "item")
+        if text_of(made, "type") in ("message", "function_call"):
             self._generated({**event, "item_id": made.get("id")})
-            self._fill(_text(made, "id") or "", made)
+            self._fill(text_of(made, "id") or "", made)
 
     def _fill(self, item_id: str, made: Json) -> None:
         """Take what an item says of itself in the place of its pieces."""
         item = self._queue.get(item_id)
         if item is None or item.said is not None or item.is_ready:
             return
-        if _text(made, "type") == "function_call":
+        if text_of(made, "type") == "function_call":
             item.kind = "call"
-            item.call_id = _text(made, "call_id") or item.call_id
-            item.name = _text(made, "name") or item.name
-            if arguments := _text(made, "arguments"):
+            item.call_id = text_of(made, "call_id") or item.call_id
+            item.name = text_of(made, "name") or item.name
+            if arguments := text_of(made, "arguments"):
                 item.arguments = [arguments]
-            item.is_whole = item.is_whole or _text(made, "status") == "completed"
-        for index, part in enumerate(_objects(made, "content")):
-            if words := _text(part, "transcript"):
+            item.is_whole = item.is_whole or text_of(made, "status") == "completed"
+        for index, part in enumerate(objects_of(made, "content")):
+            if words := text_of(part, "transcript"):
                 item.spoken[index] = [words]
-            if _text(part, "type") in ("output_text", "text") and (text := _text(part, "text")):
+            if text_of(part, "type") in ("output_text", "text") and (text := text_of(part, "text")):
                 item.written[index] = [text]
 
     def _sound_delta(self, event: Json) -> None:
         if item := self._generated(event):
-            item.sound.append(_bytes(event, "delta"))
+            item.sound.append(bytes_of(event, "delta"))
 
     def _transcript_delta(self, event: Json) -> None:
-        if (item := self._generated(event)) and (words := _piece(event)):
-            item.spoken.setdefault(_index(event), []).append(words)
+        if (item := self._generated(event)) and (words := piece_of(event)):
+            item.spoken.setdefault(index_of(event), []).append(words)
 
     def _transcript_done(self, event: Json) -> None:
-        if (item := self._generated(event)) and (words := _text(event, "transcript")):
-            item.spoken[_index(event)] = [words]
+        if (item := self._generated(event)) and (words := text_of(event, "transcript")):
+            item.spoken[index_of(event)] = [words]
 
     def _text_delta(self, event: Json) -> None:
-        if (item := self._generated(event)) and (text := _piece(event)):
-            item.written.setdefault(_index(event), []).append(text)
+        if (item := self._generated(event)) and (text := piece_of(event)):
+            item.written.setdefault(index_of(event), []).append(text)
 
     def _text_done(self, event: Json) -> None:
-        if (item := self._generated(event)) and (text := _text(event, "text")):
-            item.written[_index(event)] = [text]
+        if (item := self._generated(event)) and (text := text_of(event, "text")):
+            item.written[index_of(event)] = [text]
 
     def _arguments_delta(self, event: Json) -> None:
         if item := self._generated(event):
             item.kind = "call"
-            item.call_id = _text(event, "call_id") or item.call_id
-            item.arguments.append(_piece(event))
+            item.call_id = text_of(event, "call_id") or item.call_id
+            item.arguments.append(piece_of(event))
 
     def _arguments_done(self, event: Json) -> None:
         if item := self._generated(event):
             item.kind = "call"
-            item.call_id = _text(event, "call_id") or item.call_id
-            item.name = _text(event, "name") or item.name
-            item.arguments = [_text(event, "arguments") or "".join(item.arguments)]
+            item.call_id = text_of(event, "call_id") or item.call_id
+            item.name = text_of(event, "name") or item.name
+            item.arguments = [text_of(event, "arguments") or "".join(item.arguments)]
 
     def _response_done(self, event: Json) -> None:
-        made = _object(event, "response")
-        response_id = _text(made, "id") or ""
+        made = object_of(event, "response")
+        response_id = text_of(made, "id") or ""
         if response_id in self._seen:
             return
         response = self._responses.pop(response_id, None) or self._response(made)
-        usage = usage_from_entry(_usage_entry(_object(made, "usage")))
+        usage = usage_of(made)
         is_outside = response.is_outside or self._response(made).is_outside
         if not is_outside:
-            for output in _objects(made, "output"):
+            for output in objects_of(made, "output"):
                 self._output_added({"item": output, "response_id": response_id})
         if response_id:
             self._seen.add(response_id)
@@ -547,8 +415,8 @@ class Recording:
         ]
         if is_outside or not items:
             self._spent += usage
-        status = _text(made, "status")
-        reason = _text(_object(made, "status_details"), "reason") or ""
+        status = text_of(made, "status")
+        reason = text_of(object_of(made, "status_details"), "reason") or ""
         for item in items:
             if is_outside and item.response:
                 del self._queue[item.id]
@@ -585,7 +453,7 @@ class Recording:
         history.spend(spent)
         return changed
 
-    def _kept(self, item: _Item, history: History) -> Turn | None:
+    def _kept(self, item: Item, history: History) -> Turn | None:
         """Add the turn of an item; None if it is none."""
         try:
             item.turn = item.turn or item.made()
@@ -654,74 +522,7 @@ _NOTES: Mapping[str, Callable[[Recording, Json], None]] = {
 }
 
 
-# --- fields of events, which may have any type ---------------------------------------------------
-
-
 def _remember(known: dict[str, Any], key: str, value: Any) -> None:
     known[key] = value
     if len(known) > _MOST_UNKNOWN:
         del known[next(iter(known))]
-
-
-def _object(value: Json, name: str) -> Json:
-    found = value.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _objects(value: Json, name: str) -> list[Json]:
-    found = value.get(name)
-    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
-
-
-def _text(value: Json, name: str) -> str | None:
-    found = value.get(name)
-    return clean_text(found) if isinstance(found, str) else None
-
-
-def _piece(event: Json) -> str:
-    """Return a piece of text, which may hold half of a character."""
-    found = event.get("delta")
-    return found if isinstance(found, str) else ""
-
-
-def _ms(value: Json, name: str) -> float | None:
-    found = value.get(name)
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        return None
-    return found if 0 <= found < 1e12 else None
-
-
-def _index(value: Json) -> int:
-    found = value.get("content_index")
-    return found if type(found) is int else 0
-
-
-def _bytes(value: Json, name: str) -> bytes:
-    text = _text(value, name)
-    try:
-        return bytes_from_base64(text) if text else b""
-    except ValueError:
-        log.warning("skipping sound that is not base64")
-        return b""
-
-
-def _format_of(value: Json, side: str) -> Format | None:
-    """Return the format of the sound that goes in or out; None if it is not told."""
-    told = _object(_object(value, "audio"), side).get("format") or value.get(f"{side}_audio_format")
-    name = _text(told, "type") if isinstance(told, Mapping) else told
-    return _FORMATS.get(name) if isinstance(name, str) else None
-
-
-def _speaks(value: Json, *, otherwise: bool) -> bool:
-    told = value.get("output_modalities") or value.get("modalities")
-    return "audio" in told if isinstance(told, list) else otherwise
-
-
-def _usage_entry(usage: Json) -> Json:
-    """Return usage in the form of Chat Completions."""
-    names = (("input", "prompt"), ("output", "completion"))
-    counts = {f"{to}_tokens": usage.get(f"{name}_tokens", 0) for name, to in names}
-    details = {
-        f"{to}_tokens_details": _object(usage, f"{name}_token_details") for name, to in names
-    }
-    return {**counts, **details}
