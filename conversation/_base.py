@@ -53,7 +53,7 @@ from conversation.stores import Recovery, Store, StoredSession
 from conversation.stores._disk import replace_file
 from conversation.stores._format import parse
 from conversation.stores._format import pieces as document_pieces
-from conversation.stores._session import fetch_beside
+from conversation.stores._stored_file import fetch_beside
 from conversation.stores.files import FileStore
 
 _ClientT = TypeVar("_ClientT")

@@ -38,7 +38,7 @@ from conversation._values.sound import PCM_RATE
 from conversation._values.text import counted
 from conversation._values.turns import AssistantTurn, UserTurn
 from conversation.errors import InvalidSetting
-from conversation.stores._session import StoredFile
+from conversation.stores._stored_file import StoredFile
 
 _T = TypeVar("_T")
 

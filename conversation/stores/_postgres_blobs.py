@@ -13,10 +13,10 @@ import attrs
 from conversation._locking import ReadLock
 from conversation._values.data import Data, Kind, Stored, Unsaved, read_data
 from conversation.errors import AudioFileMissing, SessionError, SessionUnavailable
+from conversation.stores._arguments import is_kept
 from conversation.stores._postgres_answers import Failed
 from conversation.stores._postgres_database import Database
 from conversation.stores._postgres_sql import BYTEA, TEXT, array, number
-from conversation.stores._session import NOT_KEPT
 
 
 class Cache:
@@ -139,7 +139,7 @@ class Blobs:
         """Have bytes wait for the next write; same as `PostgresSession.keep`."""
         if isinstance(data, Blob) and data.blobs.is_same(self):
             return data
-        if kind in NOT_KEPT[self._keep_sound]:
+        if not is_kept(kind, self._keep_sound):
             return Unsaved(read_data(data))
         whole: bytes | tuple[str, str]
         if isinstance(data, Blob) and data.blobs.has_stored(self._database, data.name):

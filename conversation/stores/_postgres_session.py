@@ -33,7 +33,7 @@ from conversation.stores._postgres_sql import (
     number,
     time_of,
 )
-from conversation.stores._session import check_name
+from conversation.stores._stored_file import check_name
 from conversation.stores._sweeping import silenced
 
 log = logging.getLogger("conversation")

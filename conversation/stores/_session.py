@@ -9,21 +9,19 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import orjson
 
 from conversation._locking import Polling, check_timeout
-from conversation._values.data import Data, NotKept, Stored, Unsaved, read_data
+from conversation._values.data import Data, Unsaved, read_data
 from conversation._values.turns import Turn
 from conversation._wire.reading import turn_from_entry
 from conversation._wire.writing import line_from_turn
 from conversation.errors import (
     AudioFileMissing,
-    InvalidSetting,
     InvalidTurn,
     SaveFailed,
     SessionChanged,
@@ -34,115 +32,20 @@ from conversation.errors import (
     corrupt,
     not_found,
 )
-from conversation.stores import Kind, News, Recovery, Salvage, SessionInfo, State
+from conversation.stores import Kind, News, Recovery, Salvage, State
+from conversation.stores._arguments import is_kept
 from conversation.stores._disk import Disk, make_folder, open_regular, read_all, remove_tree
 from conversation.stores._document import Document
 from conversation.stores._format import Snapshot, Torn, id_in
 from conversation.stores._lockfile import LockFile
 from conversation.stores._queue import Queue
+from conversation.stores._stored_file import StoredFile, check_name
 from conversation.stores._sweeping import silenced
 
 log = logging.getLogger("conversation")
 
-NOT_KEPT = {"all": (), "user": ("answer",), "none": ("answer", "speech")}
-"""Kinds of bytes that stay in memory, by `keep_sound`."""
-
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """Errors of file systems without locks, as some of networks and in user space are."""
-
-_BARE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
-
-
-def check_name(name: str) -> None:
-    """Refuse names that `keep` could not have given.
-
-    Raises:
-        InvalidTurn: if it is no bare file name.
-    """
-    if not _BARE_NAME.fullmatch(name):
-        msg = f"file must be a bare name such as 0002-7f3a91c4.wav, got {name!r}"
-        raise InvalidTurn(msg)
-
-
-def check_list(limit: object, prefix: object, before: object) -> None:
-    """Refuse arguments that a list of sessions cannot have.
-
-    Raises:
-        InvalidSetting: if one is no whole number >= 0, no text, or no `SessionInfo`.
-    """
-    rule = ""
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-        rule = f"limit must be a whole number >= 0, or None for all, got {limit!r}"
-    elif not isinstance(prefix, str):
-        rule = f"prefix must be text, got {prefix!r}"
-    elif before is not None and not isinstance(before, SessionInfo):
-        rule = f"before must be a SessionInfo of another list, got {before!r}"
-    if rule:
-        raise InvalidSetting(rule)
-
-
-@attrs.frozen
-class StoredFile(Stored):
-    """A turn's bytes in a session's folder.
-
-    Attributes:
-        folder: The folder.
-        name: The file's bare name.
-    """
-
-    folder: Path
-    name: str
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.folder / self.name
-
-    def read(self) -> bytes:
-        """Return the file's bytes.
-
-        Raises:
-            AudioFileMissing: if it is gone, or no longer a regular file of the folder.
-        """
-        descriptor = None
-        with contextlib.suppress(OSError):
-            if not self.folder.is_symlink():
-                descriptor = open_regular(self.path)
-        if descriptor is None:
-            msg = f"the file {self.path} is gone; the turn's words are still there"
-            raise AudioFileMissing(msg, path=self.path)
-        try:
-            return read_all(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def size(self) -> int:
-        """Return the file's size in bytes; 0 if it is gone."""
-        with contextlib.suppress(OSError):
-            return self.path.lstat().st_size
-        return 0
-
-
-def fetch_beside(document: Path) -> Callable[[str], Stored]:
-    """Return a function that finds what a session's document names, in the folder beside it.
-
-    It raises `SessionCorrupt` if there is no such folder; names that no session gives mean nothing.
-    """
-    folder = document.with_name(f"{document.name.removesuffix('.json')}.audio")
-
-    def fetch(name: str) -> Stored:
-        if not _BARE_NAME.fullmatch(name):
-            return NotKept()
-        if not folder.is_dir():
-            msg = (
-                f"{document} is the document of a session without its sound, which lies in "
-                f"{folder.name} beside it; export the session by `conversation export --format "
-                "json`, or copy that folder, too"
-            )
-            raise SessionCorrupt(msg, path=document, reason="its sound is not beside it")
-        return StoredFile(folder, name)
-
-    return fetch
 
 
 class FileSession:
@@ -380,7 +283,7 @@ class FileSession:
         """
         if isinstance(data, StoredFile) and data.folder == self._folder:
             return data
-        if kind in NOT_KEPT[self._keep_sound]:
+        if not is_kept(kind, self._keep_sound):
             return Unsaved(read_data(data))
         name = name or f"{position + 1:04}-{os.urandom(4).hex()}.{suffix}"
         kept = StoredFile(self._folder, name)

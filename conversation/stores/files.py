@@ -22,9 +22,10 @@ from urllib.parse import unquote
 
 from conversation.errors import InvalidSetting, SessionError, another_session, corrupt
 from conversation.stores import Salvage, SessionInfo
+from conversation.stores._arguments import check_keep_sound, check_list
 from conversation.stores._disk import Disk, open_with_status, read_all, read_at
 from conversation.stores._format import TURNS, parse, parse_header
-from conversation.stores._session import FileSession, check_list
+from conversation.stores._session import FileSession
 from conversation.stores._sweeping import sweep
 
 log = logging.getLogger("conversation")
@@ -82,9 +83,7 @@ class FileStore:
     def __init__(
         self, root: str | Path | None = None, *, fsync: bool = True, keep_sound: str = "all"
     ) -> None:
-        if keep_sound not in ("all", "user", "none"):
-            msg = f'keep_sound must be "all", "user" or "none", got {keep_sound!r}'
-            raise InvalidSetting(msg)
+        check_keep_sound(keep_sound)
         if _NO_FOLDER.match(str(root)):  # not repeated: it may hold a password
             msg = (
                 "a FileStore needs a folder; for a URL such as postgresql://user@host/database, "

@@ -17,13 +17,13 @@ from conversation._locking import Polling, check_timeout
 from conversation._values.sound import FORMATS
 from conversation.errors import InvalidSetting, SaveFailed, SessionUnavailable, not_found
 from conversation.stores import SessionInfo
+from conversation.stores._arguments import check_keep_sound, check_list
 from conversation.stores._postgres_answers import Failed
 from conversation.stores._postgres_blobs import Cache
 from conversation.stores._postgres_database import Database
 from conversation.stores._postgres_leases import Leases
 from conversation.stores._postgres_session import PostgresSession
 from conversation.stores._postgres_sql import TEXT, array, number, time_of
-from conversation.stores._session import check_list
 from conversation.stores._sweeping import sweep
 from conversation.stores.files import file_name
 
@@ -119,7 +119,8 @@ class PostgresStore:
         prepare: bool = False,
         max_size: int = 8,
     ) -> None:
-        _check_names(conninfo_or_pool, schema, keep_sound)
+        _check_names(conninfo_or_pool, schema)
+        check_keep_sound(keep_sound)
         _check_numbers(lease, cache_bytes, max_size)
         self.keep_sound = keep_sound
         self._database = Database(
@@ -325,7 +326,7 @@ def _info(row: Sequence[Any]) -> SessionInfo:
     )
 
 
-def _check_names(conninfo_or_pool: Any, schema: object, keep_sound: object) -> None:
+def _check_names(conninfo_or_pool: Any, schema: object) -> None:
     getconn = getattr(conninfo_or_pool, "getconn", None)
     is_pool = callable(getconn) and not inspect.iscoroutinefunction(getconn)
     if not isinstance(conninfo_or_pool, str) and not is_pool:
@@ -336,9 +337,6 @@ def _check_names(conninfo_or_pool: Any, schema: object, keep_sound: object) -> N
         raise InvalidSetting(msg)
     if not isinstance(schema, str) or not schema or "\0" in schema:
         raise InvalidSetting(f"schema must be the name of a schema, got {schema!r}")
-    if keep_sound not in ("all", "user", "none"):
-        msg = f'keep_sound must be "all", "user" or "none", got {keep_sound!r}'
-        raise InvalidSetting(msg)
 
 
 def _check_numbers(lease: object, cache_bytes: object, max_size: object) -> None:

@@ -29,7 +29,7 @@ from conversation._values.turns import Turn
 from conversation._wire.completions import Asked, completion_object, turn_from_completion
 from conversation._wire.reading import turn_from_entry
 from conversation._wire.strict_json import json_text
-from conversation.stores._session import StoredFile
+from conversation.stores._stored_file import StoredFile
 from tests.samples import PNG, SOUND, answer, entry_from_turn, tool_call
 from tests.strategies import turns
 

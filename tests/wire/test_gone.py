@@ -11,7 +11,7 @@ import pytest
 from conversation import AudioInput, Conversation, FileInput, FileStore, ImageInput
 from conversation._wire.messages import MISSING
 from conversation._wire.reading import turn_from_entry
-from conversation.stores._session import StoredFile
+from conversation.stores._stored_file import StoredFile
 from tests.samples import PNG, SOUND, entry_from_turn
 
 
