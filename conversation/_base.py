@@ -24,8 +24,15 @@ from conversation._exchange.steps import Over, Steps, Work
 from conversation._export.formats import escaped_json, format_for, pieces
 from conversation._export.outline import Exported
 from conversation._history.answers import is_unanswered
-from conversation._history.edits import INHERITED_TURNS, labels_without, listed, position_of
-from conversation._history.history import UNDONE_USAGE, History, time_from_clock
+from conversation._history.edits import (
+    INHERITED_TURNS,
+    inherited,
+    labels_without,
+    listed,
+    position_of,
+    start_of_last_exchange,
+)
+from conversation._history.history import UNDONE_USAGE, History, time_from_clock, usage_of
 from conversation._history.journal import Journal
 from conversation._locking import check_timeout
 from conversation._rendering.settings import Settings, SettingsGiven, check_names, read_settings
@@ -35,7 +42,7 @@ from conversation._values.naming import Naming
 from conversation._values.parts import Part
 from conversation._values.text import clean_text, counted
 from conversation._values.turns import AssistantTurn, Turn, Usage, UserTurn
-from conversation._wire.reading import time_from
+from conversation._wire.reading import time_from, usage_from_entry
 from conversation._wire.servers import server_of
 from conversation._wire.strict_json import json_bytes
 from conversation._wire.writing import line_from_turn
@@ -312,8 +319,8 @@ class BaseConversation(Generic[_ClientT]):
         turns = turns[: dropped.start]
         chat = self._doubtful_copy
         if chat is None or session is None or chat.id != session.id or chat._store is not store:
-            inherited = None if moves else len(turns)
-            chat = self._empty_copy(session, store, inherited=inherited, dropped=dropped)
+            paid = None if moves else len(turns)
+            chat = self._empty_copy(session, store, inherited=paid, dropped=dropped)
         if session is None:
             with Naming(self.id):
                 turns = yield Work(lambda: [inlined(turn) for turn in turns], writes=False)
@@ -363,6 +370,32 @@ class BaseConversation(Generic[_ClientT]):
         )
         chat._requests.learn_from(self._requests)
         return chat
+
+    def _without_answer(self) -> Self:
+        """Return a copy in memory that ends before the last answer, to ask for another one."""
+        start = start_of_last_exchange(self.turns, answer_only=True)
+        dropped = range(start, len(self.turns))
+        copied = self._empty_copy(None, None, inherited=None, dropped=dropped)
+        copied._history.header.pop(UNDONE_USAGE, None)
+        copied._history.fill(self.turns[:start])
+        return copied
+
+    def _taking_over(self, copied: Self, start: int, *, is_better: bool) -> Steps[None]:
+        """Replace the last answer by the one of a copy, in one write.
+
+        Args:
+            copied: Made by `_without_answer`.
+            start: Position of the first turn of both answers.
+            is_better: If False, the answer stays, and only what the other one cost is noted.
+        """
+        history, other = self._history, copied._history
+        turns, header, dropped = copied.turns, other.header, self.turns[start:]
+        if not is_better:
+            turns, header, dropped = (*turns[:start], *dropped), history.header, turns[start:]
+        spent = usage_of(dropped if start >= inherited(history.header) else ())
+        spent += usage_from_entry(other.header.get(UNDONE_USAGE))
+        yield from self._changing(partial(history.become, turns, header, spent))
+        self._requests.learn_from(copied._requests)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a fork in memory, of the turns that this object knows."""

@@ -89,7 +89,7 @@ def recorded(seconds: float) -> AudioInput:
 
 def answer(chat: Conversation, folder: Path, *content: str | AudioInput) -> None:
     """Stream an answer to the content, else to the last turn; show and play it."""
-    print("it> ", end="", flush=True)
+    print("assistant> ", end="", flush=True)
     try:
         with speaker() as out, chat.stream(*content) as events:
             for event in events:
@@ -149,7 +149,7 @@ def main() -> None:
     settings = vars(parser.parse_args())  # only those given: a resumed session has the others
     session = settings.pop("session")
     folder = FOLDER / f"{quote(session, safe='')}-sound"
-    prompt = "you> " if sys.stdin and sys.stdin.isatty() else ""
+    prompt = "user> " if sys.stdin and sys.stdin.isatty() else ""
     try:
         with (
             some_client() as client,

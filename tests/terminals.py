@@ -161,7 +161,7 @@ class Terminal(Running):
     def say(self, line: str) -> str:
         """Type a line at the prompt, and return the output until the next prompt."""
         self.press(f"{line}\n")
-        return self.until("\nyou> ").removeprefix(f"{line}\n").removesuffix("\nyou> ")
+        return self.until("\nuser> ").removeprefix(f"{line}\n").removesuffix("\nuser> ")
 
     def words(self, line: str) -> str:
         """Say a line, and return the words that are shown, wherever lines are broken."""
@@ -174,8 +174,8 @@ class Terminal(Running):
 
     def interrupt(self) -> str:
         """Press Ctrl-C during an answer, and return the output until the next prompt."""
-        self._press_until(CTRL_C, "\nyou> ")
-        return self.until("\nyou> ")
+        self._press_until(CTRL_C, "\nuser> ")
+        return self.until("\nuser> ")
 
     def _press_until(self, key: str, words: str) -> None:
         # A Ctrl-C right before a blocking call takes effect only when that call returns: press it

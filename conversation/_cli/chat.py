@@ -99,7 +99,7 @@ class _Chat:
         # Else the first error ends the chat.
         self._is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
         self._shown_folder: Path | None = None
-        self._prompt = Prompt("you> " if self._is_interactive else "")
+        self._prompt = Prompt("user> " if self._is_interactive else "")
 
     @property
     def _conversation(self) -> Conversation:
@@ -177,7 +177,7 @@ class _Chat:
         if command not in _COMMANDS:
             near = difflib.get_close_matches(command, _COMMANDS, 1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise InvalidSetting(f"there is no command {command}; {hint}/help lists the commands")
+            raise InvalidSetting(f"{command} is no command; {hint}/help lists the commands")
         if argument and not _COMMANDS[command][0]:
             msg = (
                 f"{command} takes nothing behind it; for a message that begins so, write "
@@ -221,8 +221,7 @@ class _Chat:
     def _retry(self) -> None:
         if not any(isinstance(turn, UserTurn) for turn in self._conversation.turns):
             raise InvalidSetting("there is nothing to ask again; write a message first")
-        with self._session.another_answer():
-            self._answer()
+        self._answer(again=True)
 
     def _record(self, argument: str = "") -> None:
         try:
@@ -251,38 +250,30 @@ class _Chat:
         write_line((f"recorded {sound.duration or 0:.1f} s", "dim"))
         self._answer(sound)
 
-    def _answer(self, *content: str | AudioInput) -> None:
-        """Stream the answer to the content, or without any to the last turn."""
+    def _answer(self, *content: str | AudioInput, again: bool = False) -> None:
+        """Stream the answer to the content, or without any to the last turn, or another one."""
         conversation = self._conversation
         if content and self._session.repeats(content):
             content = ()
         before = conversation.turns[-1:]
-        shown = ("it> ", "blue", "    ") if self._is_interactive else ("", "blue", "    ")
-        with self._session.exchange():
-            try:
-                with self._prompt.away(), answering(*shown) as text:
-                    self._show(text, *content)
-            except KeyboardInterrupt:
-                if not self._is_interactive:
-                    raise
-                self._tell_interrupted(was_sent=not content or conversation.turns[-1:] != before)
-            except Exception as error:
-                if not content and conversation.unanswered:
-                    error.add_note("/retry asks again")
+        shown = ("assistant> ", "blue", "    ") if self._is_interactive else ("", "blue", "    ")
+        another = self._session.another_answer() if again else contextlib.nullcontext()
+        try:
+            with self._session.exchange(), self._prompt.away(), another, answering(*shown) as text:
+                self._show(text, *content)
+        except KeyboardInterrupt as interruption:
+            if not self._is_interactive:
                 raise
+            note(one_line(interruption))
+        except Exception as error:
+            if not content and conversation.unanswered:
+                error.add_note("/retry asks again")
+            raise
         last = conversation.turns[-1:]
         if last != before and self._is_interactive and isinstance(last[0], AssistantTurn):
             self._show_sound_file(last[0])
             for remark in remarks(last[0]):
                 note(remark)
-
-    def _tell_interrupted(self, *, was_sent: bool) -> None:
-        if not was_sent:
-            note("interrupted; nothing was sent")
-        elif _is_cut(self._conversation.turns[-1:]):
-            note("interrupted; this part is kept; /retry asks again")
-        elif self._conversation.unanswered:
-            note("interrupted; /retry asks again")
 
     def _show(self, text: Text, *content: str | AudioInput) -> None:
         with contextlib.ExitStack() as playing:

@@ -73,8 +73,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         # Python flushes stdout once more when it exits, and would report the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         show_progress("")
+        if getattr(error, "__notes__", ()):
+            report(one_line(error))
         return 130
     except InvalidSetting as error:
         report(one_line(error))

@@ -113,7 +113,8 @@ def _answer(session: OpenSession, content: list[str | AudioInput]) -> AssistantT
     match conversation.turns[-1:]:
         case [AssistantTurn(interrupted=True)]:
             with session.another_answer():
-                return conversation.reply()
+                session.conversation.reply()
+            return next(t for t in reversed(conversation.turns) if isinstance(t, AssistantTurn))
     return conversation.reply()
 
 

@@ -13,16 +13,15 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import attrs
-
 from conversation._cli.places import AnyStore
 from conversation._cli.terminal import note, report, show_progress
 from conversation._client import run
 from conversation._conversation import Conversation
+from conversation._exchange.exchange import KEPT, PARTLY_KEPT
 from conversation._rendering.settings import Settings
 from conversation._values.parts import AudioInput, Part
 from conversation._values.sound import AudioFormat
-from conversation._values.turns import AssistantTurn, UserTurn
+from conversation._values.turns import AssistantTurn, Turn, UserTurn
 from conversation.errors import AudioFileMissing, InvalidSetting, SessionError
 from conversation.stores.files import FileStore
 
@@ -43,6 +42,8 @@ SETTINGS = {
 
 _STAND_IN = "stand_in"
 """Key in the metadata of sessions whose answers come from a stand-in."""
+
+_STAYS = "the earlier answer stays"
 
 
 @contextlib.contextmanager
@@ -158,13 +159,23 @@ class OpenSession:
             conversation._try_settings(audio_format=audio_format)
         try:
             yield
+        except KeyboardInterrupt as error:
+            if not hasattr(error, "__notes__"):
+                error.add_note(self._fate(before))
+            self._keep_settings(before)
+            raise
         except Exception:
             if is_new:
                 self._forget_if_empty()
             raise
-        last = conversation.turns[-1:]
-        if last != before and isinstance(last[0], AssistantTurn):
-            self._keep_settings()
+        self._keep_settings(before)
+
+    def _fate(self, before: Sequence[Turn]) -> str:
+        """Return what became of a message whose answer was interrupted."""
+        last = self.conversation.turns[-1:]
+        if last == before and not self.conversation.unanswered:
+            return "nothing was sent"
+        return PARTLY_KEPT if _worth(last) < (True, 0) and last != before else KEPT
 
     def repeats(self, content: Sequence[str | AudioInput]) -> bool:
         """Return True, with a note, if the same stands last already, and waits for its answer."""
@@ -178,19 +189,34 @@ class OpenSession:
 
     @contextlib.contextmanager
     def another_answer(self) -> Iterator[None]:
-        """Remove the last answer, if any; put it back unless the block brings another one."""
-        conversation = self.conversation
-        earlier = () if conversation.unanswered else conversation.undo(answer_only=True)
-        try:
-            yield
-        finally:
-            if earlier and conversation.unanswered:
-                # Its tokens are counted among those of removed turns.
-                conversation.extend(
-                    attrs.evolve(turn, usage=None) if isinstance(turn, AssistantTurn) else turn
-                    for turn in earlier
-                )
-                note("the earlier answer stays")
+        """Have the block ask for another answer, which replaces the last one, if there is any.
+
+        A copy in memory asks. The last answer goes in the write that brings the other one, and
+        stays if none comes, however the block or the program ends; of two cut ones, the longer.
+        """
+        original = self.conversation
+        with original.hold():
+            if original.unanswered:
+                yield
+                return
+            self.conversation = copy = original._without_answer()
+            start = len(copy.turns)
+            try:
+                yield
+            except BaseException as error:
+                if not self._replaced(original, start):
+                    error.__notes__ = [_STAYS]
+                raise
+            else:
+                if not self._replaced(original, start):
+                    note(_STAYS)
+
+    def _replaced(self, original: Conversation, start: int) -> bool:
+        """Take over what a copy has answered; return False if the earlier answer is better."""
+        copy, self.conversation = self.conversation, original
+        is_better = _worth(copy.turns[start:]) >= _worth(original.turns[start:])
+        run(original._taking_over(copy, start, is_better=is_better))
+        return is_better
 
     def _mark(self) -> None:
         """Mark a session whose answers come from a stand-in."""
@@ -203,9 +229,12 @@ class OpenSession:
         else:
             self.conversation._begin_with("metadata", marked)
 
-    def _keep_settings(self) -> None:
-        """Save the settings that gave an answer, and remove the mark of a stand-in."""
+    def _keep_settings(self, before: Sequence[Turn]) -> None:
+        """Save the settings that gave another answer, and remove the mark of a stand-in."""
         conversation = self.conversation
+        last = conversation.turns[-1:]
+        if last == before or not isinstance(last[0], AssistantTurn):
+            return
         run(conversation._keeping_settings(self._given))
         metadata = conversation.metadata
         if self._is_real and metadata.pop(_STAND_IN, None):
@@ -245,6 +274,12 @@ def remarks(answer: AssistantTurn) -> Iterator[str]:
         yield f"the model called the tool {call.name!r}, which this program does not have"
     if not (answer.text or answer.audio or answer.tool_calls):
         yield "the answer is empty"
+
+
+def _worth(answer: Sequence[Turn]) -> tuple[bool, int]:
+    """Return how good an answer is: a whole one is better than any part, a longer part better."""
+    is_whole = bool(answer) and not getattr(answer[-1], "interrupted", False)
+    return is_whole, 0 if is_whole else sum(len(turn.text) for turn in answer)
 
 
 def _is_same(part: Part, given: str | AudioInput) -> bool:

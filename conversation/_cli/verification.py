@@ -123,8 +123,8 @@ def _check(store: FileStore, path: Path, torn: Sequence[Path]) -> _Result:
     """Check a session, all files that it names, and bytes that recoveries have put aside."""
     session_id = None
     problems = [
-        f"{each.name} has {each.lstat().st_size} bytes of a turn that was cut off; "
-        "`conversation repair` reads them again"
+        f"{each.name} has {each.lstat().st_size} bytes of a turn that was cut off. "
+        "`conversation repair` reads them again."
         for each in torn
     ]
     try:
@@ -149,12 +149,12 @@ def _checked(
     if chat.recovered:
         at = chat.recovered.line
         problems.append(
-            f"the last turn was cut off while it was saved (line {at}), and may be lost; "
-            "a change repairs it"
+            f"the last turn was cut off while it was saved (line {at}), and may be lost. "
+            "A change repairs it."
         )
     noted: list[str] = []
     is_on_disk = isinstance(store, FileStore)  # a database loses none
-    remedy = f"; `conversation repair {shlex.quote(session_id)}` notes it as lost"
+    remedy = f". `conversation repair {shlex.quote(session_id)}` notes it as lost."
     remedy *= is_on_disk
     for number, part, stored, is_noted in files_of(turns):
         files += 1

@@ -1,7 +1,8 @@
 """Errors and notes in the command line's words: no calls, classes or types of Python.
 
 The library names remedies as callers write them in Python. `said` puts an error into other words,
-`in_words` a text; a remedy that the command line lacks is left out.
+`in_words` a text; a remedy that the command line lacks is left out. The library joins an error and
+its remedy by a semicolon; here they are sentences.
 """
 
 from __future__ import annotations
@@ -150,17 +151,34 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
+_QUOTED_OR_END = re.compile(r"""`[^`]*`|(?<!\w)(?:'[^']*'|"[^"]*")|\([^()]*\)|(; )""")
+
+_ENDED = re.compile(r"[.!?…]$|/\S*[\w/]$")
+"""The end of a text that needs no full stop, or that a full stop would make another path."""
+
+
+def sentences(text: str) -> str:
+    """Return a message whose parts, such as an error and its remedy, are sentences."""
+    ends = [found.span() for found in _QUOTED_OR_END.finditer(text) if found[1]]
+    if not ends:
+        return text
+    begins, stops = [0, *(end for _, end in ends)], [*(start for start, _ in ends), len(text)]
+    first, *others = (text[start:stop] for start, stop in zip(begins, stops, strict=True))
+    others = [re.sub(r"^[a-z](?=[a-z]*(?:[ ,]|$))", lambda it: it[0].upper(), o) for o in others]
+    return " ".join(part if _ENDED.search(part) else f"{part}." for part in (first, *others))
+
+
 def in_words(text: str, remedies: Remedies = ELSEWHERE) -> str:
     """Return a message or note of the library in the command line's words."""
     for pattern, words in _WORDS:
         text = pattern.sub(words.format(retry=remedies.retry, undo=remedies.undo), text)
-    return text
+    return sentences(text)
 
 
 def said(error: BaseException, remedies: Remedies = ELSEWHERE) -> str:
     """Return an error with its notes in the command line's words."""
     told = [_told(error), *getattr(error, "__notes__", ())]
-    return in_words("; ".join(each.rstrip(". ") for each in told), remedies)
+    return in_words("; ".join(each.rstrip(". ") for each in told), remedies).replace("\xa0", " ")
 
 
 def _told(error: BaseException) -> str:
@@ -173,8 +191,11 @@ def _told(error: BaseException) -> str:
         body = getattr(error, "body", None)
         found = body.get("message") if isinstance(body, Mapping) else body
         is_said = isinstance(found, str) and found.strip() and "<html" not in found.lower()
-        return f"the server refused it ({status})" + (f": {found:.300}" if is_said else "")
+        words = f": {found:.300}".replace("; ", ";\xa0") if is_said else ""  # theirs stay theirs
+        return f"the server refused it ({status}){words}"
     if str(error) == "Connection error.":  # the SDK's, without a reason
         why = f" ({error.__cause__})" if str(error.__cause__ or "") else ""
         return f"no connection to the server{why}"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     return str(error) or type(error).__name__

@@ -58,10 +58,11 @@ from conversation.errors import (
 
 log = logging.getLogger("conversation")
 
-_PARTLY_KEPT = (
+PARTLY_KEPT = (
     "the part of the answer that arrived is kept as an interrupted turn; undo(answer_only=True) "
     "takes it back, then reply() tries again"
 )
+KEPT = "the user turn is kept: reply() tries again"
 NOT_KEPT = "the part of the answer that arrived was not kept: {}"
 
 Template: TypeAlias = tuple[dict[str, Any], SentRequest]
@@ -144,7 +145,7 @@ def _fate_of(
 ) -> Steps[str]:
     """Keep the question or take it back, and return a note on that."""
     if not is_refused(error):
-        return "the user turn is kept: reply() tries again"
+        return KEPT
     try:
         taken = yield from work_on(history, partial(history.take_back, question))
     except SaveFailed as failure:
@@ -373,7 +374,7 @@ def _record_part(
         raise error from failure
     else:
         if arrived.whole is None:
-            error.add_note(_PARTLY_KEPT)
+            error.add_note(PARTLY_KEPT)
 
 
 def _spent(history: History, completion: Mapping[str, Any]) -> Steps[None]:

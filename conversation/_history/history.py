@@ -588,6 +588,30 @@ class History(Sequence[Turn]):
             self._journal.discard(list(dropped.values()))
         return whole
 
+    def become(self, turns: Sequence[Turn], header: Mapping[str, Any], spent: Usage) -> None:
+        """Take over the turns and labels of a copy that went its own way, in one write.
+
+        Args:
+            turns: All turns; those that equal the ones here stay as they are saved.
+            header: The labels; the id and what was spent on turns that are gone stay these.
+            spent: What this cost, besides the usage of the turns.
+        """
+        self.settle()
+        own = self._with_spent(spent)
+        header = {**header, **{name: own[name] for name in ("id", UNDONE_USAGE) if name in own}}
+        there = self.turns
+        changed = {i: turn for i, turn in enumerate(turns) if turn not in there[i : i + 1]}
+        if not changed and len(turns) == len(there) and header == self.header:
+            return
+        if self._journal is not None:
+            changed = dict(self._journal.rewrite(self, header, changed, len(turns)))
+        self.header = header
+        self._set([changed.get(i) or there[i] for i in range(len(turns))])
+        self._written()
+        if self._journal is not None:
+            gone = {i for i in range(len(there)) if i in changed or i >= len(turns)}
+            self._journal.discard([there[i] for i in gone])
+
     def truncate(self, seconds: float, turn: Turn | None = None) -> AssistantTurn:
         """Cut an answer, None: the last turn, to its first seconds, and return it."""
         position = len(self) - 1 if turn is None else self.position(turn)

@@ -99,7 +99,7 @@ def test_other_formats_and_large_files_are_converted(server: StandIn, tmp_path: 
     assert second.startswith("I heard 20.8 seconds of sound.")
     (tmp_path / "talk.wav").write_bytes(AudioInput.from_pcm(bytes(14_500_000), 4_000).read())
     done = run("chat", "--audio", "talk.wav", folder=tmp_path, server=server)
-    assert "talk.wav: it is longer than half an hour; shorten it" in done.stderr
+    assert "talk.wav: it is longer than half an hour. Shorten it" in done.stderr
     assert "max_seconds" not in done.stderr
     sounds = [turn.content[0] for turn in turns_of("chat") if isinstance(turn, UserTurn)]
     assert [part.format for part in sounds if isinstance(part, AudioInput)] == ["mp3", "mp3"]
@@ -158,7 +158,7 @@ def test_an_error_ends_a_chat_through_pipes(server: StandIn, tmp_path: Path) -> 
     done = run("chat", "x", folder=tmp_path, server=server, lines="Hello\nnever asked\n")
     assert done.returncode == 1
     assert "OPENAI_API_KEY" in done.stderr
-    assert "your message is kept: `/retry` in `conversation chat x` asks again" in done.stderr
+    assert "Your message is kept: `/retry` in `conversation chat x` asks again" in done.stderr
     assert done.stderr.count("\n") == 1
     assert [turn.text for turn in turns_of("x")] == ["Hello"]
 
@@ -186,7 +186,7 @@ def test_chat_in_a_terminal(server: StandIn, tmp_path: Path) -> None:
     """Answers are coloured, /quit leaves the session whole, and resuming shows its turns again."""
     program = (*PROGRAM, "chat", "dogs")
     with Terminal(tmp_path, server, *program) as terminal:
-        assert "session dogs, 0 turns" in terminal.until("you> ")
+        assert "session dogs, 0 turns" in terminal.until("user> ")
         first = terminal.say("Is a dog a friend?")
         assert "You wrote: Is a dog a friend? I recall 0" in first
         assert "\x1b[" in first
@@ -197,7 +197,7 @@ def test_chat_in_a_terminal(server: StandIn, tmp_path: Path) -> None:
     words = [turn.text for turn in turns_of("dogs")]
     assert words[::2] == ["Is a dog a friend?", "Why?"]
     with Terminal(tmp_path, server, *program) as terminal:
-        again = terminal.until("you> ")
+        again = terminal.until("user> ")
         assert "session dogs, 4 turns" in again
         assert all(word in " ".join(again.split()) for word in words)
         assert "I recall 2 of my earlier answers by voice" in terminal.say("And cats?")
@@ -215,7 +215,7 @@ def test_chat_says_what_is_special_about_an_answer(server: StandIn, tmp_path: Pa
         "called the tool 'weather', which": {"tool_calls": [("weather", {})]},
     }
     with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
-        assert "starting" in terminal.until("you> ")
+        assert "starting" in terminal.until("user> ")
         for words, answer in cases.items():
             server.will_answer(**answer)
             shown = terminal.words("Hello " + "dear " * 9)
@@ -230,11 +230,11 @@ def test_chat_says_what_is_special_about_an_answer(server: StandIn, tmp_path: Pa
 def test_a_path_is_shown_once(server: StandIn, tmp_path: Path) -> None:
     """Later answers show the name of their sound alone; the greeting breaks between words."""
     with Terminal(tmp_path, server, *PROGRAM, "chat", "x", COLUMNS="44") as terminal:
-        assert "/help lists the\n" in terminal.until("you> ")
+        assert "/help lists the\n" in terminal.until("user> ")
         folder = str(FileStore().root / "x.audio")
         assert folder in terminal.say("One")
         server.will_fail(401)
-        assert "your message is kept" in terminal.words("Two")
+        assert "Your message is kept" in terminal.words("Two")
         shown = terminal.say("Two")  # the same again is asked again
         assert "asking again" in " ".join(shown.split())
         assert ".wav" in shown
@@ -246,7 +246,7 @@ def test_a_path_is_shown_once(server: StandIn, tmp_path: Path) -> None:
 def begin_answer(terminal: Terminal, server: StandIn) -> None:
     """Ask at the first prompt; the answer stops after "One two three"."""
     server.will_answer("One two three four five.", hold_after=4)
-    terminal.until("you> ")
+    terminal.until("user> ")
     terminal.press("Count\n")
     terminal.until("One two three")
     server.wait_until_held()
@@ -257,7 +257,9 @@ def test_ctrl_c_interrupts_an_answer(server: StandIn, tmp_path: Path) -> None:
     with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
         begin_answer(terminal, server)
         shown = terminal.interrupt()
-        assert "this part is kept" in shown
+        assert "The part of the answer that arrived is kept. /retry asks again" in " ".join(
+            shown.split()
+        )
         assert "Traceback" not in shown
         assert "2 assistant: transcript, interrupted · One two three" in terminal.say("/why")
         assert "0 of my earlier answers by voice and 1 from" in terminal.words("Go on")
@@ -274,12 +276,12 @@ def test_an_empty_line_retries(server: StandIn, tmp_path: Path) -> None:
     server.will_answer("Never heard.", hold_after=0)
     server.will_fail(401, "No.")
     with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
-        terminal.until("you> ")
+        terminal.until("user> ")
         terminal.press("Hello?\n")
         server.wait_until_held()
-        assert "interrupted; /retry asks again" in terminal.interrupt()
+        assert "interrupted. Your message is kept: /retry asks again" in terminal.interrupt()
         assert len(turns_of("chat")) == 1
-        assert "the server refused it (401): No; /retry asks again" in terminal.say("")
+        assert "the server refused it (401): No. /retry asks again" in terminal.say("")
         assert "You wrote: Hello?" in terminal.say("")
         assert "nothere.wav: No such file" in terminal.say("/audio nothere.wav")
         terminal.leave(CTRL_D)
@@ -293,14 +295,14 @@ def test_retry_asks_for_another_answer(server: StandIn, tmp_path: Path) -> None:
         server.will_answer(answer)
     server.will_fail(401, "No.")
     with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
-        terminal.until("you> ")
+        terminal.until("user> ")
         assert "there is nothing to ask again" in terminal.say("/retry")
         assert "/retry asks again" in terminal.words("Count")
         assert "First." in terminal.say("/retry")
         assert "Second." in terminal.say("/retry")
         with Conversation.open("chat", read_only=True) as chat:
             spent = chat.usage
-        assert "the earlier answer stays" in terminal.words("/retry")
+        assert "The earlier answer stays" in terminal.words("/retry")
         terminal.leave(CTRL_D)
     assert server.requests[-1]["messages"] == [{"role": "user", "content": "Count"}]
     assert [turn.text for turn in turns_of("chat")] == ["Count", "Second."]
@@ -308,10 +310,51 @@ def test_retry_asks_for_another_answer(server: StandIn, tmp_path: Path) -> None:
         assert chat.usage == spent
 
 
+def test_the_earlier_answer_goes_only_when_the_other_one_is_there(
+    server: StandIn, tmp_path: Path
+) -> None:
+    """A kill, Ctrl-C or a break during `/retry` loses nothing of the answer that it replaces."""
+    server.will_answer("First.")
+    with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
+        terminal.until("user> ")
+        terminal.say("Count")
+        before = turns_of("chat")
+        for script in ({"cut_after": 5}, {"fail_after": 5}):
+            server.will_answer("Second and third.", **script)  # type: ignore[arg-type]
+            told = terminal.words("/retry")
+            assert told.endswith("The earlier answer stays."), told
+            assert "arrived is kept" not in told
+        server.will_answer("Second and third.", hold_after=5)
+        terminal.press("/retry\n")
+        server.wait_until_held()
+        assert "interrupted. The earlier answer stays." in terminal.interrupt()
+        server.will_answer("Second and third.", hold_after=5)
+        terminal.press("/retry\n")
+        server.wait_until_held()
+        terminal.process.kill()
+        terminal.process.wait()
+    assert turns_of("chat") == before
+    assert before[1].text == "First."
+
+
+def test_of_two_cut_answers_the_longer_one_stays(server: StandIn, tmp_path: Path) -> None:
+    """`/retry` of a part of an answer that brings another part keeps the one with more words."""
+    for cut_after in (6, 4, 8):
+        server.will_answer("One two three four five six", cut_after=cut_after)
+    with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
+        terminal.until("user> ")
+        terminal.say("Count")
+        words = turns_of("chat")[1].text
+        assert "The earlier answer stays." in terminal.words("/retry")
+        assert turns_of("chat")[1].text == words
+        terminal.say("/retry")
+        assert turns_of("chat")[1].text.startswith(f"{words} ")
+
+
 def test_commands(server: StandIn, tmp_path: Path) -> None:
     """Commands change or show the session; an unknown one is named, with one that is near."""
     with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
-        terminal.until("you> ")
+        terminal.until("user> ")
         assert "nothing yet" in terminal.say("/why")
         assert "there is nothing to remove" in terminal.say("/undo")
         assert "it has no title" in terminal.say("/title")
@@ -320,8 +363,8 @@ def test_commands(server: StandIn, tmp_path: Path) -> None:
         shown = terminal.words("/help")
         for command in ("/retry ", "/undo ", "/record [", "/audio FILE", "/title [", "/why "):
             assert command in shown
-        assert "there is no command /udno; did you mean /undo?" in terminal.say("/udno")
-        assert "there is no command /xyz; /help" in terminal.say("/xyz 1")
+        assert "/udno is no command. Did you mean /undo?" in terminal.say("/udno")
+        assert "/xyz is no command. /help" in terminal.say("/xyz 1")
         assert "name a sound file: /audio FILE" in terminal.say("/audio")
         assert "/undo takes nothing behind it" in terminal.say("/undo is a command")
         assert "You wrote: /undo is a command" in terminal.say("//undo is a command")
@@ -332,7 +375,7 @@ def test_commands(server: StandIn, tmp_path: Path) -> None:
         terminal.leave(CTRL_D)
     assert len(turns_of("x")) == 8
     with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
-        assert "8 turns (Dogs and cats), the last 6 of them here" in terminal.until("you> ")
+        assert "8 turns (Dogs and cats), the last 6 of them here" in terminal.until("user> ")
         terminal.leave(CTRL_D)
     with Conversation.open("x", read_only=True) as chat:
         assert chat.title == "Dogs and cats"
@@ -342,7 +385,7 @@ def test_recording(server: StandIn, tmp_path: Path) -> None:
     """`/record` sends what the microphone hears until Ctrl-C, Enter or so many seconds."""
     (tmp_path / "sounddevice.py").write_text(SOUNDDEVICE)
     with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
-        terminal.until("you> ")
+        terminal.until("user> ")
         assert "no microphone to record from" in terminal.say("/record")
         (tmp_path / "devices").mkdir()
         assert "I heard 3.0 seconds" in terminal.words("/record")
@@ -372,7 +415,7 @@ def test_the_real_microphone(server: StandIn, tmp_path: Path) -> None:
 def test_pasted_lines_are_one_message(server: StandIn, tmp_path: Path) -> None:
     """Lines that are pasted at once are one message, and none of them is a command."""
     with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
-        terminal.until("you> ")
+        terminal.until("user> ")
         terminal.paste("One\r/undo\nthree\n")
         assert "You wrote: One /undo three" in terminal.words("")
         terminal.paste("/undo")
@@ -388,21 +431,21 @@ def test_pasted_lines_are_one_message(server: StandIn, tmp_path: Path) -> None:
         begin_answer(terminal, server)
         terminal.paste("One\n/undo\n")
         server.go_on()
-        assert "/undo" not in terminal.until("\nyou> ")
+        assert "/undo" not in terminal.until("\nuser> ")
         assert "You wrote: One /undo" in terminal.words("")
         terminal.leave(CTRL_D)
     with Terminal(tmp_path, server, *PROGRAM, "chat", "dumb", TERM="dumb") as terminal:
-        terminal.until("you> ")
+        terminal.until("user> ")
         terminal.press("One\n/undo\nthree\n")
-        terminal.until("\nyou> ")
+        terminal.until("\nuser> ")
         assert "removed 2 turns" in terminal.say("/undo")
         terminal.leave(CTRL_D)
     assert turns_of("dumb") == ()
     (tmp_path / "readline.py").write_text('"""As libedit, which tells nothing."""')
     with Terminal(tmp_path, server, *PROGRAM, "chat", "other") as terminal:
-        terminal.until("you> ")
+        terminal.until("user> ")
         terminal.press("One\n/undo\nthree\n")
-        assert "You wrote: One /undo three" in " ".join(terminal.until("\nyou> ").split())
+        assert "You wrote: One /undo three" in " ".join(terminal.until("\nuser> ").split())
         terminal.leave(CTRL_D)
 
 
@@ -414,18 +457,18 @@ def test_notes_have_lines_of_their_own(server: StandIn, tmp_path: Path) -> None:
         return {"choices": [{"index": 0, "delta": delta}]}
 
     with Terminal(tmp_path, server, *PROGRAM, "chat", NO_COLOR="1") as terminal:
-        terminal.until("you> ")
+        terminal.until("user> ")
         terminal.say("One")
         turn = turns_of("chat")[1]
         assert isinstance(turn, AssistantTurn)
         assert turn.audio
         server.forget(str(turn.audio.id))
         lines = seen(terminal.say("Two"))
-        assert lines[0].startswith("· the server lost 1 audio id; sending")
-        assert lines[1].startswith("it> You wrote: Two")
+        assert lines[0].startswith("· the server lost 1 audio id. Sending")
+        assert lines[1].startswith("assistant> You wrote: Two")
         server.will_stream([chunk(transcript="Very "), chunk(data="?"), chunk(transcript="good.")])
         assert seen(terminal.say("Three"))[:3] == [
-            "it> Very",
+            "assistant> Very",
             "! skipping a piece of sound that is not base64: '?'",
             "    good.",
         ]
@@ -449,8 +492,8 @@ def test_a_setting_is_saved_once_it_gave_an_answer(server: StandIn, tmp_path: Pa
     before = settings_of("x")
     assert before == {"voice": "echo", "instructions": "Be brief."}
     with Terminal(tmp_path, server, *PROGRAM, "chat", "x", *wrong) as terminal:
-        terminal.until("\nyou> ")
-        assert "your message was removed" in terminal.words("Hello")
+        terminal.until("\nuser> ")
+        assert "Your message was removed" in terminal.words("Hello")
         terminal.leave(CTRL_D)
     assert settings_of("x") == before
     assert [turn.text for turn in turns_of("x")][::2] == ["Hi"]
@@ -473,7 +516,7 @@ def test_a_refusal_in_a_terminal_begins_no_session(
         store, place = PostgresStore(postgres.url, schema=schema), f"{postgres.url}?schema={schema}"
     server.will_fail(400, "Bad sound.")
     with Terminal(tmp_path, server, *PROGRAM, "chat", "x", "--store", place) as terminal:
-        terminal.until("you> ")
+        terminal.until("user> ")
         terminal.say("Hello")
         assert not store.list()
         server.will_fail(401, "No.")
@@ -488,7 +531,7 @@ def test_a_refusal_in_a_terminal_begins_no_session(
 def test_ctrl_c_at_the_prompt_drops_the_line(server: StandIn, tmp_path: Path) -> None:
     """Ctrl-C drops the line; twice in a row it ends the chat, without a traceback."""
     with Terminal(tmp_path, server, *PROGRAM, "chat") as terminal:
-        terminal.until("you> ")
+        terminal.until("user> ")
         terminal.press("Never sent")
         terminal.until("Never sent")
         assert "Ctrl-C again" in terminal.interrupt()
@@ -531,18 +574,18 @@ def test_ctrl_c_while_waiting_for_the_lock(server: StandIn, tmp_path: Path) -> N
         Terminal(tmp_path, server, *program) as theirs,
     ):
         for terminal in (mine, theirs):
-            terminal.until("you> ")
+            terminal.until("user> ")
         theirs.say("First")
         server.will_answer("Wait for it.", hold_after=0)
         theirs.press("Second\n")
         server.wait_until_held()
         mine.press("Blocked\n")
-        mine.until("it> ")
+        mine.until("assistant> ")
         shown = mine.interrupt()
-        assert "nothing was sent" in shown
+        assert "Nothing was sent" in shown
         assert ".wav" not in shown
         server.go_on()
-        theirs.until("\nyou> ")
+        theirs.until("\nuser> ")
         assert "You wrote: Third" in mine.say("Third")
     assert [turn.text for turn in turns_of("shared")][::2] == ["First", "Second", "Third"]
 
@@ -552,6 +595,6 @@ def test_an_error_does_not_end_a_chat_in_a_terminal(server: StandIn, tmp_path: P
     (tmp_path / "voice").write_bytes(SOUND)
     server.will_fail(401, "No.")
     with Terminal(tmp_path, server, *PROGRAM, "chat", "--audio", "voice") as terminal:
-        assert "refused it (401)" in terminal.until("\nyou> ")
+        assert "refused it (401)" in terminal.until("\nuser> ")
         assert "I heard 0.1 seconds" in terminal.say("")
         terminal.leave(CTRL_D)

@@ -127,7 +127,7 @@ def test_export_needs_a_session_and_a_format(cli: Run, tmp_path: Path) -> None:
         chat.add_user("Hello")
     status, _, err = cli("export", "x", "-o", str(tmp_path / "a.docx"))
     assert status == 2
-    assert "pass --format, one of" in err
+    assert "Pass --format, one of" in err
     assert "cannot tell the format" in err
 
 
@@ -208,7 +208,7 @@ def test_exports_can_be_imported(cli: Run, session: str, tmp_path: Path) -> None
         cli("export", session, "--format", form, "-o", str(tmp_path / f"a.{form}"))
     status, _, err = cli("import", str(tmp_path / "a.json"))
     assert status == 1
-    assert "choose another by --id ID" in err
+    assert "Choose another by --id ID" in err
     status, out, _ = cli("import", str(tmp_path / "a.json"), "--id", "copy")
     assert (status, out) == (0, "imported session 'copy', 5 turns\n")
     with (
@@ -255,7 +255,7 @@ def test_export_writes_several_sessions_into_one_file_of_lines(
     assert [found[-1]["content"] for found in lines[1:]] == ["Hi, I am bob", "Hi, I am eve"]
     assert err == (
         f"! session '{session}': export of 'Dogs': skipping 1 exchange with audio that has no "
-        "transcript (turns 3 to 5); --transcribe adds those of the user's audio\n"
+        "transcript (turns 3 to 5). --transcribe adds those of the user's audio.\n"
     )
     assert cli("export", "--all", "-o", str(path))[0] == 2, "it exists"
     (FileStore().root / "eve.json").write_text("{")
@@ -294,10 +294,10 @@ def test_a_mistyped_id_brings_a_proposal(command: str, cli: Run, tmp_path: Path)
     if name == "copy":
         options = ["--from", str(FileStore().root), "--to", str(tmp_path / "other")]
     FileStore().root.mkdir(parents=True)
-    assert "there are none in /" in cli(name, "RETREIVER", *options)[2]
+    assert "There are none in /" in cli(name, "RETREIVER", *options)[2]
     with Conversation.open("retriever") as chat:
         chat.add_user("Hello")
     status, _, err = cli(name, "RETREIVER", *options)
     assert (status, err.count(str(FileStore().root))) == (1, 0)
-    assert "no session 'RETREIVER'; did you mean 'retriever'?" in err
+    assert "no session 'RETREIVER'. Did you mean 'retriever'?" in err
     assert "`conversation list` shows all sessions" in cli(name, "cat", *options)[2]

@@ -132,7 +132,7 @@ def test_object_of_lists_needs_a_key(cli: Run, path: Path) -> None:
     path.write_text(json.dumps({"ann": TALK, "bob": SHOWN, "version": 3}))
     status, _, err = cli("import", str(path))
     assert status == 1
-    assert "choose one by its key: it has 'ann', 'bob'" in err
+    assert "Choose one by its key: it has 'ann', 'bob'" in err
     status, _, err = cli("import", str(path), "--key", "eve")
     assert status == 1
     assert "nothing under the key 'eve': it has 'ann', 'bob', 'version'" in err
@@ -187,15 +187,15 @@ def test_archive_is_refused_by_its_name(cli: Run, path: Path) -> None:
     """ChatGPT's export comes as an archive; the error says to unpack it."""
     path.write_bytes(b"PK\3\4" + bytes(99))
     status, _, err = cli("import", str(path))
-    assert (status, "is an archive; unpack it" in err) == (1, True)
+    assert (status, "is an archive. Unpack it" in err) == (1, True)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.md", b"# Dogs", "is a page, not JSON, and cannot be imported; export the session as"),
+        ("a.md", b"# Dogs", "is a page, not JSON, and cannot be imported. Export the session as"),
         ("a.txt", b"\n<!doctype html><p>", "is a page, not JSON"),
-        ("dog.wav", SOUND, "is sound (WAV), not JSON; `conversation say ID --audio FILE`"),
+        ("dog.wav", SOUND, "is sound (WAV), not JSON. `conversation say ID --audio FILE`"),
         ("dog", b"fLaC" + bytes(99), "is sound (FLAC)"),
         ("a.json", b" \n", "is empty"),
         ("a.db", b"SQLite format 3\0" + bytes(range(256)), "is not JSON, but no text at all"),
@@ -471,8 +471,8 @@ def test_import_reads_from_a_pipe(session: str, tmp_path: Path) -> None:
     [
         (b"{", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
-        (b'{"a": 1}', 'not a conversation in a known format: it is {"a":1};'),
-        (b'"text"', 'not a conversation in a known format: it is "text";'),
+        (b'{"a": 1}', 'not a conversation in a known format: it is {"a":1}.'),
+        (b'"text"', 'not a conversation in a known format: it is "text".'),
         (b"[]", "it has no messages"),
         (b'{"conversation": 99, "turns": []}', "format 99"),
     ],

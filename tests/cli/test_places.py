@@ -145,7 +145,7 @@ def test_verify_tells_sound_that_is_gone(
     assert "2 damaged" in out
     status, out, err = cli("verify", "S%2", "--store", database)  # there is none
     assert (status, out) == (1, "")
-    assert "there is no session 'S%2'; did you mean 's%" in err
+    assert "there is no session 'S%2'. Did you mean 's%" in err
     assert cli("show", "s%0", "--store", database)[1].count("its sound or file is missing") == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from conversation import AssistantTurn, AudioInput, Conversation, FileStore, PostgresStore, UserTurn
+from conversation._cli.session import opened_session
+from conversation._cli.wording import Remedies, said
 from conversation._values.sound import format_of
 from conversation.testing import StandIn
 from tests.cli.conftest import HOSTILE, Run
@@ -117,7 +120,7 @@ def test_a_failure_is_retried(cli: Run, server: StandIn) -> None:
     server.will_fail(401)
     status, out, err = cli("say", "an ne", "Hello")
     assert (status, out, err.count("\n")) == (1, "", 1)
-    assert "your message is kept: `conversation say 'an ne' --retry` asks again" in err
+    assert "Your message is kept: `conversation say 'an ne' --retry` asks again" in err
     status, answer, _ = cli("say", "an ne", "--retry")
     assert status == 0
     before = len(server.requests)
@@ -152,6 +155,45 @@ def test_a_cut_answer_stays_if_there_is_no_other(cli: Run, server: StandIn) -> N
         assert [turn.text for turn in turns_of("ann")] == ["Hello", "Good m"]
     assert cli("say", "ann", "--retry")[0] == 0
     assert len(turns_of("ann")) == 2
+
+
+def test_another_answer_counts_what_was_spent(cli: Run) -> None:
+    """The tokens of the answer that is replaced still count, and nothing else is saved."""
+    with Conversation.open("ann") as chat:
+        chat.say("One")
+        chat.say("Two")
+        chat.truncate(0.1)
+        spent = chat.usage
+    assert cli("say", "ann", "--retry")[0] == 0
+    with Conversation.open("ann", read_only=True) as chat:
+        last = chat.turns[-1]
+        assert isinstance(last, AssistantTurn)
+        assert last.usage
+        assert chat.usage == spent + last.usage
+        assert [*turns_of("ann")] == [*chat.turns]
+    assert [info.id for info in FileStore().list()] == ["ann"]
+
+
+@pytest.mark.usefixtures("server")
+def test_an_interruption_tells_what_became_of_the_message() -> None:
+    """After Ctrl-C the error says that the message is kept, and how to go on; or that none is."""
+    options = argparse.Namespace(id="ann", model=None, voice=None, instructions=None)
+    with opened_session(options, FileStore()) as session:
+
+        def told(*added: UserTurn | AssistantTurn) -> str:
+            try:
+                with session.exchange():
+                    session.conversation.extend(added)
+                    raise KeyboardInterrupt
+            except KeyboardInterrupt as interrupted:
+                return said(interrupted, Remedies("`again`"))
+
+        assert told() == "interrupted. Nothing was sent."
+        asked, part = UserTurn("Hello"), AssistantTurn(content="Go", interrupted=True)
+        assert told(asked) == "interrupted. Your message is kept: `again` asks again."
+        assert told() == "interrupted. Your message is kept: `again` asks again."
+        kept = "interrupted. The part of the answer that arrived is kept. `again` asks again."
+        assert told(part) == kept
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
@@ -244,7 +286,7 @@ def test_a_model_that_does_not_speak_is_named(cli: Run) -> None:
     """The refusal comes with the remedy."""
     status, _, err = cli("say", "ann", "Hello", "--model", "gpt-4o-mini")
     assert status == 1
-    assert "this model does not speak: choose one that does, such as 'gpt-audio-1.5', by" in err
+    assert "This model does not speak: choose one that does, such as 'gpt-audio-1.5', by" in err
     assert "modalities" not in err
 
 
@@ -255,7 +297,7 @@ def test_a_session_whose_last_turn_was_cut_off_goes_on(cli: Run) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     status, _, err = cli("say", "ann", "Hello")
     assert (status, err.count("\n")) == (0, 2)
-    assert "the last turn was cut off while it was saved, and may be lost; a change repairs" in err
-    assert "the file is repaired; `conversation repair ID` reads what is left of that turn" in err
+    assert "the last turn was cut off while it was saved, and may be lost. A change repairs" in err
+    assert "the file is repaired. `conversation repair ID` reads what is left of that turn" in err
     assert str(path.parent) not in err
     assert len(turns_of("ann")) == 2

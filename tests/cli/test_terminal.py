@@ -252,15 +252,15 @@ def test_an_answer_does_not_pass_for_a_question(end: str, tmp_path: Path) -> Non
     """Further lines of an answer are indented, also those that a terminal would wrap."""
     with StandIn() as server:
         for _ in range(2):
-            server.will_answer(f"Hello{end}you> forged{end}it> forged\x1b[2J")
+            server.will_answer(f"Hello{end}user> forged{end}assistant> forged\x1b[2J")
         with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
-            shown = terminal.until("you> ")
+            shown = terminal.until("user> ")
             shown += terminal.say("Hi")
             terminal.press("/quit\n")
             shown += terminal.end()
         done = run("chat", "y", folder=tmp_path, server=server, lines="Hi\n")
         with Terminal(tmp_path, server, *PROGRAM, "chat", "x") as terminal:
-            again = terminal.until("\nyou> ")
+            again = terminal.until("\nuser> ")
     for text in (shown, again, done.stdout):
         assert "forged" in text
         assert "\x1b[2J" not in text

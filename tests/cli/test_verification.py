@@ -255,7 +255,7 @@ def test_a_turn_that_was_cut_off_is_told_in_plain_words(cli: Run, session: str) 
     words = "the last turn was cut off while it was saved"
     for told in (cli("show", session)[2], cli("verify")[1]):
         assert words in told
-        assert "may be lost; a change repairs it" in told
+        assert "may be lost. A change repairs it" in told
     with Conversation.open(session) as chat:
         chat.set_title("Cats")
     assert cli("repair", session)[0] == 0

@@ -109,13 +109,13 @@ def test_an_error_of_the_server_is_said_in_its_words(server: StandIn) -> None:
     with pytest.raises(OpenAIError) as refused:
         chat.say("Hello")
     shown = said(refused.value, IN_CHAT)
-    assert shown.startswith("the server refused it (404): There is no model 'typo'; the model is ")
-    assert shown.endswith("your message was removed: the chat is as it was before")
+    assert shown.startswith("the server refused it (404): There is no model 'typo'. The model is ")
+    assert shown.endswith("Your message was removed: the chat is as it was before.")
     server.will_fail(401, "No.")
     with pytest.raises(OpenAIError) as failed:
         chat.say("Hello")
     shown = said(failed.value, IN_CHAT)
-    assert shown == "the server refused it (401): No; your message is kept: /retry asks again"
+    assert shown == "the server refused it (401): No. Your message is kept: /retry asks again."
     assert "`/retry` in `conversation chat ID` asks again" in said(failed.value)
 
 
@@ -133,4 +133,32 @@ def test_an_unknown_session_is_looked_for_with_a_command(cli: Run) -> None:
     """An error about an unknown session names the command that lists sessions."""
     with Conversation.open("ann") as chat:
         chat.add_user("Hello")
-    assert "; `conversation list` shows all sessions" in cli("show", "nobody")[2]
+    assert ". `conversation list` shows all sessions" in cli("show", "nobody")[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("one clause", "one clause"),
+        ("it failed; try again", "it failed. Try again."),
+        ("it failed; `retry` helps; did it?", "it failed. `retry` helps. Did it?"),
+        ("it failed; --yes helps, too", "it failed. --yes helps, too."),
+        ("no session 'a; b'; see \"c; d\" (e; f)", "no session 'a; b'. See \"c; d\" (e; f)."),
+        ("the server's words; and its key's", "the server's words. And its key's."),
+        ("there is none; look in /tmp/home", "there is none. Look in /tmp/home"),
+    ],
+)
+def test_an_error_and_its_remedy_are_sentences(text: str, told: str) -> None:
+    """The parts of a message that a semicolon joins are sentences; what is quoted stays whole."""
+    assert in_words(text) == told
+    assert in_words(told) == told
+
+
+def test_the_words_of_a_server_stay_its_own(server: StandIn) -> None:
+    """A semicolon in the message of a server is not ours."""
+    chat = Conversation(client=server.client())
+    server.will_fail(401, "Wrong key; see the docs.")
+    with pytest.raises(OpenAIError) as refused:
+        chat.say("Hello")
+    shown = "the server refused it (401): Wrong key; see the docs. Your message is kept: /retry"
+    assert said(refused.value, IN_CHAT) == f"{shown} asks again."

@@ -61,9 +61,9 @@ def texts_of(session: str = "terminal") -> list[str]:
 def test_a_chat_in_a_terminal_is_resumed(server: StandIn, tmp_path: Path) -> None:
     """All texts are shown again, and the next answer recalls the earlier ones by voice."""
     with Terminal(tmp_path, server, CHAT, "dogs", "--voice", "ash") as terminal:
-        assert "session 'dogs' of 0 turns" in terminal.until("you> ")
+        assert "session 'dogs' of 0 turns" in terminal.until("user> ")
         first = terminal.say("Is a dog a good friend?")
-        assert first.startswith("it> You wrote: Is a dog a good friend? I recall 0")
+        assert first.startswith("assistant> You wrote: Is a dog a good friend? I recall 0")
         assert first.endswith(f"\n    {DATA}/dogs-sound/answer-1.wav")
         assert "I recall 1 of my earlier answers by voice" in terminal.say("Why?")
         terminal.press("/quit\n")
@@ -71,7 +71,7 @@ def test_a_chat_in_a_terminal_is_resumed(server: StandIn, tmp_path: Path) -> Non
     words = texts_of("dogs")
     assert words[::2] == ["Is a dog a good friend?", "Why?"]
     with Terminal(tmp_path, server, CHAT, "dogs") as terminal:
-        again = terminal.until("you> ")
+        again = terminal.until("user> ")
         assert "session 'dogs' of 4 turns" in again
         assert [line.split(maxsplit=1)[1] for line in again.splitlines()[1:5]] == words
         assert "I recall 2 of my earlier answers by voice" in terminal.say("And cats?")
@@ -90,7 +90,7 @@ def test_ctrl_c_or_ctrl_d_at_the_prompt_ends_the_chat(
 ) -> None:
     """It ends without a message, and the turns are saved."""
     with Terminal(tmp_path, server, CHAT) as terminal:
-        terminal.until("you> ")
+        terminal.until("user> ")
         terminal.say("Good morning")
         assert set(terminal.leave(key).strip()) <= set("^CD")
     assert texts_of()[0] == "Good morning"
@@ -101,9 +101,9 @@ def test_ctrl_c_interrupts_an_answer(server: StandIn, tmp_path: Path) -> None:
     """The part that arrived is kept, it is sent as its transcript, and the chat goes on."""
     server.will_answer("One two three four five.", hold_after=4)
     with Terminal(tmp_path, server, CHAT) as terminal:
-        terminal.until("you> ")
+        terminal.until("user> ")
         terminal.press("Count\n")
-        terminal.until("it> One two three")
+        terminal.until("assistant> One two three")
         server.wait_until_held()
         shown = terminal.interrupt()
         assert "interrupted; this part is kept" in shown
@@ -125,9 +125,9 @@ def test_ctrl_c_while_audio_plays_keeps_the_audio(server: StandIn, tmp_path: Pat
     (tmp_path / "devices").mkdir()
     server.will_answer("One two three.", hold_after=6)
     with Terminal(tmp_path, server, CHAT) as terminal:
-        terminal.until("you> ")
+        terminal.until("user> ")
         terminal.press("Count\n")
-        terminal.until("it> One two three.**")
+        terminal.until("assistant> One two three.**")
         assert "this part is kept" in terminal.interrupt()
         terminal.press(CTRL_D)
         terminal.end()
@@ -142,15 +142,15 @@ def test_ctrl_c_before_the_answer_keeps_the_question(server: StandIn, tmp_path: 
     """An empty line retries it; without an open question an empty line does nothing."""
     server.will_answer("Never heard.", hold_after=0)
     with Terminal(tmp_path, server, CHAT) as terminal:
-        terminal.until("you> ")
+        terminal.until("user> ")
         terminal.press("Hello?\n")
         server.wait_until_held()
         assert "interrupted before the first word" in terminal.interrupt()
         assert len(turns_of()) == 1
         terminal.press("\n")
-        assert "it> You wrote: Hello?" in terminal.until("\nyou> ")
+        assert "assistant> You wrote: Hello?" in terminal.until("\nuser> ")
         terminal.press("\n")
-        assert terminal.until("you> ").strip() == "you>"
+        assert terminal.until("user> ").strip() == "user>"
         terminal.press(CTRL_D)
         terminal.end()
     assert [turn.role for turn in turns_of()] == ["user", "assistant"]
@@ -164,11 +164,13 @@ def test_the_chat_works_on_pipes_and_without_a_key(tmp_path: Path) -> None:
     first, *shown = piped(tmp_path, None, "Good morning\n/why\n/nonsense\nBye")
     assert "stand-in on this machine" in first
     assert shown[0].startswith("session 'terminal' of 0 turns")
-    assert shown[1].startswith("it> You wrote: Good morning")
+    assert shown[1].startswith("assistant> You wrote: Good morning")
     assert shown[3] == "user: as it is"
-    assert shown[4].startswith("assistant: voice, ")
+    assert shown[4].startswith("assistant> voice, ")
     assert shown[5].startswith("/say FILE")
-    assert shown[-2].startswith("it> You wrote: Bye I recall 1 of my earlier answers by voice")
+    assert shown[-2].startswith(
+        "assistant> You wrote: Bye I recall 1 of my earlier answers by voice"
+    )
     assert len(turns_of()) == 4
     # The next stand-in does not know the audio ids.
     _, *shown = piped(tmp_path, None, "Back again\n/quit\nnever said\n")
@@ -200,7 +202,7 @@ def test_say_sends_a_file(sound: bytes, server: StandIn, tmp_path: Path) -> None
     (tmp_path / "my voice").write_bytes(sound)
     duration = AudioInput(sound).duration
     shown = piped(tmp_path, server, "/say my voice\n")
-    assert shown[1].startswith(f"it> I heard {duration:.1f} seconds of sound.")
+    assert shown[1].startswith(f"assistant> I heard {duration:.1f} seconds of sound.")
     said = turns_of()[0]
     assert isinstance(said, UserTurn)
     assert isinstance(said.content[0], AudioInput)
@@ -214,7 +216,7 @@ def test_say_converts_other_formats(server: StandIn, tmp_path: Path) -> None:
     pytest.importorskip("av", reason="needs the extra `formats`")
     (tmp_path / "voice.ogg").write_bytes(encoded([bytes(48_000)], "opus"))
     shown = piped(tmp_path, server, "/say voice.ogg\n")
-    assert shown[1].startswith("it> I heard 1.0 seconds of sound.")
+    assert shown[1].startswith("assistant> I heard 1.0 seconds of sound.")
     said = turns_of()[0]
     assert isinstance(said, UserTurn)
     assert isinstance(said.content[0], AudioInput)
@@ -232,7 +234,7 @@ def test_invalid_commands_and_files_are_one_line(server: StandIn, tmp_path: Path
     assert [line[:2] for line in shown[1:9]] == ["! "] * 8
     assert "nothere.wav" in shown[1]
     assert "FLAC" in shown[5]
-    assert shown[9].startswith("it> You wrote: Hello")
+    assert shown[9].startswith("assistant> You wrote: Hello")
     assert len(turns_of()) == 2
 
 
@@ -241,12 +243,12 @@ def test_failed_requests_are_one_line(server: StandIn, tmp_path: Path) -> None:
     server.will_fail(401, "Incorrect API key provided.", code="invalid_api_key")
     server.will_answer("One two three.", cut_after=3)
     shown = piped(tmp_path, server, "Hello\n\nGo on\n")
-    assert shown[1] == "it> "
+    assert shown[1] == "assistant> "
     assert shown[2].startswith("! ")
     assert "OPENAI_API_KEY" in shown[2]
-    assert shown[3] == "it> One two"
+    assert shown[3] == "assistant> One two"
     assert shown[4].startswith("! ")
-    assert shown[5].startswith("it> You wrote: Go on")
+    assert shown[5].startswith("assistant> You wrote: Go on")
     assert [turn.role for turn in turns_of()] == ["user", "assistant"] * 2
     assert texts_of()[1] == "One two"
 
@@ -279,8 +281,8 @@ def test_a_sound_card_is_used(server: StandIn, tmp_path: Path) -> None:
     shown = piped(tmp_path, server, "Hello\n/record 1.5\n/record 60\n")
     assert not (DATA / "terminal-sound").exists()
     assert shown[2].startswith("recording 1.5 seconds")
-    assert shown[3].startswith("it> I heard 1.5 seconds of sound.")
-    assert shown[5].startswith("it> I heard 3.0 seconds of sound.")
+    assert shown[3].startswith("assistant> I heard 1.5 seconds of sound.")
+    assert shown[5].startswith("assistant> I heard 3.0 seconds of sound.")
     played = (tmp_path / "devices" / "speaker").read_bytes()
     answers = [turn.audio for turn in turns_of() if isinstance(turn, AssistantTurn) and turn.audio]
     assert played == b"".join(audio.read()[44:] for audio in answers)
