@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,30 +41,56 @@ Start = Callable[..., Any]
 
 @contextlib.contextmanager
 def browsers(folder: Path) -> Iterator[Start]:
-    """Yield a function that starts a browser with command line arguments; end all at the end."""
-    running: list[Any] = []
+    """Yield a function that returns a browser with an empty tab of this size, and without cookies.
 
-    def start(*arguments: str) -> Any:
-        options = webdriver.ChromeOptions()
-        options.binary_location = str(CHROMIUM)
-        for argument in (
-            *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
-            *("disable-background-networking", "disable-component-update", "disable-sync"),
-            *("disable-dev-shm-usage", "autoplay-policy=no-user-gesture-required"),
-            f"user-data-dir={folder / f'profile-{len(running)}'}",
-            *arguments,
-        ):
-            options.add_argument(f"--{argument}")
-        options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-        browser = webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER)))
-        running.append(browser)
-        return browser
+    It goes on with the browser of the last call, unless that had other command line arguments.
+    """
+    running: list[tuple[tuple[str, ...], Any]] = []
+
+    def start(*arguments: str, size: tuple[int, int] = (900, 1400)) -> Any:
+        if not running or running[-1][0] != arguments:
+            if running:
+                running[-1][1].quit()
+            running.append((arguments, started(folder / f"profile-{len(running)}", arguments)))
+        else:
+            renew(running[-1][1])
+        running[-1][1].set_window_size(*size)
+        return running[-1][1]
 
     try:
         yield start
     finally:
-        for browser in running:
-            browser.quit()
+        if running:
+            running[-1][1].quit()
+
+
+def started(profile: Path, arguments: Iterable[str]) -> Any:
+    """Start a browser."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for argument in (
+        *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
+        *("disable-background-networking", "disable-component-update", "disable-sync"),
+        *("disable-dev-shm-usage", "autoplay-policy=no-user-gesture-required"),
+        f"user-data-dir={profile}",
+        *arguments,
+    ):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    return webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER)))
+
+
+def renew(browser: Any) -> None:
+    """Put a new tab in the place of the last one, and forget its user and what was logged."""
+    last = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    new = browser.current_window_handle
+    browser.switch_to.window(last)
+    browser.close()
+    browser.switch_to.window(new)
+    browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    for log in ("performance", "browser"):
+        browser.get_log(log)
 
 
 def screenshot(browser: Any, name: str) -> None:

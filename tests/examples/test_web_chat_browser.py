@@ -36,10 +36,10 @@ MICROPHONE = ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"
 LONG = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen."
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """A function that starts a browser with the given command line arguments."""
-    with browsers(tmp_path) as started:
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """A function that returns a browser with the given command line arguments, for a new user."""
+    with browsers(tmp_path_factory.mktemp("profiles")) as started:
         yield started
 
 
@@ -71,7 +71,7 @@ class Chat:
     def __init__(
         self, start: Start, site: Site, *arguments: str, microphone: tuple[str, ...] = MICROPHONE
     ) -> None:
-        self.browser = start("window-size=900,900", *microphone, *arguments)
+        self.browser = start(*microphone, *arguments, size=(900, 900))
         self.open(site)
 
     def open(self, site: Site) -> None:

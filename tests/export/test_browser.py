@@ -71,8 +71,21 @@ def tool(city: str) -> str:
     return f"Rain in {city}"
 
 
-@pytest.fixture
-def page(server: StandIn, clock: Clock, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def clock() -> Clock:
+    """A manual clock for all tests of this module."""
+    return Clock()
+
+
+@pytest.fixture(scope="module")
+def server(clock: Clock) -> Iterator[StandIn]:
+    """A stand-in for all tests of this module."""
+    with StandIn(clock=clock) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def page(server: StandIn, clock: Clock, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported page with some of everything: old and new answers, tools, hostile text."""
     chat = Conversation(client=server.client(), clock=clock, tools=[tool], instructions="Be kind.")
     hostile = HOSTILE.format(url=server.url)
@@ -93,14 +106,13 @@ def page(server: StandIn, clock: Clock, tmp_path: Path) -> Path:
     server.will_answer("שלום, عليكم", spoken=False)
     chat.say("Hebrew, please")
     clock.now += 900
-    server.requests.clear()
-    return chat.export(tmp_path / "page.html")
+    return chat.export(tmp_path_factory.mktemp("page") / "page.html")
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """A function that starts a browser with the given command line arguments."""
-    with browsers(tmp_path) as started:
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """A function that returns a browser with an empty tab."""
+    with browsers(tmp_path_factory.mktemp("profiles")) as started:
         yield started
 
 
@@ -123,7 +135,7 @@ def is_in_india(browser: Any) -> None:
 
 def test_the_page_shows_the_dialogue(page: Path, start: Start) -> None:
     """All turns are shown in order with their texts; a click unfolds a tool call."""
-    browser = start("window-size=900,1400")
+    browser = start()
     is_in_india(browser)
     browser.get(page.as_uri())
     roles = [a.get_attribute("class") for a in browser.find_elements(By.TAG_NAME, "article")]
@@ -145,7 +157,7 @@ def test_the_page_shows_the_dialogue(page: Path, start: Start) -> None:
 
 def test_players_play_and_waveforms_are_drawn(page: Path, start: Start) -> None:
     """Each sound has a player and a waveform of 64 bars, MP3 too; one plays at a time."""
-    browser = start("window-size=900,1400")
+    browser = start()
     browser.get(page.as_uri())
     figures = browser.find_elements(By.TAG_NAME, "figure")
     assert len(figures) == 6
@@ -173,11 +185,11 @@ ODD = {
 def test_sound_of_odd_codings_plays(tmp_path: Path, start: Start) -> None:
     """WAV files of codings that browsers do not know play, as they are embedded as MP3."""
     pytest.importorskip("av", reason="needs the extra `formats`")
-    sound = AudioInput.from_pcm(bytes(48_000), 24_000).read()
+    sound = AudioInput.from_pcm(bytes(6_144), 24_000).read()
     chat = Conversation()
     for head in ODD.values():
         chat.add_user(AudioInput(sound[:20] + head + sound[36:]))
-    browser = start("window-size=900,1400")
+    browser = start()
     browser.get(chat.export(tmp_path / "page.html").as_uri())
     players = browser.find_elements(By.TAG_NAME, "audio")
     assert len(players) == len(ODD)
@@ -195,7 +207,7 @@ def test_sound_that_the_browser_cannot_play_is_offered_as_a_download(
     chat = Conversation()
     chat.add(AssistantTurn(audio=AssistantAudio(data=odd, transcript="Odd")))
     chat.add_user(sound)
-    browser = start("window-size=900,700")
+    browser = start(size=(900, 700))
     folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
     browser.get(chat.export(tmp_path / "page.html").as_uri())
@@ -214,7 +226,7 @@ def test_sound_that_the_browser_cannot_play_is_offered_as_a_download(
 
 def test_a_click_on_the_waveform_plays_from_there(page: Path, start: Start) -> None:
     """A click in the middle starts the second half, which is shown; one for a menu does nothing."""
-    browser = start("window-size=900,1400")
+    browser = start()
     browser.get(page.as_uri())
     wave = browser.find_element(By.CLASS_NAME, "wave")
     audio = browser.find_element(By.CSS_SELECTOR, "figure audio")
@@ -242,7 +254,7 @@ def focus(browser: Any) -> Any:
 
 def test_keys_play_and_seek(page: Path, start: Start) -> None:
     """Tab reaches each control, which has a name; keys play, stop, and move on the waveform."""
-    browser = start("window-size=900,1400")
+    browser = start()
     browser.get(page.as_uri())
 
     def press(*keys: str) -> None:
@@ -287,7 +299,7 @@ def test_keys_play_and_seek(page: Path, start: Start) -> None:
 
 def test_play_all_goes_through_the_page(page: Path, start: Start) -> None:
     """Each sound plays after the one before it, at the chosen speed; the button also stops it."""
-    browser = start("window-size=900,700")
+    browser = start(size=(900, 700))
     browser.get(page.as_uri())
     button = browser.find_element(By.CSS_SELECTOR, ".bar button")
     button.click()
@@ -314,7 +326,7 @@ def test_play_all_goes_through_the_page(page: Path, start: Start) -> None:
 
 def test_times_are_those_of_the_reader(page: Path, start: Start) -> None:
     """Days and times are local, with the reader's clock; UTC stands in the tooltip."""
-    browser = start("window-size=900,1400")
+    browser = start()
     is_in_india(browser)
     browser.get(page.as_uri())
     [begun, exported, first, *_] = browser.find_elements(By.TAG_NAME, "time")
@@ -329,7 +341,7 @@ def test_times_are_those_of_the_reader(page: Path, start: Start) -> None:
 
 def test_written_answers_are_rendered(page: Path, start: Start, server: StandIn) -> None:
     """Lists, emphasis, code and links appear as such; HTML and other links as text."""
-    browser = start("window-size=900,1400")
+    browser = start()
     browser.get(page.as_uri())
     rich = browser.find_elements(By.CLASS_NAME, "rich")[0]
     assert rich.find_element(By.TAG_NAME, "h3").text == "A list"
@@ -349,7 +361,7 @@ def test_written_answers_are_rendered(page: Path, start: Start, server: StandIn)
 
 def test_on_paper_all_is_unfolded_and_nothing_is_cut(page: Path, start: Start) -> None:
     """Print is light, without controls, with the addresses of links; turns stay on one sheet."""
-    browser = start("window-size=900,1400")
+    browser = start()
     resize(browser, scheme="dark")
     browser.get(page.as_uri())
     browser.execute_script(
@@ -377,7 +389,7 @@ def test_on_paper_all_is_unfolded_and_nothing_is_cut(page: Path, start: Start) -
 
 def test_hostile_text_is_only_shown(page: Path, server: StandIn, start: Start) -> None:
     """Markup and scripts in a title or a text appear verbatim and have no effect."""
-    browser = start("window-size=900,1400")
+    browser = start()
     browser.get(page.as_uri())
     shown = HOSTILE.format(url=server.url).replace("\x00", "\ufffd")
     assert browser.find_element(By.TAG_NAME, "h1").get_property("textContent") == f"Dogs {shown}"
@@ -396,7 +408,7 @@ def test_hostile_text_is_only_shown(page: Path, server: StandIn, start: Start) -
 
 def test_the_page_sends_no_requests(page: Path, server: StandIn, start: Start) -> None:
     """Reading, playing and unfolding load nothing but the file; its policy refuses the rest."""
-    browser = start("window-size=900,1400")
+    browser = start()
     browser.get(page.as_uri())
     for summary in browser.find_elements(By.TAG_NAME, "summary"):
         browser.execute_script("arguments[0].click()", summary)
@@ -416,7 +428,7 @@ def test_the_page_sends_no_requests(page: Path, server: StandIn, start: Start) -
 
 def test_without_scripts_the_page_can_be_read_and_heard(page: Path, start: Start) -> None:
     """The browser's own players stand beside the waveforms; times are UTC, with their dates."""
-    browser = start("window-size=900,1400")
+    browser = start()
     resize(browser, 360)
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     browser.get(page.as_uri())
