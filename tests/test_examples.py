@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import wave
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 
 from conversation import Conversation, FileStore, PostgresStore, UserTurn
 from tests.postgres import Postgres
+from tests.programs import ran
 
 pytestmark = pytest.mark.slow
 
@@ -22,14 +21,7 @@ IGNORED = ROOT / ".gitignore"
 
 def run(*arguments: str, folder: Path, **environment: str) -> str:
     """Run Python in that folder and return its output; it has to succeed without warnings."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran(*arguments, folder=folder, environment={**os.environ, **environment}, timeout=300)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
 

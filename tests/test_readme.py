@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shlex
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 from conversation import AsyncConversation, Context, Conversation, FileStore
 from conversation._cli.main import main
+from tests.programs import ran
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -70,13 +70,7 @@ def test_the_quickstart_prints_what_is_shown(tmp_path: Path) -> None:
 
 def compare(shown: str, *arguments: str, folder: Path) -> None:
     """Run Python in that folder: it succeeds in silence, and prints what is shown."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran(*arguments, folder=folder, environment=os.environ, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(pattern(shown), done.stdout), done.stdout
 

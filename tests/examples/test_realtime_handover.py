@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from conversation import AssistantTurn, Conversation
+from tests.programs import ran
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "realtime_handover.py"
 
@@ -19,15 +18,8 @@ pytestmark = pytest.mark.slow
 def test_the_handover_runs_offline_and_goes_on(tmp_path: Path) -> None:
     """Each run adds ten turns below `example-data`, among them an answer that was cut off."""
     for run in (1, 2):
-        done = subprocess.run(
-            [sys.executable, "-W", "error", str(EXAMPLE)],
-            cwd=tmp_path,
-            env={**os.environ, "HOME": str(tmp_path / "home")},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        around = {**os.environ, "HOME": str(tmp_path / "home")}
+        done = ran(str(EXAMPLE), folder=tmp_path, environment=around, timeout=300)
         assert (done.returncode, done.stderr) == (0, "")
         assert f"after {10 * (run - 1)} turns" in done.stdout
         assert done.stdout.count("(cut off)") == 1
