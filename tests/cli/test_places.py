@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -19,9 +18,10 @@ from conversation.stores import Store
 from conversation.testing import StandIn
 from tests.cli.conftest import PROGRAM, Run, run
 from tests.postgres import Postgres
+from tests.programs import Program, ran
 from tests.samples import PNG, SOUND
 from tests.stores.proxy import Proxy
-from tests.terminals import PYTHON, environment
+from tests.terminals import environment
 
 
 @pytest.fixture
@@ -323,24 +323,21 @@ def move_and_kill(postgres: Postgres, schema: str, folder: Path, count: int) -> 
         database = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres?schema={schema}"
         proxy.counted = b"conversation_"
         for origin, target in ((str(source), database), (database, str(back))):
-            arguments = [*PYTHON, *PROGRAM, "copy", "--from", origin, "--to", target]
+            arguments = (*PROGRAM, "copy", "--from", origin, "--to", target)
+            around = environment(None, folder)
             for kill in range(3):
                 proxy.statements = 0
-                process = subprocess.Popen(
-                    arguments, env=environment(None, folder), stdout=subprocess.PIPE
-                )
+                with Path(os.devnull).open("r+b") as nowhere:
+                    process = Program(arguments, folder, around, (nowhere.fileno(),) * 3)
                 while proxy.statements < count * (kill + 1) // 4 and process.poll() is None:
                     time.sleep(0.001)
                 process.kill()
-                process.communicate()
-                kills += process.returncode == -signal.SIGKILL
+                kills += process.wait() == -signal.SIGKILL
                 postgres.execute(  # not to wait for the end of the lease
                     f"UPDATE {schema}.conversation_sessions SET held_until = now()"
                 )
-            done = subprocess.run(
-                arguments, env=environment(None, folder), capture_output=True, check=False
-            )
-            assert (done.returncode, done.stderr) == (0, b"")
+            done = ran(*arguments, folder=folder, environment=around, timeout=300)
+            assert (done.returncode, done.stderr) == (0, "")
     assert kills >= 4
     assert contents(back) == contents(source)
     assert len(list(back.glob("*.json"))) == count

@@ -15,6 +15,7 @@ import pytest
 from conversation import Conversation, FileStore, PostgresStore
 from conversation._values.turns import Turn
 from conversation.testing import StandIn
+from tests.programs import Program
 from tests.terminals import PYTHON, Running, environment
 
 for needed in ("starlette", "uvicorn", "websockets", "itsdangerous"):
@@ -35,13 +36,15 @@ class Site(Running):
     def __init__(self, folder: Path, server: StandIn | None, *options: str) -> None:
         self.folder = folder
         self._output, theirs = os.pipe()
-        process = subprocess.Popen(
-            [*PYTHON, str(EXAMPLE), *(options or ("--port", "0"))],
-            cwd=folder,
-            env=environment(server, folder),
-            stdout=theirs,
-            start_new_session=True,
-        )
+        program = (str(EXAMPLE), *(options or ("--port", "0")))
+        around = environment(server, folder)
+        process: Program | subprocess.Popen[bytes]
+        if "--workers" in options:
+            process = subprocess.Popen(
+                [*PYTHON, *program], cwd=folder, env=around, stdout=theirs, start_new_session=True
+            )
+        else:
+            process = Program(program, folder, around, (0, theirs, 2))
         os.close(theirs)
         super().__init__(process, self._output)
         try:
@@ -54,7 +57,9 @@ class Site(Running):
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it and its workers."""
-        if self.process.poll() is None:
+        if isinstance(self.process, Program):
+            self.process.send_signal(how)
+        elif self.process.poll() is None:
             os.killpg(self.process.pid, how)
         self.process.wait(self.patience)
 

@@ -23,7 +23,7 @@ from tests.samples import MP3, SOUND
 av: Any = pytest.importorskip("av", reason="needs the extra `formats`")
 
 ROOT = Path(__file__).parents[2]
-FUZZ = int(os.environ.get("CONVERSATION_FUZZ", "3000"))
+FUZZ = int(os.environ.get("CONVERSATION_FUZZ", "1500"))
 
 
 def wav(rate: int, channels: int = 1, size: int = 9_600, bits: int = 16) -> bytes:
