@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import cast
 
 from conversation._history.history import History
@@ -13,12 +14,15 @@ from conversation._rendering.forms import (
     cut,
     media_in,
     prepare,
-    prepare_entry,
+    prepare_entries,
     text_tokens,
 )
 from conversation._rendering.messages import NO_RESULT
 from conversation._rendering.window import Context, Limits
 from conversation._values.turns import AssistantTurn
+
+_BLOCK = 64
+"""Number of turns that are looked at together."""
 
 
 class PreparedTurns:
@@ -30,7 +34,7 @@ class PreparedTurns:
 
     Attributes:
         systems: Positions of all system turns.
-        with_media: Positions of turns that were looked at and hold pictures or files.
+        with_media: Positions of turns that hold pictures or files; known once all are to be sent.
     """
 
     def __init__(self, history: History, context: Context) -> None:
@@ -44,9 +48,9 @@ class PreparedTurns:
         self.systems: list[int] = []
         self.with_media: list[int] = []
         self._items: list[Prepared | None] = []
-        # Positions that were not looked at, and an upper bound of what all others cost: without
-        # voice, and until when each voice costs how much more.
-        self._missing = self._tokens = self._upload = 0
+        # Number of turns that were not looked at; once all were, an upper bound of what the counted
+        # ones cost: without voice, and until when each voice costs how much more.
+        self._missing = self._counted = self._tokens = self._upload = 0
         self._voices: list[tuple[float, int]] = []
 
     def refresh(self) -> int:
@@ -63,23 +67,27 @@ class PreparedTurns:
 
     def __getitem__(self, position: int) -> Prepared:
         """Return a turn; one that is stored in the usual form may be without its `turn`."""
-        return self._items[position] or self._prepared(position)
+        return self._items[position] or self._block(position, position + 1)[0]
 
-    def _prepared(self, position: int) -> Prepared:
-        entry = None if self._ages else self._history.entry(position)
-        item = (prepare_entry(entry) if entry else None) or self._of_turn(position)
-        self._items[position] = item
-        self._missing -= 1
-        self._tokens += item.tokens
-        if item.voice_end > NO_VOICE:
-            self._voices.append((item.voice_end, item.voice_tokens - item.tokens))
-        if item.message is None:
-            self._upload += item.upload
-            if item.in_tools and isinstance(item.turn, AssistantTurn):
-                self._tokens += text_tokens(NO_RESULT) * len(item.turn.tool_calls)
-            if media_in(item.turn):
-                self.with_media.append(position)
-        return item
+    def back(self) -> Iterator[tuple[int, list[Prepared]]]:
+        """Yield the newest turns with the position of the first, then those before, and so on."""
+        for stop in range(len(self._items), 0, -_BLOCK):
+            start = max(stop - _BLOCK, 0)
+            yield start, self._block(start, stop)
+
+    def _block(self, start: int, stop: int) -> list[Prepared]:
+        items = self._items[start:stop]
+        if not all(items):
+            slots = () if self._ages else self._history.slots(start, stop)
+            ready = zip_longest(items, prepare_entries(slots))
+            looked_at = [
+                item or usual or self._of_turn(position)
+                for position, (item, usual) in enumerate(ready, start)
+            ]
+            self._missing -= items.count(None)
+            self._items[start:stop] = looked_at
+            return looked_at
+        return cast("list[Prepared]", items)
 
     def _of_turn(self, position: int) -> Prepared:
         item = prepare(self._history[position])
@@ -92,10 +100,26 @@ class PreparedTurns:
         """Return all turns, if they were all looked at and are sure to be within the limits."""
         if self._missing or self._ages:
             return None
+        self._count()
         limit = at.limit
         living = sum([extra for end, extra in self._voices if limit < end])
         tokens = self._tokens + living + text_tokens(instructions or "")
         return cast("list[Prepared]", self._items) if limits.hold(tokens, self._upload) else None
+
+    def _count(self) -> None:
+        """Add up what the turns cost that were added since the last time."""
+        items = cast("list[Prepared]", self._items)
+        for position, item in enumerate(items[self._counted :], self._counted):
+            self._tokens += item.tokens
+            if item.voice_end > NO_VOICE:
+                self._voices.append((item.voice_end, item.voice_tokens - item.tokens))
+            if item.message is None:
+                self._upload += item.upload
+                if item.in_tools and isinstance(item.turn, AssistantTurn):
+                    self._tokens += text_tokens(NO_RESULT) * len(item.turn.tool_calls)
+                if media_in(item.turn):
+                    self.with_media.append(position)
+        self._counted = len(items)
 
     def all_with_turns(self) -> Sequence[Prepared]:
         """Return all turns, none without its `turn`."""

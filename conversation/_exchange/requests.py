@@ -6,6 +6,8 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -59,6 +61,8 @@ from conversation._wire.servers import Server
 from conversation.errors import ContextTooSmall, InvalidSetting, InvalidTurn
 
 log = logging.getLogger("conversation")
+
+_message, _upload = attrgetter("message"), attrgetter("upload")
 
 
 @attrs.frozen
@@ -350,9 +354,9 @@ class Requests:
             return Window(0, arranged(items, instructions))
         walk = partial(
             window,
-            prepared if kinds else self._turns.__getitem__,
+            partial(self._newest_first, prepared, kinds),
             count,
-            systems=self._turns.systems,
+            systems=[(position, prepared(position)) for position in self._turns.systems],
             instructions=instructions,
             context=self.context,
             limits=limits,
@@ -366,6 +370,20 @@ class Requests:
             # The newest exchange needs the room of the summary.
             return walk(summary=attrs.evolve(summary, text=""))
 
+    def _newest_first(
+        self, prepared: Callable[[int], Prepared], kinds: MediaKinds
+    ) -> Iterator[Prepared]:
+        """Return the turns as a model sees them that takes no media of these kinds."""
+        is_deaf = AudioInput in kinds
+
+        def seen(block: tuple[int, list[Prepared]]) -> Iterator[Prepared]:
+            start, items = block
+            if is_deaf or (kinds and not all(map(_message, items))):
+                return map(prepared, reversed(range(start, start + len(items))))
+            return reversed(items)
+
+        return chain.from_iterable(map(seen, self._turns.back()))
+
     def _marked(self) -> tuple[Sequence[Prepared], Moment]:
         at = self._moment()
         with self.history.reading:
@@ -377,7 +395,7 @@ class Requests:
 
     def _reader(self, items: Iterable[Prepared]) -> Callable[[Data], bytes]:
         """Return a function that gives the bytes of these items, all fetched at once."""
-        turns = [turn for item in items if item.upload and (turn := item.sent or item.turn)]
+        turns = [turn for item in filter(_upload, items) if (turn := item.sent or item.turn)]
         names = [data.name for turn in turns for data in kept_data(turn) if data.name]
         fetched = self.history.fetch_all(names)
 

@@ -171,6 +171,10 @@ class History(Sequence[Turn]):
         """Return the position of the turn with the same `message_id`; None if there is none."""
         return self._deliveries.position(turn, self)
 
+    def slots(self, start: int, stop: int) -> list[Any]:
+        """Return turns, those as they were read from the session that nobody has decoded."""
+        return self._slots[start:stop]
+
     def systems(self, start: int = 0) -> list[int]:
         """Return the positions of system turns from one on, without decoding them."""
         slots = self._slots[start:] if start else self._slots

@@ -157,6 +157,12 @@ class Limits:
         return fits and upload <= self.upload
 
     @property
+    def safe(self) -> float:
+        """Estimated tokens that are sure to be within the limit, whatever the correction."""
+        most = math.inf if self.tokens is None else self.tokens
+        return most / max(self.scale, 1) - self.fixed - 1
+
+    @property
     def room(self) -> Limits:
         """The limits of what is sent behind a new summary."""
         tokens = None if self.tokens is None else int(self.tokens * _ROOM)
@@ -194,10 +200,10 @@ class Window(NamedTuple):
 
 
 def window(
-    prepared: Callable[[int], Prepared],
+    newest_first: Callable[[], Iterable[Prepared]],
     count: int,
     *,
-    systems: Sequence[int],
+    systems: Sequence[tuple[int, Prepared]],
     instructions: str | None,
     context: Context,
     limits: Limits,
@@ -210,9 +216,9 @@ def window(
     instructions and system turns.
 
     Args:
-        prepared: Returns the prepared turn of a position; called for no more than are looked at.
+        newest_first: Returns the prepared turns, which are taken as far as they are looked at.
         count: Number of turns.
-        systems: Positions of all system turns.
+        systems: All system turns, with their positions.
         instructions: The instructions, sent first.
         context: From when on sound is old.
         limits: The limits.
@@ -227,46 +233,40 @@ def window(
     head += [] if memory is None else [memory]
     room = None if context.summarize is None else limits.room
     start = 0 if summary is None else summary.turns
-    staying = [*head, *map(prepared, systems)]
+    staying = [*head, *(item for _, item in systems)]
     tokens, upload = sum(item.tokens for item in staying), 0
     aging = _Aging(context)
-    ages, limit = context.ages, at.limit
+    ages, limit, safe = context.ages, at.limit, limits.safe
     results: dict[str, list[Prepared]] = {}  # of calls that are still to come
-    sent: list[Prepared] = []  # newest first
-    exchange: list[Prepared] = []
-    first = roomy = count
-    for position in range(count - 1, start - 1, -1):
-        item = prepared(position)
-        turn = item.turn
-        if item.in_tools and isinstance(turn, ToolTurn):
+    looked_at: list[Prepared] = []  # newest first
+    whole, first, roomy = 0, count, count
+    for position, item in zip(range(count - 1, start - 1, -1), newest_first(), strict=False):
+        turn = item.turn if item.in_tools else None
+        if isinstance(turn, ToolTurn):
             results.setdefault(turn.tool_call_id, []).append(item)
         else:
-            if item.in_tools and isinstance(turn, AssistantTurn):
+            if isinstance(turn, AssistantTurn):
                 answers = [_result(call, results) for call in reversed(turn.tool_calls)]
-                exchange += answers
+                looked_at += answers
                 tokens += sum(answer.tokens for answer in answers)
-            if ages:
-                item = aging.aged(item, position)
-            exchange.append(item)
-            if not item.stays:
-                tokens += item.voice_tokens if limit < item.voice_end else item.tokens
-                upload += item.upload
+            sent = aging.aged(item, position) if ages else item
+            looked_at.append(sent)
+            if not sent.stays:
+                tokens += sent.voice_tokens if limit < sent.voice_end else sent.tokens
+                upload += sent.upload
         if item.begins or position == start:
-            if not limits.hold(tokens, upload):
+            if (tokens > safe or upload > limits.upload) and not limits.hold(tokens, upload):
                 if first == count:
                     raise _too_small(Size(tokens, upload), limits)
                 break
-            first = position
-            is_roomy = room is None or roomy == count or room.hold(tokens, upload)
-            roomy = first if is_roomy else roomy
-            sent += exchange
-            exchange = []
+            first, whole = position, len(looked_at)
+            if room is None or roomy == count or room.hold(tokens, upload):
+                roomy = first
     if first == count and not limits.hold(tokens, upload):
         raise _too_small(Size(tokens, upload), limits)
-    sent.reverse()
-    before = (prepared(position) for position in systems if position < first)
+    before = [item for position, item in systems if position < first]
     wordless = [position for position in aging.wordless if position >= first]
-    return Window(first, [*head, *before, *sent], wordless, roomy, memory)
+    return Window(first, [*head, *before, *looked_at[:whole][::-1]], wordless, roomy, memory)
 
 
 def portions(

@@ -112,9 +112,9 @@ def _seed(
 
     with history.reading:
         found = window(
-            prepared,
+            lambda: map(prepared, reversed(range(len(history)))),
             len(history),
-            systems=history.systems(),
+            systems=[(position, prepared(position)) for position in history.systems()],
             instructions=settings.instructions,
             context=context,
             limits=Limits(max_tokens, context.max_upload_bytes, requests._next.tool_tokens),

@@ -25,7 +25,7 @@ from conversation import (
     UserTurn,
 )
 from conversation._rendering.explanation import explained
-from conversation._rendering.forms import PLACEHOLDER, Moment, prepare, prepare_entry
+from conversation._rendering.forms import PLACEHOLDER, Moment, prepare, prepare_entries
 from conversation._rendering.messages import arranged, messages
 from conversation._values.turns import Turn
 from conversation._wire.reading import turn_from_entry
@@ -225,7 +225,7 @@ def test_voice_end_without_a_usable_id_is_minus_infinity() -> None:
 def test_stored_entry_is_prepared_as_its_turn(turn: Turn) -> None:
     """A stored entry that is prepared without decoding gives what its decoded turn gives."""
     entry = orjson.loads(line_from_turn(turn))
-    prepared = prepare_entry(entry)
+    [prepared] = prepare_entries([entry])
     if prepared is not None:
         assert prepared == prepare(turn_from_entry(entry))._replace(turn=None)
 
@@ -242,7 +242,7 @@ def test_damaged_entry_is_prepared_as_its_turn(turn: Turn, data: st.DataObject) 
     inside = entry.get("audio") if isinstance(entry.get("audio"), dict) else entry
     where = data.draw(st.sampled_from([entry, inside]))
     where[data.draw(st.sampled_from([*where, "name", "lost", "interrupted"]))] = data.draw(ODD)
-    prepared = prepare_entry(entry)
+    [prepared] = prepare_entries([entry])
     if prepared is not None:
         assert prepared == prepare(turn_from_entry(entry))._replace(turn=None)
 
@@ -256,4 +256,4 @@ def test_usual_entries_need_no_decoding() -> None:
         AssistantTurn(audio=audio),
         AssistantTurn(audio=audio, interrupted=True),
     ):
-        assert prepare_entry(orjson.loads(line_from_turn(usual))) is not None
+        assert prepare_entries([orjson.loads(line_from_turn(usual))]) != [None]
