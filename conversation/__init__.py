@@ -20,7 +20,6 @@ from conversation._values.events import (
     TurnFinished,
 )
 from conversation._values.parts import AudioInput, FileInput, ImageInput
-from conversation._values.prices import Prices
 from conversation._values.turns import (
     AssistantAudio,
     AssistantTurn,
@@ -36,6 +35,7 @@ from conversation.stores.files import FileStore
 
 if TYPE_CHECKING:
     from conversation._async_conversation import AsyncConversation, AsyncStream
+    from conversation._values.prices import Prices as Prices
     from conversation.stores.postgres import PostgresStore as PostgresStore
 
 __all__ = [
@@ -70,7 +70,7 @@ __all__ = [
     "errors",
 ]
 
-_LATE = ("AsyncConversation", "AsyncStream", "PostgresStore")
+_LATE = ("AsyncConversation", "AsyncStream", "PostgresStore", "Prices")
 """Names that are imported when they are first used."""
 
 
@@ -80,6 +80,10 @@ def __getattr__(name: str) -> Any:
         from conversation import _async_conversation
 
         return getattr(_async_conversation, name)
+    if name == "Prices":
+        from conversation._values.prices import Prices
+
+        return Prices
     if name == "PostgresStore":  # rarely used
         from conversation.stores.postgres import PostgresStore
 

@@ -20,7 +20,6 @@ from conversation._rendering.window import Context
 from conversation._values.naming import Naming
 from conversation._values.parts import Part
 from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
-from conversation._wire.importing import turns_from_messages
 from conversation._wire.messages import Message
 from conversation.stores import Store
 
@@ -277,6 +276,8 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
         **settings: Unpack[SettingsGiven],
     ) -> Self | Opening[Self]:
         """Same as `Conversation.from_messages`; with `session_id` awaited, as `open` is."""
+        from conversation._wire.importing import turns_from_messages
+
         _base.check_place(session_id, store)
         with Naming(session_id):
             turns = turns_from_messages(messages)

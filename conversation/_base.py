@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar, cast
 
 import attrs
 import orjson
@@ -21,8 +21,6 @@ from conversation._exchange.holding import changing, hold, holding, refreshing
 from conversation._exchange.requests import Requests
 from conversation._exchange.speech import Transcripts
 from conversation._exchange.steps import Over, Steps, Work
-from conversation._export.formats import escaped_json, format_for, pieces
-from conversation._export.outline import Exported
 from conversation._history.answers import is_unanswered
 from conversation._history.edits import (
     INHERITED_TURNS,
@@ -62,6 +60,9 @@ from conversation.stores._format import parse
 from conversation.stores._format import pieces as document_pieces
 from conversation.stores._stored_file import fetch_beside
 from conversation.stores.files import FileStore
+
+if TYPE_CHECKING:
+    from conversation._export.outline import Exported
 
 _ClientT = TypeVar("_ClientT")
 _InitT = TypeVar("_InitT", bound=Callable[..., None])
@@ -464,6 +465,8 @@ class BaseConversation(Generic[_ClientT]):
     # --- other forms ----------------------------------------------------------------------------
 
     def _save(self, path: str | Path, form: str | None = "json") -> Path:
+        from conversation._export.formats import format_for
+
         path = Path(path).expanduser()
         form = format_for(path, form)
         self._refuse_own_file(path)
@@ -473,12 +476,16 @@ class BaseConversation(Generic[_ClientT]):
 
     def _pieces(self, form: str) -> Iterator[bytes]:
         """Yield all of the conversation in that format, piece by piece."""
+        from conversation._export.formats import escaped_json, pieces
+
         if form == "json":
             lines = (line_from_turn(inlined(turn)) for turn in self._history.turns)
             return escaped_json(document_pieces(self._history.header, lines))
         return pieces(self._exported(), form)
 
     def _exported(self) -> Exported:
+        from conversation._export.outline import Exported
+
         turns, settings = self._history.turns, self._requests.settings
         reasons = {}
         with contextlib.suppress(ContextTooSmall):  # then nothing would be sent now

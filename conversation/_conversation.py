@@ -19,7 +19,6 @@ from conversation._rendering.window import Context
 from conversation._values.naming import Naming
 from conversation._values.parts import Part
 from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
-from conversation._wire.importing import turns_from_messages
 from conversation._wire.messages import Message
 from conversation.stores import Store
 
@@ -597,6 +596,8 @@ class Conversation(BaseConversation["OpenAI"]):
             SessionExists: if there is a session of this id; it is not changed.
             SaveFailed, SessionLocked: as in `open`; then there is no session.
         """
+        from conversation._wire.importing import turns_from_messages
+
         _base.check_place(session_id, store)
         with Naming(session_id):
             turns = turns_from_messages(messages)

@@ -27,16 +27,14 @@ from conversation.errors import InvalidSetting
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-_SECTION = re.compile(
-    r"^(?:(?:Args|Arguments|Parameters|Returns?|Yields?|Raises):[ \t]*$"
-    r"|:(?:param|type|returns?|rtype|raises)\b)",
-    re.MULTILINE,
+# Compiled when there is a tool.
+_SECTION = (
+    r"(?m)^(?:(?:Args|Arguments|Parameters|Returns?|Yields?|Raises):[ \t]*$"
+    r"|:(?:param|type|returns?|rtype|raises)\b)"
 )
-_ARGS = re.compile(
-    r"^(?:Args|Arguments|Parameters):[ \t]*\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL
-)
-_IN_ARGS = re.compile(r"^(\w+)[ \t]*(?:\(.*?\))?:(.*(?:\n+[ \t]+.*)*)", re.MULTILINE)
-_PARAM = re.compile(r"^:param (?:.*? )??(\w+):(.*(?:\n+[ \t]+.*)*)", re.MULTILINE)
+_ARGS = r"(?ms)^(?:Args|Arguments|Parameters):[ \t]*\n(.*?)(?=^\S|\Z)"
+_IN_ARGS = r"(?m)^(\w+)[ \t]*(?:\(.*?\))?:(.*(?:\n+[ \t]+.*)*)"
+_PARAM = r"(?m)^:param (?:.*? )??(\w+):(.*(?:\n+[ \t]+.*)*)"
 
 
 _BINARY = (bytes, bytearray, memoryview, io.IOBase)
@@ -354,10 +352,10 @@ def _model(fields: Iterable[tuple[Any, Any]]) -> type[BaseModel]:
 def _documented(doc: str) -> tuple[str, dict[str, str]]:
     """Return a docstring's text before its first section, and the text on each parameter."""
     doc = inspect.cleandoc(doc)
-    section = _ARGS.search(doc)
-    told = _IN_ARGS.findall(textwrap.dedent(section[1])) if section else []
-    words = {name: " ".join(text.split()) for name, text in told + _PARAM.findall(doc)}
-    first = _SECTION.search(doc)
+    section = re.search(_ARGS, doc)
+    told = re.findall(_IN_ARGS, textwrap.dedent(section[1])) if section else []
+    words = {name: " ".join(text.split()) for name, text in told + re.findall(_PARAM, doc)}
+    first = re.search(_SECTION, doc)
     return doc[: first.start() if first else None].strip(), words
 
 

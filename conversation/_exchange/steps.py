@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import attrs
 
@@ -28,15 +28,13 @@ class Send:
     arrival: Arrival = attrs.field(factory=Arrival)
 
 
-@attrs.frozen
-class Open:
+class Open(NamedTuple):
     """Call `chat.completions.create` with `stream=True`; an iterator is sent back."""
 
     request: Mapping[str, Any]
 
 
-@attrs.frozen
-class Receive:
+class Receive(NamedTuple):
     """Take the stream's next chunk; it is sent back, `END` after the last one."""
 
     stream: Any
@@ -46,15 +44,13 @@ END: Final = object()
 """Sentinel: the stream is exhausted."""
 
 
-@attrs.frozen
-class Close:
+class Close(NamedTuple):
     """Close the stream."""
 
     stream: Any
 
 
-@attrs.frozen
-class Work:
+class Work(NamedTuple):
     """Call a function that may wait for a disk or take its time; its result is sent back.
 
     Attributes:
@@ -66,36 +62,31 @@ class Work:
     writes: bool = True
 
 
-@attrs.frozen
-class Call:
+class Call(NamedTuple):
     """Call a tool of the user; its result is sent back."""
 
     tool: Tool
     arguments: Mapping[str, Any]
 
 
-@attrs.frozen
-class Speak:
+class Speak(NamedTuple):
     """Call `audio.speech.create`; the sound's bytes are sent back."""
 
     request: Mapping[str, Any]
 
 
-@attrs.frozen
-class Transcribe:
+class Transcribe(NamedTuple):
     """Call `audio.transcriptions.create`; the words are sent back."""
 
     request: Mapping[str, Any]
 
 
-@attrs.frozen
-class Wait:
+class Wait(NamedTuple):
     """Sleep before the next attempt to acquire a lock that another one holds."""
 
     seconds: float
 
 
-@attrs.frozen
 class Over:
     """No event follows; the stream's consumer still holds the conversation."""
 

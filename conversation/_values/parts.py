@@ -10,7 +10,6 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from conversation._values.conversion import can_convert, converted
 from conversation._values.data import (
     Data,
     Stored,
@@ -175,6 +174,8 @@ class AudioInput:
         if not is_number or not max_seconds > 0:
             raise UnsupportedAudio(f"max_seconds must be a number > 0, got {max_seconds!r}")
         whole = Path(data).read_bytes() if isinstance(data, str | os.PathLike) else as_bytes(data)
+        from conversation._values.conversion import converted
+
         return cls(converted(whole, to, max_seconds), transcript=transcript)
 
     @property
@@ -205,6 +206,8 @@ _CONVERT = "AudioInput.convert(data) makes WAV of it (needs the extra 'formats')
 def _refusal(data: bytes) -> str:
     """Return the message for sound that is neither WAV nor MP3."""
     if name := name_of(data):
+        from conversation._values.conversion import can_convert
+
         remedy = _CONVERT if can_convert(name) else "convert it"
         return f"sound must be WAV or MP3, this is {name} ({len(data)} bytes); {remedy}"
     with contextlib.suppress(ValueError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import bisect
+import functools
 import itertools
 import sys
 from typing import Literal, get_args
@@ -31,7 +32,7 @@ def as_s16(data: bytes, encoding: str) -> bytes:
         return data
     if encoding in ("f32le", "f64le"):
         return _integers(data, encoding[1:3])
-    low, high = _TABLES.get(encoding, (None, None))
+    low, high = _tables().get(encoding, (None, None))
     pairs = bytearray(2 * count)
     if high:
         pairs[::2], pairs[1::2] = data.translate(low), data.translate(high)
@@ -131,8 +132,10 @@ def companded(data: bytes, encoding: str) -> bytes:
     return bytes(map(found.__getitem__, integers(data)))
 
 
-_TABLES = {
-    "u8": _table([(byte - 128) << 8 for byte in range(256)]),
-    "mulaw": _table([_mulaw(byte) for byte in range(256)]),
-    "alaw": _table([_alaw(byte) for byte in range(256)]),
-}
+@functools.cache
+def _tables() -> dict[str, tuple[bytes, bytes]]:
+    return {
+        "u8": _table([(byte - 128) << 8 for byte in range(256)]),
+        "mulaw": _table([_mulaw(byte) for byte in range(256)]),
+        "alaw": _table([_alaw(byte) for byte in range(256)]),
+    }

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, localcontext
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import attrs
 import orjson
 
 from conversation._values.data import Data, as_optional_data, path_of, size_of
 from conversation._values.parts import PARTS, AudioInput, Part
-from conversation._values.prices import Prices, price_of
 from conversation._values.sound import (
     MEDIA_TYPES,
     identified,
@@ -31,6 +29,11 @@ from conversation._values.text import (
 )
 from conversation._values.unchecked import unchecked
 from conversation.errors import InvalidSetting, InvalidTurn
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from conversation._values.prices import Prices
 
 
 def _finite(_: object, field: attrs.Attribute[Any], value: object) -> None:
@@ -152,25 +155,26 @@ class Usage:
             InvalidSetting: if there are tokens of sound, and `prices` has no price of them; or if
                 they are no `Prices`.
         """
+        from decimal import Decimal, localcontext
+
+        from conversation._values.prices import Prices, price_of
+
         if not isinstance(prices, Prices):
             raise InvalidSetting(f"prices must be Prices(…), got {type(prices).__name__}")
-        with localcontext(prec=100):
-            return self._cost(prices)
-
-    def _cost(self, prices: Prices) -> Decimal:
         audio, text = self.prompt_audio_tokens, self.prompt_tokens - self.prompt_audio_tokens
         cached = 0 if prices.cached_input is None else self.cached_tokens
         cached_text = min(cached, max(text, 0))
         cached_audio = min(cached - cached_text, audio)
         said = self.completion_audio_tokens
-        costs = (
-            price_of(max(text, 0) - cached_text, prices.text_input, "text_input"),
-            price_of(audio - cached_audio, prices.audio_input, "audio_input"),
-            price_of(cached_text + cached_audio, prices.cached_input, "cached_input"),
-            price_of(max(self.completion_tokens - said, 0), prices.text_output, "text_output"),
-            price_of(said, prices.audio_output, "audio_output"),
-        )
-        return sum(costs, Decimal(0))
+        with localcontext(prec=100):
+            costs = (
+                price_of(max(text, 0) - cached_text, prices.text_input, "text_input"),
+                price_of(audio - cached_audio, prices.audio_input, "audio_input"),
+                price_of(cached_text + cached_audio, prices.cached_input, "cached_input"),
+                price_of(max(self.completion_tokens - said, 0), prices.text_output, "text_output"),
+                price_of(said, prices.audio_output, "audio_output"),
+            )
+            return sum(costs, Decimal(0))
 
     def __add__(self, other: Usage) -> Usage:
         if not isinstance(other, Usage):

@@ -8,15 +8,16 @@ from collections.abc import Collection, Mapping, Sequence
 from conversation._values.parts import AudioInput, FileInput, ImageInput
 from conversation.errors import InvalidCompletion
 
-_NAMED_ID = re.compile(r"audio_[A-Za-z0-9]+")
-_RESULTED_IN = re.compile(r"resulted in (\d{1,12}) tokens")
-_NAMED_MESSAGE = re.compile(r"messages\.?\[(\d+)\]")
+# Failures are rare: patterns are compiled when there is one.
+_NAMED_ID = r"audio_[A-Za-z0-9]+"
+_RESULTED_IN = r"resulted in (\d{1,12}) tokens"
+_NAMED_MESSAGE = r"messages\.?\[(\d+)\]"
 
 # "This model does not support image_url content", "image input is not supported", "No endpoints
 # found that support image input", "image_url is only supported by certain models", …
 _KIND = r"\b(?:input[_ ])?(image|file|audio)"
-_NO_MEDIA = re.compile(
-    rf"(?:not|n't) support (?:the |any )?{_KIND}(?:_url|s?)\b(?! (?:format|type|size|output))"
+_NO_MEDIA = (
+    rf"(?i)(?:not|n't) support (?:the |any )?{_KIND}(?:_url|s?)\b(?! (?:format|type|size|output))"
     rf"|(?<!audio ){_KIND}(?:_url|s?)\W?(?: (?:inputs?|content|parts?))?"
     r" (?:is|are) (?:(?:not|only) (?:currently )?|un)supported(?! (?:format|in stream|with stream))"
     rf"|endpoints found that support {_KIND}"
@@ -28,8 +29,7 @@ _NO_MEDIA = re.compile(
     r"|not support (vision|pdf|speech)\b"
     r"|is not (?:a )?(multimodal)|(multimodal) (?:content|input)s? (?:is|are) not supported"
     rf"|{_KIND} input modality is not|{_KIND}s? not supported"
-    r"|(expected to be either text or image_url)|(invalid message format)",
-    re.IGNORECASE,
+    r"|(expected to be either text or image_url)|(invalid message format)"
 )
 _MEDIA: Mapping[type[ImageInput | FileInput | AudioInput], Sequence[str]] = {
     ImageInput: ("image", "vision", "multimodal"),
@@ -43,12 +43,11 @@ _MEDIA: Mapping[type[ImageInput | FileInput | AudioInput], Sequence[str]] = {
     ),
 }
 
-_REFUSES_KEYS = re.compile(
-    r"unsupported|not (?:be )?(?:supported|permitted|allowed|recogni[sz]ed)|forbidden"
-    r"|un(?:known|expected|recogni[sz]ed)|additional propert",
-    re.IGNORECASE,
+_REFUSES_KEYS = (
+    r"(?i)unsupported|not (?:be )?(?:supported|permitted|allowed|recogni[sz]ed)|forbidden"
+    r"|un(?:known|expected|recogni[sz]ed)|additional propert"
 )
-_REFUSES_CALLS = re.compile(
+_REFUSES_CALLS = (
     r"(?:tool_calls\[\d+\]\.(?:id|function\.name)|tool_call_id)'?:"
     r" string (?:too long|does not match)"
 )
@@ -81,7 +80,7 @@ def tokens_refused(error: BaseException) -> int | None:
     text = _answer_text(error)
     if "context_length_exceeded" not in text:
         return None
-    found = _RESULTED_IN.search(text)
+    found = re.search(_RESULTED_IN, text)
     return int(found[1]) if found else None
 
 
@@ -89,7 +88,7 @@ def refused_media(
     error: BaseException,
 ) -> tuple[type[ImageInput | FileInput | AudioInput], ...]:
     """Return the kinds of media that the model does not take, as the error says; mostly none."""
-    found = _NO_MEDIA.findall(_answer_text(error))
+    found = re.findall(_NO_MEDIA, _answer_text(error))
     names = {name.lower() for groups in found for name in groups if name}
     return tuple(kind for kind, signs in _MEDIA.items() if not names.isdisjoint(signs))
 
@@ -97,14 +96,14 @@ def refused_media(
 def refused_keys(error: BaseException, sent: Collection[str]) -> set[str]:
     """Return those of the sent keys that a server refuses as unknown; none for other errors."""
     text = _answer_text(error)
-    if _status_of(error) not in (400, 422) or not _REFUSES_KEYS.search(text):
+    if _status_of(error) not in (400, 422) or not re.search(_REFUSES_KEYS, text):
         return set()
     return {key for key in sent if re.search(rf"(?<![\w-]){re.escape(key)}(?![\w-])", text)}
 
 
 def refuses_calls(error: BaseException) -> bool:
     """Return True for a refusal of an id or a name of a tool call in another than OpenAI's form."""
-    return _REFUSES_CALLS.search(_answer_text(error)) is not None
+    return re.search(_REFUSES_CALLS, _answer_text(error)) is not None
 
 
 def dead_ids(
@@ -121,7 +120,7 @@ def dead_ids(
             So a third time finds none.
     """
     text = _answer_text(error)
-    named = {audio_id for audio_id in _NAMED_ID.findall(text) if audio_id in known}
+    named = {audio_id for audio_id in re.findall(_NAMED_ID, text) if audio_id in known}
     if "audio_not_found" not in text and not (named and "not found" in text):
         return set()
     everything = {audio_id for audio_id in sent if audio_id is not None and audio_id in known}
@@ -129,7 +128,7 @@ def dead_ids(
         return set(known) if everything else set()
     if named:
         return named
-    position = _NAMED_MESSAGE.search(str(getattr(error, "param", None) or text))
+    position = re.search(_NAMED_MESSAGE, str(getattr(error, "param", None) or text))
     blamed = sent[int(position[1])] if position and int(position[1]) < len(sent) else None
     return {blamed} if blamed is not None and blamed in known else everything
 
@@ -191,12 +190,12 @@ _REMEDIES = (
 )
 
 
-_UNKNOWN_OPTION = re.compile(r"got an unexpected keyword argument '(\w+)'")
+_UNKNOWN_OPTION = r"got an unexpected keyword argument '(\w+)'"
 
 
 def add_remedy(error: BaseException) -> None:
     """Add a note with the remedy to the error, if it is known."""
-    if isinstance(error, TypeError) and (found := _UNKNOWN_OPTION.search(str(error))):
+    if isinstance(error, TypeError) and (found := re.search(_UNKNOWN_OPTION, str(error))):
         error.add_note(_about_option(found[1]))
     text = _answer_text(error)
     for sign, remedy in _REMEDIES:

@@ -36,9 +36,7 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE
 _MOST_BYTES = 512
 """Bytes of an id: those of Teams have 258."""
 
-_NO_FOLDER = re.compile(
-    r"\s*([a-z][a-z0-9+.-]+:/|(host|hostaddr|port|dbname|user|password|service)\s*=)", re.IGNORECASE
-)
+_NO_FOLDER = r"(?i)\s*([a-z][a-z0-9+.-]+:/|(host|hostaddr|port|dbname|user|password|service)\s*=)"
 """The beginning of a URL, or of libpq's key=value pairs."""
 
 _LONGEST = 150
@@ -84,7 +82,7 @@ class FileStore:
         self, root: str | Path | None = None, *, fsync: bool = True, keep_sound: str = "all"
     ) -> None:
         check_keep_sound(keep_sound)
-        if _NO_FOLDER.match(str(root)):  # not repeated: it may hold a password
+        if re.match(_NO_FOLDER, str(root)):  # not repeated: it may hold a password
             msg = (
                 "a FileStore needs a folder; for a URL such as postgresql://user@host/database, "
                 "pass store=PostgresStore(url), made once"
