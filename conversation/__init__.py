@@ -5,6 +5,7 @@ server to try it on without a key. The logger `conversation` names the session i
 the attribute `session` of its records.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from conversation import errors
@@ -31,11 +32,11 @@ from conversation._values.turns import (
 )
 from conversation._version import __version__ as __version__
 from conversation.stores import Recovery, Salvage, SessionInfo
-from conversation.stores.files import FileStore
 
 if TYPE_CHECKING:
     from conversation._async_conversation import AsyncConversation, AsyncStream
     from conversation._values.prices import Prices as Prices
+    from conversation.stores.files import FileStore as FileStore
     from conversation.stores.postgres import PostgresStore as PostgresStore
 
 __all__ = [
@@ -70,24 +71,19 @@ __all__ = [
     "errors",
 ]
 
-_LATE = ("AsyncConversation", "AsyncStream", "PostgresStore", "Prices")
-"""Names that are imported when they are first used."""
+_LATE = {
+    "AsyncConversation": "_async_conversation",  # brings asyncio, which costs as much as the rest
+    "AsyncStream": "_async_conversation",
+    "FileStore": "stores.files",
+    "PostgresStore": "stores.postgres",
+    "Prices": "_values.prices",
+}
+"""Names that are imported when they are first used, and their modules."""
 
 
 def __getattr__(name: str) -> Any:
-    # They bring asyncio, which costs nearly as much as all the rest.
-    if name in ("AsyncConversation", "AsyncStream"):
-        from conversation import _async_conversation
-
-        return getattr(_async_conversation, name)
-    if name == "Prices":
-        from conversation._values.prices import Prices
-
-        return Prices
-    if name == "PostgresStore":  # rarely used
-        from conversation.stores.postgres import PostgresStore
-
-        return PostgresStore
+    if name in _LATE:
+        return getattr(importlib.import_module(f"conversation.{_LATE[name]}"), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
 

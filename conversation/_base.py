@@ -55,11 +55,6 @@ from conversation.errors import (
     not_found,
 )
 from conversation.stores import Recovery, Store, StoredSession
-from conversation.stores._disk import replace_file
-from conversation.stores._format import parse
-from conversation.stores._format import pieces as document_pieces
-from conversation.stores._stored_file import fetch_beside
-from conversation.stores.files import FileStore
 
 if TYPE_CHECKING:
     from conversation._export.outline import Exported
@@ -466,6 +461,7 @@ class BaseConversation(Generic[_ClientT]):
 
     def _save(self, path: str | Path, form: str | None = "json") -> Path:
         from conversation._export.formats import format_for
+        from conversation.stores._disk import replace_file
 
         path = Path(path).expanduser()
         form = format_for(path, form)
@@ -477,10 +473,11 @@ class BaseConversation(Generic[_ClientT]):
     def _pieces(self, form: str) -> Iterator[bytes]:
         """Yield all of the conversation in that format, piece by piece."""
         from conversation._export.formats import escaped_json, pieces
+        from conversation.stores import _format
 
         if form == "json":
             lines = (line_from_turn(inlined(turn)) for turn in self._history.turns)
-            return escaped_json(document_pieces(self._history.header, lines))
+            return escaped_json(_format.pieces(self._history.header, lines))
         return pieces(self._exported(), form)
 
     def _exported(self) -> Exported:
@@ -527,6 +524,9 @@ class BaseConversation(Generic[_ClientT]):
         settings: SettingsGiven,
         data: bytes | None = None,
     ) -> Self:
+        from conversation.stores._format import parse
+        from conversation.stores._stored_file import fetch_beside
+
         path = Path(path).expanduser()
         document = parse(path.read_bytes() if data is None else data, path)
         if document.torn is not None:
@@ -550,8 +550,8 @@ class BaseConversation(Generic[_ClientT]):
     def _importing(
         cls, turns: Sequence[Turn], session_id: str, store: Store | str | Path | None, **given: Any
     ) -> Steps[Self]:
-        store = FileStore() if store is None else store_of(store)
-        return (yield from cls._imported(turns, **given)._moving(store, session_id))
+        chat = cls._imported(turns, **given)
+        return (yield from chat._moving(store_of(store), session_id))
 
 
 def _time_text(clock: Callable[[], float]) -> str:
@@ -592,13 +592,15 @@ def _check_client(client: object, kind: str) -> None:
         raise InvalidSetting(msg)
 
 
-def store_of(store: Store | str | Path) -> Store:
-    """Return a store, of files if it is a path.
+def store_of(store: Store | str | Path | None) -> Store:
+    """Return a store, of files if it is a path, and the default one for None.
 
     Raises:
         InvalidSetting: if it is neither.
     """
-    if isinstance(store, str | Path):
+    if store is None or isinstance(store, str | Path):
+        from conversation.stores.files import FileStore
+
         return FileStore(store)
     if not callable(getattr(store, "session", None)):
         msg = f"store must be a FileStore, a PostgresStore or a path, got {type(store).__name__}"
@@ -615,7 +617,7 @@ def check_place(session_id: str | None, store: Store | str | Path | None) -> Non
 
 def session_of(store: Store | None, session_id: str) -> StoredSession:
     """Return the session in the store, or in the default one."""
-    return (FileStore() if store is None else store).session(session_id)
+    return store_of(store).session(session_id)
 
 
 def greeting(text: str) -> AssistantTurn:

@@ -7,7 +7,6 @@ import functools
 import importlib
 import inspect
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -138,18 +137,18 @@ class _Deferring:
 
 def _uninterrupted(job: Callable[[], Any]) -> Any:
     """Call a function, and defer Ctrl-C to its end, as far as Python handles it."""
-    handler = _signal.getsignal(signal.SIGINT)
+    handler = _signal.getsignal(_signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         return job()
     if isinstance(handler, _Deferring) and handler.is_over:
         handler = handler.handler
     deferring = _Deferring(handler)
     try:
-        _signal.signal(signal.SIGINT, deferring)
+        _signal.signal(_signal.SIGINT, deferring)
         return job()
     finally:
         deferring.is_over = True
-        _signal.signal(signal.SIGINT, handler)
+        _signal.signal(_signal.SIGINT, handler)
         if deferring.waiting:
             handler(*deferring.waiting[0])
 
