@@ -6,19 +6,17 @@ then change memory. So memory never holds what could not be written.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
-import orjson
 
 from conversation._values.data import Data, Kind, NotKept, Stored
 from conversation._values.media import has_data, kept_data, with_data
 from conversation._values.turns import Turn
-from conversation._wire.writing import line_from_turn
+from conversation._wire.writing import line_from_entry, line_from_turn
 from conversation.errors import (
     AudioFileMissing,
     SaveFailed,
@@ -230,12 +228,10 @@ class Journal:
         state = self.read_anew(header) if self.begun and not self._stale_turns else None
         if state is not None and len(state.entries) != len(before):
             raise self._changed("was changed")
-        lines = {}
-        for position, old in moved.items():
-            with contextlib.suppress(orjson.JSONEncodeError):  # of one nested too deep
-                lines[position] = b"" if state is None else orjson.dumps(state.entries[old])
-            lines[position] = lines.get(position) or line_from_turn(before[old])
-        return lines
+        if state is None:
+            return {position: line_from_turn(before[old]) for position, old in moved.items()}
+        fetch = self.session.fetch
+        return {i: line_from_entry(state.entries[old], fetch) for i, old in moved.items()}
 
     def _rewrite(self, header: Mapping[str, Any], lines: Mapping[int, bytes], length: int) -> None:
         self.session.rewrite(header, lines, length)

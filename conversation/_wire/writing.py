@@ -20,7 +20,7 @@ from conversation._values.turns import (
 )
 from conversation._wire.extra import meanings_of, merged
 from conversation._wire.messages import base64_text, part_message, tool_call_entry
-from conversation._wire.reading import has_prompt_details
+from conversation._wire.reading import Fetch, has_prompt_details, turn_from_entry
 
 
 def line_from_turn(turn: Turn) -> bytes:
@@ -31,6 +31,14 @@ def line_from_turn(turn: Turn) -> bytes:
     if turn.extra != "{}":
         merged(entry, orjson.loads(turn.extra), meanings_of(turn))
     return orjson.dumps(entry, option=orjson.OPT_UTC_Z)
+
+
+def line_from_entry(entry: Any, fetch: Fetch | None = None) -> bytes:
+    """Return the line of a turn as it was read, with the keys of other versions."""
+    try:
+        return orjson.dumps(entry)
+    except orjson.JSONEncodeError:  # nested too deep
+        return line_from_turn(turn_from_entry(entry, fetch=fetch))
 
 
 def _entry(turn: Turn) -> dict[str, Any]:

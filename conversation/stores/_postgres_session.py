@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import random
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +17,7 @@ import attrs
 import orjson
 
 from conversation._values.data import Data, Kind
+from conversation._wire.reading import time_from
 from conversation.errors import InvalidSetting, SaveFailed, SessionChanged, SessionError, corrupt
 from conversation.stores import News, State
 from conversation.stores._postgres_answers import NO_RIGHT, Failed, Lost, Refused
@@ -300,10 +300,10 @@ class PostgresSession:
         seen = self._known()
         # Not the next number: after a failover another change could have got the same one.
         revision = seen.revision + 1 + random.getrandbits(20)
-        text, created_at = orjson.dumps(dict(header)), _time(header.get("created_at"))
+        text, begun = orjson.dumps(dict(header)), time_from(header.get("created_at"))
         last = seen.last if length == seen.length else None
         then = _Seen(revision, length, changed.get(length - 1, last))
-        labels = (text.decode(), revision, created_at)
+        labels = (text.decode(), revision, begun and begun.isoformat())
         if self._is_begun and not changed and length == seen.length and not self._blobs:
             self._write("relabel", labels, then)
             return
@@ -555,12 +555,3 @@ class PostgresSession:
             "keeps what this object holds"
         )
         return SessionChanged(msg)
-
-
-def _time(value: object) -> str | None:
-    """Return the time in a header as PostgreSQL reads it; None if it is none."""
-    with contextlib.suppress(ValueError):
-        if isinstance(value, str):
-            time = datetime.fromisoformat(value)
-            return (time if time.tzinfo else time.replace(tzinfo=UTC)).isoformat()
-    return None

@@ -10,16 +10,15 @@ import re
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from conversation._locking import Polling, check_timeout
 from conversation._values.data import Data, Unsaved, read_data
 from conversation._values.turns import Turn
 from conversation._wire.reading import turn_from_entry
-from conversation._wire.writing import line_from_turn
+from conversation._wire.writing import line_from_entry
 from conversation.errors import (
     AudioFileMissing,
     InvalidTurn,
@@ -67,7 +66,7 @@ class FileSession:
         self._lock = self._folder.with_suffix(".lock")
         self._disk = disk
         self._keep_sound = keep_sound
-        self._document = Document(file, disk, self._dump)
+        self._document = Document(file, disk, partial(line_from_entry, fetch=self.fetch))
         self._queue = Queue(self._folder.with_suffix(".queue"))
         self._held: LockFile | None = None
 
@@ -244,12 +243,6 @@ class FileSession:
         )
         recovery = Recovery(torn.line, len(torn.rest), put_aside)
         return State(snapshot.header, snapshot.entries, recovery)
-
-    def _dump(self, entry: Any) -> bytes:
-        try:
-            return orjson.dumps(entry)
-        except orjson.JSONEncodeError:  # nested too deep
-            return line_from_turn(turn_from_entry(entry, fetch=self.fetch))
 
     def append(self, entries: Sequence[bytes]) -> None:
         """Add turns, durably, or change nothing."""

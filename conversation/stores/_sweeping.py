@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from conversation._values.data import Data, Kind, NotKept, Stored
 from conversation._values.media import kept_data, with_data
+from conversation._values.turns import Turn
 from conversation._wire.reading import turn_from_entry
 from conversation._wire.writing import line_from_turn
 from conversation.errors import (
@@ -47,16 +48,27 @@ def silenced(entries: Sequence[Any], fetch: Callable[[str], Stored], place: str)
         SessionCorrupt: if one of them is no turn.
     """
     found = Silenced({}, set())
-    for position, entry in enumerate(entries):
-        try:
-            turn = turn_from_entry(entry, fetch=fetch)
-        except InvalidTurn as error:
-            raise corrupt(place, f"turn {position + 1}: {error}", position + 2) from error
+    for position, turn in enumerate(read_turns(entries, fetch, place)):
         silent = with_data(turn, _without_sound)
         if silent != turn:
             found.lines[position] = line_from_turn(silent)
         found.names.update(data.name for data in kept_data(silent))
     return found
+
+
+def read_turns(
+    entries: Sequence[Any], fetch: Callable[[str], Stored], place: str, first: int = 0
+) -> Iterator[Turn]:
+    """Yield the turns in entries of a session, from a position on.
+
+    Raises:
+        SessionCorrupt: if one is none.
+    """
+    for position, entry in enumerate(entries, first):
+        try:
+            yield turn_from_entry(entry, fetch=fetch)
+        except InvalidTurn as error:
+            raise corrupt(place, f"turn {position + 1}: {error}", position + 2) from error
 
 
 def _without_sound(data: Data, _: str, kind: Kind) -> Data:

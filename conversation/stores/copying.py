@@ -6,18 +6,16 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
-
-import orjson
+from typing import Literal
 
 from conversation._locking import Polling
 from conversation._values.data import Data, Kind, Stored
 from conversation._values.media import kept_data, with_data
 from conversation._values.turns import Turn
-from conversation._wire.reading import turn_from_entry
-from conversation._wire.writing import line_from_turn
-from conversation.errors import InvalidTurn, SessionExists, corrupt, not_found
+from conversation._wire.writing import line_from_entry
+from conversation.errors import SessionExists, not_found
 from conversation.stores import News, State, StoredSession
+from conversation.stores._sweeping import read_turns
 
 log = logging.getLogger("conversation")
 
@@ -103,7 +101,7 @@ def _beginning(there: State, state: State, target: StoredSession) -> int:
 
 def _is_equal(source: StoredSession, state: State, target: StoredSession, there: State) -> bool:
     is_same = (there.header, there.entries) == (state.header, state.entries)
-    turns = (_turn(source, entry, position) for position, entry in enumerate(state.entries))
+    turns = read_turns(state.entries, source.fetch, source.place)
     return is_same and not there.recovered and not any(_lacking(turn, target) for turn in turns)
 
 
@@ -123,7 +121,7 @@ def _kept(
     """
     for first in range(0, len(state.entries), _TOGETHER):
         entries = state.entries[first : first + _TOGETHER]
-        turns = [_turn(source, entry, first + i) for i, entry in enumerate(entries)]
+        turns = [*read_turns(entries, source.fetch, source.place, first)]
         names: list[str] = []
         for position, turn in enumerate(turns, first):
             kept = [data.name for data in kept_data(turn) if data.name]
@@ -131,14 +129,7 @@ def _kept(
         fetched = source.fetch_all(names) if names else {}
         for position, (entry, turn) in enumerate(zip(entries, turns, strict=True), first):
             count = _keep(turn, fetched, target, position, is_new=position >= done)
-            yield position, _line(entry, turn), count
-
-
-def _turn(source: StoredSession, entry: Any, position: int) -> Turn:
-    try:
-        return turn_from_entry(entry, fetch=source.fetch)
-    except InvalidTurn as error:
-        raise corrupt(source.place, f"turn {position + 1}: {error}", position + 2) from error
+            yield position, line_from_entry(entry, source.fetch), count
 
 
 def _keep(
@@ -163,10 +154,3 @@ def _keep(
 
     with_data(turn, keep)
     return count
-
-
-def _line(entry: Any, turn: Turn) -> bytes:
-    try:
-        return orjson.dumps(entry)
-    except orjson.JSONEncodeError:  # nested too deep
-        return line_from_turn(turn)

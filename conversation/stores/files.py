@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
+from conversation._wire.reading import time_from
 from conversation.errors import InvalidSetting, SessionError, another_session, corrupt
 from conversation.stores import Salvage, SessionInfo
 from conversation.stores._arguments import check_keep_sound, check_list
@@ -311,7 +312,7 @@ def info_of(path: Path) -> SessionInfo | None:
     return SessionInfo(
         id=session_id,
         title=title if isinstance(title, str) else None,
-        created_at=_time(header.get("created_at")),
+        created_at=time_from(header.get("created_at")),
         updated_at=touched(status),
         size=status.st_size,
         metadata=metadata if isinstance(metadata, dict) else {},
@@ -343,9 +344,3 @@ def _first_line(descriptor: int) -> bytes:
         if end:
             break
     return b"".join(pieces)
-
-
-def _time(value: object) -> datetime | None:
-    with contextlib.suppress(ValueError):
-        return datetime.fromisoformat(value) if isinstance(value, str) else None
-    return None
