@@ -284,7 +284,7 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
         given: Any = {"client": client, "clock": clock, "context": context, **settings}
         if session_id is None:
             return cls._imported(turns, **given)
-        return Opening(lambda: run(cls._importing(turns, session_id, store, **given)))
+        return Opening(lambda: run(cls._imported(turns, **given)._moving(store, session_id)))
 
     @classmethod
     def open(

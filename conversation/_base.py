@@ -55,6 +55,7 @@ from conversation.errors import (
     not_found,
 )
 from conversation.stores import Recovery, Store, StoredSession
+from conversation.stores._default import store_of
 
 if TYPE_CHECKING:
     from conversation._export.outline import Exported
@@ -290,15 +291,19 @@ class BaseConversation(Generic[_ClientT]):
         self, session_id: str | None, until: Turn | None, store: Store | str | Path | None
     ) -> Steps[Self]:
         check_place(session_id, store)
-        store = self._store if store is None else store_of(store)
-        session = None if session_id is None else session_of(store, session_id)
+        target = self._store if store is None else store_of(store)
+        session = None
+        if session_id is not None:
+            target = store_of(target)
+            session = target.session(session_id)
         if self._history.is_saved and not self._history.lock.is_in_exchange:
             with contextlib.suppress(SessionReadOnly):
                 yield from self._changing(lambda: None)  # takes in what others wrote
-        return (yield from self._filled(session, store, until=until))
+        return (yield from self._filled(session, target, until=until))
 
-    def _moving(self, store: Store, session_id: str) -> Steps[Self]:
+    def _moving(self, store: Store | str | Path | None, session_id: str) -> Steps[Self]:
         """Save the same conversation as a new session of a store; its usage counts there."""
+        store = store_of(store)
         return self._filled(store.session(session_id), store, moves=True)
 
     def _filled(
@@ -428,8 +433,8 @@ class BaseConversation(Generic[_ClientT]):
     ) -> Steps[Self]:
         """Open a session; if its end is torn, repair it."""
         check_timeout(timeout)
-        store = None if store is None else store_of(store)
-        session = session_of(store, session_id)
+        store = store_of(store)
+        session = store.session(session_id)
         state = yield Work(session.read, writes=False)
         if state is None and (read_only or not create):
             raise not_found(session_id, session.place, session.file)
@@ -546,13 +551,6 @@ class BaseConversation(Generic[_ClientT]):
         chat._history.fill(turns)
         return chat
 
-    @classmethod
-    def _importing(
-        cls, turns: Sequence[Turn], session_id: str, store: Store | str | Path | None, **given: Any
-    ) -> Steps[Self]:
-        chat = cls._imported(turns, **given)
-        return (yield from chat._moving(store_of(store), session_id))
-
 
 def _time_text(clock: Callable[[], float]) -> str:
     now = datetime.fromtimestamp(time_from_clock(clock), UTC)
@@ -592,32 +590,11 @@ def _check_client(client: object, kind: str) -> None:
         raise InvalidSetting(msg)
 
 
-def store_of(store: Store | str | Path | None) -> Store:
-    """Return a store, of files if it is a path, and the default one for None.
-
-    Raises:
-        InvalidSetting: if it is neither.
-    """
-    if store is None or isinstance(store, str | Path):
-        from conversation.stores.files import FileStore
-
-        return FileStore(store)
-    if not callable(getattr(store, "session", None)):
-        msg = f"store must be a FileStore, a PostgresStore or a path, got {type(store).__name__}"
-        raise InvalidSetting(msg)
-    return store
-
-
 def check_place(session_id: str | None, store: Store | str | Path | None) -> None:
     """Refuse a store for what stays in memory."""
     if session_id is None and store is not None:
         msg = "store=… needs a session_id to save it by; without both it stays in memory"
         raise InvalidSetting(msg)
-
-
-def session_of(store: Store | None, session_id: str) -> StoredSession:
-    """Return the session in the store, or in the default one."""
-    return store_of(store).session(session_id)
 
 
 def greeting(text: str) -> AssistantTurn:

@@ -604,7 +604,7 @@ class Conversation(BaseConversation["OpenAI"]):
         given: Any = {"client": client, "clock": clock, "context": context, **settings}
         if session_id is None:
             return cls._imported(turns, **given)
-        return run(cls._importing(turns, session_id, store, **given))
+        return run(cls._imported(turns, **given)._moving(store, session_id))
 
     @classmethod
     def open(
