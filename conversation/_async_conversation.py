@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
-from conversation import _base
 from conversation._async_client import AsyncHold, AsyncStream, client_or_default, run
-from conversation._base import BaseConversation
+from conversation._base.making import BaseConversation, check_place
+from conversation._base.talking import greeting, tool_content
 from conversation._exchange.holding import adding, adding_completion
 from conversation._exchange.steps import Steps, work
 from conversation._rendering.explanation import Rendering
@@ -91,7 +91,7 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
 
     async def add_assistant(self, text: str) -> AssistantTurn:
         """Same as `Conversation.add_assistant`, awaited."""
-        return await self.add(_base.greeting(text))
+        return await self.add(greeting(text))
 
     async def add_system(self, text: str) -> SystemTurn:
         """Same as `Conversation.add_system`, awaited."""
@@ -108,7 +108,7 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
 
     async def add_tool_result(self, tool_call_id: str, content: Any) -> ToolTurn:
         """Same as `Conversation.add_tool_result`, awaited."""
-        return await self.add(ToolTurn(tool_call_id, _base.tool_content(content)))
+        return await self.add(ToolTurn(tool_call_id, tool_content(content)))
 
     async def add(self, turn: _TurnT) -> _TurnT:
         """Same as `Conversation.add`, awaited."""
@@ -164,11 +164,11 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
 
     async def set_title(self, text: str | None) -> None:
         """Same as `Conversation.set_title`, awaited."""
-        await run(self._relabelling("title", _base.checked_title(text)))
+        await run(self._titling(text))
 
     async def set_metadata(self, mapping: Mapping[str, Any]) -> None:
         """Same as `Conversation.set_metadata`, awaited."""
-        await run(self._relabelling("metadata", _base.checked_metadata(mapping)))
+        await run(self._noting(mapping))
 
     # --- exchanges with the model --------------------------------------------------------------
 
@@ -278,7 +278,7 @@ class AsyncConversation(BaseConversation["AsyncOpenAI"]):
         """Same as `Conversation.from_messages`; with `session_id` awaited, as `open` is."""
         from conversation._wire.importing import turns_from_messages
 
-        _base.check_place(session_id, store)
+        check_place(session_id, store)
         with Naming(session_id):
             turns = turns_from_messages(messages)
         given: Any = {"client": client, "clock": clock, "context": context, **settings}

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from conversation import _base
-from conversation._base import BaseConversation
+from conversation._base.making import BaseConversation, check_place
+from conversation._base.talking import greeting, tool_content
 from conversation._client import Hold, Stream, client_or_default, run
 from conversation._exchange.holding import adding, adding_completion
 from conversation._exchange.steps import Steps
@@ -138,7 +138,7 @@ class Conversation(BaseConversation["OpenAI"]):
         Raises:
             InvalidTurn: if `text` is empty or no text.
         """
-        return self.add(_base.greeting(text))
+        return self.add(greeting(text))
 
     def add_system(self, text: str) -> SystemTurn:
         """Add words from the program to the model, at this point of the conversation.
@@ -174,7 +174,7 @@ class Conversation(BaseConversation["OpenAI"]):
             UnknownToolCall: if no call with this id waits for a result.
             InvalidSetting: if JSON cannot hold the content.
         """
-        return self.add(ToolTurn(tool_call_id, _base.tool_content(content)))
+        return self.add(ToolTurn(tool_call_id, tool_content(content)))
 
     def add(self, turn: _TurnT) -> _TurnT:
         """Add a turn that was made before, such as one of another conversation.
@@ -379,7 +379,7 @@ class Conversation(BaseConversation["OpenAI"]):
             InvalidSetting: if it is no text.
             SaveFailed, SessionLocked, SessionChanged: as in `open`; then nothing is changed.
         """
-        run(self._relabelling("title", _base.checked_title(text)))
+        run(self._titling(text))
 
     def set_metadata(self, mapping: Mapping[str, Any]) -> None:
         """Replace the program's notes on the conversation.
@@ -391,7 +391,7 @@ class Conversation(BaseConversation["OpenAI"]):
             InvalidSetting: if JSON cannot hold it.
             SaveFailed, SessionLocked, SessionChanged: as in `open`; then nothing is changed.
         """
-        run(self._relabelling("metadata", _base.checked_metadata(mapping)))
+        run(self._noting(mapping))
 
     # --- exchanges with the model --------------------------------------------------------------
 
@@ -598,7 +598,7 @@ class Conversation(BaseConversation["OpenAI"]):
         """
         from conversation._wire.importing import turns_from_messages
 
-        _base.check_place(session_id, store)
+        check_place(session_id, store)
         with Naming(session_id):
             turns = turns_from_messages(messages)
         given: Any = {"client": client, "clock": clock, "context": context, **settings}

@@ -35,7 +35,7 @@ def test_all_lists_every_public_name_sorted() -> None:
             "not_found",
             "another_session",
         }
-        late = {"AsyncConversation", "AsyncStream"} & set(module.__all__)
+        late = {"AsyncConversation", "AsyncStream", "FileStore", "Prices"} & set(module.__all__)
         assert set(module.__all__) - modules == public - modules - imported | late
 
 

@@ -26,13 +26,14 @@ WORDS_OF_PYTHON = re.compile(
 NOT_FOR_THE_COMMAND_LINE = (
     "_async_client.py",
     "_async_conversation.py",
-    "_base.py",  # wrong arguments
+    "_base",  # wrong arguments
     "_exchange/stream.py",  # a stream that is entered wrongly
     "_exchange/holding.py",
     "_history/edits.py",  # turns of the caller
     "_rendering/settings.py",  # options that the command line does not have
     "_tools.py",
     "_values",  # wrong arguments; sound is tested below
+    "stores/_default.py",  # a store of the caller
     "stores/_postgres_blobs.py",
     "stores/_postgres_pool.py",  # a pool of the caller
     "stores/_sweeping.py",
@@ -43,7 +44,7 @@ NOT_FOR_THE_COMMAND_LINE = (
 
 NOT_SHOWN = re.compile(
     "wording.py|completion.py|_postgres_sql.py|html.py|rich_text.py|summary.py"
-    "|^there, add|^limit must be|psycopg_pool|does not match|^unsupported.not|unknown variant"
+    "|^there, add|^limit must be|psycopg_pool|does not match|^\(\?i\)unsupported.not|unknown variant"
 )
 """Modules and texts that are no messages, or only for programs."""
 

@@ -1,4 +1,4 @@
-"""The base of both twins: settings, history and requests, and what can be asked without waiting."""
+"""How conversations come about: from settings, sessions, files, messages and each other."""
 
 from __future__ import annotations
 
@@ -6,27 +6,23 @@ import contextlib
 import copy
 import functools
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar, cast
+from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
 
 import attrs
-import orjson
 
-from conversation._exchange.exchange import asking
-from conversation._exchange.holding import changing, hold, holding, refreshing
+from conversation._base.talking import Talking
 from conversation._exchange.requests import Requests
 from conversation._exchange.speech import Transcripts
-from conversation._exchange.steps import Over, Steps, Work
-from conversation._history.answers import is_unanswered
+from conversation._exchange.steps import Steps, Work
 from conversation._history.edits import (
     INHERITED_TURNS,
     inherited,
     labels_without,
-    listed,
     position_of,
     start_of_last_exchange,
 )
@@ -37,32 +33,22 @@ from conversation._rendering.settings import Settings, SettingsGiven, check_name
 from conversation._rendering.window import Context
 from conversation._values.media import inlined
 from conversation._values.naming import Naming
-from conversation._values.parts import Part
-from conversation._values.text import clean_text, counted
-from conversation._values.turns import AssistantTurn, Turn, Usage, UserTurn
-from conversation._wire.reading import time_from, usage_from_entry
+from conversation._values.turns import Turn
+from conversation._wire.reading import usage_from_entry
 from conversation._wire.servers import server_of
-from conversation._wire.strict_json import json_bytes
-from conversation._wire.writing import line_from_turn
 from conversation.errors import (
-    ContextTooSmall,
     InvalidSetting,
-    InvalidTurn,
     SaveFailed,
     SessionReadOnly,
     UnsupportedAudio,
     corrupt,
     not_found,
 )
-from conversation.stores import Recovery, Store, StoredSession
+from conversation.stores import Store, StoredSession
 from conversation.stores._default import store_of
-
-if TYPE_CHECKING:
-    from conversation._export.outline import Exported
 
 _ClientT = TypeVar("_ClientT")
 _InitT = TypeVar("_InitT", bound=Callable[..., None])
-_R = TypeVar("_R")
 
 
 def _by_name(init: _InitT) -> _InitT:
@@ -80,8 +66,8 @@ def _by_name(init: _InitT) -> _InitT:
     return cast("_InitT", checked)
 
 
-class BaseConversation(Generic[_ClientT]):
-    """Settings, turns and labels; `Conversation` documents the arguments."""
+class BaseConversation(Talking[_ClientT]):
+    """A conversation; `Conversation` documents the arguments."""
 
     _client_class: ClassVar[str]
 
@@ -149,143 +135,7 @@ class BaseConversation(Generic[_ClientT]):
         chat._assemble(settings, history, **given)
         return chat
 
-    def __repr__(self) -> str:
-        name = "" if self.id is None else f" {self.id!r}"
-        model = self._requests.settings.model
-        return f"<{type(self).__name__}{name} of {len(self._history)} turns with {model}>"
-
-    @property
-    def turns(self) -> tuple[Turn, ...]:
-        """All turns, oldest first."""
-        return self._history.turns
-
-    @property
-    def unanswered(self) -> bool:
-        """True if a user turn, a tool result or calls without results stand last.
-
-        System turns behind them do not count. After a restart, or where others answer too::
-
-            if chat.unanswered:
-                chat.reply()
-        """
-        return is_unanswered(self._history)
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens of all answers together, as the API counted them; undone ones too.
-
-        Calls of `audio.speech` and `audio.transcriptions` are billed besides.
-        """
-        return self._history.usage
-
-    @property
-    def id(self) -> str | None:
-        """The id of the session; None in memory."""
-        return self._history.id
-
-    @property
-    def title(self) -> str | None:
-        """The title of the conversation; see `set_title`."""
-        return self._label("title")
-
-    def _label(self, name: str) -> str | None:
-        value = self._history.header.get(name)
-        return value if isinstance(value, str) else None
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """A copy of the program's notes on the conversation; see `set_metadata`."""
-        metadata = self._history.header.get("metadata")
-        return copy.deepcopy(metadata) if isinstance(metadata, dict) else {}
-
-    @property
-    def recovered(self) -> Recovery | None:
-        """The repair that was made when the session was opened; None if it was whole."""
-        return self._history.recovered
-
-    # --- steps that both twins perform ----------------------------------------------------------
-
-    def _changing(self, job: Callable[[], _R]) -> Steps[_R]:
-        return changing(self._history, job)
-
-    def _holding(self) -> Steps[None]:
-        return hold(self._history)
-
-    def _refreshing(self) -> Steps[tuple[Turn, ...]]:
-        return refreshing(self._history)
-
-    def _extending(self, turns: Iterable[Turn]) -> Steps[tuple[Turn, ...]]:
-        return self._changing(partial(self._history.extend, listed(turns)))
-
-    def _dropping(self, job: Callable[[], tuple[Turn, ...]]) -> Steps[tuple[Turn, ...]]:
-        dropped = yield from self._changing(job)
-        self._transcripts.forget(dropped)
-        return dropped
-
-    def _relabelling(self, name: str, value: Any) -> Steps[None]:
-        return self._changing(partial(self._history.relabel, name, value))
-
-    # Settings that are tried before they are saved, as the command line does.
-
-    @property
-    def _is_begun(self) -> bool:
-        """True for a session of a store that was written before."""
-        return self._history.is_begun
-
-    def _try_settings(self, **settings: Any) -> None:
-        """Use other settings from now on, which are not saved."""
-        self._requests.settings = attrs.evolve(self._requests.settings, **settings)
-
-    def _keeping_settings(self, names: Collection[str]) -> Steps[None]:
-        """Save these settings as they are now."""
-        saved = self._history.header.get("settings")
-        saved = saved if isinstance(saved, dict) else {}
-        wanted = saved | self._requests.settings.saved(names, only=True)
-        if wanted != saved:
-            yield from self._relabelling("settings", wanted)
-
-    def _begin_with(self, name: str, value: Any) -> None:
-        """Have the first turn save a label, too."""
-        self._history.header[name] = value
-
-    def _said(self, content: Sequence[Part], name: str | None, message_id: str | None) -> UserTurn:
-        return UserTurn(content, name=name, message_id=message_id, at=self._history.now())
-
-    def _asking(
-        self, question: UserTurn | None, options: Mapping[str, Any]
-    ) -> Steps[AssistantTurn]:
-        """Ask the question, or without one the model to answer what is there."""
-        known = len(self._history)
-        return holding(
-            self._history,
-            lambda: asking(self._requests, self._transcripts, question, options, known),
-            question,
-        )
-
-    def _streaming(
-        self,
-        content: Sequence[Part],
-        name: str | None,
-        message_id: str | None,
-        options: Mapping[str, Any],
-    ) -> Steps[None]:
-        is_said = content or name is not None or message_id is not None
-        question = self._said(content, name, message_id) if is_said else None
-        known = len(self._history)
-
-        def steps() -> Steps[None]:
-            streamed = {**options, "stream": True}
-            yield from asking(self._requests, self._transcripts, question, streamed, known)
-            yield Over()
-
-        return holding(self._history, steps, question)
-
-    def _transcribing(self) -> Steps[tuple[UserTurn, ...]]:
-        def steps() -> Steps[tuple[UserTurn, ...]]:
-            self._history.lock.begin_exchange()
-            return (yield from self._transcripts.find())
-
-        return holding(self._history, steps)
+    # --- copies ---------------------------------------------------------------------------------
 
     def _forking(
         self, session_id: str | None, until: Turn | None, store: Store | str | Path | None
@@ -417,6 +267,8 @@ class BaseConversation(Generic[_ClientT]):
         )
         raise TypeError(msg)
 
+    # --- sessions, files and messages -----------------------------------------------------------
+
     @classmethod
     def _opening(
         cls,
@@ -461,62 +313,6 @@ class BaseConversation(Generic[_ClientT]):
         if chat.recovered and not read_only:
             yield from chat._changing(lambda: None)  # the first who acquires it repairs it
         return chat
-
-    # --- other forms ----------------------------------------------------------------------------
-
-    def _save(self, path: str | Path, form: str | None = "json") -> Path:
-        from conversation._export.formats import format_for
-        from conversation.stores._disk import replace_file
-
-        path = Path(path).expanduser()
-        form = format_for(path, form)
-        self._refuse_own_file(path)
-        with Naming(self.id):
-            replace_file(path, self._pieces(form))
-        return path
-
-    def _pieces(self, form: str) -> Iterator[bytes]:
-        """Yield all of the conversation in that format, piece by piece."""
-        from conversation._export.formats import escaped_json, pieces
-        from conversation.stores import _format
-
-        if form == "json":
-            lines = (line_from_turn(inlined(turn)) for turn in self._history.turns)
-            return escaped_json(_format.pieces(self._history.header, lines))
-        return pieces(self._exported(), form)
-
-    def _exported(self) -> Exported:
-        from conversation._export.outline import Exported
-
-        turns, settings = self._history.turns, self._requests.settings
-        reasons = {}
-        with contextlib.suppress(ContextTooSmall):  # then nothing would be sent now
-            reasons = {id(item.turn): (form, why) for item, form, why in self._requests.reasons()}
-        begun = time_from(self._history.header.get("created_at"))
-        about: list[str | datetime] = [
-            *([self.id] if self.id and self.title else []),
-            *([begun] if begun else []),
-            counted(len(turns), "turn"),
-            settings.model,
-            *([f"voice {settings.voice}"] if isinstance(settings.voice, str) else []),
-        ]
-        return Exported(
-            title=self.title or self.id or "Conversation",
-            about=about,
-            turns=turns,
-            instructions=settings.instructions,
-            tools=settings.tools,
-            reasons=reasons,
-            usage=self.usage,
-            at=datetime.fromtimestamp(time_from_clock(self._history.clock), UTC),
-        )
-
-    def _refuse_own_file(self, path: Path) -> None:
-        file = self._history.file
-        with contextlib.suppress(OSError):
-            if file is not None and path.samefile(file):
-                msg = f"{path} is this session itself, which saves itself; choose another path"
-                raise InvalidSetting(msg)
 
     @classmethod
     def _loaded(
@@ -595,34 +391,3 @@ def check_place(session_id: str | None, store: Store | str | Path | None) -> Non
     if session_id is None and store is not None:
         msg = "store=… needs a session_id to save it by; without both it stays in memory"
         raise InvalidSetting(msg)
-
-
-def greeting(text: str) -> AssistantTurn:
-    """Return an answer in words that no model gave."""
-    turn = AssistantTurn(content=text)
-    if not turn.text.strip():
-        msg = "an assistant turn must have words, got none"
-        raise InvalidTurn(msg)
-    return turn
-
-
-def tool_content(content: Any) -> str:
-    """Return a tool's result as text."""
-    return content if isinstance(content, str) else json_bytes(content, "content").decode()
-
-
-def checked_title(text: str | None) -> str | None:
-    """Return a title that JSON can hold."""
-    if text is not None and not isinstance(text, str):
-        msg = f"title must be text or None, got {type(text).__name__}"
-        raise InvalidSetting(msg)
-    return text and clean_text(text)
-
-
-def checked_metadata(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata as JSON holds it, a copy."""
-    if not isinstance(mapping, Mapping):
-        msg = f"metadata must be a mapping, got {type(mapping).__name__}"
-        raise InvalidSetting(msg)
-    copied: dict[str, Any] = orjson.loads(json_bytes(mapping, "metadata"))
-    return copied
