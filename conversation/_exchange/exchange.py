@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from conversation._exchange.holding import work_on
-from conversation._exchange.requests import Requests, SentRequest
+from conversation._exchange.requests import Requests
+from conversation._exchange.sent import SentRequest
 from conversation._exchange.speech import Transcripts, speaking
 from conversation._exchange.steps import (
     END,
@@ -103,7 +104,7 @@ def asking(
         msg = "there is nothing to answer yet; call add_user(…) first, or say(…)"
         raise InvalidTurn(msg)
     if answer is None:
-        requests.refuse_unseen(template[1].model, new)
+        requests.untaken.refuse(template[1].model, new)
     requests.begin_exchange()
     history.lock.begin_exchange()
     if answer is not None:

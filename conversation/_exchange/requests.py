@@ -11,9 +11,11 @@ from operator import attrgetter
 from typing import Any
 
 import attrs
-import orjson
 
 from conversation._exchange.prepared import PreparedTurns
+from conversation._exchange.sent import SentRequest
+from conversation._exchange.untaken import Untaken
+from conversation._history.answers import end_of_answers
 from conversation._history.history import History
 from conversation._rendering.explanation import Rendering, explained, reasons
 from conversation._rendering.forms import (
@@ -23,10 +25,7 @@ from conversation._rendering.forms import (
     MediaKinds,
     Moment,
     Prepared,
-    media_in,
-    text_tokens,
     unseen,
-    untaken_by,
     unusual_keys,
 )
 from conversation._rendering.messages import arranged, messages, voices
@@ -38,7 +37,6 @@ from conversation._rendering.window import (
     Window,
     marked,
     portions,
-    size_of,
     window,
 )
 from conversation._tools import Tool, is_async
@@ -58,41 +56,11 @@ from conversation._wire.failures import (
 )
 from conversation._wire.messages import Message
 from conversation._wire.servers import Server
-from conversation.errors import ContextTooSmall, InvalidSetting, InvalidTurn
+from conversation.errors import ContextTooSmall, InvalidSetting
 
 log = logging.getLogger("conversation")
 
 _message, _upload = attrgetter("message"), attrgetter("upload")
-
-
-@attrs.frozen
-class SentRequest:
-    """A request, as far as its answer is understood by it.
-
-    Attributes:
-        model: The model that was asked.
-        asked: How it was asked to answer.
-        tools: The tools that it was told of.
-        items: What was sent of the history.
-        at: The moment of the request.
-    """
-
-    model: str
-    asked: Asked
-    tools: Sequence[ToolGiven] = ()
-    items: Sequence[Prepared] = ()
-    at: Moment = NEVER
-
-    @property
-    def tool_tokens(self) -> int:
-        """Estimated tokens of the tools' descriptions."""
-        tools = [tool.description if isinstance(tool, Tool) else tool for tool in self.tools]
-        return text_tokens(orjson.dumps(tools).decode()) if tools else 0
-
-    @property
-    def estimate(self) -> int:
-        """Estimated tokens of all of it."""
-        return size_of(self.items, self.at).tokens + self.tool_tokens
 
 
 class Requests:
@@ -107,6 +75,7 @@ class Requests:
 
     Attributes:
         sent: The last request.
+        untaken: What models do not take.
     """
 
     def __init__(
@@ -131,73 +100,14 @@ class Requests:
         self._scale, self._measured = 1.0, math.inf
         self._heals, self._healed_length = 0, 0
         self._is_warned = False
-        # By model: the kinds of media that it has refused.
-        self._refused: dict[str, MediaKinds] = {}
+        self.untaken = Untaken(history, context)
         self._turns = PreparedTurns(history, context)
 
     def learn_from(self, other: Requests) -> None:
         """Take over what another one has learned of the same server and history."""
         self._skew, self._scale, self._measured = other._skew, other._scale, other._measured
-        self._refused = dict(other._refused)
+        self.untaken.learn_from(other.untaken)
         self._server = other._server
-
-    # --- sound, pictures and files that a model does not take ----------------------------------
-
-    def refuse_unseen(self, model: str, question: Turn | None) -> None:
-        """Refuse new media to a model that takes none of their kind: it would answer unseen.
-
-        Raises:
-            InvalidTurn: naming what it does not take.
-        """
-        kinds = self._untaken(model)
-        if self.context.user_audio_turns == 0:  # all sound is sent as its words
-            kinds = tuple(kind for kind in kinds if kind is not AudioInput)
-        if not kinds:
-            return
-        turns = [*self.history[self._answered() :], question]
-        names = " and ".join(filter(None, {media_in(turn, kinds) for turn in turns}))
-        if names:
-            is_new = media_in(question, kinds)
-            how = "send words instead" if is_new else "undo() takes the turn back"
-            call = "say(…, model=" if is_new else "reply(model="
-            other = "'gpt-audio-1.5')" if names == "sound" else "'…', modalities=['text'])"
-            msg = (
-                f"the model {model!r} takes no {names}, so nothing was sent; {how}, or ask a model "
-                f"that does: {call}{other}"
-            )
-            raise InvalidTurn(msg)
-
-    def _untaken(self, model: str) -> MediaKinds:
-        """Return the kinds of media that a model is known to refuse."""
-        return (*untaken_by(model), *self._refused.get(model, ()))
-
-    def _answered(self) -> int:
-        """Return the position behind the last answer: no model has seen what follows."""
-        position = len(self.history)
-        while position and not isinstance(self.history[position - 1], AssistantTurn):
-            position -= 1
-        return position
-
-    def _give_up_media(self, kinds: MediaKinds) -> bool:
-        """Send the last model no media of these kinds any more; True if that mends the request."""
-        model = self.sent.model
-        kinds = tuple(kind for kind in kinds if self._has_sent(kind))
-        known = self._untaken(model)
-        if set(kinds) <= set(known):
-            return False
-        self._refused[model] = tuple({*known, *kinds})
-        position = self._answered()
-        if any(media_in(turn, kinds) for turn in self.history[position:]):
-            return False
-        what = "sound" if kinds == (AudioInput,) else "pictures or files"
-        log.warning("%r takes no %s: placeholders are sent instead", model, what)
-        return True
-
-    def _has_sent(self, kind: type[Any]) -> bool:
-        """Return True if the last request held media of this kind."""
-        as_voice = kind is AudioInput and any(voices(self.sent.items, self.sent.at))
-        turns = (item.sent or item.turn for item in self.sent.items if item.form is not Form.WORDS)
-        return as_voice or any(media_in(turn, (kind,)) for turn in turns)
 
     # --- rendering -----------------------------------------------------------------------------
 
@@ -249,7 +159,7 @@ class Requests:
 
     def unheard(self, model: str) -> list[int]:
         """Return the positions of turns whose sound this model gets as a placeholder."""
-        if AudioInput not in self._untaken(model):
+        if AudioInput not in self.untaken.by(model):
             return []
         found = self._window(attrs.evolve(self._next, model=model), self._moment())
         turns = [item.turn for item in found.items if item.sent and item.form is Form.PLACEHOLDER]
@@ -334,7 +244,7 @@ class Requests:
         if self.context.summarize is not None:
             summary = self.history.summary
         count = self._turns.refresh()
-        kinds, answered = self._untaken(sent.model), self._answered()
+        kinds, answered = self.untaken.by(sent.model), end_of_answers(self.history)
         is_deaf = AudioInput in kinds
 
         def prepared(position: int) -> Prepared:
@@ -421,7 +331,7 @@ class Requests:
         if tokens is not None:
             return self._learn(tokens)
         if kinds := refused_media(error):
-            return self._give_up_media(kinds)
+            return self.untaken.give_up(self.sent, kinds)
         if self._server.takes_unknown_keys and self._give_up_keys(error):
             return True
         if self._healed_length != len(self.history):

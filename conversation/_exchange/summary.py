@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any, cast
 
 from conversation._exchange.holding import work_on
-from conversation._exchange.requests import Requests, SentRequest
+from conversation._exchange.requests import Requests
+from conversation._exchange.sent import SentRequest
 from conversation._exchange.speech import Transcripts
 from conversation._exchange.steps import Call, Send, Steps, Work
 from conversation._rendering.forms import PLACEHOLDER, text_tokens

@@ -39,6 +39,14 @@ def last_answer(turns: Sequence[Turn], known: int) -> AssistantTurn | None:
     return answer_behind(turns[end - 1 : end], 0)
 
 
+def end_of_answers(turns: Sequence[Turn]) -> int:
+    """Return the position behind the last answer: no model has seen what follows."""
+    end = len(turns)
+    while end and not isinstance(turns[end - 1], AssistantTurn):
+        end -= 1
+    return end
+
+
 def _end_of_talk(turns: Sequence[Turn]) -> int:
     """Return the position behind the last turn that is not the system's."""
     end = len(turns)

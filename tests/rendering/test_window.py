@@ -32,6 +32,7 @@ from conversation import (
     ToolTurn,
     UserTurn,
 )
+from conversation._history.answers import end_of_answers
 from conversation._rendering.forms import NO_VOICE, media_in, prepare
 from conversation._rendering.messages import NO_RESULT
 from conversation._rendering.window import Limits, size_of
@@ -195,7 +196,7 @@ def check_longest_suffix_is_sent(history: Sequence[Turn], context: Context, **gi
     request = chat.request()
     assert request["messages"] == expected
     assert chat.messages() == chat.render().messages == expected
-    if not any(map(media_in, history[chat._requests._answered() :])):  # which `say` refuses
+    if not any(map(media_in, history[end_of_answers(history) :])):  # which `say` refuses
         _contract.check(request, lambda _: True)
 
     items = [item for item in chat.render().items if item.turn]
@@ -262,7 +263,7 @@ def test_question_after_any_history_is_answered_or_refused_unsent(
     try:
         turn = chat.say(*last.content)
     except InvalidTurn:
-        assert any(map(media_in, [*history[chat._requests._answered() :], last]))
+        assert any(map(media_in, [*history[end_of_answers(history) :], last]))
         assert len(server.requests) == requests
         assert chat.turns == before
     except ContextTooSmall:
