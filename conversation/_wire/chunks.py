@@ -12,12 +12,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
 from conversation._values.streamed import Samples, StreamedSound
 from conversation._values.text import clean_text
 from conversation._wire.messages import bytes_from_base64, plain_base64
+from conversation._wire.pieces import StreamedCalls, joined
 from conversation.errors import InvalidCompletion
 
 log = logging.getLogger("conversation")
@@ -207,7 +206,7 @@ class _Choice:
         self._audio: dict[str, Any] = {}
         self._sound = StreamedSound()
         self._base64 = ""  # characters that make no whole bytes yet
-        self._calls: list[tuple[int | None, dict[str, Any]]] = []
+        self._calls = StreamedCalls()
         self._finish_reason: str | None = None
 
     @property
@@ -222,7 +221,7 @@ class _Choice:
     def has(self, kind: str) -> bool:
         if kind == "audio":
             return bool(self._audio or not self._sound.is_empty)
-        return bool(self._calls if kind == "tool_calls" else self._message.get(kind))
+        return bool(self._calls.has_begun if kind == "tool_calls" else self._message.get(kind))
 
     def add(
         self,
@@ -239,12 +238,12 @@ class _Choice:
                 self._add_audio(value, deltas)
             elif key == "tool_calls":
                 for call in value if isinstance(value, (list, tuple)) else ():
-                    self._add_call(json_value(call))
+                    self._calls.add(json_value(call))
             elif key == "content" and sounds:
                 # vLLM-Omni sends base64 as content, and says so in the chunk.
                 self._add_data(value, deltas)
             elif key != "role":
-                self._message[key] = _joined(self._message.get(key), json_value(value))
+                self._message[key] = joined(self._message.get(key), json_value(value))
                 if key in ("content", "refusal") and isinstance(value, str) and value:
                     deltas.append(TextDelta(clean_text(value)))
 
@@ -253,7 +252,7 @@ class _Choice:
             if key == "data":
                 self._add_data(value, deltas)
             elif key == "transcript":
-                self._audio[key] = _joined(self._audio.get(key), json_value(value))
+                self._audio[key] = joined(self._audio.get(key), json_value(value))
                 if isinstance(value, str) and value:
                     deltas.append(TranscriptDelta(clean_text(value)))
             elif value:
@@ -278,103 +277,14 @@ class _Choice:
             return _audio_deltas(self._sound.add(bytes_from_base64(rest)) + self._sound.finish())
         return _audio_deltas(self._sound.finish())
 
-    def _add_call(self, piece: object) -> None:
-        if not isinstance(piece, Mapping):
-            return
-        index, call_id = piece.get("index"), piece.get("id")
-        index = index if isinstance(index, int) else None
-        before = [c for at, c in self._calls if index is None or at in (None, index)]
-        same = [each for each in before if call_id and each.get("id") == call_id]
-        if same:
-            call = same[-1]
-        elif before and not _is_another(before[-1], piece):
-            call = before[-1]
-        else:
-            call = {}
-            self._calls.append((index, call))
-        for key, value in piece.items():
-            body = call.get(key)
-            if isinstance(value, Mapping):
-                if not isinstance(body, dict):
-                    body = call[key] = {}
-                for name, part in value.items():
-                    joins = name in ("arguments", "input")
-                    body[name] = _joined(body.get(name), part) if joins else part or body.get(name)
-            elif value and key != "index" and not isinstance(body, dict):
-                # Some servers give each piece an id of its own: the first one counts.
-                call[key] = call.get(key, value) if key == "id" else value
-
     def whole(self, *, counted: bool) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": None, **self._message}
         if self.has("audio"):
             data = self._sound.whole() or None
             message["audio"] = {"transcript": None, **self._audio, "data": data}
-        calls = _joined_calls(self._calls)
-        calls = [call for call in calls if counted or self.ended or _is_whole(call)]
-        if nameless := sum(not _function_of(call).get("name") for call in calls):
-            log.warning("skipping tool calls without a name: %d", nameless)
-            calls = [call for call in calls if _function_of(call).get("name")]
-        if calls:
+        if calls := self._calls.whole(ended=counted or self.ended):
             message["tool_calls"] = calls
         return {"message": message, "finish_reason": self._finish_reason}
-
-
-def _is_another(call: Mapping[str, Any], piece: Mapping[str, Any]) -> bool:
-    """Return True if a piece of an unknown id, or of none, begins another call.
-
-    It does not without a name. The same name may be repeated with each piece, until the arguments
-    are whole.
-    """
-    before, now = (_function_of(each) for each in (call, piece))
-    if not before.get("name") or not now.get("name"):
-        return False
-    if before["name"] != now["name"] or (piece.get("id") and call.get("id")):
-        return True
-    return bool(before.get("arguments") and now.get("arguments")) and _is_whole(call)
-
-
-def _joined_calls(pieces: Sequence[tuple[int | None, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the calls; those are one that only together are whole.
-
-    Some servers repeat the index and the name with each piece, under an id of its own.
-    """
-    calls: list[dict[str, Any]] = []
-    position = 0
-    while position < len(pieces):
-        index, call = pieces[position]
-        function, texts = _function_of(call), list[str]()
-        for at, other in pieces[position:]:
-            body = _function_of(other)
-            text = body.get("arguments") or ""
-            is_same = at == index is not None and body.get("name") == function.get("name")
-            if not is_same or "custom" in other or not isinstance(text, str):
-                break
-            texts.append(text)
-        joins = _length_of_whole(texts)
-        if joins > 1:
-            function = {**function, "arguments": "".join(texts[:joins])}
-            call = {**call, "function": function}
-        calls.append(call)
-        position += joins
-    return calls
-
-
-def _length_of_whole(texts: Sequence[str]) -> int:
-    """Return the number of pieces of arguments that make one whole; 1 if none do."""
-    if not any(text.strip() for text in texts):
-        return len(texts) or 1
-    text = ""
-    for number, piece in enumerate(texts, 1):
-        text += piece
-        if piece.strip().endswith("}") and _is_json(text):
-            rest = texts[number:]
-            return number + next((i for i, more in enumerate(rest) if more.strip()), len(rest))
-    return 1
-
-
-def _function_of(call: Mapping[str, Any]) -> Mapping[str, Any]:
-    body = call.get("custom") or call.get("function")
-    return body if isinstance(body, Mapping) else {}
 
 
 def _decoded(text: str) -> tuple[bytes, str]:
@@ -395,31 +305,6 @@ def _decoded(text: str) -> tuple[bytes, str]:
 
 def _audio_deltas(found: list[Samples]) -> list[Delta]:
     return [AudioDelta(samples, rate) for samples, rate in found]
-
-
-def _is_whole(call: Mapping[str, Any]) -> bool:
-    function = call.get("function")
-    return not isinstance(function, Mapping) or _is_json(function.get("arguments") or "{}")
-
-
-def _is_json(text: str) -> bool:
-    with contextlib.suppress(orjson.JSONDecodeError):
-        orjson.loads(text)
-        return True
-    return False
-
-
-def _joined(before: Any, more: Any) -> Any:
-    """Join two pieces of a field: texts and lists one after the other, objects by their fields."""
-    if before is None or more is None:
-        return more if before is None else before
-    if isinstance(before, str):
-        return before + more if isinstance(more, str) else before
-    if isinstance(before, list) and isinstance(more, list):
-        return before + more
-    if isinstance(before, Mapping) and isinstance(more, Mapping):
-        return {**before, **{key: _joined(before.get(key), more[key]) for key in more}}
-    return more
 
 
 def assembled(chunks: Iterable[Any]) -> dict[str, Any]:
