@@ -270,7 +270,7 @@ def corrupt(
     return SessionCorrupt(msg, path=path, line=line, reason=reason)
 
 
-def another_session(place: Path, said: object, session_id: str) -> SessionCorrupt:
+def another_session(place: Path | str, said: object, session_id: str) -> SessionCorrupt:
     """Return the error for a document that is the one of another session."""
     why = "a copied or renamed file: rename it back, or move it away"
     if not isinstance(said, str):

@@ -203,7 +203,7 @@ def open_regular(path: Path, *, writable: bool = False) -> int | None:
     return None if opened is None else opened[0]
 
 
-def open_with_status(path: Path, *, writable: bool) -> tuple[int, os.stat_result] | None:
+def open_with_status(path: Path | str, *, writable: bool) -> tuple[int, os.stat_result] | None:
     """Same as `open_regular`, with the status of the file."""
     try:
         descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | _CAREFUL)

@@ -115,7 +115,7 @@ def revision_of(data: bytes) -> bytes:
     return revision if revision.startswith(_REVISION.partition(b"%")[0]) else b""
 
 
-def parse(data: bytes, path: Path) -> Snapshot:
+def parse(data: bytes, path: Path | str) -> Snapshot:
     """Return the content of a document, whole or torn.
 
     Args:
@@ -143,7 +143,7 @@ def parse(data: bytes, path: Path) -> Snapshot:
     return snapshot
 
 
-def parse_header(line: bytes, path: Path) -> dict[str, Any]:
+def parse_header(line: bytes, path: Path | str) -> dict[str, Any]:
     """Return the header in a document's first line.
 
     Raises:
@@ -152,7 +152,7 @@ def parse_header(line: bytes, path: Path) -> dict[str, Any]:
     return _beginning(line, path).header
 
 
-def _beginning(line: bytes, path: Path) -> Snapshot:
+def _beginning(line: bytes, path: Path | str) -> Snapshot:
     """Return the document as it would be without turns."""
     try:
         document = orjson.loads(line.removeprefix(BOM_UTF8).rstrip() + b"]}")
@@ -198,7 +198,7 @@ def is_laid_out(data: bytes, snapshot: Snapshot) -> bool:
     return False
 
 
-def _checked(document: Any, path: Path) -> Snapshot:
+def _checked(document: Any, path: Path | str) -> Snapshot:
     version = document.get("conversation") if isinstance(document, dict) else None
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise corrupt(path, 'it has no format number under "conversation"')
@@ -207,7 +207,7 @@ def _checked(document: Any, path: Path) -> Snapshot:
             f"{path} is in format {version}, and this version of conversation reads up to "
             f"{VERSION}; it was not changed; upgrade conversation to open it"
         )
-        raise SessionTooNew(msg, path=path, version=version)
+        raise SessionTooNew(msg, path=Path(path), version=version)
     entries = document.pop("turns", None)
     if not isinstance(entries, list):
         raise corrupt(path, 'it has no list under "turns"')
@@ -223,7 +223,7 @@ def _checked(document: Any, path: Path) -> Snapshot:
     return Snapshot(document, entries, at_least=at_least)
 
 
-def _parse_torn(data: bytes, path: Path, error: orjson.JSONDecodeError) -> Snapshot:
+def _parse_torn(data: bytes, path: Path | str, error: orjson.JSONDecodeError) -> Snapshot:
     first, _, _ = data.partition(b"\n")
     at = len(first) + 1
     first = first.rstrip(b"\0")

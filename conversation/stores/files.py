@@ -129,16 +129,20 @@ class FileStore:
             InvalidSetting: if an argument cannot work.
         """
         check_list(limit, prefix, before)
-        found = [info for path in self._documents() if (info := _info(path))]
+        found = [info for file in self._files() if (info := _info(file))]
         found = [info for info in found if info.id.startswith(prefix)]
         found.sort(key=age, reverse=True)
         return [info for info in found if before is None or age(info) < age(before)][:limit]
 
     def _documents(self) -> Sequence[Path]:
         """Return the documents of all sessions, also of those that cannot be read."""
+        return [Path(file) for file in self._files()]
+
+    def _files(self) -> Sequence[str]:
+        """Return the same as text: to make a thousand paths takes as long as to open the files."""
         with contextlib.suppress(FileNotFoundError), os.scandir(self.root) as entries:
-            names = [each.name for each in entries if each.name.endswith(".json")]
-            return [self.root / name for name in sorted(names) if not name.startswith(".")]
+            named = [each for each in entries if each.name.endswith(".json")]
+            return sorted(each.path for each in named if not each.name.startswith("."))
         return ()
 
     def repair(self, session_id: str, *, timeout: float = 60.0) -> Salvage:
@@ -271,7 +275,7 @@ def age(info: SessionInfo) -> tuple[datetime, str]:
     return info.updated_at, info.id
 
 
-def _info(path: Path) -> SessionInfo | None:
+def _info(path: Path | str) -> SessionInfo | None:
     try:
         return info_of(path)
     except SessionError as error:
@@ -283,7 +287,7 @@ def _info(path: Path) -> SessionInfo | None:
     return None
 
 
-def info_of(path: Path) -> SessionInfo | None:
+def info_of(path: Path | str) -> SessionInfo | None:
     """Return what a document's header says; None if it is gone.
 
     Raises:
@@ -308,7 +312,7 @@ def info_of(path: Path) -> SessionInfo | None:
     if not isinstance(session_id, str):
         raise corrupt(path, "it names no session")
     if not is_file_of(path, session_id):
-        raise another_session(path, session_id, unquote(path.stem))
+        raise another_session(path, session_id, unquote(Path(path).stem))
     return SessionInfo(
         id=session_id,
         title=title if isinstance(title, str) else None,
@@ -324,13 +328,15 @@ def touched(status: os.stat_result) -> datetime:
     return datetime.fromtimestamp(min(max(status.st_mtime, _EARLIEST), _LATEST), UTC)
 
 
-def is_file_of(path: Path, session_id: str) -> bool:
+def is_file_of(path: Path | str, session_id: str) -> bool:
     """Return True if a document lies under the name of the session that it holds."""
     try:
         name = f"{file_name(session_id)}.json"
-        if name == path.name:
+        if os.fspath(path).endswith(f"{os.sep}{name}"):
             return True
-        return name.lower() == path.name.lower() and path.with_name(name).samefile(path)
+        path = Path(path)
+        is_like = name.lower() == path.name.lower()
+        return name == path.name or (is_like and path.with_name(name).samefile(path))
     except (InvalidSetting, OSError):
         return False
 
