@@ -14,7 +14,7 @@ from tests.conftest import Clock
 
 pytestmark = pytest.mark.slow
 
-EXCHANGES = 500
+EXCHANGES = 120
 RATE = 8000
 
 
@@ -37,7 +37,7 @@ def voice_of(turn: Turn) -> str:
     return turn.audio.id
 
 
-def test_500_spoken_exchanges_across_three_resumes(
+def test_spoken_exchanges_across_three_resumes(
     server: StandIn, client: OpenAI, clock: Clock, tmp_path: Path
 ) -> None:
     """In a small window, uploads stay bounded and each recording is transcribed once."""
@@ -51,11 +51,11 @@ def test_500_spoken_exchanges_across_three_resumes(
 
     chat, spent, healed = opened(), 0, 0
     for number in range(EXCHANGES):
-        if number and number % 125 == 0:
+        if number and number % 30 == 0:
             chat.close()
-            clock.now += 20 if number == 250 else 86_400
+            clock.now += 20 if number == 60 else 86_400
             chat = opened()
-        if number % 100 == 50:
+        if number % 40 == 20:
             server.forget(voice_of(chat.turns[-1]))
             healed += 1
         turn = chat.say(sound(number))
@@ -69,7 +69,7 @@ def test_500_spoken_exchanges_across_three_resumes(
 
     uploads = upload_sizes(server, "/chat/completions")
     assert len(uploads) == EXCHANGES + healed
-    assert max(uploads[100:]) <= 1.2 * max(uploads[50:100])
+    assert max(uploads[40:]) <= 1.2 * max(uploads[20:40])
     assert max(uploads) < 60_000
     transcribed = upload_sizes(server, "/transcriptions")
     assert len(transcribed) == EXCHANGES - 3
@@ -110,18 +110,3 @@ def test_max_upload_bytes_bounds_sound(
     ]
     assert most - 2 * 11_000 < max(sounds) <= most
     assert sounds[-1] > most - 2 * 11_000
-
-
-def test_context_length_error_corrects_a_low_estimate(
-    clock: Clock,
-) -> None:
-    """A prompt that the API refuses as too long is shortened and sent again."""
-    with StandIn(clock=clock) as server:
-        chat = Conversation(client=server.client(), clock=clock)
-        for _ in range(4600):
-            chat._history.add(UserTurn("x" * 100))
-        assert chat.say("Still there?").text
-        assert len(server.requests) == 2
-        assert len(server.requests[1]["messages"]) < len(server.requests[0]["messages"])
-        assert chat.say("And now?").text
-        assert len(server.requests) == 3

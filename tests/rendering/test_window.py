@@ -1226,17 +1226,19 @@ def test_absurd_token_count_in_an_error_is_ignored(server: StandIn, chat: Conver
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_request_refused_for_its_length_is_shortened(
     server: StandIn, client: OpenAI, clock: Clock
 ) -> None:
     """A request refused for its length is shortened and sent again, also after a short one."""
     chat = Conversation(client=client, clock=clock)
     chat.say("Hi")
-    for _ in range(4600):
-        chat.add_user("x" * 100)
+    chat.extend([UserTurn("x" * 100)] * 4600)
     assert chat.say("Still there?").text
     assert len(asked(server)) == 3
     assert len(asked(server)[-1]["messages"]) < len(asked(server)[-2]["messages"])
+    assert chat.say("And now?").text
+    assert len(asked(server)) == 4
 
 
 def test_messages_ignore_the_options_of_the_last_request(clock: Clock) -> None:
