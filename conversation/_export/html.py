@@ -15,6 +15,7 @@ from importlib import resources
 from conversation._export import waveform
 from conversation._export.outline import (
     Exported,
+    Note,
     counts,
     notes,
     time_of,
@@ -51,6 +52,9 @@ _PLAIN = [(form, form.value) for form in (Form.TEXT, Form.TOOL_CALLS, Form.REFUS
 _LONGEST = 3_600
 """Seconds of the longest sound that is made smaller: a few hostile bytes may decode to days."""
 
+_MANY = 300
+"""Turns from which on a page is laid out only where it is seen: it opens at once."""
+
 _COMPRESSED = ("mp3", "opus", "aac")
 
 _TOOLBAR = """\
@@ -86,13 +90,14 @@ def html_page(exported: Exported) -> Iterator[str]:
         "require-trusted-types-for 'script'; trusted-types 'none'"
     )
     title = _escaped(exported.title)
+    is_long = ' class="long"' if len(exported.turns) > _MANY else ""
     yield (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta http-equiv="x-dns-prefetch-control" content="off">\n'
         '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n<main{is_long}>\n"
         f'<header>\n<h1 dir="auto">{title}</h1>\n'
         f'<p class="about">{" · ".join(_facts(exported))}</p>\n'
         f'<p class="about">Exported {_time(exported.at)}</p>\n</header>\n{_TOOLBAR}'
@@ -108,13 +113,13 @@ def html_page(exported: Exported) -> Iterator[str]:
     lacking = unanswered(exported.turns)
     for position, turn in enumerate(exported.turns):
         if position not in folded:
-            told = [*notes(turn), *filter(None, [lacking.get(position)])]
+            told = [*notes(turn), *([Note(lacking[position])] if position in lacking else [])]
             yield from _article(exported, position, told, answers, sounds)
-    yield from _usage(exported.usage)
     yield "<footer>\n"
+    yield from _usage(exported.usage)
     if any(form is not Form.PLAIN for form, _ in exported.reasons.values()):
         yield _LEGEND
-    if any(note.startswith("spoken") for turn in exported.turns for note in notes(turn)):
+    if any(note.is_spoken for turn in exported.turns for note in notes(turn)):
         yield _LETTERS
     if sounds:
         kinds = ", ".join(f"{count} &times; {kind}" for kind, count in sounds.items())
@@ -141,7 +146,7 @@ def _facts(exported: Exported) -> Iterator[str]:
 def _article(
     exported: Exported,
     position: int,
-    told: Sequence[str],
+    told: Sequence[Note],
     answers: dict[tuple[int, int], int],
     sounds: Counter[str],
 ) -> Iterator[str]:
@@ -292,9 +297,9 @@ def _time(at: datetime) -> str:
     return f'<time datetime="{at.replace(microsecond=0).isoformat()}">{time_of(at)}</time>'
 
 
-def _note(text: str) -> str:
-    kind = ' class="voice"' if text.startswith("spoken") else ""
-    return f"<span{kind}>{_isolated(text)}</span>"
+def _note(note: Note) -> str:
+    kind = ' class="voice"' if note.is_spoken else ""
+    return f"<span{kind}>{_isolated(note.text)}</span>"
 
 
 def _words(text: str, kind: str = "typed") -> str:

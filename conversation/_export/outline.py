@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -46,6 +46,18 @@ class Exported:
     at: datetime
 
 
+class Note(NamedTuple):
+    """A short fact about a turn.
+
+    Attributes:
+        text: The fact.
+        is_spoken: True if it tells of sound.
+    """
+
+    text: str
+    is_spoken: bool = False
+
+
 def without_controls(text: str) -> str:
     """Return the text with control characters replaced: terminals obey them, even in a file."""
     return _CONTROLS.sub("\ufffd", text)
@@ -70,23 +82,24 @@ def text_of(turn: Turn) -> str:
     return "(no text)"
 
 
-def notes(turn: Turn) -> list[str]:
+def notes(turn: Turn) -> list[Note]:
     """Return short facts about the turn besides its time and text."""
     if isinstance(turn, UserTurn):
-        return [*filter(None, ((turn.name or "").strip(), *map(_note, turn.content)))]
+        found = [Note((turn.name or "").strip()), *map(_note, turn.content)]
+        return [note for note in found if note.text]
     if isinstance(turn, ToolTurn):
-        return [f"result of {turn.tool_call_id}"]
+        return [Note(f"result of {turn.tool_call_id}")]
     if not isinstance(turn, AssistantTurn):
         return []
     found = [_spoken(turn.audio.duration)] if turn.audio else []
     if turn.refusal:
-        found.append("the model refused to answer")
+        found.append(Note("the model refused to answer"))
     elif turn.voice_dropped:
-        found.append("the model did not speak")
+        found.append(Note("the model did not speak"))
     if turn.interrupted:
-        found.append("interrupted")
+        found.append(Note("interrupted"))
     if turn.finish_reason in _CUT_OFF:
-        found.append(_CUT_OFF[turn.finish_reason])
+        found.append(Note(_CUT_OFF[turn.finish_reason]))
     return found
 
 
@@ -106,7 +119,7 @@ def unanswered(turns: Sequence[Turn]) -> dict[int, str]:
 
 def time_and_notes(turn: Turn) -> list[str]:
     """Return the turn's time, if it is known, and its notes."""
-    return [*([time_of(turn.at)] if turn.at else []), *notes(turn)]
+    return [*([time_of(turn.at)] if turn.at else []), *(note.text for note in notes(turn))]
 
 
 def counts(usage: Usage) -> list[tuple[str, int]]:
@@ -125,16 +138,16 @@ def counts(usage: Usage) -> list[tuple[str, int]]:
     return [(name, count) for name, count in named if count]
 
 
-def _note(part: Part) -> str:
+def _note(part: Part) -> Note:
     match part:
         case AudioInput():
             return _spoken(part.duration)
         case ImageInput():
-            return f"picture {part.data[:200]}" if isinstance(part.data, str) else "picture"
+            return Note(f"picture {part.data[:200]}" if isinstance(part.data, str) else "picture")
         case FileInput():
-            return f"file {part.filename or part.file_id}"
-    return ""
+            return Note(f"file {part.filename or part.file_id}")
+    return Note("")
 
 
-def _spoken(seconds: float | None) -> str:
-    return "spoken" if seconds is None else f"spoken, {seconds:.1f} s"
+def _spoken(seconds: float | None) -> Note:
+    return Note("spoken" if seconds is None else f"spoken, {seconds:.1f} s", is_spoken=True)

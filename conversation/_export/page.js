@@ -187,18 +187,31 @@ async function draw({ audio, wave }) {
   for (const path of wave.querySelectorAll("path")) path.setAttribute("d", lines.join(""));
 }
 
+function prepare(figure) {
+  seen.unobserve(figure);
+  const player = players.find((one) => one.figure === figure);
+  if (!player) return;
+  if (player.audio.preload === "none") player.audio.preload = "metadata";
+  // Sound that cannot be decoded has no waveform.
+  if (!figure.querySelector("path").getAttribute("d")) return draw(player).catch(() => {});
+}
+
 const seen = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) {
-    if (!isIntersecting) continue;
-    seen.unobserve(target);
-    const player = players.find((one) => one.figure === target);
-    if (!player) continue;
-    if (player.audio.preload === "none") player.audio.preload = "metadata";
-    // Sound that cannot be decoded has no waveform.
-    if (!target.querySelector("path").getAttribute("d")) draw(player).catch(() => {});
-  }
+  for (const { target, isIntersecting } of entries) if (isIntersecting) prepare(target);
 });
 for (const { figure } of players) seen.observe(figure);
+
+// What nobody has scrolled to is made ready in idle time, for captures of the whole page: turns
+// are laid out, and the first waveforms are drawn.
+const idle = window.requestIdleCallback || setTimeout; // Safari has none
+const rest = [...document.querySelectorAll(".long article")];
+const figures = players.slice(0, 50).map(({ figure }) => figure);
+async function makeReady() {
+  for (const article of rest.splice(0, 20)) article.style.contentVisibility = "visible";
+  if (!rest.length && figures.length) await prepare(figures.shift());
+  if (rest.length || figures.length) idle(makeReady);
+}
+idle(makeReady);
 
 // Times are the reader's own; a turn's day stands above the first of the day.
 let day = "";

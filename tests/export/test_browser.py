@@ -21,6 +21,7 @@ from conversation import (
     Conversation,
     ImageInput,
     ToolCall,
+    UserTurn,
 )
 from conversation.testing import StandIn
 from tests.browsers import (
@@ -383,8 +384,28 @@ def test_on_paper_all_is_unfolded_and_nothing_is_cut(page: Path, start: Start) -
 
     assert styled("article", "breakInside") == "avoid"
     assert styled("article", "contentVisibility") == "visible"
+    assert styled("footer", "breakInside") == styled("footer", "breakBefore") == "avoid"
     assert styled("body", "color") == "rgb(27, 28, 32)"
     assert "https://example.org/map?a=1" in styled(".rich a", "content", "::after")
+
+
+@pytest.mark.parametrize(("more", "is_long"), [(0, False), (320, True)])
+def test_captures_show_all_turns(more: int, is_long: bool, tmp_path: Path, start: Start) -> None:
+    """Nothing has to be scrolled to: turns are laid out, and waveforms drawn, in idle time."""
+    chat = Conversation()
+    chat.extend([UserTurn("Hello")] * (12 + more))
+    chat.add_user(AudioInput(MP3))
+    page = chat.export(tmp_path / "page.html")
+    assert ('<main class="long">' in page.read_text()) == is_long
+    browser = start("window-size=900,700")
+    browser.get(page.as_uri())
+    waiting = (
+        "return [...document.querySelectorAll('article')].filter(article =>"
+        " getComputedStyle(article).contentVisibility === 'auto').length"
+    )
+    until(browser, partial(browser.execute_script, waiting), lambda count: count == 0)
+    path = browser.find_element(By.TAG_NAME, "path")
+    until(browser, partial(path.get_attribute, "d"), bool)
 
 
 def test_hostile_text_is_only_shown(page: Path, server: StandIn, start: Start) -> None:

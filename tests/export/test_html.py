@@ -265,3 +265,17 @@ def test_letters_are_explained_where_words_are_spoken(tmp_path: Path) -> None:
     assert legend not in chat.export(tmp_path / "a.html").read_text()
     chat.add(AssistantTurn(audio=AssistantAudio(transcript="Hi")))
     assert legend in chat.export(tmp_path / "a.html").read_text()
+
+
+def test_only_spoken_turns_are_marked_as_spoken(tmp_path: Path) -> None:
+    """The icon and the legend of spoken words follow the sound, whatever a speaker is called."""
+    chat = Conversation()
+    chat.add(UserTurn("Hello", name="spoken, 1.0 s"))
+    page = chat.export(tmp_path / "a.html").read_text()
+    assert "<span><bdi>spoken, 1.0 s</bdi></span>" in page
+    assert 'class="voice"' not in page
+    assert "Spoken words" not in page
+    chat.add_user(AudioInput(SOUND))
+    page = chat.export(tmp_path / "b.html").read_text()
+    assert page.count('<span class="voice">') == 1
+    assert "Spoken words" in page
