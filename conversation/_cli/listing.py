@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -24,16 +24,11 @@ from conversation._cli.terminal import (
 )
 from conversation._values.sound import FORMATS
 from conversation._values.text import counted
-from conversation._values.turns import AssistantTurn
+from conversation._values.turns import AssistantTurn, Turn
 from conversation._wire.reading import role_of, turn_from_entry
-from conversation.errors import (
-    InvalidTurn,
-    SessionCorrupt,
-    SessionError,
-    SessionUnavailable,
-)
-from conversation.stores import SessionInfo
-from conversation.stores.files import FileStore, age, info_of, is_file_of, touched
+from conversation.errors import InvalidSetting, InvalidTurn, SessionCorrupt, SessionError
+from conversation.stores import SessionInfo, State
+from conversation.stores.files import FileStore, info_from, info_of, is_file_of, touched
 
 if TYPE_CHECKING:
     from conversation.stores.postgres import PostgresStore
@@ -46,15 +41,24 @@ class _Listed:
     Attributes:
         info: What its header says.
         state: `answered`, `unanswered` (a question or calls stand last), `interrupted` (a part of
-            an answer stands last) or `damaged`.
+            an answer stands last), `empty` (nothing was said) or `damaged`.
         turns: Number of turns; None if they cannot be read.
         sound: Bytes of its sound.
+        missing: Number of files that its turns name, and that are not there.
     """
 
     info: SessionInfo
     state: str
     turns: int | None
     sound: int
+    missing: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as `--json` shows it; `show` has the same keys."""
+        keys = ("id", "title", "created_at", "updated_at", "size", "metadata")
+        facts = {key: getattr(self.info, key) for key in keys}
+        own = {key: getattr(self, key) for key in ("turns", "sound", "state", "missing")}
+        return facts | own
 
 
 def list_sessions(options: argparse.Namespace, store: AnyStore) -> int:
@@ -62,18 +66,11 @@ def list_sessions(options: argparse.Namespace, store: AnyStore) -> int:
     if isinstance(store, FileStore):
         sessions, status = _in_files(store, options.limit)
     else:
-        sessions, status = _in_tables(store, options.limit), 0
+        sessions, status = _summarized(store, store.list(limit=options.limit)), 0
     if any(each.state == "damaged" for each in sessions):
         status = 1
     if options.json:
-        keys = ("id", "title", "created_at", "updated_at", "size", "metadata")
-        write_json(
-            [
-                {key: getattr(each.info, key) for key in keys}
-                | {"turns": each.turns, "sound": each.sound, "state": each.state}
-                for each in sessions
-            ]
-        )
+        write_json([each.as_json() for each in sessions])
         return status
     if not sessions and not status:
         report(f"no sessions in {store.place}; `conversation chat` starts one")
@@ -83,7 +80,7 @@ def list_sessions(options: argparse.Namespace, store: AnyStore) -> int:
             f"{each.info.updated_at.astimezone():%Y-%m-%d %H:%M}",
             "? turns" if each.turns is None else counted(each.turns, "turn"),
             f"{size_in(each.sound)} of sound" if each.sound else "no sound",
-            each.state,
+            each.state + (f", {counted(each.missing, 'file')} missing" if each.missing else ""),
             plain_line(each.info.title or ""),
         )
         for each in sessions
@@ -100,31 +97,78 @@ def size_in(size: int) -> str:
 
 def sound_of(store: AnyStore, session_id: str) -> list[int]:
     """Return the sizes in bytes of all sound that is saved for a session."""
-    sizes = store.session(session_id).sizes()
+    return _sounds(store.session(session_id).sizes())
+
+
+def _sounds(sizes: Mapping[str, int]) -> list[int]:
     return [size for name, size in sizes.items() if name.rpartition(".")[2] in FORMATS]
 
 
+def listed(store: AnyStore, session_id: str) -> _Listed | None:
+    """Return one session; None if it is gone, or damaged."""
+    if isinstance(store, FileStore):
+        return _listed(store, store.session(session_id).file)
+    infos = [info for info in store.list(prefix=session_id) if info.id == session_id]
+    return next(iter(_summarized(store, infos)), None)
+
+
 def _in_files(store: FileStore, limit: int | None) -> tuple[list[_Listed], int]:
-    found: list[tuple[SessionInfo, bool]] = []
+    """Return the sessions that were changed last, and the exit status."""
+    found: list[_Listed] = []
     status = 0
-    for path in store._documents():
-        info, is_damaged = None, False
+    for path in sorted(store._documents(), key=_changed, reverse=True):
+        if len(found) == limit:
+            break
+        each = _listed(store, path)
+        if each is None:
+            each, is_skipped = _looked_at(store, path)
+            status |= is_skipped
+        found += [each] if each else []
+    return found, status
+
+
+def _changed(path: Path) -> tuple[float, str]:
+    """Return the order of documents in lists: by their last change."""
+    with contextlib.suppress(OSError):
+        return path.lstat().st_mtime, unquote(path.stem)
+    return 0.0, ""
+
+
+def _listed(store: FileStore, path: Path) -> _Listed | None:
+    """Return a session by one look at its document; None if it needs a closer one."""
+    try:
+        session = store.session(unquote(path.stem))
+        if session.file.name != path.name:  # a long id
+            return None
+        status, state = path.lstat(), session.read()
+        return _read(store, info_from(state.header, path, status), state) if state else None
+    except (InvalidSetting, InvalidTurn, SessionError, OSError):
+        return None
+
+
+def _looked_at(store: FileStore, path: Path) -> tuple[_Listed | None, bool]:
+    """Report damage; return the session, if it is one, and True if the file is skipped."""
+    info, is_damaged = None, False
+    try:
+        info = info_of(path)
+    except SessionCorrupt as error:
+        info, is_damaged = _damaged(store, path), True
+        told = error if info is None else store.session(info.id)._with_remedy(error)
+        report(f"skipping {path.name}: {one_line(told)}" if info is None else one_line(told))
+        if info is None:
+            return None, True
+    except (SessionError, OSError) as error:
+        report(f"skipping {path.name}: {one_line(error)}")
+        return None, True
+    if info is None:
+        return None, False  # it is gone
+    if not is_damaged:
         try:
-            info = info_of(path)
-        except SessionCorrupt as error:
-            info, is_damaged = _damaged(store, path), True
-            if info is None:
-                status = 1
-                report(f"skipping {path.name}: {one_line(error)}")
-            else:
-                report(one_line(store.session(info.id)._with_remedy(error)))
-        except (SessionError, OSError) as error:
-            status = 1
-            report(f"skipping {path.name}: {one_line(error)}")
-        if info is not None:
-            found.append((info, is_damaged))
-    found.sort(key=lambda each: age(each[0]), reverse=True)
-    return [_read(store, *each) for each in found[:limit]], status
+            state = store.session(info.id).read()
+            return _read(store, info, state or State({}, [])), False
+        except (InvalidTurn, SessionError, OSError) as error:
+            report(f"{info.id}: {one_line(error)}")
+    return _Listed(info, "damaged", None, sum(sound_of(store, info.id))), False
 
 
 def _damaged(store: FileStore, path: Path) -> SessionInfo | None:
@@ -140,39 +184,44 @@ def _damaged(store: FileStore, path: Path) -> SessionInfo | None:
     return SessionInfo(session_id, None, None, touched(status), status.st_size)
 
 
-def _read(store: AnyStore, info: SessionInfo, is_damaged: bool) -> _Listed:
+def _read(store: FileStore, info: SessionInfo, state: State) -> _Listed:
     """Return a session with what only its turns tell."""
-    sound = sum(sound_of(store, info.id))
-    if is_damaged:
-        return _Listed(info, "damaged", None, sound)
-    try:
-        state = store.session(info.id).read()
-        entries: Sequence[Any] = state.entries if state else ()
-        for entry in entries:
-            role_of(entry)
-        is_whole = state is None or state.recovered is None
-        word = _state(reversed(entries)) if is_whole else "damaged"
-    except SessionUnavailable:
-        raise
-    except (InvalidTurn, SessionError, OSError) as error:
-        report(f"{info.id}: {one_line(error)}")
-        return _Listed(info, "damaged", None, sound)
-    return _Listed(info, word, len(entries), sound)
+    for entry in state.entries:
+        role_of(entry)
+    word = _state(reversed(state.entries)) if state.recovered is None else "damaged"
+    there = store.session(info.id).sizes()
+    missing = sum(name not in there for entry in state.entries for name in _files_in(entry))
+    return _Listed(info, word, len(state.entries), sum(_sounds(there)), missing)
+
+
+def _files_in(entry: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of the files that an entry names."""
+    content = entry.get("content")
+    parts = (
+        [each for each in content if isinstance(each, dict)] if isinstance(content, list) else []
+    )
+    for holder in (entry.get("audio"), *(part.get(str(part.get("type"))) for part in parts)):
+        if isinstance(holder, dict) and isinstance(name := holder.get("file"), str):
+            yield name
 
 
 def _state(entries: Iterator[Any]) -> str:
     """Return the state that the entries tell, latest first."""
     last = next((each for each in entries if role_of(each) not in ("system", "developer")), None)
-    if last is None:
-        return "answered"
-    turn = turn_from_entry(last)
+    return state_of(None if last is None else turn_from_entry(last))
+
+
+def state_of(turn: Turn | None) -> str:
+    """Return the state of a session by its last turn, system turns aside; None: there is none."""
+    if turn is None:
+        return "empty"
     if not isinstance(turn, AssistantTurn) or turn.tool_calls:
         return "unanswered"
     return "interrupted" if turn.interrupted else "answered"
 
 
-def _in_tables(store: PostgresStore, limit: int | None) -> list[_Listed]:
-    infos, found = store.list(limit=limit), []
+def _summarized(store: PostgresStore, infos: Sequence[SessionInfo]) -> list[_Listed]:
+    found = []
     summaries = store._summaries([info.id for info in infos])
     for info in infos:
         if (summary := summaries.get(info.id)) is None:

@@ -37,7 +37,9 @@ def say(options: argparse.Namespace, store: AnyStore) -> int:
         with session.exchange(form):
             answer = _answer(session, content)
         if options.json:
-            write_json(shown_entry(answer, session.conversation._exported()))
+            exported = session.conversation._exported()
+            number = 1 + [turn is answer for turn in exported.turns].index(True)
+            write_json(shown_entry(number, answer, exported))
         else:
             write_text(answer.text, before="", indent="")
             for remark in remarks(answer):

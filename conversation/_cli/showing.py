@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
 
+from conversation._cli.listing import listed
 from conversation._cli.places import AnyStore
 from conversation._cli.terminal import plain_line, write_json, write_line, write_text
 from conversation._cli.verification import files_of
@@ -22,32 +23,42 @@ def show(options: argparse.Namespace, store: AnyStore) -> int:
     """Print a session's turns, and how each would be sent now."""
     chat = Conversation.open(options.id, store=store, read_only=True)
     exported = chat._exported()
+    lacking = _lacking(store, options.id, exported.turns)
     if options.json:
-        _show_json(chat, exported)
+        _show_json(store, chat, exported, lacking)
     else:
-        _show_text(exported, _lacking(store, options.id, exported.turns))
+        _show_text(exported, lacking)
     return 0
 
 
-def _lacking(store: AnyStore, session_id: str, turns: Sequence[Turn]) -> set[int]:
-    """Return the numbers of the turns of which a file is missing."""
-    there = store.session(session_id).sizes()
-    return {number for number, _, stored, _ in files_of(turns) if stored.name not in there}
+def _lacking(store: AnyStore, session_id: str, turns: Sequence[Turn]) -> dict[int, list[str]]:
+    """Return the names of missing files by the numbers of the turns that name them."""
+    there, found = store.session(session_id).sizes(), dict[int, list[str]]()
+    for number, _, stored, _ in files_of(turns):
+        if stored.name not in there:
+            found.setdefault(number, []).append(stored.name)
+    return found
 
 
-def _show_json(chat: Conversation, exported: Exported) -> None:
-    turns = [shown_entry(turn, exported) for turn in exported.turns]
-    header = {"id": chat.id, "title": chat.title, "metadata": chat.metadata}
+def _show_json(
+    store: AnyStore, chat: Conversation, exported: Exported, lacking: Mapping[int, list[str]]
+) -> None:
+    session = listed(store, str(chat.id))
+    header = session.as_json() if session else {"id": chat.id, "title": chat.title}
+    turns = []
+    for number, turn in enumerate(exported.turns, 1):
+        missing = {"missing": lacking[number]} if number in lacking else {}
+        turns.append(shown_entry(number, turn, exported) | missing)
     settings = chat._history.header.get("settings")
     usage = usage_entry(exported.usage)
     write_json({**header, "settings": settings, "usage": usage, "turns": turns})
 
 
-def shown_entry(turn: Turn, exported: Exported) -> dict[str, Any]:
-    """Return a turn as it is saved, and how it would be sent now."""
+def shown_entry(number: int, turn: Turn, exported: Exported) -> dict[str, Any]:
+    """Return a turn as it is saved, with its number, and how it would be sent now."""
     form, why = exported.reasons.get(id(turn), (None, None))
     sent = {"form": form and form.value, "why": why}
-    return {**orjson.loads(line_from_turn(turn)), "sent": sent}
+    return {"turn": number, **orjson.loads(line_from_turn(turn)), "sent": sent}
 
 
 def _show_text(exported: Exported, lacking: Collection[int]) -> None:

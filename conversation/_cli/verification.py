@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import attrs
 import orjson
 
+from conversation._cli.listing import state_of
 from conversation._cli.places import AnyStore
 from conversation._cli.terminal import plain_line, progress, write_json, write_line
 from conversation._cli.wording import said
@@ -25,7 +26,7 @@ from conversation._values.data import Stored
 from conversation._values.parts import AudioInput, FileInput, ImageInput
 from conversation._values.sound import duration_of, format_of
 from conversation._values.text import counted
-from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, UserTurn
+from conversation._values.turns import AssistantAudio, AssistantTurn, SystemTurn, Turn, UserTurn
 from conversation._wire.strict_json import plain_json
 from conversation.errors import (
     AudioFileMissing,
@@ -67,6 +68,7 @@ class _Result:
         files: Number of files with audio, images and the like that the turns name.
         problems: Descriptions of what is wrong.
         noted: The same of files, for those that `repair` has noted as lost.
+        word: Its state if nothing is wrong.
     """
 
     place: Path | str
@@ -75,6 +77,12 @@ class _Result:
     files: int = 0
     problems: tuple[str, ...] = ()
     noted: tuple[str, ...] = ()
+    word: str = "damaged"
+
+    @property
+    def state(self) -> str:
+        """The state as `list` tells it; `damaged` also if a file is missing or damaged."""
+        return "damaged" if self.problems else self.word
 
 
 def verify(options: argparse.Namespace, store: AnyStore) -> int:
@@ -99,7 +107,7 @@ def verify(options: argparse.Namespace, store: AnyStore) -> int:
     results = [check() for check in progress("verifying", todo)]
     damaged = sum(bool(result.problems) for result in results)
     if options.json:
-        keys = ("id", "turns", "files", "problems", "noted")
+        keys = ("id", "state", "turns", "files", "problems", "noted")
         shown = [{"path": str(r.place), **{k: getattr(r, k) for k in keys}} for r in results]
         write_json(plain_json(shown, "results"))
     else:
@@ -163,7 +171,8 @@ def _checked(
             noted += found
         else:
             problems += [each + remedy for each in found]
-    return _Result(place, session_id, len(turns), files, tuple(problems), tuple(noted))
+    word = state_of(next((t for t in reversed(turns) if not isinstance(t, SystemTurn)), None))
+    return _Result(place, session_id, len(turns), files, tuple(problems), tuple(noted), word)
 
 
 def repair(options: argparse.Namespace, store: AnyStore) -> int:

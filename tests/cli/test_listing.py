@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ STATES = {
     "unanswered": ("unanswered", 2),
     "called": ("unanswered", 3),
     "interrupted": ("interrupted", 3),
-    "titled": ("answered", 0),
+    "titled": ("empty", 0),
 }
 
 
@@ -185,3 +186,55 @@ def test_a_limit_is_a_whole_number(limit: str, cli: Run) -> None:
     """A limit that is no whole number is wrong usage."""
     with pytest.raises(SystemExit, match="2"):
         cli("list", "--limit", limit)
+
+
+def test_a_session_without_turns_is_empty(cli: Run) -> None:
+    """A session in which nothing was said is neither answered nor unanswered."""
+    with Conversation.open("x") as chat:
+        chat.set_title("Later")
+        assert json.loads(cli("list", "--json")[1])[0]["state"] == "empty"
+        chat.add_system("Be brief.")
+        assert json.loads(cli("list", "--json")[1])[0]["state"] == "empty"
+    assert cli("list")[1].split()[-2:] == ["empty", "Later"]
+
+
+def test_missing_files_are_told(cli: Run, session: str) -> None:
+    """`list` counts the files that a session has lost, `show` and `--json` name them."""
+    gone = FileStore().root / f"{session}.audio"
+    (path,) = (each for each in gone.iterdir() if each.name.startswith("0003"))
+    path.unlink()
+    status, out, err = cli("list")
+    assert (status, err) == (0, "")
+    assert "  unanswered, 1 file missing  Dogs" in out
+    (listed,) = json.loads(cli("list", "--json")[1])
+    assert listed["missing"] == 1
+    shown = json.loads(cli("show", session, "--json")[1])
+    assert [turn.get("missing") for turn in shown["turns"]] == [None, None, [path.name], None, None]
+    assert shown["missing"] == 1
+
+
+def test_one_word_for_one_thing(cli: Run, session: str) -> None:
+    """The JSON of `show` has what `list` tells of the session, and numbers turns as `search`."""
+    (listed,) = json.loads(cli("list", "--json")[1])
+    shown = json.loads(cli("show", session, "--json")[1])
+    assert {key: shown[key] for key in listed} == listed | {"turns": shown["turns"]}
+    assert len(shown["turns"]) == listed["turns"]
+    (hit,) = json.loads(cli("search", "friend", "--json")[1])[:1]
+    assert shown["turns"][hit["turn"] - 1]["turn"] == hit["turn"]
+    (checked,) = json.loads(cli("verify", "--json")[1])
+    assert {key: checked[key] for key in ("id", "turns", "state")} == {
+        key: listed[key] for key in ("id", "turns", "state")
+    }
+
+
+def test_only_the_sessions_that_are_listed_are_read(cli: Run, session: str) -> None:
+    """With a limit, older documents are not opened, whatever they hold; long ids are found."""
+    damaged = FileStore().root / "old.json"
+    damaged.write_text("{")
+    os.utime(damaged, (1, 1))
+    with Conversation.open("long " * 60) as chat:
+        chat.add_user("Hello")
+    status, out, err = cli("list", "--limit", "2", "--json")
+    assert (status, err) == (0, "")
+    assert [each["id"] for each in json.loads(out)] == ["long " * 60, session]
+    assert cli("list")[0] == 1

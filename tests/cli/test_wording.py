@@ -44,7 +44,8 @@ NOT_FOR_THE_COMMAND_LINE = (
 
 NOT_SHOWN = re.compile(
     "wording.py|completion.py|_postgres_sql.py|html.py|rich_text.py|summary.py"
-    "|^there, add|^limit must be|psycopg_pool|does not match|^\(\?i\)unsupported.not|unknown variant"
+    r"|^there, add|^limit must be|psycopg_pool|does not match"
+    r"|^\(\?i\)unsupported.not|unknown variant"
 )
 """Modules and texts that are no messages, or only for programs."""
 
