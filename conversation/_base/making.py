@@ -209,8 +209,6 @@ class BaseConversation(Talking[_ClientT]):
             header,
             self._history.clock,
             journal=None if session is None else Journal(session, timeout=self._history.timeout),
-            fetch=None if session is None else session.fetch,
-            place="" if session is None else session.file or session.place,
         )
         chat = self._made(
             attrs.evolve(self._requests.settings),
@@ -291,8 +289,7 @@ class BaseConversation(Talking[_ClientT]):
         if state is None and (read_only or not create):
             raise not_found(session_id, session.place, session.file)
         header = state.header if state else {"id": session_id}
-        place = session.file or session.place
-        merged, labels = _resumed(header, settings, place, clock)
+        merged, labels = _resumed(header, settings, session.file or session.place, clock)
         history = History(
             labels,
             clock,
@@ -304,8 +301,6 @@ class BaseConversation(Talking[_ClientT]):
                 begun=state is not None,
                 stale_header=labels != header,
             ),
-            fetch=session.fetch,
-            place=place,
             recovered=state.recovered if state else None,
             given=merged.saved(settings.keys(), only=True),
         )

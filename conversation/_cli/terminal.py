@@ -64,18 +64,17 @@ def plain_line(text: str) -> str:
     return plain(" ".join(text.split()))
 
 
-def write_line(*parts: str | tuple[str, str], end: str = "\n") -> None:
+def write_line(*parts: str | tuple[str, str]) -> None:
     """Print a line.
 
     Args:
         parts: Texts, or texts with their colours.
-        end: The end of the line.
     """
     shown = (
         plain(part) if isinstance(part, str) else coloured(plain(part[0]), part[1])
         for part in parts
     )
-    print("".join(shown), end=end, flush=not end)
+    print("".join(shown))
 
 
 class Text:

@@ -87,8 +87,8 @@ class History(Sequence[Turn]):
         clock: Returns Unix time in seconds.
         entries: The turns as they are saved.
         journal: The saving policy; None: in memory only.
-        fetch: Returns the stored bytes that an entry names.
-        place: Source of the entries, for errors.
+        fetch: Returns the stored bytes that an entry names, without a journal.
+        place: Source of the entries, for errors, without a journal.
         recovered: The repair that was made when they were read.
         given: Settings that were given to this object; they overrule those that others save.
 
@@ -116,8 +116,8 @@ class History(Sequence[Turn]):
         self.lock = Lock()
         self.revision = 0
         self._journal = journal
-        self._fetch = fetch
-        self._place = place
+        self._fetch = fetch if journal is None else journal.session.fetch
+        self._place = place if journal is None else journal.place
         self._given = dict(given or {})
         # Turns can be looked at while an exchange goes on in another thread.
         self.reading = ReadLock()

@@ -73,6 +73,11 @@ class Journal:
         """The session's document, where it is a file."""
         return self.session.file
 
+    @property
+    def place(self) -> Path | str:
+        """The session's document, or its place elsewhere, as errors name it."""
+        return self.session.file or self.session.place
+
     def close(self) -> None:
         """Refuse all changes from now on."""
         self._refusal = "closed"

@@ -68,16 +68,13 @@ _assistant_audio = unchecked(AssistantAudio)
 _usage = unchecked(Usage)
 
 
-def turn_from_entry(
-    entry: object, *, sound_format: str | None = None, fetch: Fetch | None = None
-) -> Turn:
+def turn_from_entry(entry: object, *, fetch: Fetch | None = None) -> Turn:
     """Return the turn in a saved entry, or in a message as the API sends it.
 
     Fields of an unexpected type count as not given, and are kept in `extra`.
 
     Args:
         entry: The JSON object.
-        sound_format: The format of a spoken answer whose bytes do not tell it (raw PCM).
         fetch: Finds the data that an entry names. Without it, names are dropped.
 
     Raises:
@@ -86,7 +83,7 @@ def turn_from_entry(
     role = role_of(entry)
     assert isinstance(entry, _OBJECT)  # noqa: S101  # `role_of` raises otherwise
     if role == "assistant":
-        return assistant_turn(entry, sound_format=sound_format, fetch=fetch)
+        return assistant_turn(entry, fetch=fetch)
     rest = dict(entry)
     del rest["role"]
     at = _take_time(rest)

@@ -33,7 +33,7 @@ def line_from_turn(turn: Turn) -> bytes:
     return orjson.dumps(entry, option=orjson.OPT_UTC_Z)
 
 
-def line_from_entry(entry: Any, fetch: Fetch | None = None) -> bytes:
+def line_from_entry(entry: Any, fetch: Fetch) -> bytes:
     """Return the line of a turn as it was read, with the keys of other versions."""
     try:
         return orjson.dumps(entry)

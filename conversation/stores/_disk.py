@@ -193,13 +193,13 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)  # `rmtree` would block on a FIFO
 
 
-def open_regular(path: Path, *, writable: bool = False) -> int | None:
-    """Return a descriptor of a regular file; None if there is no file.
+def open_regular(path: Path) -> int | None:
+    """Return a descriptor of a regular file, for reading; None if there is no file.
 
     Raises:
         OSError: if it is a link, a folder, a FIFO or the like, or cannot be opened.
     """
-    opened = open_with_status(path, writable=writable)
+    opened = open_with_status(path, writable=False)
     return None if opened is None else opened[0]
 
 
