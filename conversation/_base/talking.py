@@ -159,6 +159,17 @@ class Talking(Generic[_ClientT]):
         if wanted != saved:
             yield from self._relabelling("settings", wanted)
 
+    def _give_up_ids(self) -> None:
+        """Take all ids for forgotten, in memory: what is saved stays as it is."""
+        self._history.set(
+            [
+                attrs.evolve(turn, audio=attrs.evolve(turn.audio, lost=True))
+                if isinstance(turn, AssistantTurn) and turn.audio
+                else turn
+                for turn in self._history.turns
+            ]
+        )
+
     def _begin_with(self, name: str, value: Any) -> None:
         """Have the first turn save a label, too."""
         self._history.header[name] = value

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from conversation._cli.places import AnyStore, listed
+from conversation._cli.session import give_up_stand_in
 from conversation._cli.terminal import (
     note,
     one_line,
@@ -127,6 +128,8 @@ class _Exporting:
         if self._options.transcribe:
             _transcribe(self._store, session_id)
         chat = Conversation.open(session_id, store=self._store, read_only=True)
+        if self._format == "html":
+            give_up_stand_in(chat)
         if self._format in ("html", "json"):
             there = self._store.session(session_id).sizes()
             gone = [data.name for *_, data, _ in files_of(chat.turns) if data.name not in there]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
 
 _DEFAULTS = Settings()
 
+_VOICES = (
+    *("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable"),
+    *("marin", "nova", "onyx", "sage", "shimmer", "verse"),
+)
+
 SETTINGS = {
     "--model": f"the model (default: {_DEFAULTS.model})",
-    "--voice": (
-        f"its voice (default: {_DEFAULTS.voice}): alloy, ash, ballad, cedar, coral, echo, fable, "
-        "marin, nova, onyx, sage, shimmer or verse"
-    ),
+    "--voice": f"its voice (default: {_DEFAULTS.voice}): {', '.join(_VOICES)}",
     "--instructions": "how it is to answer, sent before all messages (default: none)",
 }
 """Options, and what they set."""
@@ -56,6 +59,10 @@ def opened_session(
         SessionNotFound: if it is not there, and `create` is False.
         InvalidSetting: if a setting cannot work, or a stand-in would answer among real answers.
     """
+    if options.voice and options.voice not in _VOICES:  # the server knows best
+        near = difflib.get_close_matches(options.voice, _VOICES, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(_VOICES)}"
+        report(f"the voice {options.voice!r} is unknown here{hint}")
     with _client() as (client, is_real), _ended_by_signals():
         yield OpenSession(options, store, client, is_real=is_real, create=create)
 
@@ -133,6 +140,7 @@ class OpenSession:
             self._id, store=self._store, client=self._client, create=self._create
         )
         conversation._try_settings(**self._given)
+        give_up_stand_in(conversation)
         return conversation
 
     def _refuse_other_turns(self) -> None:
@@ -258,6 +266,12 @@ class OpenSession:
                     seen = infos[self._id].updated_at  # whoever adds a turn from now on changes it
                     self._store.session(self._id).sweep(seen, sound_only=False, dry_run=False)
         self.conversation = self._open()
+
+
+def give_up_stand_in(conversation: Conversation) -> None:
+    """Give up the ids of a stand-in, in memory: it forgot them when its command ended."""
+    if conversation.metadata.get(_STAND_IN):
+        conversation._give_up_ids()
 
 
 def remarks(answer: AssistantTurn) -> Iterator[str]:

@@ -10,6 +10,7 @@ import orjson
 
 from conversation._cli.listing import listed
 from conversation._cli.places import AnyStore
+from conversation._cli.session import give_up_stand_in
 from conversation._cli.terminal import plain_line, write_json, write_line, write_text
 from conversation._cli.verification import files_of
 from conversation._conversation import Conversation
@@ -22,6 +23,7 @@ from conversation._wire.writing import line_from_turn, usage_entry
 def show(options: argparse.Namespace, store: AnyStore) -> int:
     """Print a session's turns, and how each would be sent now."""
     chat = Conversation.open(options.id, store=store, read_only=True)
+    give_up_stand_in(chat)
     exported = chat._exported()
     lacking = _lacking(store, options.id, exported.turns)
     if options.json:

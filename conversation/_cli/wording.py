@@ -153,8 +153,8 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 _QUOTED_OR_END = re.compile(r"""`[^`]*`|(?<!\w)(?:'[^']*'|"[^"]*")|\([^()]*\)|(; )""")
 
-_ENDED = re.compile(r"[.!?…]$|/\S*[\w/]$")
-"""The end of a text that needs no full stop, or that a full stop would make another path."""
+_PATH = re.compile(r"/\S*[\w/]$")
+"""A path at the end, which a full stop would make another one."""
 
 
 def sentences(text: str) -> str:
@@ -165,7 +165,8 @@ def sentences(text: str) -> str:
     begins, stops = [0, *(end for _, end in ends)], [*(start for start, _ in ends), len(text)]
     first, *others = (text[start:stop] for start, stop in zip(begins, stops, strict=True))
     others = [re.sub(r"^[a-z](?=[a-z]*(?:[ ,]|$))", lambda it: it[0].upper(), o) for o in others]
-    return " ".join(part if _ENDED.search(part) else f"{part}." for part in (first, *others))
+    *ended, last = (part if part[-1:] in ".!?…" else f"{part}." for part in (first, *others))
+    return " ".join([*ended, others[-1] if _PATH.search(others[-1]) else last])
 
 
 def in_words(text: str, remedies: Remedies = ELSEWHERE) -> str:

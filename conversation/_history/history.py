@@ -339,7 +339,7 @@ class History(Sequence[Turn]):
         known = sum(1 for _ in takewhile(lambda pair: _is_saved_as(*pair), pairs))
         with self.reading:
             if known < len(self._slots):
-                self._set(self._slots[:known])
+                self.set(self._slots[:known])
             self._slots += entries[known:]
             self._has_entries = True
         if state is not None:
@@ -358,7 +358,7 @@ class History(Sequence[Turn]):
             for position, slot in enumerate(self._slots[: len(entries)]):
                 if _is_saved_as(slot, entries[position]):
                     entries[position] = slot
-            self._set(entries)
+            self.set(entries)
         elif news.added:
             entries = self._checked(news.added, len(self._slots))
             with self.reading:
@@ -371,7 +371,8 @@ class History(Sequence[Turn]):
         settings = theirs if isinstance(theirs, dict) else {}
         return state.header | {"settings": settings | self._given}
 
-    def _set(self, slots: Sequence[Any]) -> None:
+    def set(self, slots: Sequence[Any]) -> None:
+        """Take these turns, or their entries, in memory alone."""
         with self.reading:
             self._slots = list(slots)
             self._has_entries = True
@@ -462,7 +463,7 @@ class History(Sequence[Turn]):
             with self._doubting(_Doubtful(("fill",), begun=begun)):
                 kept = self._journal.rewrite((), self.header, changed, len(turns))
             turns = [kept[position] for position in range(len(turns))]
-        self._set(turns)
+        self.set(turns)
         self._written()
 
     def _was_filled(self, turns: Sequence[Turn]) -> bool:
@@ -586,7 +587,7 @@ class History(Sequence[Turn]):
             with self._doubting(_Doubtful(change, dropped, whole)):
                 self._journal.rewrite(self, header, {}, length, moved=moved)
         self.header = header
-        self._set([*self._slots[:first], *(self._slots[position] for position in behind)])
+        self.set([*self._slots[:first], *(self._slots[position] for position in behind)])
         self._written()
         if self._journal is not None:
             self._journal.discard(list(dropped.values()))
@@ -610,7 +611,7 @@ class History(Sequence[Turn]):
         if self._journal is not None:
             changed = dict(self._journal.rewrite(self, header, changed, len(turns)))
         self.header = header
-        self._set([changed.get(i) or there[i] for i in range(len(turns))])
+        self.set([changed.get(i) or there[i] for i in range(len(turns))])
         self._written()
         if self._journal is not None:
             gone = {i for i in range(len(there)) if i in changed or i >= len(turns)}

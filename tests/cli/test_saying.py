@@ -301,3 +301,13 @@ def test_a_session_whose_last_turn_was_cut_off_goes_on(cli: Run) -> None:
     assert "the file is repaired. `conversation repair ID` reads what is left of that turn" in err
     assert str(path.parent) not in err
     assert len(turns_of("ann")) == 2
+
+
+@pytest.mark.parametrize(("voice", "hint"), [("aloy", "Did you mean 'alloy'?"), ("x", "Known are")])
+def test_an_unknown_voice_is_told_at_once(voice: str, hint: str, cli: Run) -> None:
+    """A voice that nobody knows gets a hint before anything is sent; the server decides."""
+    status, _, err = cli("say", "ann", "Hello", "--voice", voice)
+    first, second = err.splitlines()
+    assert first.startswith(f"! the voice {voice!r} is unknown here. {hint}")
+    assert status == 1
+    assert "the server refused it (400)" in second

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
+from conversation import FileStore
 from tests.cli.conftest import Run
 
 
@@ -32,3 +34,18 @@ def test_show_as_json_holds_saved_turns_and_how_they_would_be_sent(cli: Run, ses
     assert turn["audio"]["file"].endswith(".wav")
     assert "data" not in turn["audio"]
     assert shown["usage"]["completion_tokens"] > 0
+
+
+def test_ids_of_a_stand_in_end_with_its_command(cli: Run, tmp_path: Path) -> None:
+    """Its answers are shown and exported as what the next command would send: transcripts."""
+    for words in ("One", "Two"):
+        status, out, err = cli("say", "x", words)
+        assert (status, "a stand-in on this machine answers" in err) == (0, True)
+        assert "lost" not in err
+    assert "I recall 0 of my earlier answers by voice and 1 from transcripts." in out
+    before = (FileStore().root / "x.json").read_bytes()
+    shown = json.loads(cli("show", "x", "--json")[1])
+    assert [turn["sent"]["form"] for turn in shown["turns"]] == ["as it is", "transcript"] * 2
+    assert cli("export", "x", "-o", str(tmp_path / "x.html"))[0] == 0
+    assert "min left" not in (tmp_path / "x.html").read_text()
+    assert (FileStore().root / "x.json").read_bytes() == before

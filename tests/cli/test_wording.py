@@ -147,7 +147,7 @@ def test_an_unknown_session_is_looked_for_with_a_command(cli: Run) -> None:
         ("it failed; --yes helps, too", "it failed. --yes helps, too."),
         ("no session 'a; b'; see \"c; d\" (e; f)", "no session 'a; b'. See \"c; d\" (e; f)."),
         ("the server's words; and its key's", "the server's words. And its key's."),
-        ("there is none; look in /tmp/home", "there is none. Look in /tmp/home"),
+        ("no /udno; look in /tmp/home", "no /udno. Look in /tmp/home"),
     ],
 )
 def test_an_error_and_its_remedy_are_sentences(text: str, told: str) -> None:
