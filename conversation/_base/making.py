@@ -121,12 +121,15 @@ class BaseConversation(Talking[_ClientT]):
         self._client = client
         self._store = store
         self._history = history
-        can_await = self._client_class.startswith("Async")
         server = server_of(client, settings.audio_as_data_url)
-        self._requests = Requests(settings, history, context, server, can_await=can_await)
+        self._requests = Requests(settings, history, context, server, can_await=self._is_async)
         self._transcripts = Transcripts(self._requests)
         # A copy that a lost server may have stored; whoever repeats it gets it.
         self._doubtful_copy: Self | None = None
+
+    @property
+    def _is_async(self) -> bool:
+        return self._client_class.startswith("Async")
 
     @classmethod
     def _made(cls, settings: Settings, history: History, **given: Any) -> Self:

@@ -25,7 +25,7 @@ class _BaseRecorder(Generic[_ChatT]):
     _is_async = False
 
     def __init__(self, chat: _ChatT) -> None:
-        if chat._client_class.startswith("Async") != self._is_async:
+        if chat._is_async != self._is_async:
             other = "Recorder" if self._is_async else "AsyncRecorder"
             msg = f"{type(self).__name__} cannot keep a {type(chat).__name__}; use {other}"
             raise InvalidSetting(msg)

@@ -77,7 +77,7 @@ def seed_events(
         InvalidSetting: if `max_tokens` is no number of tokens.
     """
     job = partial(_seed, chat, sound=sound, max_tokens=max_tokens)
-    return _in_thread(job) if chat._client_class.startswith("Async") else job()
+    return _in_thread(job) if chat._is_async else job()
 
 
 async def _in_thread(job: Callable[[], list[Item]]) -> list[Item]:

@@ -18,7 +18,7 @@ from conversation._values.sound import FORMATS
 from conversation.errors import InvalidSetting, SaveFailed, SessionUnavailable, not_found
 from conversation.stores import SessionInfo
 from conversation.stores._arguments import check_keep_sound, check_list
-from conversation.stores._postgres_answers import Failed
+from conversation.stores._postgres_answers import Failed, Row
 from conversation.stores._postgres_blobs import Cache
 from conversation.stores._postgres_database import Database
 from conversation.stores._postgres_leases import Leases
@@ -188,11 +188,7 @@ class PostgresStore:
         is_more = size > 0 and "\0" not in prefix and prefix == _utf8(prefix)
         while is_more:
             end = () if before is None else (before.updated_at.isoformat(), before.id)
-            try:
-                rows = self._database.query("list", prefix, *(end or (None, None)), size).rows
-            except Failed as error:
-                msg = f"the sessions at {self.place} could not be listed ({error})"
-                raise SessionUnavailable(msg) from error
+            rows = self._read("list", prefix, *(end or (None, None)), size)
             for row in rows:
                 before = _info(row)
                 yield before
@@ -207,11 +203,7 @@ class PostgresStore:
         found, sound = {}, rf"\.({'|'.join(FORMATS)})$"
         for first in range(0, len(ids), _PAGE):
             names = array(TEXT, (each.encode() for each in ids[first : first + _PAGE]))
-            try:
-                rows = self._database.query("summaries", names, sound).rows
-            except Failed as error:
-                msg = f"the sessions at {self.place} could not be listed ({error})"
-                raise SessionUnavailable(msg) from error
+            rows = self._read("summaries", names, sound)
             for name, length, count, header, last, size in rows:
                 counts = number(length), number(count)
                 found[name.decode()] = _Summary(*counts, header, last, number(size))
@@ -277,9 +269,12 @@ class PostgresStore:
         return sweep(self, one, self._now, older_than)
 
     def _now(self) -> datetime:
+        rows = self._read("now")
+        return time_of(rows[0][0]) if rows else datetime.now(UTC)  # nothing is there
+
+    def _read(self, name: str, *parameters: Any) -> Sequence[Row]:
         try:
-            rows = self._database.query("now").rows
-            return time_of(rows[0][0]) if rows else datetime.now(UTC)  # nothing is there
+            return self._database.query(name, *parameters).rows
         except Failed as error:
             msg = f"the sessions at {self.place} could not be listed ({error})"
             raise SessionUnavailable(msg) from error
