@@ -95,7 +95,7 @@ class Form(Enum):
 _PLAIN, _TRANSCRIPT = Form.PLAIN, Form.TRANSCRIPT
 # To call a named tuple with some of its fields takes twice as long.
 _new: Any = tuple.__new__
-_are_known = KNOWN_KEYS.issuperset
+_are_usual = (KNOWN_KEYS - {"name", "tool_calls"}).issuperset
 
 
 @attrs.frozen
@@ -305,9 +305,7 @@ def prepare_entries(slots: Iterable[Any]) -> list[Prepared | None]:
         item = None
         try:
             role, content = entry["role"], entry["content"]
-            if "name" in entry:
-                pass
-            elif role == "user" and type(content) is str:
+            if role == "user" and type(content) is str and "name" not in entry:
                 tokens = (len(content) if content.isascii() else len(content.encode())) + 3 >> 2
                 message = {"role": "user", "content": content}
                 # fmt: off
@@ -316,7 +314,7 @@ def prepare_entries(slots: Iterable[Any]) -> list[Prepared | None]:
                     "", None,
                 ))
                 # fmt: on
-            elif role != "assistant" or not _are_known(entry) or entry.get("tool_calls"):
+            elif role != "assistant" or not _are_usual(entry):
                 pass
             elif content is None:
                 audio = entry["audio"]

@@ -241,12 +241,12 @@ def window(
     looked_at: list[Prepared] = []  # newest first
     whole, first, roomy = 0, count, count
     for position, item in zip(range(count - 1, start - 1, -1), newest_first(), strict=False):
-        turn = item.turn if item.in_tools else None
-        if isinstance(turn, ToolTurn):
-            results.setdefault(turn.tool_call_id, []).append(item)
+        in_tools = item.in_tools
+        if in_tools and isinstance(item.turn, ToolTurn):
+            results.setdefault(item.turn.tool_call_id, []).append(item)
         else:
-            if isinstance(turn, AssistantTurn):
-                answers = [_result(call, results) for call in reversed(turn.tool_calls)]
+            if in_tools and isinstance(item.turn, AssistantTurn):
+                answers = [_result(call, results) for call in reversed(item.turn.tool_calls)]
                 looked_at += answers
                 tokens += sum(answer.tokens for answer in answers)
             sent = aging.aged(item, position) if ages else item
