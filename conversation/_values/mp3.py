@@ -23,6 +23,8 @@ _SAMPLE_RATES = {
 }
 
 _BEGINNING = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xef]")
+_FREE = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x00-\x0b]")
+_LONGEST_FREE = 5766  # of 640 kbit/s
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")
 _MARKS = (b"Xing", b"Info", b"VBRI")
 
@@ -150,6 +152,19 @@ def _is_followed(data: bytes, at: int, count: int) -> bool:
             return False
         at = end
     return _frame_at(data, at) is not None
+
+
+def is_free_format(data: bytes) -> bool:
+    """Return True for frames that tell no bit rate, so that each has to be searched for."""
+    at = end_of_tags(data)
+    header = data[at : at + 4]
+    if len(header) < 4 or not _FREE.match(header):
+        return False
+    first = bytes((header[2] & 0xFD,)), bytes((header[2] | 2,))  # without padding, and with it
+    second = re.compile(re.escape(header[:2]) + b"[" + b"".join(map(re.escape, first)) + b"]")
+    found = second.search(data, at + 24, at + _LONGEST_FREE)
+    step = found.start() - at if found else 0
+    return bool(step) and any(second.match(data, at + 2 * step + more) for more in (-1, 0, 1))
 
 
 def is_periodic(data: bytes, at: int, size: int) -> bool:

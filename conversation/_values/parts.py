@@ -31,6 +31,7 @@ from conversation._values.sound import (
     wav_from_pcm,
 )
 from conversation._values.text import as_optional_text, clean_text, counted, shown
+from conversation._values.wav import walked
 from conversation.errors import InvalidTurn, UnsupportedAudio
 
 NO_WORDS_YET = "[spoken, no words yet]"
@@ -210,9 +211,14 @@ def _refusal(data: bytes) -> str:
 
         remedy = _CONVERT if can_convert(name) else "convert it"
         return f"sound must be WAV or MP3, this is {name} ({len(data)} bytes); {remedy}"
+    head, comma, text = data[:100].partition(b",")
+    is_url = head.startswith(b"data:") and bool(comma)
+    text = data[len(head) + 1 :] if is_url else data
     with contextlib.suppress(ValueError):
-        if format_of(base64.b64decode(data[:1600], validate=True)):
-            return "sound must be WAV or MP3, this is the base64 of it; pass base64.b64decode(data)"
+        if name_of(base64.b64decode(text[:1600], validate=True)):
+            found = "a data URL" if is_url else "the base64"
+            body = "data.partition(b',')[2]" if is_url else "data"
+            return f"sound must be WAV or MP3, this is {found} of it; pass base64.b64decode({body})"
     return f"sound must be WAV or MP3, got {no_sound(data)}"
 
 
@@ -222,8 +228,12 @@ def _fault_in(data: bytes, audio_format: str) -> str:
             f"sound must be WAV or MP3, this is {name} in a WAV file; extract the {name} from it: "
             f"{_CONVERT}"
         )
-    name = audio_format.upper()
-    return f"this {name} file ({len(data)} bytes) has no samples; record some sound"
+    about = f"this {audio_format.upper()} file ({len(data)} bytes)"
+    layout = walked(data)
+    if audio_format == "wav" and (not layout.rate if layout else b"data" in data):
+        lacks = "tells no sample rate" if layout else "has a damaged head, which tells no format"
+        return f"{about} {lacks}; use AudioInput.from_pcm(samples, rate) if you know them"
+    return f"{about} has no samples; record some sound"
 
 
 _IMAGE_SIGNATURES = {

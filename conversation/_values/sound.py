@@ -36,6 +36,9 @@ FRAME = re.compile(rb"\xff[\xe2-\xe5\xf0-\xf5\xf8-\xfd][^\xff]")
 LONGEST_FRAME = 1729
 """Bytes of the longest of them: MP2 of 384 kbit/s at 32 kHz."""
 
+_BEFORE = re.compile(rb"(?:\xef\xbb\xbf|[\0\t\r\n ]){0,4096}")
+"""What programs leave before a WAV file, perhaps behind a tag."""
+
 _CONTROLS = re.compile("[\0-\x08\x0e-\x1f\x7f]")
 _OGG_CODECS = {
     b"OpusHead": "Ogg/Opus",
@@ -82,6 +85,7 @@ _SIGNATURES = (
     (0, b"GIF8", "GIF"),
     (0, b"\xff\xd8\xff", "JPEG"),
     (0, b"PK\3\4", "ZIP"),
+    (0, b"\x1f\x8b\x08", "gzip"),
     (0, b'{"error"', "JSON"),
     (0, b"<!DOCTYPE", "HTML"),
     (0, b"<html", "HTML"),
@@ -91,7 +95,7 @@ _SIGNATURES = (
 
 def format_of(data: bytes) -> AudioFormat | None:
     """Return the format that the bytes tell; None for raw PCM and unknown formats."""
-    if wav.is_wav(data):
+    if wav.is_wav(data) or wav.is_wav(bare(data)[:12]):
         return "wav"
     if data[:4] == b"OggS":
         return "opus" if _ogg_codec(data) == "Ogg/Opus" else None
@@ -102,6 +106,15 @@ def format_of(data: bytes) -> AudioFormat | None:
     return "mp3" if _signature(data) is None and mp3.is_mp3(data) else None
 
 
+def bare(data: bytes) -> bytes:
+    """Return a WAV file without what stands before it: tags, blanks; all else as it is."""
+    if wav.is_wav(data):
+        return data
+    found = _BEFORE.match(data, mp3.end_of_tags(data))
+    at = found.end() if found else 0
+    return data[at:] if at and wav.is_wav(data[at : at + 12]) else data
+
+
 def name_of(data: bytes) -> str | None:
     """Return the name of the format for people; None for raw PCM and unknown formats."""
     found = format_of(data)
@@ -109,6 +122,8 @@ def name_of(data: bytes) -> str | None:
         return _NAMES[found]
     if data[:4] == b"OggS":
         return _ogg_codec(data)
+    if mp3.is_free_format(data):
+        return "MP3 of free bit rate"
     return _signature(data) or ("MP2" if _has_frames(data, _mp2_size) else None)
 
 
@@ -125,7 +140,7 @@ def no_sound(data: bytes) -> str:
 
 def mpeg_in_wav(data: bytes) -> str | None:
     """Return the name of the MPEG stream behind the head of a WAV file; None if there is none."""
-    layout = wav.walked(data)
+    layout = wav.walked(wav.in_order(bare(data)))
     return layout.mpeg if layout else None
 
 
@@ -151,7 +166,7 @@ def duration_of(data: bytes, audio_format: str | None) -> float | None:
     if audio_format == "pcm16":
         return len(data) / (2 * PCM_RATE)
     if audio_format == "wav":
-        layout = wav.walked(data)
+        layout = wav.walked(wav.in_order(bare(data)))
         return layout.seconds if layout else None
     return mp3.measured(data)[0] if audio_format == "mp3" else None
 
@@ -162,7 +177,7 @@ def mended(data: bytes) -> bytes:
     Several that follow one another become one. The same object if nothing is to be mended, else one
     copy. RF64 and BW64 become RIFF.
     """
-    data = wav.joined(data)
+    data = wav.joined(wav.in_order(bare(data)))
     layout = wav.walked(data)
     return layout.mended(data) if layout else data
 
@@ -215,6 +230,7 @@ def cut(data: bytes, audio_format: str | None, seconds: float) -> bytes:
     if audio_format == "pcm16":
         return data[: round(seconds * PCM_RATE) * 2]
     if audio_format == "wav":
+        data = wav.in_order(bare(data))
         layout = wav.walked(data)
         return layout.cut(data, seconds) if layout and layout.seconds else data
     return mp3.cut(data, seconds) if audio_format == "mp3" else data
@@ -222,6 +238,7 @@ def cut(data: bytes, audio_format: str | None, seconds: float) -> bytes:
 
 def samples_of(data: bytes) -> bytes:
     """Return the samples in a WAV file, or in the beginning of one."""
+    data = wav.in_order(bare(data))
     layout = wav.walked(data)
     return data[layout.start : layout.start + layout.size] if layout else b""
 

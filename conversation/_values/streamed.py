@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from conversation._values import wav
+from conversation._values import mp3, wav
 from conversation._values.samples import as_mono, as_s16
 from conversation._values.sound import (
     FRAME,
     LONGEST_FRAME,
     PCM_RATE,
+    bare,
     bytes_of_first_frame,
     name_of,
     wav_from_pcm,
@@ -19,6 +20,9 @@ log = logging.getLogger("conversation")
 
 _TELLING = 12
 """Bytes by which each format tells itself, or that more are needed."""
+
+_LONGEST_TAG = 2**16
+"""Bytes of a tag whose end is waited for."""
 
 _HEADER = 6
 """Bytes of a frame by which AAC tells its size; MP3 needs fewer."""
@@ -44,6 +48,7 @@ class StreamedSound:
         self._wav: wav.Wav | None = None
         self._left: int | None = 0  # bytes of the chunk that are still to come; None for any
         self._is_sound = True  # this chunk holds samples
+        self._is_odd = False  # this chunk has an odd size, which a byte may pad
         self._part = b""  # of a sample
 
     def add(self, piece: bytes) -> list[Samples]:
@@ -59,6 +64,7 @@ class StreamedSound:
         if not data:
             return []
         if self._format is None and (is_last or len(data) >= self._telling):
+            data = bare(data)
             self._format = _format(data, is_last=is_last)
             self._telling = len(data) * 5 // 4
         if self._format is None:
@@ -76,7 +82,7 @@ class StreamedSound:
         """Read samples, and heads, which stand where a file has ended or a piece begins."""
         found: list[Samples] = []
         may_be_head = True
-        while data:
+        while data := self._unpadded(data):
             may_be_head |= self._left == 0
             if may_be_head and wav.is_wav(data):
                 head = wav.walked(data)
@@ -84,6 +90,7 @@ class StreamedSound:
                     self._held = b"" if is_last else data
                     return found
                 self._wav, self._left, self._part = head, head.declared, b""
+                self._is_odd = bool((head.declared or 0) % 2)
                 self._is_sound, may_be_head = True, False
                 data = data[head.start :]
                 continue
@@ -96,7 +103,7 @@ class StreamedSound:
                 self._is_sound = data[:4] not in wav.CHUNKS_BEHIND
                 if not self._is_sound or data[:4] == b"data":
                     size = int.from_bytes(data[4:8], "little")
-                    self._left, data = size + size % 2, data[8:]
+                    self._left, self._is_odd, data = size, bool(size % 2), data[8:]
                     continue
                 self._left = None  # raw samples follow
             if self._left is None:  # up to the next head
@@ -111,6 +118,13 @@ class StreamedSound:
                 self._left -= len(taken)
             found += self._samples_of_file(taken) if self._is_sound else []
         return found
+
+    def _unpadded(self, data: bytes) -> bytes:
+        """Return the data without the byte that pads a chunk of an odd size, if that has ended."""
+        if not data or self._left != 0 or not self._is_odd:
+            return data
+        self._is_odd = False
+        return data if data[0] else data[1:]
 
     def _samples_of_file(self, data: bytes) -> list[Samples]:
         assert self._wav is not None  # noqa: S101  # a head was read first
@@ -156,6 +170,9 @@ def _format(data: bytes, *, is_last: bool) -> str | None:
     if wav.is_wav(data):
         return "wav"
     if not is_last and len(data) < max(_TELLING, bytes_of_first_frame(data) + _HEADER):
+        return None
+    tags = min(mp3.end_of_tags(data), _LONGEST_TAG)
+    if tags and not is_last and len(data) < tags + _TELLING:
         return None
     if data.startswith((b"ID3", b"APETAGEX")) or name_of(data):
         return "other"

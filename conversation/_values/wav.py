@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -30,8 +30,10 @@ CHUNKS_BEHIND = (
 
 _FILE = re.compile(rb"WAVE(?<=(?:RIFF|RF64|BW64).{4}WAVE)", re.DOTALL)  # the quickest form
 _BEHIND = re.compile(b"|".join(CHUNKS_BEHIND))
+_KNOWN = re.compile(b"fmt |data|" + _BEHIND.pattern)
 _NO_SAMPLES = re.compile(rb"\0{1,4096}+\Z|TAG|ID3|APETAGEX|LYRICSBEGIN|" + _BEHIND.pattern)
 _NEAR_END = 2**18  # bytes in which chunks are looked for if the size of the samples is unknown
+_MOST_SILENCE = 2**26  # bytes that a file may have instead of silence
 
 
 @attrs.frozen
@@ -162,8 +164,10 @@ class Wav:
             head[:4], head[12:16] = b"RIFF", b"JUNK" if head[12:16] == b"ds64" else head[12:16]
         if self._is_linear:
             byte_rate, block = min(self.rate * self.block, _LARGEST), min(self.block, 0xFFFF)
-            struct.pack_into("<IIH", head, self.fmt_at + 4, self.rate, byte_rate, block)
-            if self.coding == _INTEGERS and not any(head[self.fmt_at + 14 : self.fmt_at + 16]):
+            fields = (self.channels, self.rate, byte_rate, block)
+            struct.pack_into("<HIIH", head, self.fmt_at + 2, *fields)
+            bits = int.from_bytes(head[self.fmt_at + 14 : self.fmt_at + 16], "little")
+            if self.coding == _INTEGERS and (bits + 7) // 8 * self.channels != self.block:
                 bits = min(8 * self.block // self.channels, 0xFFFF)
                 struct.pack_into("<H", head, self.fmt_at + 14, bits)
         if self.fact_at:
@@ -181,6 +185,76 @@ def is_wav(data: bytes) -> bool:
 def may_be_wav(data: bytes) -> bool:
     """Return True if the bytes are too few to say that they begin no WAV file."""
     return len(data) < 12 and any(kind.startswith(data[:4]) for kind in _IDS)
+
+
+def in_order(data: bytes) -> bytes:
+    """Return a WAV file with one chunk of samples behind a whole format; the same if it is so.
+
+    The format may stand behind the samples, or lack its number of bits; the samples may lie in a
+    list of pieces and silences (`wavl`); chunks of an odd size before them may not be padded.
+    """
+    fmt, is_plain, samples, gaps = b"", True, list[tuple[bytes, int, int]](), [0]
+    for kind, at, size in _chunks(data):
+        if kind == b"fmt ":
+            fmt = fmt or data[at : at + size]
+        if kind in (b"data", b"slnt"):
+            samples.append((kind, at, size))
+            if is_plain and len(fmt) > 15:
+                pieces = zip(gaps, [*gaps[1:], None], strict=True)
+                return b"\0".join(data[a:b] for a, b in pieces) if gaps[1:] else data
+        elif kind == b"wavl":
+            is_plain = False
+        elif size % 2 and _behind(data, at, size) == at + size:
+            gaps.append(at + size)
+    if len(fmt) < 14 or not samples:
+        return data
+    return _rebuilt(data, fmt, samples) or data
+
+
+def _rebuilt(data: bytes, fmt: bytes, samples: Sequence[tuple[bytes, int, int]]) -> bytes | None:
+    """Return a file of a format, and of samples and silences; None if those are absurdly long."""
+    coding, channels, _, _, block = _coding(fmt)
+    if len(fmt) == 14:
+        fmt += struct.pack("<H", min(8 * block // channels, 0xFFFF))
+    silence = {6: b"\xd5", 7: b"\xff", 1: b"\x80" if block == channels else b"\0"}.get(
+        coding, b"\0"
+    )
+    parts, left = list[bytes | memoryview](), _MOST_SILENCE
+    for kind, at, size in samples:
+        if kind == b"data":
+            parts.append(memoryview(data)[at : at + size])
+            continue
+        count = int.from_bytes(data[at : at + 4], "little") * block
+        if count > left:
+            return None
+        left -= count
+        parts.append(silence * count)
+    size = min(sum(map(len, parts)), _LARGEST)
+    head = (b"WAVEfmt ", struct.pack("<I", len(fmt)), fmt, b"\0" * (len(fmt) % 2), b"data")
+    told = struct.pack("<I", min(sum(map(len, head)) + 4 + size, _LARGEST))
+    return b"".join((b"RIFF", told, *head, struct.pack("<I", size), *parts))
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, offset and size of all chunks, also of those in a list of samples (`wavl`)."""
+    at = 12
+    for _ in range(_MOST_CHUNKS if is_wav(data) else 0):
+        if at + 8 > len(data):
+            return
+        kind, size = struct.unpack_from("<4sI", data, at)
+        at += 8
+        if kind == b"LIST" and data.startswith(b"wavl", at):
+            yield b"wavl", at, size
+            at += 4
+            continue
+        yield kind, at, size
+        at = _behind(data, at, size)
+
+
+def _behind(data: bytes, at: int, size: int) -> int:
+    """Return the offset behind a chunk; some programs do not pad those of an odd size."""
+    at += size
+    return at + (size % 2 and not _KNOWN.match(data, at))
 
 
 def joined(data: bytes) -> bytes:
@@ -216,7 +290,7 @@ def _more_samples(data: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         behind = min(at + 8 + size, end)
         yield at + 8, behind
-        at = min(_end_of_chunks(data, behind + size % 2), end)
+        at = min(_end_of_chunks(data, _behind(data, at + 8, size)), end)
     if at < end and not _NO_SAMPLES.match(data, at, end):
         yield at, end_of_samples(data, at, end)
 
@@ -288,7 +362,7 @@ def _chunks_to_samples(data: bytes, at: int) -> Iterator[tuple[bytes, tuple[int,
         yield kind, (at, size)
         if kind == b"data":
             return
-        at += size + size % 2
+        at = _behind(data, at, size)
 
 
 def _coding(fmt: bytes) -> tuple[int, int, int, int, int]:
@@ -301,7 +375,10 @@ def _coding(fmt: bytes) -> tuple[int, int, int, int, int]:
     if coding in _CODINGS:
         block = channels
     elif coding in (_INTEGERS, _FLOATS) and bits:
-        block = channels * ((bits + 7) // 8)
+        least = channels * ((bits + 7) // 8)
+        # Fewer bits than their place has are believed only if the byte rate says the same.
+        is_wide = least < block <= 8 * channels and not block % channels
+        block = block if is_wide and byte_rate == rate * block else least
     block = block or 1
     return coding, channels, rate or byte_rate // block, byte_rate, block
 
@@ -314,5 +391,5 @@ def _end_of_chunks(data: bytes, at: int) -> int:
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         if at + 8 + size > len(data):
             break
-        at = min(at + 8 + size + size % 2, len(data))
+        at = min(_behind(data, at + 8, size), len(data))
     return at

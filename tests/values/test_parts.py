@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import re
 import struct
@@ -247,6 +248,15 @@ def test_repr_shows_sizes_instead_of_bytes() -> None:
     [
         (base64.b64encode(SOUND), "this is the base64 of it; pass base64.b64decode"),
         (base64.b64encode(MP3), "this is the base64 of it; pass base64.b64decode"),
+        (
+            b"data:audio/mpeg;base64," + base64.b64encode(MP3),
+            "a data URL of it; pass base64.b64decode(data.",
+        ),
+        (
+            b"\xff\xfb\x02\x44" + bytes(300) + (b"\xff\xfb\0\x44" + bytes(299)) * 3,
+            "MP3 of free bit",
+        ),
+        (gzip.compress(SOUND), "this is gzip"),
     ],
 )
 def test_refusals_say_what_the_bytes_are(data: bytes, said: str) -> None:

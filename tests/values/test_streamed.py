@@ -234,6 +234,18 @@ def test_nothing_is_played_of_a_stream_without_samples(data: bytes) -> None:
     assert heard(data)[0] == []
 
 
+@pytest.mark.parametrize("step", [1, 7, 5000])
+def test_a_tag_before_a_stream_and_a_byte_of_padding_are_no_sound(step: int) -> None:
+    """A WAV file is played behind an ID3 tag, and without the byte that pads an odd size."""
+    file = bytearray(wav(PCM, 16_000))
+    file[32:36] = b"\1\0\x08\0"  # of 8 bits
+    file[40:44], end = (len(PCM) - 1).to_bytes(4, "little"), len(file) - 1
+    data = ID3 + bytes(file[:end]) + b"\0" + LIST
+    found, kept = heard(*(data[i : i + step] for i in range(0, len(data), step)))
+    assert found == [(16_000, as_s16(PCM[:-1], "u8"))]
+    assert AudioInput(kept).duration == (len(PCM) - 1) / 16_000
+
+
 def test_events_and_turn_of_a_stream_agree(server: StandIn, chat: Conversation) -> None:
     """A head of its own size, raw samples behind: rate and samples come as events, all is kept."""
     pieces = [wav(PCM, 44_100)[:17], wav(PCM, 44_100)[17:], PCM, PCM]

@@ -315,21 +315,87 @@ def test_a_cut_compressed_file_tells_its_new_length() -> None:
     assert cut(whole, "wav", 5) == whole
 
 
+WAVL = struct.pack("<I", 12_000)
+
+
 @pytest.mark.parametrize(
-    "data",
+    ("about", "data", "samples"),
     [
-        riff(fmt()),
-        riff(fmt(), chunk(b"data", b"")),
-        riff(fmt(), chunk(b"data", b""), LIST),
-        riff(fmt(), chunk(b"data", b"\1")),
-        riff(chunk(b"data", PCM)),
-        riff(fmt(), chunk(b"LIST", b"INFO", 2**31), chunk(b"data", PCM)),
-        riff(fmt(rate=0, byte_rate=0), chunk(b"data", PCM)),
+        ("a tag", b"ID3\3\0\0\0\0\0\x0a" + bytes(10) + riff(fmt(), chunk(b"data", PCM)), PCM),
+        ("a byte order mark", b"\xef\xbb\xbf" + riff(fmt(), chunk(b"data", PCM)), PCM),
+        ("the line that ends a form's head", b"\r\n" + riff(fmt(), chunk(b"data", PCM)), PCM),
+        ("samples before the format", riff(chunk(b"data", PCM), LIST, fmt()), PCM),
+        ("a chunk that is not padded", riff(b"bext\3\0\0\0abc", fmt(), chunk(b"data", PCM)), PCM),
+        ("two", riff(b"bext\1\0\0\0a", b"JUNK\1\0\0\0b", fmt(), chunk(b"data", PCM)), PCM),
+        (
+            "a list of samples and silence",
+            riff(
+                fmt(),
+                chunk(
+                    b"LIST",
+                    b"wavl"
+                    + chunk(b"data", PCM[:24_000])
+                    + chunk(b"slnt", WAVL)
+                    + chunk(b"data", PCM),
+                ),
+            ),
+            PCM[:24_000] + bytes(24_000) + PCM,
+        ),
+        (
+            "a format without its bits",
+            riff(
+                chunk(b"fmt ", struct.pack("<HHIIH", 1, 1, 24_000, 48_000, 2)), chunk(b"data", PCM)
+            ),
+            PCM,
+        ),
+        ("no channels", riff(fmt(channels=0, block=2), chunk(b"data", PCM)), PCM),
     ],
 )
-def test_files_without_samples_or_format_are_refused(data: bytes) -> None:
-    """The error says that there are no samples."""
-    with pytest.raises(UnsupportedAudio, match="has no samples; record some sound"):
+def test_unusual_orders_of_a_file_are_made_usual(about: str, data: bytes, samples: bytes) -> None:
+    """What stands before a file, its order and its padding become what every reader knows."""
+    said = AudioInput(data)
+    assert played(said.read()) == (1, 24_000, samples), about
+    assert said.duration == len(samples) / 48_000
+    assert duration_of(data, "wav") == said.duration
+    assert samples_of(data)[-24_000:] == samples[-24_000:]
+    kept = AssistantAudio(data=data)
+    assert kept.format == "wav"
+    assert kept.read() == said.read()
+
+
+def test_samples_of_24_bits_may_have_a_place_of_32() -> None:
+    """The size of a frame counts if the byte rate agrees; the head then says 32 bits."""
+    wide = b"".join(b"\0\0" + PCM[i : i + 2] for i in range(0, len(PCM), 2))
+    said = AudioInput(riff(fmt(bits=24, block=4, byte_rate=96_000), chunk(b"data", wide)))
+    assert said.duration == 1.0
+    with wave.open(io.BytesIO(said.read())) as file:
+        assert (file.getsampwidth(), file.getnframes()) == (4, 24_000)
+    narrow = AudioInput(riff(fmt(bits=16, block=4), chunk(b"data", PCM)))
+    assert played(narrow.read()) == (1, 24_000, PCM)
+
+
+def test_silence_of_a_list_is_bounded() -> None:
+    """A small file cannot ask for gigabytes."""
+    bomb = chunk(b"LIST", b"wavl" + chunk(b"slnt", NONE) + chunk(b"data", PCM))
+    with pytest.raises(UnsupportedAudio, match="damaged head"):
+        AudioInput(riff(fmt(), bomb))
+
+
+@pytest.mark.parametrize(
+    ("data", "lack"),
+    [
+        (riff(fmt()), "no samples; record some sound"),
+        (riff(fmt(), chunk(b"data", b"")), "no samples; record some sound"),
+        (riff(fmt(), chunk(b"data", b""), LIST), "no samples; record some sound"),
+        (riff(fmt(), chunk(b"data", b"\1")), "no samples; record some sound"),
+        (riff(chunk(b"data", PCM)), "a damaged head, which tells no format"),
+        (riff(fmt(), chunk(b"LIST", b"INFO", 2**31), chunk(b"data", PCM)), "a damaged head"),
+        (riff(fmt(rate=0, byte_rate=0), chunk(b"data", PCM)), "no sample rate; use .*from_pcm"),
+    ],
+)
+def test_files_without_samples_or_format_are_refused(data: bytes, lack: str) -> None:
+    """The error says what the file lacks."""
+    with pytest.raises(UnsupportedAudio, match=lack):
         AudioInput(data)
 
 
