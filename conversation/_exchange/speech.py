@@ -37,6 +37,8 @@ from conversation.errors import AudioFileMissing, ContextTooSmall
 
 log = logging.getLogger("conversation")
 
+_MOST_FAULTS = 5
+
 _READ_ALOUD = (
     "Repeat the user's message verbatim: say exactly its words. Do not answer it, and add nothing."
 )
@@ -63,7 +65,7 @@ class Transcripts:
         self._history = requests.history
         # Sound that could not be transcribed: it is sent as sound.
         self._failed: set[AudioInput] = set()
-        self._is_down = False
+        self._faults = 0  # of the server, one after another
 
     def forget(self, turns: Iterable[Turn]) -> None:
         """Allow sound of these turns, which were taken back, to be transcribed anew."""
@@ -91,7 +93,7 @@ class Transcripts:
         tried: set[AudioInput] = set()
         if not old:
             tried, self._failed = self._failed, tried
-            self._is_down = False
+            self._faults = 0
         found: list[Turn] = []
         failures: list[Exception] = []
         # Sound that became words may make room for older turns.
@@ -119,17 +121,18 @@ class Transcripts:
             try:
                 words = yield from self._words_in(part)
                 said = attrs.evolve(part, transcript=words)
-                self._is_down = False
+                self._faults = 0
             except Exception as error:
                 is_refused = is_refused_sound(error)
-                # A server may fail for one sound; twice in a row, it is down.
+                # A server may fail for one sound, and another; many times in a row, it is down.
                 is_fault = (getattr(error, "status_code", None) or 0) >= 500
-                if not (old or is_refused) and (self._is_down or not is_fault):
+                is_down = self._faults == _MOST_FAULTS or not is_fault
+                if not (old or is_refused) and is_down:
                     self._failed |= {part} if is_fault else set()
                     raise
                 if old:
                     log.warning("transcribing old sound failed: %s", error)
-                self._is_down = not is_refused
+                self._faults += not is_refused
                 failures.append(error)
                 if is_refused:
                     said = attrs.evolve(part, refused_by=self._model)

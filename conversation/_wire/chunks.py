@@ -25,7 +25,7 @@ Delta = AudioDelta | TextDelta | TranscriptDelta
 
 _BASE64 = re.compile("[A-Za-z0-9+/]*")
 
-_HEAD = ("id", "created", "model", "system_fingerprint", "service_tier", "usage")
+_HEAD = ("id", "created", "model", "system_fingerprint", "service_tier")
 
 
 class StreamedCompletion:
@@ -53,15 +53,15 @@ class StreamedCompletion:
             InvalidCompletion: if it is an error, or not a chunk.
         """
         fields = _fields(chunk) or json_object(chunk)
-        if fields.get("error"):
-            msg = f"the stream broke off with an error: {fields['error']}"
-            raise InvalidCompletion(msg, body=json_value(fields["error"]))
+        _check_error(fields)
         if isinstance(fields.get("type"), str) and "choices" not in fields:
             # Of the helper's events, one says what came; the others say it again.
             return self.add(fields["chunk"]) if fields.get("chunk") else []
         for key in _HEAD:
             if (value := fields.get(key)) and (value := json_value(value)):
                 self.head[key] = value
+        # Some servers put their usage elsewhere.
+        usage = fields.get("usage") or (_fields(fields.get("x_groq")) or {}).get("usage")
         deltas: list[Delta] = []
         told: list[Mapping[str, Any]] = []
         choices = fields.get("choices")
@@ -69,6 +69,7 @@ class StreamedCompletion:
             choice = _fields(given)
             if choice is None:
                 continue
+            usage = usage or choice.get("usage")
             delta = _delta_of(choice)
             told.append(delta)
             index = choice.get("index")
@@ -82,14 +83,17 @@ class StreamedCompletion:
                 others = [other for other in self._choices.values() if other is not whole]
                 delta = _without_others(delta, others, sounds=sounds)
             whole.add(delta, choice.get("finish_reason"), deltas, sounds=sounds)
-        self._count(told, counts=bool(fields.get("usage")))
+        self._count(told, json_value(usage))
         return deltas
 
-    def _count(self, deltas: Sequence[Mapping[str, Any]], *, counts: bool) -> None:
-        """Note if the answer's usage came, behind it or with its last words.
+    def _count(self, deltas: Sequence[Mapping[str, Any]], usage: Any) -> None:
+        """Note the answer's usage, if it came, behind it or with its last words.
 
         Some servers send one with every chunk: there it ends nothing.
         """
+        counts = bool(usage)
+        if counts:
+            self.head["usage"] = usage
         if not counts and not self._has_counted:
             return
         if any(_says(delta[key]) for delta in deltas for key in delta if key != "role"):
@@ -166,7 +170,14 @@ def _fields(value: Any, *, as_given: bool = False) -> Mapping[str, Any] | None:
     return {**fields, **extra} if extra else fields
 
 
+def _check_error(fields: Mapping[str, Any]) -> None:
+    if error := fields.get("error"):
+        msg = f"the stream broke off with an error: {error}"
+        raise InvalidCompletion(msg, body=json_value(error))
+
+
 def _delta_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    _check_error(choice)
     delta = _fields(choice.get("delta"), as_given=True)
     if delta is not None:
         return delta
@@ -211,7 +222,8 @@ class _Choice:
 
     @property
     def ended(self) -> bool:
-        return bool(self._finish_reason or self._audio.get("expires_at"))
+        is_whole = self._finish_reason and self._finish_reason != "error"
+        return bool(is_whole or self._audio.get("expires_at"))
 
     @property
     def speaks(self) -> bool:

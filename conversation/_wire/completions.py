@@ -12,6 +12,8 @@ from conversation._wire.chunks import assembled, json_object
 from conversation._wire.reading import assistant_turn, without_own
 from conversation.errors import InvalidCompletion, InvalidTurn
 
+_SAID = ("content", "audio", "tool_calls", "refusal")
+
 
 @attrs.frozen
 class Asked:
@@ -48,6 +50,8 @@ def completion_object(completion: Any) -> Mapping[str, Any]:
         if whole.get("error") and not whole.get("choices"):
             msg = f"the server answered with an error: {whole['error']}"
             raise InvalidCompletion(msg, body=whole["error"])
+        if (usage := _usage_in(whole)) is not whole.get("usage"):
+            whole["usage"] = usage
         return whole
     if isinstance(completion, Iterable) and not isinstance(completion, str | bytes):
         return assembled(completion)
@@ -65,9 +69,11 @@ def turn_from_completion(completion: Mapping[str, Any], asked: Asked) -> Assista
     Raises:
         InvalidCompletion: if the completion has no answer, or more than one.
     """
-    message, finish_reason = _one_answer(completion.get("choices"))
+    message, finish_reason, fault = _one_answer(completion.get("choices"))
+    if fault and not any(message.get(key) for key in _SAID):
+        raise InvalidCompletion(f"the server answered with an error: {fault}", body=fault)
     entry = {**without_own(message), "role": "assistant", "finish_reason": finish_reason}
-    if completion.get("interrupted"):
+    if completion.get("interrupted") or fault:
         entry["interrupted"] = True
     entry |= {key: completion[key] for key in ("model", "usage") if completion.get(key)}
     try:
@@ -86,7 +92,25 @@ def skew_of(completion: Mapping[str, Any], asked: Asked) -> float | None:
     return created - asked.sent_at if 0 < created < 1e11 else None
 
 
-def _one_answer(choices: Any) -> tuple[Mapping[str, Any], object]:
+def _usage_in(completion: Mapping[str, Any]) -> Any:
+    """Return the usage, which some servers put elsewhere, or name as the Responses API does."""
+    choices = completion.get("choices")
+    others = choices if isinstance(choices, list | tuple) else ()
+    places = (completion, completion.get("x_groq"), *others)
+    found = (place.get("usage") for place in places if isinstance(place, Mapping))
+    usage = next((each for each in found if each), None)
+    if not isinstance(usage, Mapping) or "prompt_tokens" in usage or "input_tokens" not in usage:
+        return usage
+    names = {"input": "prompt", "output": "completion"}
+    return {
+        f"{names[first]}_{rest}" if (first := key.partition("_")[0]) in names else key: value
+        for key, value in usage.items()
+        for rest in (key.partition("_")[2],)
+    }
+
+
+def _one_answer(choices: Any) -> tuple[Mapping[str, Any], object, Any]:
+    """Return the message of an answer, why it ended, and the error with which it did."""
     found = (
         [c for c in choices if isinstance(c, Mapping)] if isinstance(choices, list | tuple) else []
     )
@@ -101,9 +125,11 @@ def _one_answer(choices: Any) -> tuple[Mapping[str, Any], object]:
     answer: dict[str, Any] = {}
     for message in messages:
         for key, value in message.items():
-            if key in ("content", "audio", "tool_calls", "refusal") and value and answer.get(key):
+            if key in _SAID and value and answer.get(key):
                 msg = f"a completion must have one answer, got {len(messages)}; request it with n=1"
                 raise InvalidCompletion(msg)
             if not answer.get(key):
                 answer[key] = value
-    return answer, found[0].get("finish_reason")
+    reason = found[0].get("finish_reason")
+    fault = next((c["error"] for c in found if c.get("error")), reason == "error" and reason)
+    return answer, reason, fault

@@ -152,10 +152,15 @@ def is_refused_sound(error: BaseException) -> bool:
     return getattr(error, "status_code", None) in (400, 413, 415, 422) and is_about_it
 
 
+_STREAMS_ONLY = (
+    r"requires? (?:the )?stream|set stream ?= ?true|only (?:supports? |supported )?"
+    r"(?:in |with |when |if )?stream(?:ing)?\b"
+)
 _IS_SILENT = (
     "this model does not speak: choose one that does, such as 'gpt-audio-1.5', or pass "
     "modalities=['text']"
 )
+# Patterns of what errors say, each with its remedy.
 _REMEDIES = (
     ("nknown parameter: 'audio'", _IS_SILENT),
     ("not support audio output", _IS_SILENT),
@@ -180,7 +185,7 @@ _REMEDIES = (
         "voice models do not support schemas; ask for JSON in the prompt, or use a text model",
     ),
     (
-        "output requires stream",
+        _STREAMS_ONLY,
         "this server sends sound in streams only: use stream(…) instead of say(…) and reply(…)",
     ),
     (
@@ -199,7 +204,7 @@ def add_remedy(error: BaseException) -> None:
         error.add_note(_about_option(found[1]))
     text = _answer_text(error)
     for sign, remedy in _REMEDIES:
-        if sign in text:
+        if re.search(sign, text, re.IGNORECASE):
             error.add_note(remedy)
             return
 

@@ -297,3 +297,32 @@ def test_duration_that_only_a_decoder_knows_is_derived_from_tokens() -> None:
     turn = parsed(completion)
     assert turn.audio is not None
     assert (turn.audio.format, turn.audio.duration) == ("opus", 2.5)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"usage": {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12}},
+        {"usage": None, "x_groq": {"usage": {"prompt_tokens": 9, "completion_tokens": 3}}},
+    ],
+)
+def test_usage_of_other_servers_is_counted(place: dict[str, Any]) -> None:
+    """It may lie elsewhere, and have the names of the Responses API."""
+    turn = parsed({**answer(content="Hi"), **place})
+    assert turn.usage == Usage(9, 3)
+    details = {"input_tokens": 9, "output_tokens": 3, "input_tokens_details": {"cached_tokens": 4}}
+    in_choice = answer(content="Hi")
+    in_choice["choices"][0]["usage"] = details
+    assert parsed(in_choice).usage == Usage(9, 3, cached_tokens=4)
+
+
+def test_choice_with_an_error_is_no_answer() -> None:
+    """An error in the place of words is raised; words before it are an interrupted answer."""
+    failed = answer(content="")
+    failed["choices"][0] |= {"finish_reason": "error", "error": {"message": "no provider"}}
+    with pytest.raises(InvalidCompletion, match="no provider") as caught:
+        parsed(failed)
+    assert caught.value.body == {"message": "no provider"}
+    failed["choices"][0]["message"]["content"] = "Well"
+    turn = parsed(failed)
+    assert (turn.text, turn.interrupted) == ("Well", True)

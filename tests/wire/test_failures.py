@@ -114,6 +114,8 @@ ways = pytest.mark.parametrize("way", ["status", "answer", "stream"])
         ("'response_format' of type 'json_schema' is not supported", None, "support schemas"),
         ("No such format", "unsupported_format", "convert it"),
         ("Audio output requires stream: true", None, "use stream(…) instead of say(…)"),
+        ("This model only supports streaming mode", None, "use stream(…) instead of say(…)"),
+        ("no http call here, please set stream=True", None, "use stream(…) instead of say(…)"),
         ("The key is wrong", "invalid_api_key", "OPENAI_API_KEY"),
     ],
 )

@@ -86,6 +86,34 @@ def test_usage_that_came_with_the_last_words_ends_an_answer(
     assert turn_of(*made).interrupted is interrupted
 
 
+@pytest.mark.parametrize("is_sdk", [False, True])
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": None, "usage": USAGE}]},
+        {"choices": [{"index": 0, "delta": {}}], "x_groq": {"id": "r", "usage": USAGE}},
+    ],
+)
+def test_usage_in_other_places_is_counted(last: dict[str, Any], is_sdk: bool) -> None:
+    """Some servers put it into the choice, or into an object of their own."""
+    chunks: list[Any] = [chunk(content="Hi"), last]
+    if is_sdk:
+        chunks = [ChatCompletionChunk.model_construct(**each) for each in chunks]
+    turn = turn_of(*chunks)
+    assert turn.usage is not None
+    assert (turn.usage.prompt_tokens, turn.usage.completion_tokens) == (9, 3)
+    assert not turn.interrupted
+
+
+def test_error_in_a_choice_breaks_a_stream() -> None:
+    """Its error is raised like one beside the choices; as a reason to finish it interrupts."""
+    failed = {"choices": [{"index": 0, "delta": {"content": ""}, "error": {"code": 502}}]}
+    with pytest.raises(InvalidCompletion, match=r"broke off with an error: \{'code': 502\}"):
+        turn_of(chunk(content="Hi"), failed)
+    failed = {"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]}
+    assert turn_of(chunk(content="Hi"), failed).interrupted
+
+
 def test_stream_of_usage_alone_has_no_answer() -> None:
     """Usage without anything else is no answer."""
     with pytest.raises(InvalidCompletion, match="ended before an answer"):
