@@ -128,6 +128,14 @@ def _check_model(model: str, body: Mapping[str, Any]) -> None:
                 "image_url type."
             )
             raise Refused(message, f"messages[{hears[0]}]", "invalid_value")
+        for position, message in enumerate(messages):
+            if message["role"] != "user" and "image_url" in _kinds(message):
+                text = (
+                    f"Invalid 'messages[{position}]'. Image URLs are only allowed for messages "
+                    f"with role 'user', but this message with role '{message['role']}' contains "
+                    "an image URL."
+                )
+                raise Refused(text, f"messages[{position}]", "invalid_value")
         return
     for position, message in enumerate(messages):
         for kind in _kinds(message) & {"image_url", "file"}:

@@ -38,7 +38,7 @@ REALTIME: Mapping[str, str | None] = {
 }
 """Models of the Realtime API, with their announced shutdown dates."""
 
-_TEXT = ("gpt-6", "gpt-5", "gpt-4.1", "gpt-4o", "o1", "o3", "o4")
+_TEXT = ("gpt-6", "gpt-5", "gpt-4", "gpt-3.5", "chatgpt-4o", "ft:gpt-", "o1", "o3", "o4")
 _RETIRED = ("gpt-4o-audio-preview", "gpt-4o-mini-audio-preview")
 _CREATED = 1_756_339_249  # the same for all: the real dates are unknown
 _DATES = {**AUDIO, **SPEECH, **TRANSCRIPTION, **REALTIME}

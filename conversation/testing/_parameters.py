@@ -22,6 +22,7 @@ from conversation.testing._shapes import (
     tagged,
     text,
 )
+from conversation.testing._strict import fault_in
 
 _NAME = text(64, "^[a-zA-Z0-9_-]+$")
 _BOOLEAN = of_type(bool, "a boolean")
@@ -117,6 +118,9 @@ def _function(value: Any, path: str) -> None:
             f"'type: \"object\"', got 'type: \"{schema.get('type')}\"'."
         )
         raise Refused(message, f"{path}.parameters", "invalid_function_parameters")
+    if schema and value.get("strict") and (fault := fault_in(schema)):
+        message = f"Invalid schema for function '{value['name']}': {fault}"
+        raise Refused(message, f"{path}.parameters", "invalid_function_parameters")
 
 
 _GRAMMAR = record({"definition": text(), "syntax": one_of("lark", "regex")})
@@ -193,9 +197,18 @@ def _modalities(value: Any, path: str) -> None:
 
 
 _MODERATION_MODE = record({"mode": one_of("score", "block")})
-_JSON_SCHEMA = record(
+_JSON_SCHEMA_FIELDS = record(
     {"name": _NAME}, {"description": text(), "schema": _OBJECT, "strict": _BOOLEAN}
 )
+
+
+def _json_schema(value: Any, path: str) -> None:
+    _JSON_SCHEMA_FIELDS(value, path)
+    if value.get("strict") and (fault := fault_in(value.get("schema"))):
+        message = f"Invalid schema for response_format '{value['name']}': {fault}"
+        raise Refused(message, "response_format")
+
+
 _PLACE = record({}, dict.fromkeys(("city", "country", "region", "timezone"), text()))
 
 PARAMETERS: Mapping[str, Shape] = {
@@ -235,7 +248,7 @@ PARAMETERS: Mapping[str, Shape] = {
     "response_format": tagged(
         {
             "json_object": record({"type": text()}),
-            "json_schema": record({"type": text(), "json_schema": _JSON_SCHEMA}),
+            "json_schema": record({"type": text(), "json_schema": _json_schema}),
             "text": record({"type": text()}),
         }
     ),

@@ -494,6 +494,55 @@ def test_a_faulty_parameter_is_refused_in_the_words_of_the_api(
 WEATHER = {"type": "function", "function": {"name": "weather"}}
 GRAMMAR = {"type": "grammar", "grammar": {"definition": "a", "syntax": "regex"}}
 
+CLOSED = {"type": "object", "properties": {}, "additionalProperties": False}
+OPEN: dict[str, tuple[Json, str]] = {
+    "an open object": ({"type": "object", "properties": {}}, "(), 'additionalProperties' is"),
+    "an open object inside": (
+        {
+            **CLOSED,
+            "properties": {"way": {"type": "array", "items": {"type": "object"}}},
+            "required": ["way"],
+        },
+        "('properties', 'way', 'items'), 'additionalProperties' is required to be supplied and to",
+    ),
+    "an optional property": (
+        {
+            **CLOSED,
+            "properties": {"a": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "b": {}},
+            "required": ["a"],
+        },
+        "(), 'required' is required to be supplied and to be an array including every key in",
+    ),
+}
+
+
+@pytest.mark.parametrize(("schema", "fault"), OPEN.values(), ids=OPEN)
+def test_a_strict_schema_has_to_be_closed(server: StandIn, schema: Json, fault: str) -> None:
+    """Objects forbid other properties and require all of theirs, in tools and formats alike."""
+    tool = named(name="f", parameters=schema, strict=True)
+    status, body = ask(server, asking(tools=[tool]))
+    assert status == 400
+    assert f"Invalid schema for function 'f': In context={fault}" in body["error"]["message"]
+    assert body["error"]["param"] == "tools[0].function.parameters"
+    form = {"name": "x", "schema": schema, "strict": True}
+    wanted: Json = {"type": "json_schema", "json_schema": form}
+    body = ask(server, writing(response_format=wanted))[1]
+    assert f"Invalid schema for response_format 'x': In context={fault}" in body["error"]["message"]
+    wanted["json_schema"] = {**form, "strict": False}
+    assert ask(server, writing(response_format=wanted))[0] == 200
+
+
+@pytest.mark.parametrize("role", ["system", "assistant"])
+def test_pictures_are_for_users_alone(server: StandIn, role: str) -> None:
+    """A picture in a message of another role is refused by text models, too."""
+    picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    body = writing(HELLO, {"role": role, "content": [picture]}, model="gpt-4-turbo")
+    status, refusal = ask(server, body)
+    assert (status, refusal["error"]["param"]) == (400, "messages[1]")
+    assert f"this message with role '{role}' contains an image URL." in refusal["error"]["message"]
+    assert ask(server, writing(user(picture), model="ft:gpt-4.1-mini:acme::x"))[0] == 200
+
+
 ACCEPTED: dict[str, Json] = {
     "a name on a tool message": asking(HELLO, calls("a"), {**result("a"), "name": "weather"}),
     "annotations": asking(HELLO, assistant(content="Hi.", annotations=[]), HELLO),
@@ -519,7 +568,7 @@ ACCEPTED: dict[str, Json] = {
         tools=[{"type": "custom", "custom": {"name": "f", "format": GRAMMAR}}], tool_choice="auto"
     ),
     "a strict tool": asking(
-        tools=[named(name="f", description="x", parameters={"type": "object"}, strict=True)],
+        tools=[named(name="f", description="x", parameters=CLOSED, strict=True)],
         parallel_tool_calls=False,
     ),
     "deprecated functions": asking(functions=[{"name": "f"}], function_call="auto"),
