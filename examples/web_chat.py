@@ -2,9 +2,10 @@
 
 It serves the page `web_chat.html` beside this file: hold a button and talk, or go hands-free, or
 type, or drop a sound file. Answers are heard and read while they come; talking over one stops it.
-Each browser has its own session, named by a signed cookie. Sessions and the cookies' secret are in
-the folder `example-data/web-chat`; --store is another folder, or postgresql://…. Needs the extras
-`web` and `formats`. With OPENAI_API_KEY it talks to OpenAI, else to a stand-in on your machine.
+Each browser has its own session, named by a signed cookie, and --hourly questions. Sessions and the
+cookies' secret are in the folder `example-data/web-chat`; --store is another folder, or
+postgresql://…. Needs the extras `web` and `formats`. With OPENAI_API_KEY it talks to OpenAI, else to
+a stand-in on your machine.
 
 The page sends JSON, each with what to `do`, and binary messages: speech (24 kHz mono s16le) or a
 file. It gets JSON, each with its `type`, and the sound of answers, again as binary messages.
@@ -21,6 +22,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,7 @@ LONGEST = 20 * 60  # seconds of a file
 TEXT = 4_000  # characters
 FILE = 20_000_000  # bytes, of any message
 SHOWN = 200  # turns
+HOUR = timedelta(hours=1)
 SAFE = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}' blob:; style-src 'nonce-{0}'; connect-src 'self'; "
@@ -274,6 +277,14 @@ class Talk:
 
     async def _ask(self, *content: str | AudioInput) -> None:
         await self.stop()
+        since, most = datetime.now(UTC) - HOUR, settings()["hourly"]
+        asked = [turn.at for turn in self._chat.turns if isinstance(turn, UserTurn) and turn.at]
+        recent = sorted(at for at in asked if at > since)
+        if content and len(recent) >= most:
+            minutes = (recent[-most] - since) // timedelta(minutes=1) + 1
+            told = f"You may ask {most} times an hour. Go on in {minutes} min."
+            await self._tell("error", text=told, retry=False)
+            return
         self._asked = content or self._asked
         self._answering = asyncio.create_task(self._answer(*content))
 
@@ -420,11 +431,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="0 takes any free one")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--store", help="a folder, or postgresql://…", default=str(DATA))
+    parser.add_argument("--hourly", type=int, default=100, help="questions an hour of each user")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument(
         "--origin", action="append", help="address of the page, such as https://chat.example"
     )
     options = parser.parse_args()
+    if options.hourly < 1:
+        parser.error(f"--hourly must be >= 1, got {options.hourly}")
     port = options.port or free_port()
     addresses = [f"http://{name}:{port}" for name in (options.host, "localhost", "127.0.0.1")]
     with model() as is_stand_in:
@@ -432,6 +446,7 @@ def main() -> None:
             "store": options.store,
             "secret": str(kept_secret(DATA / "secret").absolute()),
             "origins": options.origin or addresses,
+            "hourly": options.hourly,
             "stand_in": is_stand_in,
         }
         os.environ["WEB_CHAT"] = json.dumps(given)

@@ -8,11 +8,12 @@ import threading
 import urllib.error
 import wave
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from conversation import AudioInput, PostgresStore
+from conversation import AudioInput, Conversation, FileStore, PostgresStore, UserTurn
 from conversation._values.conversion import encoded
 from conversation.testing import StandIn
 from tests.examples.web import Json, Site
@@ -142,6 +143,27 @@ def test_what_was_heard_of_an_answer_is_kept(site: Site, played: float) -> None:
         assert kept["seconds"] == pytest.approx(played if is_cut else answer["seconds"])
         assert answer["text"].startswith(kept["text"].removesuffix("…"))
         assert page.ask(say("Go on"))[3]["text"]
+
+
+def test_questions_of_an_hour_are_limited(site: Site, server: StandIn) -> None:
+    """After 100 questions a user is told when to go on, in any tab; others are answered."""
+    cookie = site.cookie()
+    with site.page(cookie) as page:
+        page.ask(say("Hi"))
+    store = FileStore(site.folder / "example-data" / "web-chat")
+    with Conversation.open(store.list()[0].id, store=store) as chat:
+        at = datetime.now(UTC)
+        old = [UserTurn(("Earlier?",), at=at - timedelta(minutes=61))] * 9
+        chat.extend([*old, *[UserTurn(("Well?",), at=at - timedelta(minutes=20))] * 99])
+    asked = len(server.requests)
+    with site.page(cookie) as page, site.page(site.cookie()) as other:
+        page.send(say("Once more"))
+        error = page.until("error")[-1]
+        assert error["text"].startswith("You may ask 100 times an hour. Go on in ")
+        assert 30 <= int(error["text"].split()[-2]) <= 41
+        assert error["retry"] is False
+        assert len(server.requests) == asked
+        assert other.ask(say("Me, too"))
 
 
 def test_a_stopped_stream_keeps_what_was_heard(site: Site, server: StandIn) -> None:
