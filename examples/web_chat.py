@@ -3,9 +3,9 @@
 It serves the page `web_chat.html` beside this file: hold a button and talk, or go hands-free, or
 type, or drop a sound file. Answers are heard and read while they come; talking over one stops it.
 Each browser has its own session, named by a signed cookie, and --hourly questions. Sessions and the
-cookies' secret are in the folder `example-data/web-chat`; --store is another folder, or
-postgresql://…. Needs the extras `web` and `formats`. With OPENAI_API_KEY it talks to OpenAI, else to
-a stand-in on your machine.
+cookies' secret are in the folder `example-data/web-chat`; --store is another folder, or a database,
+postgresql://…. Needs the extras `web` and `formats`. With OPENAI_API_KEY it talks to OpenAI, else
+to a stand-in on your machine.
 
 The page sends JSON, each with what to `do`, and binary messages: speech (24 kHz mono s16le) or a
 file. It gets JSON, each with its `type`, and the sound of answers, again as binary messages.
