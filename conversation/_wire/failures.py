@@ -16,28 +16,36 @@ _NAMED_MESSAGE = r"messages\.?\[(\d+)\]"
 # "This model does not support image_url content", "image input is not supported", "No endpoints
 # found that support image input", "image_url is only supported by certain models", …
 _KIND = r"\b(?:input[_ ])?(image|file|audio)"
+_TAKEN = r"(?:support|accept|enabl|allow)(?:ed)?\b"
 _NO_MEDIA = (
-    rf"(?i)(?:not|n't) support (?:the |any )?{_KIND}(?:_url|s?)\b(?! (?:format|type|size|output))"
+    rf"(?i)(?:not|n't) (?:support|accept) (?:the |any )?{_KIND}(?:_url|s?)\b"
+    r"(?!/| (?:format|type|size|output))"
     rf"|(?<!audio ){_KIND}(?:_url|s?)\W?(?: (?:inputs?|content|parts?))?"
-    r" (?:is|are) (?:(?:not|only) (?:currently )?|un)supported(?! (?:format|in stream|with stream))"
+    rf" (?:is|are) (?:not |only |un)(?:currently )?{_TAKEN}(?! (?:format|in stream|with stream))"
     rf"|endpoints found that support {_KIND}"
     rf"|unknown variant `{_KIND}"
     rf"|at most 0 {_KIND}"
-    rf"|invalid content type:? [`'\"]?{_KIND}"
+    r"|(?:invalid|unsupported|unknown|unexpected) (?:content|item)(?: part)?(?: type)?"
+    rf"(?: in content)?\W+{_KIND}"
     rf"|input tag [`'\"]{_KIND}"
     rf"|[`'\"]{_KIND}(?:_url)?[`'\"] is not a valid content"
     r"|not support (vision|pdf|speech)\b"
-    r"|is not (?:a )?(multimodal)|(multimodal) (?:content|input)s? (?:is|are) not supported"
-    rf"|{_KIND} input modality is not|{_KIND}s? not supported"
+    r"|(?:no|without|lacks?) (vision)\b|(vision) is (?:not|un)"
+    r"|not support (multi-?modal)|is not (?:a )?(multimodal)"
+    r"|(multimodal) (?:content|input)s? (?:is|are) not supported"
+    rf"|{_KIND} input modality is not|{_KIND}(?:_url|s?) not supported"
+    r"|is (text)-only|only supports? (text)\b(?! output)|only (text) (?:content|inputs?) (?:is|are)"
+    r"|content\S*type: input should be '(text)'"
     r"|(expected to be either text or image_url)|(invalid message format)"
 )
 _MEDIA: Mapping[type[ImageInput | FileInput | AudioInput], Sequence[str]] = {
-    ImageInput: ("image", "vision", "multimodal"),
-    FileInput: ("file", "pdf"),
+    ImageInput: ("image", "vision", "multimodal", "text"),
+    FileInput: ("file", "pdf", "text"),
     AudioInput: (
         "audio",
         "speech",
         "multimodal",
+        "text",
         "expected to be either text or image_url",  # OpenAI
         "invalid message format",  # Ollama
     ),
@@ -89,7 +97,7 @@ def refused_media(
 ) -> tuple[type[ImageInput | FileInput | AudioInput], ...]:
     """Return the kinds of media that the model does not take, as the error says; mostly none."""
     found = re.findall(_NO_MEDIA, _answer_text(error))
-    names = {name.lower() for groups in found for name in groups if name}
+    names = {name.lower().replace("-", "") for groups in found for name in groups if name}
     return tuple(kind for kind, signs in _MEDIA.items() if not names.isdisjoint(signs))
 
 
