@@ -48,6 +48,10 @@ _OGG_CODECS = {
 }
 _SIGNATURES = (
     (0, b"\x1aE\xdf\xa3", "Matroska"),
+    (4, b"ftypqt", "QuickTime"),
+    (4, b"ftyphe", "HEIC"),
+    (4, b"ftypmif1", "HEIC"),
+    (4, b"ftypavif", "AVIF"),
     (4, b"ftyp", "MP4/M4A"),
     (4, b"styp", "MP4/M4A"),
     (4, b"moov", "QuickTime"),

@@ -257,6 +257,8 @@ def test_repr_shows_sizes_instead_of_bytes() -> None:
             "MP3 of free bit",
         ),
         (gzip.compress(SOUND), "this is gzip"),
+        (b"\0\0\0\x24ftypheix" + bytes(99), "this is HEIC (111 bytes); convert it"),
+        (b"\0\0\0\x14ftypqt  " + bytes(99), "this is QuickTime (111 bytes); AudioInput.convert"),
     ],
 )
 def test_refusals_say_what_the_bytes_are(data: bytes, said: str) -> None:
