@@ -693,7 +693,9 @@ def test_warnings_name_the_kind_of_a_fault_and_not_the_value(
     assert "SECRET" not in caplog.text
 
 
-@pytest.mark.parametrize("messages", [["Hello"], [None], [{"role": "human", "content": "Hello"}]])
+@pytest.mark.parametrize(
+    "messages", [["Hello"], [None], [{"role": "narrator", "content": "Hello"}]]
+)
 def test_messages_of_which_none_can_be_read_are_refused(messages: list[Any]) -> None:
     """Nobody goes on with an empty conversation in the place of a history."""
     with pytest.raises(InvalidTurn, match="its one message cannot be imported"):

@@ -74,6 +74,7 @@ _ROLES = {
     "chatgpt": "assistant",
     "bing": "assistant",
     "bard": "assistant",
+    "bot": "assistant",
     "model": "assistant",
     "system": "system",
     "developer": "developer",
@@ -93,6 +94,8 @@ def is_role(item: object) -> bool:
         and _ROLES.get(item[0]) in ("user", "assistant", "system", "developer")
     )
 
+
+_SAID = ("content", "function_call")
 
 _CALLS = ("tool_use", "tool_call", "function_call", "input_json_delta", "tool_call_chunk")
 """Parts that LangChain repeats as `tool_calls`."""
@@ -119,9 +122,28 @@ class _Reader:
             return (found,)
         if isinstance(content := field(item, "content"), Mapping) and "content_type" in content:
             return self._of_chatgpt(item, content)
+        item = self._of_chat_completions(item)
         if isinstance(item, Mapping) and _is_list(item.get("content")):
             return (_message(item, {**item}),)
         return (item,)
+
+    def _of_chat_completions(self, item: Any) -> Any:
+        """Return a message with its usual role, and calls of functions as those of tools."""
+        is_message = isinstance(item, Mapping) and not item.keys().isdisjoint(_SAID)
+        role = text_in(item, "role") if is_message else None
+        usual = _ROLES.get((role or "").lower())
+        if usual == "function" and self._open:
+            name = text_in(item, "name")
+            return self._result(item.get("content")) | ({"name": name} if name else {})
+        if usual in (None, "chat", "function"):
+            return item
+        if usual != "assistant":
+            self._open.clear()
+        elif name := text_in(call := item.get("function_call"), "name"):
+            rest = {key: value for key, value in item.items() if key != "function_call"}
+            calls = [self._called(name, field(call, "arguments"))]
+            return {"tool_calls": calls, **rest, "role": usual}
+        return item if usual == role else {**item, "role": usual}
 
     # --- pydantic-ai ---------------------------------------------------------------------------
 

@@ -489,3 +489,41 @@ def test_calls_of_langchain_that_are_no_list_are_none(calls: Any) -> None:
     data = {"content": "Yes.", "tool_calls": calls, "invalid_tool_calls": calls}
     chat = Conversation.from_messages([{"type": "ai", "data": data}])
     assert [turn.text for turn in chat.turns] == ["Yes."]
+
+
+def test_roles_of_other_models_and_older_calls_are_known(server: StandIn, client: OpenAI) -> None:
+    """Common names of the two sides count, and calls of `functions` become calls of tools."""
+    call_of = {"name": "rates", "arguments": '{"of": "NOK"}'}
+    messages: list[dict[str, Any]] = [
+        {"role": "Human", "content": "How is the crown?"},
+        {"role": "assistant", "function_call": call_of},
+        {"role": "function", "name": "rates", "content": "11.8"},
+        {"role": "bot", "content": [{"type": "text", "text": "11.8 to a euro."}]},
+    ]
+    chat = Conversation.from_messages(messages, client=client, **SEEING)
+    chat.say("Thanks")
+    sent = server.requests[-1]["messages"]
+    assert [message["role"] for message in sent] == [
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+    ]
+    assert sent[1]["tool_calls"][0]["function"] == call_of
+    assert sent[2]["tool_call_id"] == sent[1]["tool_calls"][0]["id"]
+    assert "11.8 to a euro." in str(sent[3]["content"])
+
+
+def test_result_of_a_function_that_nobody_called_is_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It has no place in a request; roles that are unknown are named."""
+    chat = imported(
+        {"role": "user", "content": "Hi"},
+        {"role": "function", "name": "rates", "content": "11.8"},
+        {"role": "narrator", "content": "Night falls."},
+    )
+    assert [turn.role for turn in chat.turns] == ["user"]
+    assert "got 'function'" in caplog.text
+    assert "got 'narrator'" in caplog.text
