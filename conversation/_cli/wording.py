@@ -79,11 +79,12 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
         (r"longer than max_seconds=\S+; shorten it, or raise max_seconds", "too long; shorten it"),
         (r"; (?:or )?use AudioInput\.from_pcm\(data, rate\) for raw samples", ""),
+        (r"; use AudioInput\.from_pcm\(samples, rate\) if you know them", "; record it anew"),
         (
             r"AudioInput\.convert\(data\) makes WAV of it \(needs the extra 'formats'\)",
             "the extra `formats` converts it: pip install '.[formats]'",
         ),
-        (r"; pass base64\.b64decode\(data\)", "; decode it first"),
+        (r"; pass base64\.b64decode\(data.*\)", "; decode it first"),
         (
             r"transcribe\(\) finds those of users now, .*; set_transcript\(…\) sets any",
             "`conversation export --transcribe` finds those of users",

@@ -160,9 +160,10 @@ def is_refused_sound(error: BaseException) -> bool:
     return getattr(error, "status_code", None) in (400, 413, 415, 422) and is_about_it
 
 
-_STREAMS_ONLY = (
-    r"requires? (?:the )?stream|set stream ?= ?true|only (?:supports? |supported )?"
-    r"(?:in |with |when |if )?stream(?:ing)?\b"
+_STREAMS_ONLY = re.compile(
+    r"requires? (?:the )?stream|set stream\W+true"
+    r"|only (?:supports? |supported )?(?:in |with |when |if )?stream",
+    re.IGNORECASE,
 )
 _IS_SILENT = (
     "this model does not speak: choose one that does, such as 'gpt-audio-1.5', or pass "
@@ -212,7 +213,7 @@ def add_remedy(error: BaseException) -> None:
         error.add_note(_about_option(found[1]))
     text = _answer_text(error)
     for sign, remedy in _REMEDIES:
-        if re.search(sign, text, re.IGNORECASE):
+        if re.search(sign, text):
             error.add_note(remedy)
             return
 

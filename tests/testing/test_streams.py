@@ -20,7 +20,6 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionAudio, ChatCompletionChunk
 
-from conversation import AssistantTurn, Conversation
 from conversation.testing import StandIn
 from conversation.testing._streams import Order
 from tests.samples import START
@@ -343,25 +342,6 @@ def test_scripted_chunks_can_be_held_and_cut(server: StandIn) -> None:
         assert b'{"n":0}' in read_until(connection, b"}")
         server.go_on()
         assert read_until(connection, b"").count(b"data: ") == 1
-
-
-@pytest.mark.parametrize("streams", [False, True])
-def test_scripted_text_calls_a_custom_tool(server: StandIn, *, streams: bool) -> None:
-    """A call with text instead of arguments is one of a custom tool, streamed or not."""
-    tools: Any = [{"type": "custom", "custom": {"name": "code"}}]
-    chat = Conversation(client=server.client(), tools=tools)
-    server.will_answer(tool_calls=[("code", "print(2)")])
-    if streams:
-        with chat.stream("Run it") as events:
-            list(events)
-    else:
-        chat.say("Run it")
-    [turn] = chat.turns[1:]
-    assert isinstance(turn, AssistantTurn)
-    [call] = turn.tool_calls
-    assert (call.type, call.name, call.arguments) == ("custom", "code", "print(2)")
-    chat.add_tool_result(call.id, "2")
-    assert chat.reply().text.startswith("The tool says 2.")
 
 
 def test_invalid_scripts_are_refused(server: StandIn, client: OpenAI) -> None:
