@@ -347,7 +347,8 @@ def is_message_id(value: object) -> bool:
 
 def _message_id(_: object, __: object, value: str | None) -> None:
     if value is not None and not is_message_id(value):
-        msg = f"message_id must be text of 1 to 512 UTF-8 bytes, got {shown(value)}"
+        remedy = "; pass str(…)" if isinstance(value, int) else ""
+        msg = f"message_id must be text of 1 to 512 UTF-8 bytes, got {shown(value)}{remedy}"
         raise InvalidTurn(msg)
 
 

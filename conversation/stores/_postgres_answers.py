@@ -133,8 +133,8 @@ NO_RIGHT = "42501"
 """The code of a refusal to a role that lacks a right."""
 
 _REMEDIES = {
-    "25006": "the server is a standby; add target_session_attrs=read-write to the URL, with all "
-    "hosts in it",
+    "25006": "the server is a standby, or the role may only read; add "
+    "target_session_attrs=read-write to the URL, with all hosts in it",
     "53100": "the server's disk is full",
     "53300": "use fewer connections (max_size) or a pooler",
     "22P05": "the database must have the encoding UTF8",

@@ -49,6 +49,12 @@ class Cache:
             while self._size > self._most:
                 self._size -= len(self._blobs.popitem(last=False)[1])
 
+    def clear(self) -> None:
+        """Drop all bytes."""
+        with self._mutex:
+            self._blobs.clear()
+            self._size = 0
+
     def forget(self, session: int | None, names: Collection[str] | None = None) -> None:
         """Drop the bytes of a session of these names; None: all."""
         with self._mutex:

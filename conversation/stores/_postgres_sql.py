@@ -214,9 +214,10 @@ AND (held_until IS NULL OR held_until <= clock_timestamp()) RETURNING key""",
     "delete": """WITH gone AS (
   DELETE FROM {p}conversation_sessions
   WHERE id = $1::text AND (held_until IS NULL OR held_until <= clock_timestamp())
-  RETURNING header)
+  RETURNING key, header)
 SELECT (SELECT count(header) FROM gone), (
-  SELECT count(header) FROM {p}conversation_sessions WHERE id = $1::text)""",
+  SELECT count(header) FROM {p}conversation_sessions WHERE id = $1::text), (
+  SELECT key FROM gone)""",
 }
 
 

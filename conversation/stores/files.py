@@ -251,7 +251,8 @@ def file_name(session_id: str) -> str:
         InvalidSetting: as `FileStore.session`.
     """
     if not isinstance(session_id, str):
-        raise InvalidSetting(f"a session id must be text, got {type(session_id).__name__}")
+        remedy = "; pass str(…)" if isinstance(session_id, int) else ""
+        raise InvalidSetting(f"a session id must be text, got {type(session_id).__name__}{remedy}")
     size = len(session_id.encode(errors="replace"))
     if not 1 <= size <= _MOST_BYTES or _CONTROLS.search(session_id):
         msg = (

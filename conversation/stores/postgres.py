@@ -242,11 +242,16 @@ class PostgresStore:
                 if error.may_be_done:
                     self._doubtful.add(session_id)
                 raise self._failed(f"session {session_id!r} could not be deleted", error) from error
-            deleted, found = map(number, result.rows[0]) if result.rows else (0, 0)
+            counts = result.rows[0] if result.rows else (b"", b"", None)
+            deleted, found = map(number, counts[:2])
             was_tried = was_tried or result.was_repeated
             if deleted or not found:
                 self._doubtful.discard(session_id)
             if deleted or (was_tried and not found):
+                if counts[2] is None:  # it was deleted before the answer was lost
+                    self._cache.clear()
+                else:
+                    self._cache.forget(number(counts[2]))
                 return
             if not found:
                 raise not_found(session_id, self.place, None)

@@ -705,13 +705,30 @@ def test_write_that_the_server_finishes_late_is_no_other_write(
 def test_cut_connection_of_delete_is_no_error(
     proxy: Proxy, remote: PostgresStore, when: Moment
 ) -> None:
-    """A session whose deletion had no answer is deleted, and not missing."""
+    """A session whose deletion had no answer is deleted, and not missing; its sound with it."""
     with Conversation.open("s", store=remote) as chat:
-        chat.add_user("one")
+        (sound,) = chat.add_user(AudioInput(SOUND)).content
     proxy.cut_next(when, b"gone AS")
     remote.delete("s")
     assert proxy.has_cut
     assert list(remote.list()) == []
+    assert isinstance(sound, AudioInput)
+    with pytest.raises(AudioFileMissing):
+        sound.read()
+
+
+def test_deleted_sound_leaves_memory(store: PostgresStore) -> None:
+    """Of a deleted session a process keeps no sound; that of others stays in its memory."""
+    for name in ("s", "t"):
+        Conversation.open(name, store=store).add_user(AudioInput(SOUND))
+    with Conversation.open("s", store=store) as chat:
+        (sound,) = chat.turns[0].content
+        assert isinstance(sound, AudioInput)
+        assert sound.read() == SOUND
+        store.delete("s")
+        with pytest.raises(AudioFileMissing):
+            sound.read()
+    assert store._cache._size == len(SOUND)
 
 
 @pytest.mark.parametrize("is_stored", [True, False])
