@@ -73,7 +73,7 @@ def listed(turns: Iterable[Turn]) -> tuple[Turn, ...]:
 def unknown_call(call_id: str, turns: Sequence[Turn]) -> UnknownToolCall:
     """Return the error for a result that answers none of the calls in these turns."""
     waiting = tuple(open_calls(turns))
-    known = ", ".join(map(repr, waiting)) or "none"
+    known = ", ".join([*map(repr, waiting[:10]), *["…"][: len(waiting) > 10]]) or "none"
     msg = (
         f"no tool call {call_id!r} waits for a result (waiting: {known}); add one result for each "
         "call in an AssistantTurn's tool_calls"
@@ -233,7 +233,7 @@ def _cut(turn: AssistantTurn, audio: AssistantAudio, seconds: float) -> Assistan
         audio,
         transcript=_first_words(audio.transcript, share),
         data=cut_sound(sound, audio.format, seconds) if sound else audio.data,
-        duration=float(seconds),
+        duration=abs(float(seconds)),  # not -0.0
     )
     # Without a transcript, the text is what was said.
     is_said = not own_text(turn) or not (audio.transcript or "").strip()

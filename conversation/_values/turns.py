@@ -94,8 +94,8 @@ class ToolCall:
 def _calls(values: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
     calls = _as_tuple(values, "tool_calls")
     if len({call.id for call in calls if isinstance(call, ToolCall)}) < len(calls):
-        calls_shown = ", ".join(str(getattr(call, "id", call)) for call in calls)
-        msg = f"tool_calls must be ToolCalls with different ids, got {calls_shown}"
+        ids = shown([getattr(call, "id", call) for call in calls])
+        msg = f"tool_calls must be ToolCalls with different ids, got {ids}"
         raise InvalidTurn(msg)
     return calls
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from conversation import AssistantTurn, Conversation, ToolCall, ToolTurn, UserTurn
 from conversation._history.calls import OpenCalls
 from conversation._values.turns import Turn, open_calls
-from conversation.errors import UnknownToolCall
+from conversation.errors import InvalidTurn, UnknownToolCall
 from tests.samples import answer, tool_call
 
 IDS = "abc"
@@ -86,6 +86,19 @@ def test_calls_of_one_id_get_short_ids() -> None:
     assert ids[:4] == given_ids[:4]
     assert len(set(ids)) == len(given_ids)
     assert max(map(len, ids)) < 9
+
+
+def test_errors_name_a_few_of_many_calls() -> None:
+    """Thousands of calls make no error of thousands of lines."""
+    with pytest.raises(InvalidTurn, match="with different ids, got") as refused:
+        AssistantTurn(tool_calls=(ToolCall("same", "f", "{}"),) * 5000)
+    chat = Conversation()
+    calls = tuple(ToolCall(f"call_{number}", "f", "{}") for number in range(5000))
+    chat.extend([UserTurn(("Hi",)), AssistantTurn(tool_calls=calls)])
+    with pytest.raises(UnknownToolCall, match="'call_9', …") as unknown:
+        chat.add_tool_result("other", "done")
+    assert len(unknown.value.open_calls) == 5000
+    assert max(len(str(error.value)) for error in (refused, unknown)) < 400
 
 
 def test_open_calls_are_found_after_undo() -> None:
