@@ -325,7 +325,7 @@ class Conversation(BaseConversation["OpenAI"]):
 
         Returns:
             The turns behind the common beginning of what was known and what is there; `turns` has
-            all. Empty in memory, and while an exchange of this object goes on.
+            all. Empty in memory, and while an exchange or a hold of this object goes on.
 
         Raises:
             SessionChanged: if the session was deleted.

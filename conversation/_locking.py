@@ -64,6 +64,14 @@ class Lock:
         return False
 
     @property
+    def is_kept(self) -> bool:
+        """True if an exchange or a hold has the lock."""
+        with suppress(IndexError):
+            first = self._queue[0]
+            return (first.is_exchange or first.inside is not None) and not first.is_stale
+        return False
+
+    @property
     def holder(self) -> Ticket:
         """The ticket that holds the lock."""
         return self._queue[0]

@@ -157,9 +157,9 @@ def _changed(
 def refreshing(history: History) -> Steps[tuple[Turn, ...]]:
     """Read what others wrote, without waiting for them; return what is new.
 
-    Nothing is during an exchange of this object, which has locked the session.
+    Nothing is during an exchange or a hold of this object, which has locked the session.
     """
-    if history.lock.is_in_exchange:
+    if history.lock.is_kept:
         return ()
 
     def steps(polling: Polling | None) -> Steps[tuple[Turn, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,17 @@ def test_refresh_changes_nothing_and_waits_for_nobody(
     one.add_user("Bye, bye")
     assert [turn.text for turn in two.refresh()] == ["Bye, bye"]
     assert Conversation().refresh() == ()
+
+
+def test_refresh_waits_for_no_hold(store: FileStore) -> None:
+    """While its own object is held, there is nothing to read: for strangers, and for the holder."""
+    chat = Conversation.open("s", store=store, timeout=0)
+    with chat.hold(), ThreadPoolExecutor(1) as others:
+        chat.add_user("one")
+        assert others.submit(chat.refresh).result() == ()
+        assert chat.refresh() == ()
+    Conversation.open("s", store=store).add_user("two")
+    assert [turn.text for turn in chat.refresh()] == ["two"]
 
 
 def test_refresh_keeps_sound_that_is_in_memory_only(tmp_path: Path, server: StandIn) -> None:
