@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -250,9 +251,10 @@ class Recording:
         return words if words and words.strip() else NO_WORDS_YET
 
     def _sent(self, item_id: str) -> AudioInput | None:
-        for made in self._created:
+        for made in tuple(self._created):  # another thread may send meanwhile
             if made[0] in (item_id, None):
-                self._created.remove(made)
+                with contextlib.suppress(ValueError, IndexError):
+                    self._created.remove(made)
                 return made[1]
         return None
 

@@ -357,6 +357,29 @@ def test_sound_in_an_item_of_the_client_is_kept(chat: Conversation, recorder: Re
     assert [len(sound_of(turn)) for turn in chat.turns] == [9600, 4800, 14_400]
 
 
+def test_sound_may_be_sent_while_another_is_looked_for(recorder: Recorder) -> None:
+    """Whoever sends is another thread: it comes between two looks at what was sent."""
+
+    class Id(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            for number in range(16):
+                recorder.sent(created(f"later{number}", pattern(0.1)))
+            return str.__eq__(self, other)
+
+    def created(item_id: str, data: bytes) -> e.Event:
+        content = [{"type": "input_audio", "audio": e.text64(data)}]
+        item = {"id": item_id, "type": "message", "role": "user", "content": content}
+        return {"type": "conversation.item.create", "item": item}
+
+    for item_id in (Id("u1"), Id("u2")):
+        recorder.sent(created(item_id, pattern(0.2)))
+    (turn,) = recorder.received(e.said("u2"))
+    assert sound_of(turn) == pattern(0.2)
+
+
 def test_words_come_at_any_time(chat: Conversation, recorder: Recorder) -> None:
     """Words are matched by their item: before it, before its turn, and behind both."""
     recorder.sent(e.appended(pattern(4.0)))
