@@ -59,7 +59,8 @@ class Lock:
         """True if an exchange holds the lock."""
         with suppress(IndexError):
             first = self._queue[0]
-            is_inside = first.inside is not None and first.inside.is_in_exchange
+            inside = first.inside  # which another thread may leave now
+            is_inside = inside is not None and inside.is_in_exchange
             return (first.is_exchange or is_inside) and not first.is_stale
         return False
 
