@@ -146,8 +146,7 @@ class Recording:
         for item_id in self._sounds.copy():
             self._say(item_id, [self._spoken(item_id, None)])
         for item in self._queue.values():
-            item.is_ready = True
-            item.fields.setdefault("model", self._model)
+            self._end(item)
         self._responses.clear()
 
     def _session_created(self, event: Json) -> None:
@@ -319,7 +318,18 @@ class Recording:
     def _response_created(self, event: Json) -> None:
         response = object_of(event, "response")
         if response_id := text_of(response, "id"):
-            _remember(self._responses, response_id, self._response(response))
+            begun = self._response(response)
+            _remember(self._responses, response_id, begun)
+            for item in self._queue.values():
+                # A conversation has one response at a time: the end of this one was missed.
+                if item.is_whole and item.response != response_id and not begun.is_outside:
+                    self._end(item)
+
+    def _end(self, item: Item) -> None:
+        """Take an item as it is: nothing more will come of it."""
+        item.is_ready = True
+        ended = {"finish_reason": "stop"} if item.is_whole else {}
+        item.fields = {"model": self._model, **ended, **item.fields}
 
     def _response(self, response: Json) -> Response:
         is_outside = "conversation_id" in response and response["conversation_id"] is None
@@ -357,7 +367,7 @@ class Recording:
             item.name = text_of(made, "name") or item.name
             if arguments := text_of(made, "arguments"):
                 item.arguments = [arguments]
-            item.is_whole = item.is_whole or text_of(made, "status") == "completed"
+        item.is_whole = item.is_whole or text_of(made, "status") == "completed"
         for index, part in enumerate(objects_of(made, "content")):
             if words := text_of(part, "transcript"):
                 item.spoken[index] = [words]

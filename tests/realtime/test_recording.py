@@ -147,6 +147,24 @@ def test_an_answer_that_broke_off_is_interrupted(
     assert turn.usage is not None
 
 
+@pytest.mark.parametrize("drops", [False, True])
+def test_a_whole_answer_needs_no_end_of_its_response(
+    chat: Conversation, recorder: Recorder, drops: bool
+) -> None:
+    """If `response.done` is missing, the next response, or the end, keeps what was whole."""
+    *events, done = e.answered("r1", "a1")
+    feed(recorder, [*events, e.said("u1", e.text("More"))])
+    assert chat.turns == ()
+    feed(recorder, [e.begun("r2")] if not drops else [])
+    turns = recorder.close() if drops else chat.turns
+    assert [turn.text for turn in turns] == ["Good morning to you", "More"]
+    answer = turns[0]
+    assert isinstance(answer, AssistantTurn)
+    assert (answer.interrupted, answer.finish_reason) == (False, "stop")
+    recorder.received(done)
+    assert (len(chat.turns), chat.usage.total_tokens) == (2, 110)
+
+
 def test_a_response_without_output_is_paid_for(chat: Conversation, recorder: Recorder) -> None:
     """A response that broke off before its first word adds no turn, but counts in `usage`."""
     feed(recorder, [e.begun("r1"), e.done("r1", status="cancelled")])
