@@ -79,6 +79,7 @@ class Recording:
         self._sounds: dict[str, AudioInput | None] = {}
         self._created: deque[tuple[str | None, AudioInput]] = deque(maxlen=16)
         self._responses: dict[str, Response] = {}
+        self._start: int | None = None  # position of the first turn that may be its own
 
     # --- what the client sends -----------------------------------------------------------------
 
@@ -112,19 +113,19 @@ class Recording:
         """Note an event of the server; return True if there is something to settle."""
         kind = event.get("type")
         note = _NOTES.get(_BETA.get(kind, kind)) if isinstance(kind, str) else None
-        if note is not None and not self._was_told(event):
-            note(self, event)
+        if note is not None:
+            self._once(event, note)
         first = next(iter(self._queue.values()), None)
         return bool((first and first.is_ready) or self._edits or self._spent != Usage())
 
-    def _was_told(self, event: Json) -> bool:
-        """Note an event; return True for one that comes again, as over a second connection."""
+    def _once(self, event: Json, note: Callable[[Recording, Json], None]) -> None:
+        """Note an event, unless it comes again, as over a second connection."""
         event_id = text_of(event, "event_id") or ""
         mark = hash((event.get("type"), text_of(event, "delta")))
-        was_told = self._told.get(event_id) == mark
-        if event_id:
-            _remember(self._told, event_id, mark)
-        return was_told
+        if self._told.get(event_id) != mark:
+            note(self, event)
+            if event_id:  # not before: a note may be interrupted, and repeated by the caller
+                _remember(self._told, event_id, mark)
 
     def finish(self, history: History) -> list[Turn]:
         """Same as `settle`, with what has begun: as nothing more will come of it, interrupted."""
@@ -259,13 +260,14 @@ class Recording:
 
     def _say(self, item_id: str, parts: list[Part]) -> None:
         self._sounds.pop(item_id, None)
-        if any(not isinstance(part, str) or part.strip() for part in parts):
+        is_news = item_id not in self._seen
+        if is_news and any(not isinstance(part, str) or part.strip() for part in parts):
             self._put(Item(item_id, "said", said=UserTurn(tuple(parts)), is_ready=True))
 
     def _put(self, item: Item) -> None:
         item.cut_ms = self._cuts.pop(item.id, None)
-        self._seen.add(item.id)
         self._queue[item.id] = item
+        self._seen.add(item.id)
 
     def _words_delta(self, event: Json) -> None:
         if item_id := text_of(event, "item_id"):
@@ -418,8 +420,6 @@ class Recording:
         if not is_outside:
             for output in objects_of(made, "output"):
                 self._output_added({"item": output, "response_id": response_id})
-        if response_id:
-            self._seen.add(response_id)
         items = [
             item
             for item in self._queue.values()
@@ -442,6 +442,8 @@ class Recording:
             }
         if items and not is_outside and usage != Usage():
             items[-1].fields["usage"] = usage
+        if response_id:
+            self._seen.add(response_id)
 
     # --- changes -------------------------------------------------------------------------------
 
@@ -467,9 +469,15 @@ class Recording:
 
     def _kept(self, item: Item, history: History) -> Turn | None:
         """Add the turn of an item; None if it is none."""
+        if self._start is None:
+            self._start = len(history)
         try:
             item.turn = item.turn or item.made()
-            return None if item.turn is None else _add(item.turn, history)
+            if item.turn is None:
+                return None
+            # An exception may have come right behind the write.
+            position = _position(history, item.id, self._start)
+            return _add(item.turn, history) if position is None else history[position]
         except SaveFailed as error:
             item.turn = error.turn or item.turn  # if it was saved after all, it is found again
             raise
@@ -491,18 +499,27 @@ def _add(turn: Turn, history: History) -> Turn:
 
 def _edited(history: History, item_id: str, edit: Callable[[Turn], Turn | None]) -> list[Turn]:
     """Change the turn of an item, if it is there: return it as it is now; nothing if it is gone."""
-    for position in range(len(history) - 1, -1, -1):
+    position = _position(history, item_id)
+    if position is None:
+        log.debug("no turn is known of the item %r", item_id)
+        return []
+    turn = history[position]
+    new = edit(turn)
+    if new is None:
+        history.remove((turn,))
+    elif new != turn:
+        history.replace({position: new})
+        return [history[position]]
+    return []
+
+
+def _position(history: History, item_id: str, start: int = 0) -> int | None:
+    """Return the position of the last turn of an item, from one on; None if there is none."""
+    for position in range(len(history) - 1, start - 1, -1):
         turn = history[position]
         if ITEM_ID in turn.extra and orjson.loads(turn.extra).get(ITEM_ID) == item_id:
-            new = edit(turn)
-            if new is None:
-                history.remove((turn,))
-            elif new != turn:
-                history.replace({position: new})
-                return [history[position]]
-            return []
-    log.debug("no turn is known of the item %r", item_id)
-    return []
+            return position
+    return None
 
 
 _NOTES: Mapping[str, Callable[[Recording, Json], None]] = {
