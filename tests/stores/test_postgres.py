@@ -722,7 +722,9 @@ def test_deleted_sound_leaves_memory(store: PostgresStore) -> None:
     for name in ("s", "t"):
         Conversation.open(name, store=store).add_user(AudioInput(SOUND))
     with Conversation.open("s", store=store) as chat:
-        (sound,) = chat.turns[0].content
+        turn = chat.turns[0]
+        assert isinstance(turn, UserTurn)
+        sound = turn.content[0]
         assert isinstance(sound, AudioInput)
         assert sound.read() == SOUND
         store.delete("s")
