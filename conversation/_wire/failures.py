@@ -160,10 +160,9 @@ def is_refused_sound(error: BaseException) -> bool:
     return getattr(error, "status_code", None) in (400, 413, 415, 422) and is_about_it
 
 
-_STREAMS_ONLY = re.compile(
-    r"requires? (?:the )?stream|set stream\W+true"
-    r"|only (?:supports? |supported )?(?:in |with |when |if )?stream",
-    re.IGNORECASE,
+_STREAMS_ONLY = (
+    r"(?i)requires? (?:the )?stream|set stream\W+true"
+    r"|only (?:supports? |supported )?(?:in |with |when |if )?stream"
 )
 _IS_SILENT = (
     "this model does not speak: choose one that does, such as 'gpt-audio-1.5', or pass "
