@@ -151,5 +151,5 @@ def until(browser: Any, look: Callable[[], Any], is_right: Callable[[Any], Any])
         return bool(is_right(values[0]))
 
     ignored = [StaleElementReferenceException]
-    WebDriverWait(browser, 60, ignored_exceptions=ignored).until(is_right_now)
+    WebDriverWait(browser, 180, ignored_exceptions=ignored).until(is_right_now)
     return values[0]

@@ -144,7 +144,7 @@ class Postgres:
             self.process = subprocess.Popen(
                 command, cwd="/", stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._user
             )
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while True:
             try:
                 self.execute("SELECT 1")
@@ -180,7 +180,7 @@ class Postgres:
             process.kill()
         else:
             process.send_signal(signal.SIGQUIT if how == "immediate" else signal.SIGINT)
-        process.wait(60)
+        process.wait(300)
 
     def pause(self) -> None:
         """Stop all processes of the server, so that it answers nobody."""

@@ -32,7 +32,7 @@ pty = pytest.importorskip("pty", reason="needs pseudo-terminals")
 
 PYTHON = (sys.executable, "-W", "error")
 CTRL_C, CTRL_D = "\x03", "\x04"
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 # A fake of the package `sounddevice`. The microphone hears silence and presses Ctrl-C after three
 # seconds; if the folder has no subfolder `devices`, there is no sound card.

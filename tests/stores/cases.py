@@ -477,7 +477,7 @@ class StoreCases:
             heard = UserTurn((AudioInput(SOUND, transcript="c"), ImageInput(PNG)))
             kept = chat.extend([UserTurn("a"), answer, heard, UserTurn("d"), heard])
             assert kept == chat.turns
-            other = Conversation.open("s", store=store, timeout=5)
+            other = Conversation.open("s", store=store, timeout=120)
             assert other.turns == kept
             assert [turn.text for turn in chat.remove(kept[3], kept[0])] == ["a", "d"]
             other.add_user("e", AudioInput(SOUND))

@@ -20,13 +20,13 @@ def store(tmp_path: Path) -> FileStore:
 
 @pytest.fixture
 def no_hang() -> Iterator[None]:
-    """Fail a test that hangs for a minute."""
+    """Fail a test that hangs for five minutes."""
 
     def fail(_: int, __: FrameType | None) -> None:
         raise AssertionError("the test hangs")
 
     before = signal.signal(signal.SIGALRM, fail)
-    signal.alarm(60)
+    signal.alarm(300)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

@@ -23,7 +23,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_greedy_process_starves_nobody(server: StandIn, tmp_path: Path) -> None:
-    """Of ten processes, one of them greedy, none waits for more than eleven exchanges."""
+    """Of ten processes, one of them greedy, none waits for more than twenty exchanges.
+
+    Whoever waits in the queue waits for nine; on a busy machine some pass before it is there.
+    """
     log = tmp_path / "log"
     arguments = [str(tmp_path / "sessions"), server.url, str(log)]
     command = ["-m", "tests.stores.processes.queueing_writer", *arguments]
@@ -56,7 +59,7 @@ def test_greedy_process_starves_nobody(server: StandIn, tmp_path: Path) -> None:
             waits.append(len(served) - asked[exchange])
             served.append(exchange)
     assert len(served) == 30 + 3 * (PROCESSES - 1)
-    assert max(waits) <= PROCESSES + 1
+    assert max(waits) <= 2 * PROCESSES
     with Conversation.open("s", store=FileStore(arguments[0]), read_only=True) as chat:
         assert [turn.text for turn in chat.turns[::2]] == served
     assert not list(Path(arguments[0]).glob("*.queue"))

@@ -56,7 +56,7 @@ def test_child_is_forked_while_a_thread_is_in_an_exchange(
     server.wait_until_held()
 
     def work() -> None:
-        signal.alarm(60)  # a child that hangs dies
+        signal.alarm(300)  # a child that hangs dies
         if session is None:
             chat.add_user("Child")
             assert chat.turns[-1].text == "Child"
@@ -73,7 +73,7 @@ def test_child_is_forked_while_a_thread_is_in_an_exchange(
     if session is not None:
 
         def add() -> None:
-            signal.alarm(60)
+            signal.alarm(300)
             chat.add_user("Child")
 
         assert exit_code_of(add) == 0

@@ -430,13 +430,13 @@ def test_lease_of_a_killed_holder_ends(postgres: Postgres, schema: str) -> None:
     session = store.session("s")
     with acquired(session):
         session.rewrite(HEADER, {}, 0)
+    began = time.monotonic()
     assert session.acquire() is not None
     session._leases._first.clear()  # as if its process had died: nobody renews
     session.token, token = None, session.token
-    began = time.monotonic()
     with Conversation.open("s", store=PostgresStore(postgres.url, schema=schema)) as chat:
         chat.add_user("Hello")
-    assert time.monotonic() - began > 0.5
+    assert time.monotonic() - began > 0.9
     session.token = token
     with pytest.raises(SessionChanged, match="was changed"):
         session.append([line("late")])
@@ -445,12 +445,15 @@ def test_lease_of_a_killed_holder_ends(postgres: Postgres, schema: str) -> None:
 
 def test_lease_is_renewed_while_it_is_held(postgres: Postgres, schema: str) -> None:
     """An exchange that takes longer than the lease keeps it."""
-    store = PostgresStore(postgres.url, schema=schema, lease=1)
+    store = PostgresStore(postgres.url, schema=schema, lease=4)
+    ends = f"SELECT min(held_until) FROM {schema}.conversation_sessions"
     with acquired(store.session("s")) as _, acquired(store.session("t")) as __:
         other = PostgresStore(postgres.url, schema=schema).session("s")
-        end = time.monotonic() + 2.5
-        while time.monotonic() < end:
+        first = postgres.execute(ends)
+        while postgres.execute(ends) == first:
             assert other.acquire() is None
+            time.sleep(0.01)
+        assert other.acquire() is None
     assert other.acquire() is not None
     other.release()
 
@@ -488,6 +491,7 @@ def test_holder_that_was_paused_waits_for_the_one_who_overtook_it(
     late, other = store.session("s"), PostgresStore(postgres.url, schema=schema).session("s")
     with acquired(late):
         late.rewrite(HEADER, {}, 0)
+        late._leases._first.clear()  # nobody renews
         expire(postgres, schema)
         with acquired(other):
             with pytest.raises(SessionChanged, match="lease was taken"):
@@ -1279,7 +1283,7 @@ def test_connection_that_nobody_holds_is_free(store: PostgresStore) -> None:
     pool = store._database._pool
     assert isinstance(pool, _postgres_pool.Pool)
     for _ in range(20):
-        pool._free.get(timeout=1)  # and lost
+        pool._free.get(timeout=60)  # and lost
     assert pool._free.qsize() == 8
     assert store.list() == []
 
@@ -1360,7 +1364,7 @@ def test_store_forgets_its_connections(postgres: Postgres, schema: str) -> None:
     store.list()
     assert postgres.execute(query) == [(1,)]
     del store
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while postgres.execute(query) != [(0,)]:
         assert time.monotonic() < end
 

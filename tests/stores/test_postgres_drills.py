@@ -54,7 +54,7 @@ def own_server() -> Iterator[Postgres]:
     server.close()
 
 
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 300.0) -> None:
     """Wait for something that happens."""
     end = time.monotonic() + seconds
     while not condition():
@@ -286,7 +286,7 @@ def test_full_disk_loses_nothing(what: str, size: int) -> None:
                 assert "disk is full); nothing was changed" in str(caught.value)
             else:
                 assert own.process is not None
-                own.process.wait(60)
+                own.process.wait(300)
                 own.start()
             chat.add(caught.value.turn)
             told.append(caught.value.turn.text)
@@ -503,7 +503,7 @@ def test_six_writers_behind_pgbouncer(postgres: Postgres, schema: str) -> None:
 
         until(is_up)
         writers = [Writer.begin(bouncer.url, schema, f"w{number}") for number in range(6)]
-        until(lambda: all(len(writer.acked) > 10 for writer in writers), 120)
+        until(lambda: all(len(writer.acked) > 10 for writer in writers))
         for writer in writers:
             writer.kill()
         check_writers(store, writers)

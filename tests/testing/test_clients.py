@@ -36,7 +36,7 @@ def node(script: str, *arguments: str) -> Json:
     """Run a script of the folder `clients`; return the JSON that it prints."""
     path = Path(__file__).parent / "clients" / script
     command = [str(NODE), str(path), *arguments]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr.decode()
     results: Json = json.loads(done.stdout)
     return results

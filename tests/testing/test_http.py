@@ -141,7 +141,7 @@ def test_a_request_that_is_no_http_is_answered_in_json(
 ) -> None:
     """Broken requests get an error in JSON, and the connection is closed."""
     parts = urlsplit(server.url)
-    with socket.create_connection((str(parts.hostname), parts.port or 0), timeout=60) as raw:
+    with socket.create_connection((str(parts.hostname), parts.port or 0), timeout=300) as raw:
         raw.sendall(line)
         response = http.client.HTTPResponse(raw)
         response.begin()

@@ -36,7 +36,7 @@ class Client:
 
     def receive(self) -> dict[str, Any]:
         """Return the next event."""
-        event: dict[str, Any] = json.loads(self.connection.recv(timeout=3))
+        event: dict[str, Any] = json.loads(self.connection.recv(timeout=300))
         EVENTS.validate_python(event)
         return event
 

@@ -121,7 +121,7 @@ def test_the_command_refuses_a_bad_script(
     if script is not None:
         path.write_bytes(script)
     with command("--port", "0", "--script", str(path)) as process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=300)
     assert (process.returncode, output) == (1, "")
     assert errors.startswith(f"cannot follow {path}: ")
     assert reason in errors
@@ -166,5 +166,5 @@ def test_a_script_can_be_posted_by_another_process(server: StandIn) -> None:
         'r.urlopen(sys.argv[1], data=b\'{"text": "From afar."}\').read()'
     )
     url = server.url.removesuffix("/v1") + "/stand-in/script"
-    subprocess.run([sys.executable, "-c", program, url], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program, url], check=True, timeout=300)
     assert message_of(answered(server, asking()))["audio"]["transcript"] == "From afar."

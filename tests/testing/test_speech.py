@@ -47,7 +47,7 @@ def posted(
 ) -> tuple[int, Any]:
     """Return the status and JSON of the answer to a body."""
     parts = urlsplit(server.url)
-    with closing(http.client.HTTPConnection(parts.netloc, timeout=60)) as connection:
+    with closing(http.client.HTTPConnection(parts.netloc, timeout=300)) as connection:
         headers = {"Authorization": "Bearer any", "Content-Type": content_type}
         connection.request("POST", parts.path + path, body, headers)
         response = connection.getresponse()
@@ -495,7 +495,7 @@ def test_a_chunked_request_body_is_read(server: StandIn) -> None:
     body, content_type = form(model="whisper-1", file=("a.wav", SOUND))
     parts = urlsplit(server.url)
     headers = {"Authorization": "Bearer any", "Content-Type": content_type}
-    with closing(http.client.HTTPConnection(parts.netloc, timeout=60)) as connection:
+    with closing(http.client.HTTPConnection(parts.netloc, timeout=300)) as connection:
         for _ in range(2):
             connection.request(
                 "POST", "/v1/audio/transcriptions", iter([body[:99], body[99:]]), headers

@@ -101,7 +101,7 @@ def sent(
     headers = {"Authorization": "Bearer any"} if headers is None else headers
     request = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers})
     try:
-        with NO_PROXY.open(request, timeout=60) as response:
+        with NO_PROXY.open(request, timeout=300) as response:
             return response.status, response.headers["Content-Type"], response.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -1098,7 +1098,7 @@ def open_connection(url: str) -> http.client.HTTPConnection:
     """Return a connection to the server."""
     parts = urlsplit(url)
     assert parts.hostname is not None
-    return http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+    return http.client.HTTPConnection(parts.hostname, parts.port, timeout=300)
 
 
 def test_twenty_concurrent_requests_get_their_own_answers() -> None:
@@ -1186,7 +1186,7 @@ def test_the_command_serves_until_it_is_interrupted(number: signal.Signals) -> N
         audio = message_of(json.loads(data))["audio"]
         assert audio["expires_at"] == int(audio["id"][6:14], 16) + 60
         process.send_signal(number)
-        assert process.communicate(timeout=60) == ("", "")
+        assert process.communicate(timeout=300) == ("", "")
         assert process.returncode == 0
 
 
@@ -1197,7 +1197,7 @@ def test_the_command_ends_while_a_connection_is_open() -> None:
         connection.request("GET", "/v1/models")
         assert connection.getresponse().status == 401
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(300) == 0
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "-inf", "-1", "1e10", "long"])
@@ -1224,7 +1224,7 @@ def test_the_command_reports_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with command("--port", str(port)) as process:
-            output, errors = process.communicate(timeout=60)
+            output, errors = process.communicate(timeout=300)
     assert (process.returncode, output) == (1, "")
     told = rf"cannot listen on port {port}: [^\[]+; --port 0 takes any free one\n"
     assert re.fullmatch(told, errors)

@@ -78,7 +78,7 @@ def sound(parts: Iterable[Json]) -> list[bytes]:
 def raw(server: StandIn) -> Iterator[socket.socket]:
     """Request a stream and yield its socket."""
     parts = urlsplit(server.url)
-    with closing(http.client.HTTPConnection(parts.netloc, timeout=60)) as connection:
+    with closing(http.client.HTTPConnection(parts.netloc, timeout=300)) as connection:
         body = json.dumps({**QUESTION, "stream": True})
         connection.request("POST", f"{parts.path}/chat/completions", body, {"Authorization": "any"})
         yield connection.sock
@@ -269,7 +269,7 @@ def test_go_on_skips_streams_of_disconnected_clients(server: StandIn) -> None:
     with raw(server) as found:
         server.go_on()
         assert b"Found." in read_until(found, b"\r\n0\r\n\r\n")
-    waiting.join(60)
+    waiting.join(300)
     assert not waiting.is_alive()
 
 
@@ -284,7 +284,7 @@ def test_leaving_the_server_ends_held_streams() -> None:
         [waiting] = serving_threads() - before
     with kept:
         assert read_until(kept, b"").count(b"data: ") == 2
-    waiting.join(60)
+    waiting.join(300)
     assert not waiting.is_alive()
 
 

@@ -33,7 +33,7 @@ NONE = 2**32 - 1
 
 def ran(*command: str | Path) -> bytes:
     """Return what a program writes."""
-    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=300)
     assert not done.returncode, done.stderr.decode(errors="replace")
     return done.stdout
 

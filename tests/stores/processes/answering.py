@@ -20,7 +20,7 @@ def store_at(place: Path | tuple[str, str]) -> Store:
     """Return the store in a folder, or in a database and schema."""
     if isinstance(place, Path):
         return FileStore(place, fsync=False)
-    return PostgresStore(place[0], schema=place[1], lease=1)
+    return PostgresStore(place[0], schema=place[1], lease=2)
 
 
 def opened(place: Path | tuple[str, str], session: str, url: str) -> Conversation:
