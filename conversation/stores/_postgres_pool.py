@@ -18,6 +18,9 @@ from conversation.stores._postgres_answers import Lost, Refused
 PATIENCE = 8.0
 """Seconds after which no new attempt begins; also the wait for a free connection."""
 
+_RECOUNT = 1.0
+"""Seconds of that after which lost rights are looked for."""
+
 _LONGEST_IDLE = 240.0
 """Seconds after which an idle connection is not used again: routers forget it."""
 
@@ -51,6 +54,7 @@ class Pool:
         self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         for _ in range(size):
             self._free.put(_Slot(weakref.ref(self._free)))
+        self._used: weakref.WeakSet[_Slot] = weakref.WeakSet()
         self._idle: list[tuple[driver.psycopg.Connection[Any], float]] = []
         self._process = os.getpid()
 
@@ -58,7 +62,8 @@ class Pool:
     def connection(self) -> Iterator[driver.psycopg.Connection[Any]]:
         slot: _Slot | None = None
         try:
-            slot = self._free.get(timeout=PATIENCE)
+            slot = self._free_slot()
+            self._used.add(slot)
             connection = self._taken()
             try:
                 yield connection
@@ -72,7 +77,21 @@ class Pool:
         except queue.Empty:
             raise Lost(f"all {self._size} connections were in use for {PATIENCE:g} s") from None
         finally:
-            slot = None  # noqa: F841  # a traceback may keep this frame
+            slot = None  # a traceback may keep this frame
+
+    def _free_slot(self) -> _Slot:
+        try:
+            return self._free.get(timeout=_RECOUNT)
+        except queue.Empty:
+            self._recount()
+            return self._free.get(timeout=PATIENCE - _RECOUNT)
+
+    def _recount(self) -> None:
+        """Make up for rights that were lost, as an exception was raised in `__del__`."""
+        with contextlib.suppress(RuntimeError):  # others take some meanwhile
+            lost = self._size - len(list(self._used)) - self._free.qsize()
+            for _ in range(lost):
+                self._free.put(_Slot(weakref.ref(self._free)))
 
     def _taken(self) -> driver.psycopg.Connection[Any]:
         while self._idle:

@@ -129,7 +129,10 @@ class FileSession:
                     time.sleep(polling.pause())
             yield
         finally:
-            self.release()
+            try:
+                self.release()
+            finally:
+                self.release()  # again, if it was interrupted
 
     def _try_lock(self) -> bool:
         """Take the lock, if it is free and nobody waits for it longer."""

@@ -154,12 +154,11 @@ def test_a_whole_answer_needs_no_end_of_its_response(
     """If `response.done` is missing, the next response, or the end, keeps what was whole."""
     *events, done = e.answered("r1", "a1")
     feed(recorder, [*events, e.said("u1", e.text("More"))])
-    assert list(chat.turns) == []
+    assert chat.turns == ()
     feed(recorder, [e.begun("r2")] if not drops else [])
-    if drops:
-        recorder.close()
-    assert [turn.text for turn in chat.turns] == ["Good morning to you", "More"]
-    answer, _ = chat.turns
+    turns = recorder.close() if drops else [*chat.turns]
+    assert [turn.text for turn in turns] == ["Good morning to you", "More"]
+    answer = turns[0]
     assert isinstance(answer, AssistantTurn)
     assert (answer.interrupted, answer.finish_reason) == (False, "stop")
     recorder.received(done)

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -198,6 +199,23 @@ def test_exception_at_any_moment_loses_nothing(
                 check_sound(fork)
         step += STRIDE
     assert step > STRIDE
+
+
+def test_exception_at_the_end_of_a_sweep_leaves_no_lock(origin: Path, tmp_path: Path) -> None:
+    """A sweep that is interrupted while it unlocks a session keeps nobody out of it."""
+    last, caught = 0, []
+    for step in range(-1, 16):
+        store = FileStore(tmp_path / f"{step}", fsync=False)
+        shutil.copytree(origin, store.root)
+        with injected(last - step if last else 0) as moments:
+            try:
+                store.sweep(older_than=timedelta(0), sound_only=True)
+            except Injected as error:
+                caught.append(error)  # with its frames, as an interactive shell does
+        last = last or moments[0]
+        with Conversation.open("s", store=store, timeout=0) as chat:
+            chat.add_user("Next")
+    assert len(caught) > 10
 
 
 def test_exception_at_any_moment_of_a_stream_keeps_what_was_delivered(
