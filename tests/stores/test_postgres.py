@@ -1287,7 +1287,8 @@ def test_connection_that_nobody_holds_is_free(store: PostgresStore) -> None:
     assert pool._free.qsize() == 8
     assert store.list() == []
     for _ in range(8):
-        pool._free.get(timeout=1)._free = lambda: None  # as if `__del__` was interrupted
+        slot = pool._free.get(timeout=60)
+        slot._free = lambda: None  # type: ignore[assignment]  # as if `__del__` was interrupted
     assert pool._free.qsize() == 0
     assert store.list() == []
     assert pool._free.qsize() == 8
