@@ -19,6 +19,7 @@ from conversation._base.talking import Talking
 from conversation._exchange.requests import Requests
 from conversation._exchange.speech import Transcripts
 from conversation._exchange.steps import Steps, Work
+from conversation._history.clock import time_from_clock
 from conversation._history.edits import (
     INHERITED_TURNS,
     inherited,
@@ -26,7 +27,7 @@ from conversation._history.edits import (
     position_of,
     start_of_last_exchange,
 )
-from conversation._history.history import UNDONE_USAGE, History, time_from_clock, usage_of
+from conversation._history.history import UNDONE_USAGE, History, usage_of
 from conversation._history.journal import Journal
 from conversation._locking import check_timeout
 from conversation._rendering.settings import Settings, SettingsGiven, check_names, read_settings

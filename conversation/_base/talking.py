@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -20,7 +20,7 @@ from conversation._exchange.speech import Transcripts
 from conversation._exchange.steps import Over, Steps
 from conversation._history.answers import is_unanswered
 from conversation._history.edits import listed
-from conversation._history.history import History, time_from_clock
+from conversation._history.history import History
 from conversation._values.media import inlined
 from conversation._values.naming import Naming
 from conversation._values.parts import Part
@@ -259,7 +259,7 @@ class Talking(Generic[_ClientT]):
             tools=settings.tools,
             reasons=reasons,
             usage=self.usage,
-            at=datetime.fromtimestamp(time_from_clock(self._history.clock), UTC),
+            at=self._history.now(),
         )
 
     def _refuse_own_file(self, path: Path) -> None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from itertools import takewhile
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, cast
 
 import attrs
 import orjson
 
 from conversation._history.calls import OpenCalls
+from conversation._history.clock import time_from_clock
 from conversation._history.deliveries import Deliveries
 from conversation._history.edits import (
     SUMMARY,
@@ -32,21 +31,20 @@ from conversation._history.edits import (
     without_summary,
 )
 from conversation._history.journal import Journal
-from conversation._locking import Lock, Polling, ReadLock
+from conversation._history.reading import ReadTurns
+from conversation._locking import Lock, Polling
 from conversation._values.media import inlined
-from conversation._values.naming import Naming
 from conversation._values.summary import Summary
 from conversation._values.turns import (
     AssistantTurn,
-    SystemTurn,
     ToolTurn,
     Turn,
     Usage,
     UserTurn,
 )
-from conversation._wire.reading import Fetch, role_of, turn_from_entry, usage_from_entry
+from conversation._wire.reading import Fetch, usage_from_entry
 from conversation._wire.writing import line_from_turn, usage_entry
-from conversation.errors import InvalidSetting, InvalidTurn, SaveFailed, SessionCorrupt, corrupt
+from conversation.errors import InvalidSetting, SaveFailed
 from conversation.stores import News, Recovery, State
 
 log = logging.getLogger("conversation")
@@ -76,10 +74,8 @@ class _Doubtful:
     begun: object = None
 
 
-class History(Sequence[Turn]):
+class History(ReadTurns):
     """Turns and labels. Whoever changes them holds `lock`, and the session by `acquire`.
-
-    A sequence of turns: entries that were read from a session become turns when they are looked at.
 
     Args:
         header: The labels: `id`, `created_at`, `title`, `settings`, `metadata`, and those of other
@@ -94,8 +90,6 @@ class History(Sequence[Turn]):
 
     Attributes:
         lock: Admits one change or exchange at a time.
-        reading: Guards the turns in memory against other threads.
-        revision: Changes when turns are replaced or dropped.
     """
 
     def __init__(
@@ -114,16 +108,14 @@ class History(Sequence[Turn]):
         self.clock = clock
         self.recovered = recovered
         self.lock = Lock()
-        self.revision = 0
         self._journal = journal
-        self._fetch = fetch if journal is None else journal.session.fetch
-        self._place = place if journal is None else journal.place
         self._given = dict(given or {})
-        # Turns can be looked at while an exchange goes on in another thread.
-        self.reading = ReadLock()
-        # Turns, and entries that nobody has looked at yet.
-        self._slots: list[Any] = self._checked(entries, 0)
-        self._has_entries = True
+        super().__init__(
+            entries,
+            fetch=fetch if journal is None else journal.session.fetch,
+            place=place if journal is None else journal.place,
+            mends=self.file is not None,
+        )
         self._open_calls: OpenCalls | None = None
         self._deliveries = Deliveries()
         self._doubtful: _Doubtful | None = None
@@ -131,81 +123,15 @@ class History(Sequence[Turn]):
 
     # --- looking -------------------------------------------------------------------------------
 
-    def __len__(self) -> int:
-        return len(self._slots)
-
-    @overload
-    def __getitem__(self, position: int) -> Turn: ...
-    @overload
-    def __getitem__(self, position: slice) -> tuple[Turn, ...]: ...
-    def __getitem__(self, position: int | slice) -> Turn | tuple[Turn, ...]:
-        """Return turns.
-
-        Raises:
-            SessionCorrupt: if an entry is no turn.
-        """
-        if isinstance(position, slice):
-            with self.reading:
-                return tuple(self[i] for i in range(*position.indices(len(self._slots))))
-        slot: Turn | dict[str, Any] = self._slots[position]
-        return self._decoded(position) if isinstance(slot, dict) else slot
-
-    def _decoded(self, position: int) -> Turn:
-        with self.reading:
-            slot: Turn | dict[str, Any] = self._slots[position]
-            if isinstance(slot, dict):
-                try:
-                    with Naming(self.id):
-                        slot = turn_from_entry(slot, fetch=self._fetch)
-                except InvalidTurn as error:
-                    raise self._corrupt(position % len(self._slots), error) from error
-                self._slots[position] = slot
-            return slot
-
-    def entry(self, position: int) -> dict[str, Any] | None:
-        """Return a turn as it was read from the session; None once it is decoded."""
-        slot = self._slots[position]
-        return slot if isinstance(slot, dict) else None
-
     def delivered(self, turn: Turn) -> int | None:
         """Return the position of the turn with the same `message_id`; None if there is none."""
         return self._deliveries.position(turn, self)
-
-    def slots(self, start: int, stop: int) -> list[Any]:
-        """Return turns, those as they were read from the session that nobody has decoded."""
-        return self._slots[start:stop]
-
-    def systems(self, start: int = 0) -> list[int]:
-        """Return the positions of system turns from one on, without decoding them."""
-        slots = self._slots[start:] if start else self._slots
-        if _are_usual(slots):
-            return []
-        return [
-            start + offset
-            for offset, slot in enumerate(slots)
-            if (
-                slot["role"] in ("system", "developer")
-                if isinstance(slot, dict)
-                else isinstance(slot, SystemTurn)
-            )
-        ]
 
     @property
     def id(self) -> str | None:
         """The id of the session; None in memory."""
         session_id = self.header.get("id")
         return session_id if isinstance(session_id, str) else None
-
-    @property
-    def turns(self) -> tuple[Turn, ...]:
-        """All turns, oldest first."""
-        # CPython may crash where a list is copied while another thread adds to it.
-        with self.reading:
-            if self._has_entries:
-                turns = self[:]
-                self._has_entries = False
-                return turns
-            return tuple(self._slots)
 
     @property
     def usage(self) -> Usage:
@@ -372,28 +298,11 @@ class History(Sequence[Turn]):
         return state.header | {"settings": settings | self._given}
 
     def set(self, slots: Sequence[Any]) -> None:
-        """Take these turns, or their entries, in memory alone."""
+        """Hold these turns, and nothing else."""
         with self.reading:
-            self._slots = list(slots)
-            self._has_entries = True
-            self.revision += 1
+            super().set(slots)
             self._open_calls = None
             self._deliveries = Deliveries()
-
-    def _checked(self, entries: Sequence[Any], start: int) -> list[Any]:
-        """Return entries, and refuse those of unknown roles."""
-        if _are_usual(entries):
-            return list(entries)
-        for position, entry in enumerate(entries, start):
-            try:
-                role_of(entry)
-            except InvalidTurn as error:
-                raise self._corrupt(position, error) from error
-        return list(entries)
-
-    def _corrupt(self, position: int, error: InvalidTurn) -> SessionCorrupt:
-        reason = f"turn {position + 1}: {error}"
-        return corrupt(self._place, reason, position + 2, mends=self.file is not None)
 
     # --- changing ------------------------------------------------------------------------------
 
@@ -674,16 +583,6 @@ class History(Sequence[Turn]):
         return self._journal.session.fetch_all(names)
 
 
-_role = itemgetter("role")
-
-
-def _are_usual(slots: Sequence[Any]) -> bool:
-    """Return True for entries that are no system turns; at the speed of one look at each."""
-    with contextlib.suppress(TypeError, KeyError):  # a turn, or no entry
-        return set(map(_role, slots)) <= {"user", "assistant", "tool"}
-    return False
-
-
 def _is_saved_as(slot: Turn | dict[str, Any], entry: object) -> bool:
     """Return True if a turn is saved as this entry."""
     saved = slot if isinstance(slot, dict) else orjson.loads(line_from_turn(slot))
@@ -694,23 +593,3 @@ def usage_of(turns: Sequence[Turn]) -> Usage:
     """Return the tokens of all answers among the turns."""
     spent = (turn.usage for turn in turns if isinstance(turn, AssistantTurn))
     return sum((usage for usage in spent if usage is not None), Usage())
-
-
-def time_from_clock(clock: Callable[[], float]) -> float:
-    """Return the Unix time in seconds.
-
-    Raises:
-        InvalidSetting: if the clock raises, or tells no time of the years 1 to 9999.
-    """
-    rule = "clock must return Unix time in seconds, as time.time does"
-    try:
-        now = clock()
-    except Exception as error:
-        if clock is time.time:  # which raises nothing: it is a signal's, such as a time limit
-            raise
-        raise InvalidSetting(f"{rule}; it raised {error!r}") from error
-    try:
-        datetime.fromtimestamp(now, UTC)
-    except (TypeError, ValueError, OverflowError, OSError) as error:
-        raise InvalidSetting(f"{rule}, got {now!r} ({error})") from error
-    return now
