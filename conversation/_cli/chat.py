@@ -197,7 +197,7 @@ class _Chat:
     def _title(self, text: str = "") -> None:
         if text:
             self._conversation.set_title(text)
-        title = self._conversation.title or "it has no title; /title TEXT gives it one"
+        title = self._conversation.title or "it has no title. /title TEXT gives it one."
         write_text(title, before="", indent="")
 
     def _why(self) -> None:

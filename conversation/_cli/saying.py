@@ -18,7 +18,7 @@ from conversation._cli.wording import Remedies
 from conversation._values.parts import AudioInput
 from conversation._values.sound import AudioFormat
 from conversation._values.turns import AssistantAudio, AssistantTurn, Turn
-from conversation.errors import InvalidSetting
+from conversation.errors import InvalidSetting, SaveFailed, SessionChanged
 
 _FORMATS: tuple[AudioFormat, ...] = get_args(AudioFormat)
 _OTHER_NAMES = {"ogg": "opus", "oga": "opus", "pcm": "pcm16"}
@@ -34,8 +34,13 @@ def say(options: argparse.Namespace, store: AnyStore) -> int:
     with opened_session(options, store, create=not options.retry) as session:
         if options.retry and save is not None:
             _refuse_other_format(session.conversation.turns[-1:], save, form)
-        with session.exchange(form):
-            answer = _answer(session, content)
+        try:
+            with session.exchange(form):
+                answer = _answer(session, content)
+        except (SaveFailed, SessionChanged) as error:
+            if isinstance(error.turn, AssistantTurn):  # it is paid for
+                write_text(error.turn.text, before="", indent="")
+            raise
         if options.json:
             exported = session.conversation._exported()
             number = 1 + [turn is answer for turn in exported.turns].index(True)
@@ -63,10 +68,8 @@ def _content(options: argparse.Namespace) -> list[str | AudioInput]:
         taken = "the text is empty"
         if not options.text:
             taken = f"{options.id!r} was taken for the session"
-        raise InvalidSetting(
-            f"nothing to say: {taken}; `conversation say ID TEXT`, - for standard input, or "
-            "--audio FILE"
-        )
+        msg = f"nothing to say: {taken}; give a text, - for standard input, or --audio FILE"
+        raise InvalidSetting(msg)
     return content
 
 

@@ -60,6 +60,7 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r": undo\(\) tries again", "; {undo} removes it"),
         (r"undo\(\) takes (?:all of the exchange back|the turn back)", "{undo} removes it"),
         (r"reply\(\) goes on, max_tool_rounds=… allows for more", "{retry} goes on"),
+        (r"answer is in error\.turn; .*keeps it", "answer was not saved: {retry} asks again"),
         (r"(\w+) is in error\.turn; .*keeps it", r"\1 was not saved"),
         (r"; call add_user\(…\) first, or say\(…\)", "; write a message first"),
         (r", or ask a model that does: \w+\([^)]*model='([^'…]+)'\)", r", or choose \1 by --model"),

@@ -311,3 +311,13 @@ def test_an_unknown_voice_is_told_at_once(voice: str, hint: str, cli: Run) -> No
     assert first.startswith(f"! the voice {voice!r} is unknown here. {hint}")
     assert status == 1
     assert "the server refused it (400)" in second
+
+
+def test_an_answer_that_cannot_be_saved_is_printed(cli: Run) -> None:
+    """It was paid for: stdout has its words, and the error says how to ask again."""
+    FileStore().root.mkdir(parents=True)
+    (FileStore().root / "ann.audio").write_text("in the way")
+    status, out, err = cli("say", "ann", "Hello")
+    assert (status, out[:16]) == (1, "You wrote: Hello")
+    assert "The answer was not saved: `conversation say ann --retry` asks again." in err
+    assert [turn.text for turn in turns_of("ann")] == ["Hello"]
