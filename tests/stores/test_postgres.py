@@ -15,8 +15,10 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import attrs
@@ -1287,8 +1289,7 @@ def test_connection_that_nobody_holds_is_free(store: PostgresStore) -> None:
     assert pool._free.qsize() == 8
     assert store.list() == []
     for _ in range(8):
-        slot = pool._free.get(timeout=60)
-        slot._free = lambda: None  # type: ignore[assignment]  # as if `__del__` was interrupted
+        pool._free.get(timeout=60)._free = weakref.ref(SimpleQueue())  # `__del__` does nothing
     assert pool._free.qsize() == 0
     assert store.list() == []
     assert pool._free.qsize() == 8
