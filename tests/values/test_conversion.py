@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 
 from conversation import AudioInput
-from conversation._values.conversion import encoded
+from conversation._values.conversion import amr_seconds, encoded
 from conversation._values.sound import samples_of
 from conversation.errors import InvalidTurn, UnsupportedAudio
 from tests import speech
 from tests.samples import MP3, SOUND
+
+WIDE = ((0, 17), (8, 60), (9, 5), (15, 0))
+"""Modes of AMR-WB, with the bytes behind the first of a packet."""
 
 av: Any = pytest.importorskip("av", reason="needs the extra `formats`")
 
@@ -113,6 +116,16 @@ def test_telephone_silence_lasts_as_long_as_it_was() -> None:
     """AMR packets without data are silence of 20 ms, in both of its forms."""
     for head in (b"#!AMR\n", b"#!AMR-WB\n"):
         assert AudioInput.convert(head + b"\x7c" * 100).duration == pytest.approx(2.0)
+
+
+def test_duration_of_amr_is_known_before_its_packets_are_decoded() -> None:
+    """A day of silence, which would take minutes, is counted packet by packet up to the bound."""
+    sent = speech.in_form("AMR")
+    assert amr_seconds(sent, 60) == pytest.approx(AudioInput.convert(sent).duration)
+    wide = b"#!AMR-WB\n" + b"".join(bytes((8 * mode + 4,)) + bytes(size) for mode, size in WIDE)
+    assert amr_seconds(wide, 60) == pytest.approx(AudioInput.convert(wide).duration) == 0.08
+    for head in (b"#!AMR\n", b"#!AMR-WB\n"):
+        assert amr_seconds(head + b"\x7c" * 4_320_000, 1800) == 1800.02
 
 
 def test_wav_heads_are_mended_before() -> None:
