@@ -7,6 +7,7 @@ import json
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -156,7 +157,12 @@ class Terminal(Running):
         """Close the terminal, and return the exit status."""
         os.close(self._keyboard)
         self._keyboard = os.open(os.devnull, os.O_RDONLY)
-        return self.process.wait(DEADLINE)
+        # As Ctrl-C below, a signal right before a blocking call may take effect too late.
+        for _ in range(11):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.process.wait(DEADLINE / 12)
+            self.process.send_signal(signal.SIGHUP)
+        return self.process.wait(DEADLINE / 12)
 
     def say(self, line: str) -> str:
         """Type a line at the prompt, and return the output until the next prompt."""
