@@ -7,6 +7,7 @@ or a module directly below `conversation`.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -151,6 +152,27 @@ def test_nothing_imports_in_a_circle() -> None:
     """Neither rooms nor modules import in circles, and no chain of rooms is longer than ten."""
     depths(edges())
     assert max(depths(rooms()).values()) <= 10
+
+
+def test_the_command_line_looks_into_no_part_of_a_conversation() -> None:
+    """It asks conversations by their own methods, and never their history, requests or journal."""
+    found = [
+        f"{path.name}:{node.lineno}"
+        for path in (ROOT / "_cli").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in {"_history", "_requests", "_journal"}
+    ]
+    assert not found
+
+
+def test_one_module_imports_the_database_driver() -> None:
+    """Psycopg is an extra: one module knows what is done without it."""
+    importing = [
+        module_of(path)
+        for path in ROOT.rglob("*.py")
+        if re.search(r"^ *(import|from) psycopg\b", path.read_text(), re.MULTILINE)
+    ]
+    assert importing == ["stores._postgres_driver"]
 
 
 def test_few_imports_cross_rooms() -> None:

@@ -140,7 +140,15 @@ class Talking(Generic[_ClientT]):
         copied = orjson.loads(json_bytes(mapping, "metadata"))
         return self._relabelling("metadata", copied)
 
+    def _replacing(self, changed: Mapping[int, Turn]) -> Steps[None]:
+        return self._changing(partial(self._history.replace, changed))
+
     # Settings that are tried before they are saved, as the command line does.
+
+    @property
+    def _saved_settings(self) -> dict[str, Any]:
+        saved = self._history.header.get("settings")
+        return saved if isinstance(saved, dict) else {}
 
     @property
     def _is_begun(self) -> bool:
@@ -153,8 +161,7 @@ class Talking(Generic[_ClientT]):
 
     def _keeping_settings(self, names: Collection[str]) -> Steps[None]:
         """Save these settings as they are now."""
-        saved = self._history.header.get("settings")
-        saved = saved if isinstance(saved, dict) else {}
+        saved = self._saved_settings
         wanted = saved | self._requests.settings.saved(names, only=True)
         if wanted != saved:
             yield from self._relabelling("settings", wanted)

@@ -51,9 +51,8 @@ def _show_json(
     for number, turn in enumerate(exported.turns, 1):
         missing = {"missing": lacking[number]} if number in lacking else {}
         turns.append(shown_entry(number, turn, exported) | missing)
-    settings = chat._history.header.get("settings")
     usage = usage_entry(exported.usage)
-    write_json({**header, "settings": settings, "usage": usage, "turns": turns})
+    write_json({**header, "settings": chat._saved_settings, "usage": usage, "turns": turns})
 
 
 def shown_entry(number: int, turn: Turn, exported: Exported) -> dict[str, Any]:

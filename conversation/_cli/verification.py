@@ -224,7 +224,7 @@ def _note_lost(store: AnyStore, session_id: str) -> list[str]:
             changed[number - 1] = attrs.evolve(turn, extra=orjson.dumps(extra).decode())
             lines += [f"turn {number}: {each}" for each in found]
         if changed:
-            run(chat._changing(partial(chat._history.replace, changed)))
+            run(chat._replacing(changed))
     return lines
 
 
