@@ -88,11 +88,8 @@ class Talking(Generic[_ClientT]):
     @property
     def title(self) -> str | None:
         """The title of the conversation; see `set_title`."""
-        return self._label("title")
-
-    def _label(self, name: str) -> str | None:
-        value = self._history.header.get(name)
-        return value if isinstance(value, str) else None
+        title = self._history.header.get("title")
+        return title if isinstance(title, str) else None
 
     @property
     def metadata(self) -> dict[str, Any]:
