@@ -159,3 +159,14 @@ def test_import_loads_no_slow_module() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_import_leaves_modules_that_few_need_for_later() -> None:
+    """`import conversation` alone loads no store, no export format and no import of histories."""
+    late = "decimal fractions signal conversation.stores.files conversation._export.formats"
+    code = (
+        f"import sys, conversation; print([n for n in {late.split()} if n in sys.modules]); "
+        "from conversation import *; print(FileStore.__name__, Prices.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\nFileStore Prices\n"

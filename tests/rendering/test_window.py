@@ -510,6 +510,49 @@ def test_turns_left_out_stay_saved(store: FileStore, clock: Clock) -> None:
         assert len(chat.messages()) == 4
 
 
+@pytest.mark.parametrize("tokens", [200, 1000, 4000, NO_BOUNDS])
+def test_resumed_history_is_sent_as_one_in_memory(
+    store: FileStore, clock: Clock, tokens: int
+) -> None:
+    """A long history of all kinds of turns is sent alike from a file and from memory."""
+    kinds: list[list[Turn]] = [
+        [UserTurn("Why are they loyal?"), answered("They are bred for it.", left=9)],
+        [UserTurn("Hello", name="ann"), AssistantTurn(content="Hello, Ann.", extra='{"mood":1}')],
+        [
+            UserTurn("Is it raining?"),
+            AssistantTurn(tool_calls=(ToolCall("call_1", "weather", "{}"),)),
+            ToolTurn("call_1", "rain"),
+            AssistantTurn(content="It is."),
+        ],
+        [UserTurn(["Look", ImageInput(PNG)]), AssistantTurn(refusal="No.")],
+        [SystemTurn("Be brief."), UserTurn([said(1, "What did I say?")])],
+        [
+            UserTurn("Go on"),
+            AssistantTurn(audio=AssistantAudio(transcript="Well"), interrupted=True),
+        ],
+    ]
+    history = [turn for i in range(60) for turn in kinds[i * i % 11 % len(kinds)]]
+    context = Context(max_prompt_tokens=tokens)
+    chat = talking(history, context, clock=clock)
+    chat.fork("retriever", store=store).close()
+    for left in (0, 3600):  # then all voices have expired
+        clock.now += left
+        resumed = Conversation.open("retriever", store=store, clock=clock, context=context)
+        assert resumed.request() == resumed.request() == chat.request()
+        assert len(resumed.turns) == len(history)  # all are decoded now
+        assert resumed.request() == chat.request()
+
+
+def test_turns_beyond_the_bound_are_not_looked_at(store: FileStore, clock: Clock) -> None:
+    """A request looks at few stored turns beyond the first that is left out."""
+    with Conversation.open("retriever", store=store, clock=clock) as chat:
+        chat.extend([turn for _ in range(300) for turn in (UserTurn("Why?"), answered())])
+    context = Context(max_prompt_tokens=100)
+    with Conversation.open("retriever", store=store, clock=clock, context=context) as chat:
+        assert len(chat.messages()) < 20
+        assert chat._requests._turns._missing > 500
+
+
 @pytest.mark.parametrize(("less", "sent"), [(0, 3), (1, 2)])
 def test_token_bound_is_exact(clock: Clock, less: int, sent: int) -> None:
     """A history of exactly `max_prompt_tokens` is sent whole; one token less drops a turn."""
