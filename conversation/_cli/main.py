@@ -83,7 +83,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 2
     except Exception as error:  # noqa: BLE001  # the SDK's, the system's, or one of ours
         show_progress("")
-        report(one_line(error))
+        if type(error) is OSError and error.strerror and error.filename is None:
+            report(f"the output could not be written ({error.strerror})")
+        else:
+            report(one_line(error))
         return 1
     finally:
         log.removeHandler(handler)

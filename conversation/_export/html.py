@@ -46,7 +46,10 @@ _BARS = 64
 """Bars of a waveform. Its view box is as many units wide, and reaches from -1 to 1."""
 
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-_PLAIN = [(form, form.value) for form in (Form.TEXT, Form.TOOL_CALLS, Form.REFUSAL)]
+_PLAIN = [
+    *((form, form.value) for form in (Form.TEXT, Form.TOOL_CALLS, Form.REFUSAL)),
+    (Form.TEXT, "text, the model did not speak"),
+]
 """Forms and reasons that tell nothing that is not seen."""
 
 _LONGEST = 3_600

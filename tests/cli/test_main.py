@@ -107,3 +107,15 @@ def test_options_stand_anywhere(
             chat.add_user("Hello")
     assert cli("export", *arguments)[::2] == (0, "")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"x.md", "y.md"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
+@pytest.mark.parametrize("command", ["list", "show x --json"])
+def test_a_full_disk_behind_the_output_is_named(command: str, tmp_path: Path) -> None:
+    """The error says that it is the output which could not be written."""
+    with Conversation.open("x") as chat:
+        chat.add_user("Hello")
+    done = shell(f'"$@" -m conversation {command} > /dev/full', tmp_path)
+    told = "! the output could not be written (No space left on device)\n"
+    assert (done.returncode, done.stderr) == (1, told)

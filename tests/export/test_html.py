@@ -28,6 +28,7 @@ from conversation import (
     UserTurn,
 )
 from conversation._values.sound import duration_of, format_of
+from conversation.testing import StandIn
 from tests.conftest import Clock
 from tests.export.conftest import HOSTILE
 from tests.samples import MP3, PNG, SOUND
@@ -279,3 +280,13 @@ def test_only_spoken_turns_are_marked_as_spoken(tmp_path: Path) -> None:
     page = chat.export(tmp_path / "b.html").read_text()
     assert page.count('<span class="voice">') == 1
     assert "Spoken words" in page
+
+
+def test_what_the_head_of_a_turn_tells_is_told_once(server: StandIn, tmp_path: Path) -> None:
+    """An answer in writing says so in its head, and not once more in the line on how it is sent."""
+    chat = Conversation(client=server.client())
+    server.will_answer("In writing.", spoken=False)
+    chat.say("Hello")
+    page = chat.export(tmp_path / "a.html").read_text()
+    assert page.count("the model did not speak") == 1
+    assert "when exported" not in page
