@@ -137,7 +137,7 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             r"there is a session of this id already (\1); choose another by --id ID",
         ),
         (", which Conversation.load reads|; add_completion takes it", ""),
-        ("; pass them one by one", ""),
+        (r"; pass (?:them one by one|str\(…\))", ""),
         (r"; use ImageInput\.from_file\(path\) for a file", ""),
         (r": b(['\"]).*?\1…", ""),
         (" or None, got", ", got"),

@@ -166,7 +166,7 @@ def test_the_chat_works_on_pipes_and_without_a_key(tmp_path: Path) -> None:
     assert shown[0].startswith("session 'terminal' of 0 turns")
     assert shown[1].startswith("assistant> You wrote: Good morning")
     assert shown[3] == "user: as it is"
-    assert shown[4].startswith("assistant> voice, ")
+    assert shown[4].startswith("assistant: voice, ")
     assert shown[5].startswith("/say FILE")
     assert shown[-2].startswith(
         "assistant> You wrote: Bye I recall 1 of my earlier answers by voice"
