@@ -45,7 +45,7 @@ from conversation._values.turns import (
 from conversation._wire.reading import Fetch, usage_from_entry
 from conversation._wire.writing import line_from_turn, usage_entry
 from conversation.errors import InvalidSetting, SaveFailed
-from conversation.stores import News, Recovery, State
+from conversation.stores import Looking, News, Recovery, State
 
 log = logging.getLogger("conversation")
 
@@ -258,7 +258,14 @@ class History(ReadTurns):
         """
         if self._journal is None:
             return ()
-        self._journal.is_unsure = True
+        is_sure, self._journal.is_unsure = not self._journal.is_unsure, True
+        session = self._journal.session
+        news = session.look() if is_sure and isinstance(session, Looking) else None
+        if news is not None:
+            known = len(self)
+            self._take_in(news)
+            self._journal.is_unsure = False
+            return self[known:]
         state = self._journal.read_anew(self.header)
         entries = self._checked(state.entries if state else (), 0)
         pairs = zip(self._slots, entries, strict=False)

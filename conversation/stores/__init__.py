@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
@@ -211,6 +211,17 @@ class StoredSession(Protocol):
 
     def discard(self, names: Iterable[str]) -> None:
         """Remove stored bytes that no turn of the session names any more."""
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """A session that tells what was added without being read anew; a store may do without it."""
+
+    def look(self) -> News | None:
+        """Return what others added since the last look; None where only `read` can tell.
+
+        Needs no lock.
+        """
 
 
 class Store(Protocol):

@@ -170,6 +170,25 @@ class PostgresSession:
         self._seen = _Seen(0, 0, None)
         return News()
 
+    def look(self) -> News | None:
+        """Return what others added since the last look; None if only `read` can tell.
+
+        Raises:
+            SessionChanged: if it has lost turns that are known here.
+            SessionUnavailable: if the server cannot be reached, or refuses.
+        """
+        seen = self._seen
+        if seen is None or self._doubt is not None or self._key is None:
+            return None
+        try:
+            rows = self._database.query("look_on", self._key, seen.length, seen.revision).rows
+        except Failed as error:
+            raise unavailable(self.id, self._database, error) from error
+        if not rows:
+            return None
+        news = self._news(number(rows[0][0]), number(rows[0][1]), rows[0][2])
+        return None if news.state is not None else news
+
     def _news(self, revision: int, length: int, text: bytes | None) -> News:
         """Return what is new; `text` has the entries from the last known one on."""
         seen = self._seen

@@ -145,6 +145,10 @@ SELECT taken.revision, taken.length, (
   SELECT string_agg(entry, E',\\n' ORDER BY position) FROM {p}conversation_turns
   WHERE session = $1::bigint AND position >= $5::integer - 1)
 FROM {p}conversation_sessions s LEFT JOIN taken ON true WHERE s.key = $1::bigint""",
+    "look_on": """SELECT revision, length, (
+  SELECT string_agg(entry, E',\\n' ORDER BY position) FROM {p}conversation_turns
+  WHERE session = $1::bigint AND position >= $2::integer - 1)
+FROM {p}conversation_sessions WHERE key = $1::bigint AND revision = $3::bigint""",
     "release": """WITH {async}
 UPDATE {p}conversation_sessions SET holder = NULL, held_until = NULL FROM async
 WHERE id = $1::text AND holder = ANY($2::uuid[])""",

@@ -198,6 +198,10 @@ class FileSession:
             return State(snapshot.header, snapshot.entries)
         return self._recovered(snapshot, snapshot.torn, None)
 
+    def look(self) -> News | None:
+        """Return what others added since the last look; None if only `read` can tell."""
+        return self._document.look()
+
     def _snapshot(self) -> Snapshot | None:
         try:
             return self._document.read()

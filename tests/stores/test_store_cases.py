@@ -16,10 +16,10 @@ from conversation import (
     UserTurn,
 )
 from conversation.errors import InvalidSetting
-from conversation.stores import Store
+from conversation.stores import Looking, News, Store, StoredSession
 from tests.postgres import Postgres
 from tests.samples import SOUND, spoken
-from tests.stores.cases import StoreCases, acquired
+from tests.stores.cases import HEADER, StoreCases, acquired, line
 from tests.stores.memory_store import MemoryStore
 
 
@@ -46,7 +46,40 @@ class ListCases:
         assert [info.id for info in store.list(limit=2**70)] == ["s"]
 
 
-class TestFileStore(ListCases, StoreCases):
+class LookingCases:
+    """Promises of the stores of this package about a look without the lock."""
+
+    def test_looking_at_what_was_added_needs_no_lock(
+        self, store: Store, session: StoredSession
+    ) -> None:
+        """`look` returns added entries; None where nothing was read, and after other changes."""
+        other = store.session("s")
+        assert isinstance(other, Looking)
+        assert other.look() is None
+        assert other.read() is not None
+        assert other.look() == News()
+        with acquired(session):
+            session.append([line("three")])
+            session.append([line("four")])
+            added = other.look()
+            assert added is not None
+            assert [entry["content"] for entry in added.added] == ["three", "four"]
+            assert other.look() == News()
+            session.append([line("five")])
+        with acquired(other) as news:
+            assert [entry["content"] for entry in news.added] == ["five"]
+            other.append([line("six")])
+        with acquired(session):
+            session.rewrite(HEADER, {0: line("ONE")}, 6)
+        assert other.look() is None
+        with acquired(other) as news:
+            assert news.state is not None
+            assert [entry["content"] for entry in news.state.entries][::5] == ["ONE", "six"]
+        store.delete("s")
+        assert other.look() is None
+
+
+class TestFileStore(ListCases, LookingCases, StoreCases):
     """Files on a disk."""
 
     @pytest.fixture
@@ -89,7 +122,7 @@ class TestMemoryStore(StoreCases):
         return MemoryStore()
 
 
-class TestPostgresStore(ListCases, StoreCases):
+class TestPostgresStore(ListCases, LookingCases, StoreCases):
     """Rows in a database."""
 
     @pytest.fixture
