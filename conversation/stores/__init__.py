@@ -40,6 +40,7 @@ from conversation._values.data import Data, Kind, Stored
 __all__ = [
     "Data",
     "Kind",
+    "Looking",
     "News",
     "Recovery",
     "Salvage",
