@@ -347,7 +347,7 @@ def move_and_kill(postgres: Postgres, schema: str, folder: Path, count: int) -> 
 def test_killed_copy_goes_on(postgres: Postgres, schema: str, tmp_path: Path) -> None:
     """Sessions that are moved to a database and back by a program that is killed are the same."""
     PostgresStore(postgres.url, schema=schema).create()
-    count = int(os.environ.get("CONVERSATION_MOVED") or 200)
+    count = int(os.environ.get("CONVERSATION_MOVED") or 1000)
     memory = Path("/dev/shm")  # where an fsync costs nothing
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
         move_and_kill(postgres, schema, Path(folder), count)

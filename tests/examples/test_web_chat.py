@@ -290,7 +290,7 @@ def test_several_workers_serve_one_user(
     tmp_path: Path, is_in_database: bool, request: pytest.FixtureRequest
 ) -> None:
     """Connections that land on different processes see one session, and one cookie's secret."""
-    arguments, store = ["--port", "0", "--workers", "2"], None
+    arguments, store = ["--port", "0", "--workers", "3"], None
     if is_in_database:
         store = PostgresStore(request.getfixturevalue("postgres").url)
         arguments += ["--store", request.getfixturevalue("postgres").url]

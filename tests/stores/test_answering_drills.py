@@ -83,7 +83,7 @@ def test_each_delivery_is_answered_once(place: Place, server: StandIn) -> None:
 
     A kill costs one request at most: that which was under way.
     """
-    kills = int(os.environ.get("CONVERSATION_KILLS") or (10 if isinstance(place, Path) else 6))
+    kills = int(os.environ.get("CONVERSATION_KILLS") or (20 if isinstance(place, Path) else 8))
     seed = int(os.environ.get("CONVERSATION_SEED") or random.SystemRandom().randrange(2**32))
     print(f"CONVERSATION_SEED={seed} CONVERSATION_KILLS={kills}")
     dice = random.Random(seed)

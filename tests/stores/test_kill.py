@@ -24,7 +24,7 @@ from tests.stores.processes.killed_writer import TITLE_EVERY
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("CONVERSATION_KILLS") or 100)
+KILLS = int(os.environ.get("CONVERSATION_KILLS") or 200)
 
 
 @attrs.define

@@ -43,7 +43,7 @@ from tests.stores.proxy import Proxy
 pytestmark = pytest.mark.slow
 
 DELAY = float(os.environ.get("CONVERSATION_DELAY") or 0.05)
-KILLS = int(os.environ.get("CONVERSATION_KILLS") or 60)
+KILLS = int(os.environ.get("CONVERSATION_KILLS") or 200)
 
 
 @pytest.fixture

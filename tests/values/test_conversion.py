@@ -26,7 +26,7 @@ WIDE = ((0, 17), (8, 60), (9, 5), (15, 0))
 av: Any = pytest.importorskip("av", reason="needs the extra `formats`")
 
 ROOT = Path(__file__).parents[2]
-FUZZ = int(os.environ.get("CONVERSATION_FUZZ", "1500"))
+FUZZ = int(os.environ.get("CONVERSATION_FUZZ", "3000"))
 
 
 def wav(rate: int, channels: int = 1, size: int = 9_600, bits: int = 16) -> bytes:
