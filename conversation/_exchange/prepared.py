@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 from typing import cast
 
 from conversation._history.history import History
@@ -77,16 +76,13 @@ class PreparedTurns:
 
     def _block(self, start: int, stop: int) -> list[Prepared]:
         items = self._items[start:stop]
-        if not all(items):
-            slots = () if self._ages else self._history.slots(start, stop)
-            ready = zip_longest(items, prepare_entries(slots))
-            looked_at = [
-                item or usual or self._of_turn(position)
-                for position, (item, usual) in enumerate(ready, start)
-            ]
-            self._missing -= items.count(None)
-            self._items[start:stop] = looked_at
-            return looked_at
+        if missing := items.count(None):
+            if not self._ages:
+                usual = prepare_entries(self._history.slots(start, stop))
+                items = [item or other for item, other in zip(items, usual, strict=True)]
+            items = [item or self._of_turn(i) for i, item in enumerate(items, start)]
+            self._items[start:stop] = items
+            self._missing -= missing
         return cast("list[Prepared]", items)
 
     def _of_turn(self, position: int) -> Prepared:
