@@ -241,7 +241,7 @@ class OpenSession:
         """Save the settings that gave another answer, and remove the mark of a stand-in."""
         conversation = self.conversation
         last = conversation.turns[-1:]
-        if last == before or not isinstance(last[0], AssistantTurn):
+        if last == before or not any(isinstance(turn, AssistantTurn) for turn in last):
             return
         run(conversation._keeping_settings(self._given))
         metadata = conversation.metadata
