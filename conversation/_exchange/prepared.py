@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import cast
 
 from conversation._history.history import History
@@ -76,13 +77,14 @@ class PreparedTurns:
 
     def _block(self, start: int, stop: int) -> list[Prepared]:
         items = self._items[start:stop]
-        if missing := items.count(None):
-            if not self._ages:
-                usual = prepare_entries(self._history.slots(start, stop))
-                items = [item or other for item, other in zip(items, usual, strict=True)]
-            items = [item or self._of_turn(i) for i, item in enumerate(items, start)]
+        missing = [i for i, item in enumerate(items) if item is None]
+        if missing:
+            slots = () if self._ages else self._history.slots(start, stop)
+            usual = prepare_entries([slots[i] for i in missing] if slots else ())
+            for i, item in zip_longest(missing, usual):
+                items[i] = item or self._of_turn(start + i)
             self._items[start:stop] = items
-            self._missing -= missing
+            self._missing -= len(missing)
         return cast("list[Prepared]", items)
 
     def _of_turn(self, position: int) -> Prepared:
@@ -94,6 +96,8 @@ class PreparedTurns:
         self, instructions: str | None, limits: Limits, at: Moment
     ) -> list[Prepared] | None:
         """Return all turns, if they were all looked at and are sure to be within the limits."""
+        if self._counted:  # all before were looked at
+            self._block(self._counted, len(self._items))
         if self._missing or self._ages:
             return None
         self._count()
