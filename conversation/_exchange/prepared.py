@@ -60,9 +60,12 @@ class PreparedTurns:
             self._forget()
         known, count = len(self._items), len(self._history)
         if known < count:
+            were_all_looked_at = known and not self._missing
             self.systems += self._history.systems(known)
             self._items += [None] * (count - known)
             self._missing += count - known
+            if were_all_looked_at:
+                self._block(known, count)
         return count
 
     def __getitem__(self, position: int) -> Prepared:
@@ -96,8 +99,6 @@ class PreparedTurns:
         self, instructions: str | None, limits: Limits, at: Moment
     ) -> list[Prepared] | None:
         """Return all turns, if they were all looked at and are sure to be within the limits."""
-        if self._counted:  # all before were looked at
-            self._block(self._counted, len(self._items))
         if self._missing or self._ages:
             return None
         self._count()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -1304,3 +1305,22 @@ def test_old_answers_without_transcript_are_warned_of_once(
     for _ in range(2):
         assert forms(chat.render()) == [Form.VOICE]
     assert [r.getMessage()[:27] for r in caplog.records] == ["old sound is sent as sound "]
+
+
+def test_a_new_turn_is_looked_at_alone() -> None:
+    """A request walks through no turns again that are known to fit, however many are new."""
+    chat = Conversation()
+    chat.extend([UserTurn("Why?")] * 200)
+    assert len(chat.messages()) == 200
+    called: list[str] = []
+    for new in (1, 100):
+        chat.extend([UserTurn("And?")] * new)
+        sys.setprofile(lambda frame, _, __: called.append(frame.f_code.co_name))
+        try:
+            messages = chat.messages()
+        finally:
+            sys.setprofile(None)
+        assert messages[-1]["content"] == "And?"
+    assert len(messages) == 301
+    assert "prepare" in called
+    assert "window" not in called
