@@ -29,12 +29,15 @@ def binaries() -> Path:
     return versions[-1]
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
+def reserved_port() -> socket.socket:
+    """Return a socket that keeps a port of 127.0.0.1 for servers that are told to listen at it.
+
+    As long as it is open, the system gives the port to nobody who asks for any free one.
+    """
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    return kept
 
 
 def _is_open_to_all(path: Path) -> bool:
@@ -90,7 +93,8 @@ class Postgres:
                 self._mount(folder, megabytes)
             if self._user:
                 os.chown(folder, 65534, 65534)
-        self.port = free_port()
+        self._reserved = reserved_port()
+        self.port: int = self._reserved.getsockname()[1]
         try:
             self._begin(settings, origin, port)
         except BaseException:
@@ -199,6 +203,8 @@ class Postgres:
     def close(self) -> None:
         """Stop the server and remove its folder."""
         self.stop()
+        if hasattr(self, "_reserved"):
+            self._reserved.close()
         for folder in self._mounted:
             subprocess.run(["umount", str(folder)], check=True)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -67,6 +67,8 @@ def test_list_tells_turns_sound_and_state(
         place = f"{postgres.url}?schema={schema}"
         store = PostgresStore(postgres.url, schema=schema)
     begin(store)
+    if not is_database:
+        os.utime(tmp_path / "talks" / "titled.json", (2e9, 2e9))  # else in one tick with others
     status, out, err = cli("list", "--json", "--store", place)
     assert (status, err) == (0, "")
     found = {each["id"]: each for each in json.loads(out)}
@@ -104,8 +106,8 @@ def test_columns_are_aligned_for_wide_characters(cli: Run) -> None:
     for session_id in ("日本語", "abcdef"):
         with Conversation.open(session_id) as chat:
             chat.add_user("Hello")
-    second, first = cli("list")[1].splitlines()
-    assert (first[:8], second[:8]) == ("日本語  202", "abcdef  ")
+    lines = cli("list")[1].splitlines()  # in any order, if both were changed in one tick
+    assert {lines[0][:8], lines[1][:8]} == {"日本語  202", "abcdef  "}
 
 
 def not_json(root: Path, session_id: str) -> None:

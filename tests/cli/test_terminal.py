@@ -183,7 +183,7 @@ def test_an_export_to_stdout_is_escaped(form: str, tmp_path: Path) -> None:
     if form in ("json", "messages", "jsonl"):
         assert json.loads(done.stdout) == json.loads(whole)
     if form == "html":
-        at = re.compile(r"\d\d:\d\d(:\d\d)?")  # each names the time when it was made
+        at = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?")  # when each was made
         assert at.sub("", html.unescape(done.stdout)) == at.sub("", html.unescape(whole))
 
 

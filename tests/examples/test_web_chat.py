@@ -17,6 +17,7 @@ from conversation import AudioInput, Conversation, FileStore, PostgresStore, Use
 from conversation._values.conversion import encoded
 from conversation.testing import StandIn
 from tests.examples.web import Json, Site
+from tests.postgres import reserved_port
 
 exceptions = pytest.importorskip("websockets.exceptions")
 
@@ -261,8 +262,9 @@ def test_a_server_that_is_stopped_closes_its_pages(tmp_path: Path) -> None:
 
 def test_a_killed_server_goes_on(tmp_path: Path) -> None:
     """After a kill in mid-answer, with several workers, the same cookie finds the same session."""
-    with StandIn() as server:
-        with Site(tmp_path, server, "--port", "0", "--workers", "2") as site:
+    with StandIn() as server, reserved_port() as kept:
+        port = str(kept.getsockname()[1])
+        with Site(tmp_path, server, "--port", port, "--workers", "2") as site:
             cookie = site.cookie()
             with site.page(cookie) as page:
                 page.ask(say("First"))
@@ -273,7 +275,7 @@ def test_a_killed_server_goes_on(tmp_path: Path) -> None:
         secret = tmp_path / "example-data" / "web-chat" / "secret"
         assert secret.stat().st_mode & 0o777 == 0o600
         assert [path.name for path in tmp_path.iterdir()] == ["example-data"]
-        with Site(tmp_path, server, "--port", site.port) as again, again.page(cookie) as page:
+        with Site(tmp_path, server, "--port", port) as again, again.page(cookie) as page:
             assert [turn["role"] for turn in page.until("turns")[-1]["turns"]][:3] == [
                 "user",
                 "assistant",

@@ -25,6 +25,7 @@ from tests.browsers import (
     violations_everywhere,
 )
 from tests.examples.web import Site
+from tests.postgres import reserved_port
 
 By: Any = pytest.importorskip("selenium.webdriver.common.by").By
 Keys: Any = pytest.importorskip("selenium.webdriver.common.keys").Keys
@@ -258,7 +259,10 @@ def test_reload_shows_the_history_and_a_kill_does_not_end_it(
     start: Start, server: StandIn, tmp_path: Path
 ) -> None:
     """Sounds play again; when the server is killed the page says so, and goes on afterwards."""
-    with Site(tmp_path, server) as site:
+    with (
+        reserved_port() as kept,
+        Site(tmp_path, server, "--port", str(kept.getsockname()[1])) as site,
+    ):
         _reload_and_kill(Chat(start, site), site, server, tmp_path)
 
 

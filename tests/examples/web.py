@@ -88,6 +88,8 @@ class Site(Running):
                 additional_headers=headers,
                 proxy=None,
                 max_size=None,
+                open_timeout=self.patience,
+                ping_interval=None,
             )
         )
 

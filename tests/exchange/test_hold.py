@@ -202,7 +202,8 @@ def test_threads_with_the_context_belong_to_the_block(
             pass
         stranger = threads.submit(one.add_user, "stranger")
         threads.submit(go_on.set)
-    assert running.done()
+    assert [turn.role for turn in one.turns][:2] == ["user", "assistant"]
+    running.result()
     stranger.result()
     threads.submit(context.run, other, "two").result()
     assert texts(one) == ["one", "stranger", "two"]

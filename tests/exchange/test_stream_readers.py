@@ -21,12 +21,14 @@ def test_second_reading_thread_is_refused(server: StandIn, clock: Clock) -> None
     with chat.stream("Count") as events:
 
         def read() -> None:
-            texts.extend(event.text for event in events if isinstance(event, TranscriptDelta))
+            for event in events:
+                if isinstance(event, TranscriptDelta):
+                    texts.append(event.text)  # noqa: PERF401  # it is seen at once
 
         reader = threading.Thread(target=read)
         reader.start()
         server.wait_until_held()
-        while not events._is_read:  # until the reader waits for an event
+        while not (texts and events._is_read):  # until the reader waits for the second word
             time.sleep(0)
         with pytest.raises(RuntimeError, match="waiting for the next event"):
             next(events)

@@ -118,9 +118,10 @@ def test_a_folder_that_is_swapped_for_a_link_changes_nothing_elsewhere(tmp_path:
 
     attacker = threading.Thread(target=swap)
     attacker.start()
-    swapped = 0
+    swapped = tries = 0
     try:
-        for _ in range(1000):
+        while tries < 1000 or not swapped:
+            tries += 1
             with contextlib.suppress(OSError):
                 make_folder(name)
             with contextlib.suppress(OSError):
@@ -131,5 +132,4 @@ def test_a_folder_that_is_swapped_for_a_link_changes_nothing_elsewhere(tmp_path:
     finally:
         is_over.set()
         attacker.join()
-    assert swapped
     assert owned(victim) == (os.getuid(), os.getgid(), 0o755)

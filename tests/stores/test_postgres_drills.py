@@ -34,7 +34,7 @@ from conversation import (
 )
 from conversation.errors import SaveFailed, SessionChanged, SessionUnavailable
 from conversation.testing import StandIn
-from tests.postgres import Postgres, free_port
+from tests.postgres import Postgres, reserved_port
 from tests.samples import SOUND
 from tests.stores.processes.fleet_writer import hold_and_write, write
 from tests.stores.processes.forks import PROCESSES
@@ -457,7 +457,8 @@ class PgBouncer:
         program = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
         if program is None:
             pytest.skip("pgbouncer is not installed")
-        self.port = free_port()
+        self._reserved = reserved_port()
+        self.port: int = self._reserved.getsockname()[1]
         settings = server.folder / f"pgbouncer-{self.port}.ini"
         settings.write_text(
             "[databases]\n"
@@ -486,6 +487,7 @@ class PgBouncer:
         """Stop it."""
         self.process.kill()
         self.process.wait()
+        self._reserved.close()
 
 
 def test_six_writers_behind_pgbouncer(postgres: Postgres, schema: str) -> None:

@@ -73,7 +73,7 @@ def connected(
     """Open a session."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     url = f"{server.url.replace('http', 'ws')}/realtime?{query}"
-    with connect(url, additional_headers=headers, proxy=None) as connection:
+    with connect(url, additional_headers=headers, proxy=None, open_timeout=300) as connection:
         yield Client(connection)
 
 

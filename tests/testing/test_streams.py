@@ -219,7 +219,7 @@ def test_hold_after_holds_a_stream_until_go_on(server: StandIn) -> None:
         connection.setblocking(False)
         with pytest.raises(BlockingIOError):
             connection.recv(1)
-        connection.settimeout(10)
+        connection.settimeout(300)
         server.go_on()
         assert b"data: [DONE]" in read_until(connection, b"\r\n0\r\n\r\n")
 
@@ -232,7 +232,7 @@ def test_hold_after_holds_an_answer_that_is_not_streamed(server: StandIn, client
         server.wait_until_held()
         assert not asked.done()
         server.go_on()
-        assert asked.result(10).transcript == "At last."
+        assert asked.result(300).transcript == "At last."
 
 
 def test_a_stream_can_be_held_and_then_cut(server: StandIn) -> None:
