@@ -100,6 +100,12 @@ class AppendedSound:
             self._drop(min([end, *(begin for begin, _ in self._waiting)]))
             return taken
 
+    def take_early(self, item_id: str) -> bytes:
+        """Same as `take`, for an item that is told before its commit; empty unless it is spoken."""
+        with self._lock:
+            is_spoken = item_id in self._speech or self._commits
+        return self.take(item_id) if is_spoken else b""
+
     @property
     def begun(self) -> list[str]:
         """The items of which speech was heard, and that were not taken yet."""

@@ -75,6 +75,7 @@ class Recording:
         self._seen: set[str] = set()  # ids of items and responses
         self._words: dict[str, str] = {}
         self._partial: dict[str, str] = {}  # words as far as they have come
+        self._worded: set[str] = set()  # ids of items with all of their words
         self._cuts: dict[str, float] = {}
         self._sounds: dict[str, AudioInput | None] = {}
         self._created: deque[tuple[str | None, AudioInput]] = deque(maxlen=16)
@@ -245,7 +246,10 @@ class Recording:
     def _spoken(self, item_id: str, words: str | None) -> Part:
         """Return what the user said: the sound if it was sent by here, and the words if known."""
         words = words or self._words.pop(item_id, None)
-        sound = self._sounds.pop(item_id, None) if item_id in self._sounds else self._sent(item_id)
+        if item_id in self._sounds:
+            sound = self._sounds.pop(item_id)
+        else:
+            sound = self._sent(item_id) or self._playable(self._sound.take_early(item_id))
         if sound is not None:
             return attrs.evolve(sound, transcript=words) if words else sound
         return words if words and words.strip() else NO_WORDS_YET
@@ -270,7 +274,8 @@ class Recording:
         self._seen.add(item.id)
 
     def _words_delta(self, event: Json) -> None:
-        if item_id := text_of(event, "item_id"):
+        item_id = text_of(event, "item_id")
+        if item_id and item_id not in self._worded:
             words = self._partial.get(item_id, "") + piece_of(event)
             _remember(self._partial, item_id, words)
 
@@ -284,6 +289,7 @@ class Recording:
         self._partial.pop(item_id or "", None)
         if not item_id or item_id.startswith(SEED) or not words or not words.strip():
             return
+        self._worded.add(item_id)
         item = self._queue.get(item_id)
         if item is not None and item.turn is None:
             item.words = words
@@ -324,7 +330,8 @@ class Recording:
             _remember(self._responses, response_id, begun)
             for item in self._queue.values():
                 # A conversation has one response at a time: the end of this one was missed.
-                if item.is_whole and item.response != response_id and not begun.is_outside:
+                is_over = item.is_whole or item.response
+                if is_over and item.response != response_id and not begun.is_outside:
                     self._end(item)
 
     def _end(self, item: Item) -> None:

@@ -165,6 +165,33 @@ def test_a_whole_answer_needs_no_end_of_its_response(
     assert (len(chat.turns), chat.usage.total_tokens) == (2, 110)
 
 
+def test_an_answer_without_an_end_is_over_when_the_next_one_begins(
+    chat: Conversation, recorder: Recorder
+) -> None:
+    """A new response keeps a part of an answer, and what waits behind it; one outside does not."""
+    feed(recorder, [*e.streamed("r1", "a1"), e.said("u1", e.text("More"))])
+    feed(recorder, [e.begun("r2", conversation_id=None)])
+    assert texts(chat) == []
+    feed(recorder, e.streamed("r3", "a3"))
+    assert texts(chat) == ["Good morning to you", "More"]
+    first = chat.turns[0]
+    assert isinstance(first, AssistantTurn)
+    assert first.interrupted
+    feed(recorder, [e.done("r1", e.message("a1")), e.done("r3", e.message("a3"))])  # late
+    assert texts(chat) == ["Good morning to you", "More", "Good morning to you"]
+    assert chat.usage.total_tokens == 220
+
+
+def test_an_item_may_be_told_before_its_response(chat: Conversation, recorder: Recorder) -> None:
+    """An item that waits for the beginning of its own response is not ended by it."""
+    first, *others = e.streamed("r1", "a1")
+    added = others.pop(1)
+    feed(recorder, [added, first, *others, e.done("r1", e.message("a1"))])
+    assert texts(chat) == ["Good morning to you"]
+    assert isinstance(turn := chat.turns[0], AssistantTurn)
+    assert not turn.interrupted
+
+
 def test_a_response_without_output_is_paid_for(chat: Conversation, recorder: Recorder) -> None:
     """A response that broke off before its first word adds no turn, but counts in `usage`."""
     feed(recorder, [e.begun("r1"), e.done("r1", status="cancelled")])
@@ -324,6 +351,24 @@ def test_a_commit_takes_the_sound_since_the_last_one(
     assert [sound_of(turn) for turn in chat.turns] == [parts[0], parts[2], parts[3]]
 
 
+@pytest.mark.parametrize("is_heard", [False, True])
+def test_an_item_may_be_told_before_its_commit(
+    chat: Conversation, recorder: Recorder, is_heard: bool
+) -> None:
+    """Speech that was heard, or sound whose commit was sent, is kept in either order of events."""
+    samples = pattern(2.0)
+    recorder.sent(e.appended(samples[:48_000]))
+    started, stopped, committed, item = e.spoke("u1", 0, 1000)
+    if not is_heard:
+        recorder.sent({"type": "input_audio_buffer.commit"})
+    feed(recorder, [*([started, stopped] if is_heard else []), item, committed])
+    recorder.sent(e.appended(samples[48_000:]))
+    recorder.sent({"type": "input_audio_buffer.commit"})
+    feed(recorder, [e.committed("u2"), e.said("u2")])
+    assert [sound_of(turn) for turn in chat.turns] == [samples[:48_000], samples[48_000:]]
+    assert recorder.close() == []
+
+
 def test_commits_that_somebody_else_sent_are_known(chat: Conversation, recorder: Recorder) -> None:
     """The server's answers tell of commits and clears that somebody else sent."""
     samples = pattern(3.0)
@@ -441,6 +486,14 @@ def test_words_that_broke_off_are_kept(chat: Conversation, recorder: Recorder) -
     assert [turn.text for turn in recorder.close()] == ["No"]
     assert texts(chat)[2:] == ["Yes, a cat", "No"]
     assert recorder.close() == []
+
+
+def test_a_late_piece_does_not_replace_all_words(chat: Conversation, recorder: Recorder) -> None:
+    """Pieces that come behind the whole words change nothing, also at the end."""
+    recorder.sent(e.appended(pattern(1.0)))
+    feed(recorder, [*e.spoke("u1", 0, 900), e.transcribed("u1", "Is a cat"), e.partly("u1", "cat")])
+    assert recorder.close() == []
+    assert texts(chat) == ["Is a cat"]
 
 
 def test_speech_that_broke_off_is_kept(chat: Conversation, recorder: Recorder) -> None:
