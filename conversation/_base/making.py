@@ -22,7 +22,6 @@ from conversation._exchange.steps import Steps, Work
 from conversation._history.clock import time_from_clock
 from conversation._history.edits import (
     INHERITED_TURNS,
-    inherited,
     labels_without,
     position_of,
     start_of_last_exchange,
@@ -34,7 +33,7 @@ from conversation._rendering.settings import Settings, SettingsGiven, check_name
 from conversation._rendering.window import Context
 from conversation._values.media import inlined
 from conversation._values.naming import Naming
-from conversation._values.turns import Turn
+from conversation._values.turns import Turn, Usage
 from conversation._wire.reading import usage_from_entry
 from conversation._wire.servers import server_of
 from conversation.errors import (
@@ -234,20 +233,22 @@ class BaseConversation(Talking[_ClientT]):
         return copied
 
     def _taking_over(self, copied: Self, start: int, *, is_better: bool) -> Steps[None]:
-        """Replace the last answer by the one of a copy, in one write.
+        """Replace the turns from a position on by those of a copy, if they are better.
 
-        Args:
-            copied: Made by `_without_answer`.
-            start: Position of the first turn of both answers.
-            is_better: If False, the answer stays, and only what the other one cost is noted.
+        What the copy has cost, and has learned of the turns before, is noted either way.
         """
-        history, other = self._history, copied._history
-        turns, header, dropped = copied.turns, other.header, self.turns[start:]
-        if not is_better:
-            turns, header, dropped = (*turns[:start], *dropped), history.header, turns[start:]
-        spent = usage_of(dropped if start >= inherited(history.header) else ())
-        spent += usage_from_entry(other.header.get(UNDONE_USAGE))
-        yield from self._changing(partial(history.become, turns, header, spent))
+        history, turns = self._history, copied.turns
+        spent = usage_from_entry(copied._history.header.get(UNDONE_USAGE))
+        spent += usage_of(() if is_better else turns[start:])
+
+        def take_over() -> None:
+            if is_better:
+                history.replace_end(start, turns[start:])
+            learned = {i: turn for i, turn in enumerate(turns[:start]) if turn != history[i]}
+            if learned or spent != Usage():
+                history.replace(learned, must_save=False, spent=spent)
+
+        yield from self._changing(take_over)
         self._requests.learn_from(copied._requests)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

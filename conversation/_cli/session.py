@@ -215,9 +215,8 @@ class OpenSession:
                 if not self._replaced(original, start):
                     error.__notes__ = [_STAYS]
                 raise
-            else:
-                if not self._replaced(original, start):
-                    note(_STAYS)
+            if not self._replaced(original, start):
+                note(_STAYS)
 
     def _replaced(self, original: Conversation, start: int) -> bool:
         """Take over what a copy has answered; return False if the earlier answer is better."""

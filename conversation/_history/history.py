@@ -456,6 +456,10 @@ class History(ReadTurns):
         """Take back all turns, and return them without stored bytes; the labels stay."""
         return self._dropping(("clear",), lambda: range(len(self)), inline=False)
 
+    def replace_end(self, start: int, turns: Sequence[Turn]) -> None:
+        """Put turns in the place of those from a position on, in one write."""
+        self._drop(range(start, len(self)), (), inline=False, added=turns)
+
     def take_back(self, turn: Turn) -> tuple[Turn, ...]:
         """Take the turn back if it is the last; its sound may have got its words since."""
         last = self[-1]
@@ -481,57 +485,39 @@ class History(ReadTurns):
         return self._drop(positions(), change, inline=inline)
 
     def _drop(
-        self, positions: AbstractSet[int] | range, change: tuple[Any, ...], *, inline: bool = True
+        self,
+        positions: AbstractSet[int] | range,
+        change: tuple[Any, ...],
+        *,
+        inline: bool = True,
+        added: Sequence[Turn] = (),
     ) -> tuple[Turn, ...]:
-        """Take back the turns at these positions; what they cost stays noted.
+        """Take back the turns at these positions, and add others; what they cost stays noted.
 
         Returns:
-            These turns in their order; with the bytes that were stored for them, if `inline`.
+            The dropped turns in their order; with the bytes that were stored for them, if `inline`.
         """
         self.settle()
-        if not positions:
+        if not positions and not added:
             return ()
         own = inherited(self.header)
         dropped = {position: self[position] for position in sorted(positions)}
         whole = tuple(map(inlined, dropped.values()) if inline else dropped.values())
         spent = usage_of([turn for position, turn in dropped.items() if position >= own])
         header = labels_without(self._with_spent(spent), positions)
-        first, length = min(positions), len(self) - len(positions)
+        first = min(positions, default=len(self))
         behind = [i for i in range(first, len(self)) if i not in positions]
+        moved, end = dict(enumerate(behind, first)), first + len(behind)
+        new: Mapping[int, Turn] = dict(enumerate(added, end))
         if self._journal is not None:
-            moved = dict(enumerate(behind, first))
             with self._doubting(_Doubtful(change, dropped, whole)):
-                self._journal.rewrite(self, header, {}, length, moved=moved)
+                new = self._journal.rewrite(self, header, new, end + len(new), moved=moved)
         self.header = header
-        self.set([*self._slots[:first], *(self._slots[position] for position in behind)])
+        self.set([*self._slots[:first], *(self._slots[i] for i in behind), *new.values()])
         self._written()
         if self._journal is not None:
             self._journal.discard(list(dropped.values()))
         return whole
-
-    def become(self, turns: Sequence[Turn], header: Mapping[str, Any], spent: Usage) -> None:
-        """Take over the turns and labels of a copy that went its own way, in one write.
-
-        Args:
-            turns: All turns; those that equal the ones here stay as they are saved.
-            header: The labels; the id and what was spent on turns that are gone stay these.
-            spent: What this cost, besides the usage of the turns.
-        """
-        self.settle()
-        own = self._with_spent(spent)
-        header = {**header, **{name: own[name] for name in ("id", UNDONE_USAGE) if name in own}}
-        there = self.turns
-        changed = {i: turn for i, turn in enumerate(turns) if turn not in there[i : i + 1]}
-        if not changed and len(turns) == len(there) and header == self.header:
-            return
-        if self._journal is not None:
-            changed = dict(self._journal.rewrite(self, header, changed, len(turns)))
-        self.header = header
-        self.set([changed.get(i) or there[i] for i in range(len(turns))])
-        self._written()
-        if self._journal is not None:
-            gone = {i for i in range(len(there)) if i in changed or i >= len(turns)}
-            self._journal.discard([there[i] for i in gone])
 
     def truncate(self, seconds: float, turn: Turn | None = None) -> AssistantTurn:
         """Cut an answer, None: the last turn, to its first seconds, and return it."""

@@ -174,6 +174,22 @@ def test_another_answer_counts_what_was_spent(cli: Run) -> None:
     assert [info.id for info in FileStore().list()] == ["ann"]
 
 
+def test_another_answer_notes_a_lost_id(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier answer whose id the server lost is noted in the session as lost."""
+    with StandIn() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        with Conversation.open("ann", client=server.client()) as chat:
+            first = chat.say("One")
+            chat.say("Two")
+            chat.truncate(0.1)
+        assert first.audio
+        server.forget(first.audio.id or "")
+        assert cli("say", "ann", "--retry")[0] == 0
+        assert len(server.requests) == 4
+    answers = [turn for turn in turns_of("ann") if isinstance(turn, AssistantTurn)]
+    assert [turn.audio and turn.audio.lost for turn in answers] == [True, False]
+
+
 @pytest.mark.usefixtures("server")
 def test_an_interruption_tells_what_became_of_the_message() -> None:
     """After Ctrl-C the error says that the message is kept, and how to go on; or that none is."""
