@@ -25,7 +25,7 @@ from conversation._cli.terminal import (
 from conversation._values.sound import FORMATS
 from conversation._values.text import counted
 from conversation._values.turns import AssistantTurn, Turn
-from conversation._wire.reading import role_of, turn_from_entry
+from conversation._wire.reading import names_in, role_of, turn_from_entry
 from conversation.errors import InvalidSetting, InvalidTurn, SessionCorrupt, SessionError
 from conversation.stores import SessionInfo, State
 from conversation.stores.files import FileStore, info_from, info_of, is_file_of, touched
@@ -190,19 +190,8 @@ def _read(store: FileStore, info: SessionInfo, state: State) -> _Listed:
         role_of(entry)
     word = _state(reversed(state.entries)) if state.recovered is None else "damaged"
     there = store.session(info.id).sizes()
-    missing = sum(name not in there for entry in state.entries for name in _files_in(entry))
+    missing = sum(name not in there for entry in state.entries for name in names_in(entry))
     return _Listed(info, word, len(state.entries), sum(_sounds(there)), missing)
-
-
-def _files_in(entry: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of the files that an entry names."""
-    content = entry.get("content")
-    parts = (
-        [each for each in content if isinstance(each, dict)] if isinstance(content, list) else []
-    )
-    for holder in (entry.get("audio"), *(part.get(str(part.get("type"))) for part in parts)):
-        if isinstance(holder, dict) and isinstance(name := holder.get("file"), str):
-            yield name
 
 
 def _state(entries: Iterator[Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,7 +38,7 @@ from conversation.errors import (
     not_found,
 )
 from conversation.stores import _format
-from conversation.stores._disk import open_regular, read_all
+from conversation.stores._disk import read_regular
 from conversation.stores._salvage import torn_files
 from conversation.stores.files import FileStore, file_name, is_file_of
 
@@ -248,15 +247,13 @@ def _id_in(path: Path) -> str:
     Raises:
         SessionCorrupt, SessionTooNew: if it does not, or cannot be read.
     """
-    descriptor = open_regular(path)  # a plain open would block on a FIFO
-    if descriptor is None:
+    data = read_regular(path)
+    if data is None:
         raise corrupt(path, "it does not exist any more")
     try:
-        session_id: Any = _format.parse(read_all(descriptor), path).header.get("id")
+        session_id: Any = _format.parse(data, path).header.get("id")
     except SessionCorrupt as error:
         raise corrupt(path, error.reason, error.line, mends=True) from error
-    finally:
-        os.close(descriptor)
     try:
         file_name(session_id)
     except InvalidSetting as error:

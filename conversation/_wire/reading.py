@@ -8,7 +8,7 @@ are taken out of a copy of the entry as they are read; what remains is the turn'
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -135,6 +135,15 @@ def role_of(entry: object) -> str:
         msg = f"role must be user, assistant, tool, system or developer, got {kind_of(role)}"
         raise InvalidTurn(msg)
     return str(role)
+
+
+def names_in(entry: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of stored data in a saved entry, which is not decoded."""
+    content = entry.get("content")
+    parts = filter(None, map(_copied, content if isinstance(content, list) else ()))
+    for body in (entry.get("audio"), *(part.get(str(part.get("type"))) for part in parts)):
+        if isinstance(body, dict) and isinstance(name := body.get("file"), str):
+            yield name
 
 
 def assistant_turn(

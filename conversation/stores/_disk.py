@@ -203,6 +203,17 @@ def open_regular(path: Path) -> int | None:
     return None if opened is None else opened[0]
 
 
+def read_regular(path: Path) -> bytes | None:
+    """Return the content of a regular file; None if there is no file. Errors as `open_regular`."""
+    descriptor = open_regular(path)
+    if descriptor is None:
+        return None
+    try:
+        return read_all(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def open_with_status(path: Path | str, *, writable: bool) -> tuple[int, os.stat_result] | None:
     """Same as `open_regular`, with the status of the file."""
     try:

@@ -18,7 +18,14 @@ import orjson
 
 from conversation.errors import SessionChanged, SessionCorrupt, corrupt
 from conversation.stores import News
-from conversation.stores._disk import Disk, open_regular, open_with_status, read_all, read_at
+from conversation.stores._disk import (
+    Disk,
+    open_regular,
+    open_with_status,
+    read_all,
+    read_at,
+    read_regular,
+)
 from conversation.stores._format import (
     COUNT_AT,
     END,
@@ -389,12 +396,7 @@ class Document:
 
     def _read_any(self) -> bytes | None:
         with contextlib.suppress(OSError):
-            descriptor = open_regular(self._path)
-            if descriptor is not None:
-                try:
-                    return read_all(descriptor)
-                finally:
-                    os.close(descriptor)
+            return read_regular(self._path)
         return None
 
     def _check(self, now: _Status) -> None:

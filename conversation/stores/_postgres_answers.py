@@ -113,20 +113,21 @@ def _last_result(pgconn: Any) -> Any:
             if last is None or last.status != driver.pq.ExecStatus.FATAL_ERROR:
                 last = result
             continue
-        if not _is_ready(pgconn.socket, is_writing=bool(is_writing)):
+        if not is_ready(pgconn.socket, _SILENCE, is_writing=bool(is_writing)):
             raise Lost(f"no answer for {_SILENCE:g} s", may_be_done=True)
         pgconn.consume_input()
         if is_writing:
             is_writing = pgconn.flush()
 
 
-def _is_ready(descriptor: int, *, is_writing: bool) -> bool:
+def is_ready(descriptor: int, seconds: float, *, is_writing: bool = False) -> bool:
+    """Return True if bytes have come within so many seconds, or can go where some are written."""
     if not hasattr(select, "poll"):
         writing = [descriptor] if is_writing else []
-        return any(select.select([descriptor], writing, [], _SILENCE))
+        return any(select.select([descriptor], writing, [], seconds))
     poll = select.poll()
     poll.register(descriptor, select.POLLIN | (select.POLLOUT if is_writing else 0))
-    return bool(poll.poll(_SILENCE * 1000))
+    return bool(poll.poll(seconds * 1000))
 
 
 NO_RIGHT = "42501"

@@ -33,19 +33,16 @@ class Leases:
     def __init__(self, database: Database, seconds: float) -> None:
         self.seconds = seconds
         self._database = database
-        self._renew()
+        self.leave_all()
         _all.add(self)
 
-    def _renew(self) -> None:
+    def leave_all(self) -> None:
+        """Begin without leases; those of a forked child stay the parent's."""
         self._mutex = threading.Lock()
         # Weak: an object that is forgotten in the middle of an exchange keeps nobody out.
         self._first: weakref.WeakValueDictionary[str, Holder] = weakref.WeakValueDictionary()
         self._renewer: threading.Thread | None = None
         self._process = os.getpid()
-
-    def after_fork(self) -> None:
-        """Leave all leases to the parent process."""
-        self._renew()
 
     def enter(self, holder: Holder) -> bool:
         """Return True if no other object of this process holds the session, or asks for it."""
@@ -104,7 +101,7 @@ _all: weakref.WeakSet[Leases] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for leases in list(_all):
-        leases.after_fork()
+        leases.leave_all()
 
 
 if hasattr(os, "register_at_fork"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import select
 import time
 import weakref
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 
 from conversation.errors import InvalidSetting
 from conversation.stores import _postgres_driver as driver
-from conversation.stores._postgres_answers import Lost, Refused
+from conversation.stores._postgres_answers import Lost, Refused, is_ready
 
 PATIENCE = 8.0
 """Seconds after which no new attempt begins; also the wait for a free connection."""
@@ -98,7 +97,7 @@ class Pool:
             with contextlib.suppress(IndexError):  # another thread was faster
                 connection, since = self._idle.pop()
                 is_old = time.monotonic() - since > _LONGEST_IDLE or connection.closed
-                if not is_old and not _is_readable(connection.pgconn.socket):
+                if not is_old and not is_ready(connection.pgconn.socket, 0):
                     return connection
                 connection.close()  # what comes unasked is its end
         try:
@@ -155,11 +154,3 @@ class GivenPool:
 
     def clear(self) -> None:
         """Leave the connections alone."""
-
-
-def _is_readable(descriptor: int) -> bool:
-    if not hasattr(select, "poll"):
-        return bool(select.select([descriptor], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))

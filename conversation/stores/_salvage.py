@@ -19,7 +19,7 @@ from conversation._wire.strict_json import json_text
 from conversation._wire.writing import line_from_turn
 from conversation.errors import SessionCorrupt, another_session, corrupt
 from conversation.stores import Salvage
-from conversation.stores._disk import Disk, open_regular, read_all
+from conversation.stores._disk import Disk, read_regular
 from conversation.stores._document import Document
 from conversation.stores._format import TURNS, entry_in, parse, parse_header
 
@@ -67,7 +67,7 @@ def salvage(
         SessionTooNew: if a later version wrote it.
         OSError: if it cannot be read, or the disk refuses; the document is unchanged.
     """
-    data = _read(path)
+    data = read_regular(path)
     if data is None:
         raise FileNotFoundError(f"there is no {path}")
     torn = torn_files(path.parent).get(path.name, [])
@@ -88,7 +88,9 @@ def salvage(
     for piece, turn in chain(_turns(data[:begin], read_turn), _turns(data[start:], read_turn)):
         (lost if turn is None else lines).append(piece)
         latest = max(latest, (turn and turn.at) or latest)
-    for piece, turn in (found for each in torn for found in _turns(_read(each) or b"", read_turn)):
+    for piece, turn in (
+        found for each in torn for found in _turns(read_regular(each) or b"", read_turn)
+    ):
         if piece not in lines:
             fits = turn is not None and turn.at is not None and turn.at >= latest
             (lines if fits else lost).append(piece)
@@ -118,16 +120,6 @@ def torn_files(folder: Path) -> dict[str, list[Path]]:
             if stat.S_ISREG(status.st_mode):
                 found.setdefault(f"{name[1]}.json", []).append((status.st_mtime_ns, path))
     return {name: [path for _, path in sorted(files)] for name, files in found.items()}
-
-
-def _read(path: Path) -> bytes | None:
-    descriptor = open_regular(path)
-    if descriptor is None:
-        return None
-    try:
-        return read_all(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int, int]:

@@ -33,7 +33,7 @@ from conversation.errors import (
 )
 from conversation.stores import Kind, News, Recovery, Salvage, State
 from conversation.stores._arguments import is_kept
-from conversation.stores._disk import Disk, make_folder, open_regular, read_all, remove_tree
+from conversation.stores._disk import Disk, make_folder, read_regular, remove_tree
 from conversation.stores._document import Document
 from conversation.stores._format import Snapshot, Torn, id_in
 from conversation.stores._lockfile import LockFile
@@ -88,17 +88,16 @@ class FileSession:
             SaveFailed: if the lock or a repair cannot be written, or the session cannot be read.
         """
         try:
-            if not self._try_lock():
-                return None
-            try:
-                news = self._document.news()
-            except SessionCorrupt as error:
-                raise self._with_remedy(error) from error
-            return News(state=self._repaired(news)) if isinstance(news, Snapshot) else news
-        except BaseException as error:
+            with self._writing():
+                if not self._try_lock():
+                    return None
+                try:
+                    news = self._document.news()
+                except SessionCorrupt as error:
+                    raise self._with_remedy(error) from error
+                return News(state=self._repaired(news)) if isinstance(news, Snapshot) else news
+        except BaseException:
             self.release()
-            if isinstance(error, OSError) and not isinstance(error, SessionError):
-                raise self._failed(self.file, error) from error
             raise
 
     def release(self) -> None:
@@ -227,7 +226,7 @@ class FileSession:
         with self._writing():
             if torn.rest:
                 put_aside = self._folder.with_suffix(f".torn-{os.urandom(4).hex()}")
-                os.close(self._write(put_aside, torn.rest))
+                self._write(put_aside, torn.rest)
             lines = dict(enumerate(torn.lines))
             try:
                 self._check_lock()
@@ -253,13 +252,9 @@ class FileSession:
 
     def append(self, entries: Sequence[bytes]) -> None:
         """Add turns, durably, or change nothing."""
-        try:
+        with self._writing():
             self._check_lock()
             self._document.append(entries)
-        except SessionError:
-            raise
-        except OSError as error:
-            raise self._failed(self.file, error) from error
 
     def rewrite(self, header: Mapping[str, Any], changed: Mapping[int, bytes], length: int) -> None:
         """Replace the content, durably, or change nothing."""
@@ -292,7 +287,7 @@ class FileSession:
                 raise OSError(f"{self._folder} is a link")
             self._make_folder(self._folder)
             if not (isinstance(data, StoredFile) and self._link(data, kept.path)):
-                os.close(self._write(kept.path, read_data(data)))
+                self._write(kept.path, read_data(data))
         return kept
 
     def _link(self, stored: StoredFile, path: Path) -> bool:
@@ -303,12 +298,7 @@ class FileSession:
             os.link(stored.path, path, follow_symlinks=False)
         except (OSError, NotImplementedError):
             return False
-        try:
-            self._disk.sync_folder(path.parent)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                path.unlink()
-            raise
+        self._sync_name(path)
         return True
 
     def fetch(self, name: str) -> StoredFile:
@@ -380,11 +370,7 @@ class FileSession:
         """
         said = None
         with contextlib.suppress(OSError):
-            if (descriptor := open_regular(self.file)) is not None:
-                try:
-                    said = id_in(read_all(descriptor))
-                finally:
-                    os.close(descriptor)
+            said = id_in(read_regular(self.file) or b"")
         if said is not None and said != self.id:
             raise another_session(self.file, said, self.id)
         listed = set() if said else set(self.file.parent.iterdir())
@@ -460,17 +446,19 @@ class FileSession:
 
     # --- writing -------------------------------------------------------------------------------
 
-    def _write(self, path: Path, data: bytes) -> int:
+    def _write(self, path: Path, data: bytes) -> None:
         temporary = path.with_name(f".{self.file.name}.part.tmp")
-        descriptor = self._disk.write_new(path, (data,), temporary=temporary)
+        os.close(self._disk.write_new(path, (data,), temporary=temporary))
+        self._sync_name(path)
+
+    def _sync_name(self, path: Path) -> None:
+        """Make the name of a new file durable, or remove it."""
         try:
             self._disk.sync_folder(path.parent)
         except BaseException:
-            os.close(descriptor)
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
-        return descriptor
 
     def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():
