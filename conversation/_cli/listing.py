@@ -26,9 +26,9 @@ from conversation._values.sound import FORMATS
 from conversation._values.text import counted
 from conversation._values.turns import AssistantTurn, Turn
 from conversation._wire.reading import names_in, role_of, turn_from_entry
-from conversation.errors import InvalidSetting, InvalidTurn, SessionCorrupt, SessionError
+from conversation.errors import InvalidTurn, SessionCorrupt, SessionError
 from conversation.stores import SessionInfo, State
-from conversation.stores.files import FileStore, info_from, info_of, is_file_of, touched
+from conversation.stores.files import FileStore, info_of, is_file_of, touched
 
 if TYPE_CHECKING:
     from conversation.stores.postgres import PostgresStore
@@ -107,7 +107,7 @@ def _sounds(sizes: Mapping[str, int]) -> list[int]:
 def listed(store: AnyStore, session_id: str) -> _Listed | None:
     """Return one session; None if it is gone, or damaged."""
     if isinstance(store, FileStore):
-        return _listed(store, store.session(session_id).file)
+        return _looked_at(store, store.session(session_id).file)[0]
     infos = [info for info in store.list(prefix=session_id) if info.id == session_id]
     return next(iter(_summarized(store, infos)), None)
 
@@ -119,10 +119,8 @@ def _in_files(store: FileStore, limit: int | None) -> tuple[list[_Listed], int]:
     for path in sorted(store._documents(), key=_changed, reverse=True):
         if len(found) == limit:
             break
-        each = _listed(store, path)
-        if each is None:
-            each, is_skipped = _looked_at(store, path)
-            status |= is_skipped
+        each, is_skipped = _looked_at(store, path)
+        status |= is_skipped
         found += [each] if each else []
     return found, status
 
@@ -134,40 +132,22 @@ def _changed(path: Path) -> tuple[float, str]:
     return 0.0, ""
 
 
-def _listed(store: FileStore, path: Path) -> _Listed | None:
-    """Return a session by one look at its document; None if it needs a closer one."""
-    try:
-        session = store.session(unquote(path.stem))
-        if session.file.name != path.name:  # a long id
-            return None
-        status, state = path.lstat(), session.read()
-        return _read(store, info_from(state.header, path, status), state) if state else None
-    except (InvalidSetting, InvalidTurn, SessionError, OSError):
-        return None
-
-
 def _looked_at(store: FileStore, path: Path) -> tuple[_Listed | None, bool]:
     """Report damage; return the session, if it is one, and True if the file is skipped."""
-    info, is_damaged = None, False
     try:
         info = info_of(path)
-    except SessionCorrupt as error:
-        info, is_damaged = _damaged(store, path), True
-        told = error if info is None else store.session(info.id)._with_remedy(error)
-        report(f"skipping {path.name}: {one_line(told)}" if info is None else one_line(told))
-        if info is None:
-            return None, True
     except (SessionError, OSError) as error:
-        report(f"skipping {path.name}: {one_line(error)}")
-        return None, True
+        info = _damaged(store, path) if isinstance(error, SessionCorrupt) else None
+        if info is None:
+            report(f"skipping {path.name}: {one_line(error)}")
+            return None, True
     if info is None:
         return None, False  # it is gone
-    if not is_damaged:
-        try:
-            state = store.session(info.id).read()
-            return _read(store, info, state or State({}, [])), False
-        except (InvalidTurn, SessionError, OSError) as error:
-            report(f"{info.id}: {one_line(error)}")
+    try:
+        state = store.session(info.id).read()
+        return _read(store, info, state or State({}, [])), False
+    except (InvalidTurn, SessionError, OSError) as error:
+        report(f"{info.id}: {one_line(error)}")
     return _Listed(info, "damaged", None, sum(sound_of(store, info.id))), False
 
 

@@ -14,11 +14,10 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 from conversation._wire.reading import time_from
@@ -310,11 +309,6 @@ def info_of(path: Path | str) -> SessionInfo | None:
             raise corrupt(path, f"its first {_LONGEST_HEADER} bytes hold no header in one line")
     finally:
         os.close(descriptor)
-    return info_from(header, path, status)
-
-
-def info_from(header: Mapping[str, Any], path: Path | str, status: os.stat_result) -> SessionInfo:
-    """Return what a header says of the session in a document; errors as in `info_of`."""
     session_id, title, metadata = map(header.get, ("id", "title", "metadata"))
     if not isinstance(session_id, str):
         raise corrupt(path, "it names no session")
