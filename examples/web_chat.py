@@ -8,7 +8,8 @@ postgresql://…. Needs the extras `web` and `formats`. With OPENAI_API_KEY it t
 to a stand-in on your machine.
 
 The page sends JSON, each with what to `do`, and binary messages: speech (24 kHz mono s16le) or a
-file. It gets JSON, each with its `type`, and the sound of answers, again as binary messages.
+file. It gets JSON, each with its `type`, and the sound of answers, again as binary messages: mono
+s16le of 24 kHz, or of the `rate` that it was told.
 """
 
 import argparse
@@ -289,6 +290,7 @@ class Talk:
         self._answering = asyncio.create_task(self._answer(*content))
 
     async def _answer(self, *content: str | AudioInput) -> None:
+        rate = RATE
         try:
             await self._tell("thinking")
             async with self._chat.stream(*content) as events:
@@ -298,7 +300,10 @@ class Talk:
                     match event:
                         case TranscriptDelta(text) | TextDelta(text):
                             await self._tell("text", text=text)
-                        case AudioDelta(data):
+                        case AudioDelta(data, its_rate):
+                            if its_rate != rate:
+                                rate = its_rate
+                                await self._tell("rate", rate=rate)
                             await self._send(bytes=data)
         except Exception as error:  # noqa: BLE001  # the page tells it
             await self._show()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import signal
 import threading
 import urllib.error
 import wave
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -315,6 +318,42 @@ def test_several_workers_serve_one_user(
         site.process.wait(site.patience)
     asked = sorted(turn.text for turn in site.latest(store)[::2])
     assert asked == [f"Question {n}" for n in range(6)]
+
+
+class Telephone(BaseHTTPRequestHandler):
+    """A server whose answers are a second of sound at 8 kHz."""
+
+    def do_POST(self) -> None:
+        """Stream an answer, whatever is asked."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        data = base64.b64encode(AudioInput.from_pcm(bytes(16_000), 8_000).read()).decode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for delta, reason in (({"audio": {"transcript": "Hi", "data": data}}, None), ({}, "stop")):
+            choice = {"index": 0, "delta": delta, "finish_reason": reason}
+            chunk = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "other"}
+            self.wfile.write(f"data: {json.dumps(chunk | {'choices': [choice]})}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+def test_the_rate_of_other_servers_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sound that is not of 24 kHz goes to the page as it is, behind its rate."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Telephone) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+        monkeypatch.setenv("OPENAI_API_KEY", "any")
+        try:
+            with Site(tmp_path, None) as site, site.page(site.cookie()) as page:
+                page.send(say("Hello"))
+                told = page.until("done")
+        finally:
+            server.shutdown()
+    assert [each["rate"] for each in told if each["type"] == "rate"] == [8_000]
+    assert len(page.sound) == 16_000
 
 
 def test_without_a_key_a_stand_in_answers(tmp_path: Path) -> None:

@@ -359,6 +359,28 @@ def test_the_page_fits_phones_and_dark_mode(
     assert red < 60 if scheme == "dark" else red > 200
 
 
+def test_sound_of_another_rate_keeps_its_speed(start: Start, site: Site) -> None:
+    """Sound of 8 kHz gets three samples for one, until another answer begins."""
+    chat = Chat(start, site)
+    sound = "[...resampled(Int16Array.of(0, 300, 600))]"
+    assert chat.run(f"(obey({{type: 'rate', rate: 8000}}), {sound})") == [
+        *(0, 100, 200, 300, 400, 500),
+        *(600, 600, 600),
+    ]
+    assert chat.run(f"(obey({{type: 'answer'}}), {sound})") == [0, 300, 600]
+
+
+def test_on_paper_all_turns_are_shown(start: Start, site: Site) -> None:
+    """A printed page is as long as its turns, dark on white, and without controls."""
+    chat = Chat(start, site)
+    chat.run("show(Array.from({length: 60}, () => ({role: 'user', text: 'Is a dog a friend?'})))")
+    chat.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert chat.run("document.querySelector('footer').checkVisibility()") is False
+    assert chat.run("document.documentElement.scrollHeight") > 60 * 24
+    words = "getComputedStyle(document.querySelector('#turns p')).color"
+    assert chat.run(words) == "rgb(0, 0, 0)"
+
+
 @needs_axe
 def test_the_page_is_accessible(start: Start, site: Site, server: StandIn) -> None:
     """Axe finds nothing in answers, an error and a pressed button, light and dark, also narrow."""
