@@ -135,12 +135,10 @@ def _changed(path: Path) -> tuple[float, str]:
 def _looked_at(store: FileStore, path: Path) -> tuple[_Listed | None, bool]:
     """Report damage; return the session, if it is one, and True if the file is skipped."""
     try:
-        info = info_of(path)
+        info = info_at(store, path)
     except (SessionError, OSError) as error:
-        info = _damaged(store, path) if isinstance(error, SessionCorrupt) else None
-        if info is None:
-            report(f"skipping {path.name}: {one_line(error)}")
-            return None, True
+        report(f"skipping {path.name}: {one_line(error)}")
+        return None, True
     if info is None:
         return None, False  # it is gone
     try:
@@ -151,17 +149,24 @@ def _looked_at(store: FileStore, path: Path) -> tuple[_Listed | None, bool]:
     return _Listed(info, "damaged", None, sum(sound_of(store, info.id))), False
 
 
-def _damaged(store: FileStore, path: Path) -> SessionInfo | None:
-    """Return what is known of a document whose header cannot be read; None if it is no session."""
-    session_id = unquote(path.stem)
-    if not is_file_of(path, session_id):
-        return None
+def info_at(store: FileStore, path: Path) -> SessionInfo | None:
+    """Return what is known of the session in a document, whole or damaged; None if it is gone.
+
+    Raises:
+        SessionCorrupt, SessionTooNew: if it is no session, or another one than its name says.
+        OSError: if it cannot be read.
+    """
     try:
-        store.session(session_id)._refuse_another()
-        status = path.lstat()
-    except (SessionError, OSError):
-        return None
-    return SessionInfo(session_id, None, None, touched(status), status.st_size)
+        return info_of(path)
+    except SessionCorrupt:
+        session_id = unquote(path.stem)
+        if not is_file_of(path, session_id):
+            raise
+        with contextlib.suppress(SessionError, OSError):
+            store.session(session_id)._refuse_another()
+            status = path.lstat()
+            return SessionInfo(session_id, None, None, touched(status), status.st_size)
+        raise
 
 
 def _read(store: FileStore, info: SessionInfo, state: State) -> _Listed:

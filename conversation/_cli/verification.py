@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
-from urllib.parse import unquote
 
 import attrs
 import orjson
 
-from conversation._cli.listing import state_of
+from conversation._cli.listing import info_at, state_of
 from conversation._cli.places import AnyStore
 from conversation._cli.terminal import plain_line, progress, write_json, write_line
 from conversation._cli.wording import said
@@ -30,17 +29,13 @@ from conversation._wire.strict_json import plain_json
 from conversation.errors import (
     AudioFileMissing,
     InvalidSetting,
-    SessionCorrupt,
     SessionError,
     SessionUnavailable,
-    another_session,
     corrupt,
     not_found,
 )
-from conversation.stores import _format
-from conversation.stores._disk import read_regular
 from conversation.stores._salvage import torn_files
-from conversation.stores.files import FileStore, file_name, is_file_of
+from conversation.stores.files import FileStore
 
 _Media: TypeAlias = AssistantAudio | AudioInput | ImageInput | FileInput
 
@@ -128,17 +123,18 @@ def verify(options: argparse.Namespace, store: AnyStore) -> int:
 
 def _check(store: FileStore, path: Path, torn: Sequence[Path]) -> _Result:
     """Check a session, all files that it names, and bytes that recoveries have put aside."""
-    session_id = None
     problems = [
         f"{each.name} has {each.lstat().st_size} bytes of a turn that was cut off. "
         "`conversation repair` reads them again."
         for each in torn
     ]
     try:
-        session_id = _id_in(path)
+        info = info_at(store, path)
+        if info is None:
+            raise corrupt(path, "it does not exist any more")
     except (SessionError, OSError) as error:
-        return _Result(path, session_id, problems=(said(error), *problems))
-    return _checked(store, session_id, path, problems)
+        return _Result(path, None, problems=(said(error), *problems))
+    return _checked(store, info.id, path, problems)
 
 
 def _checked(
@@ -239,28 +235,6 @@ def files_of(turns: Sequence[Turn]) -> Iterator[tuple[int, _Media, Stored, bool]
 def _lost_files(extra: Mapping[str, Any]) -> list[Any]:
     found = extra.get(_LOST)
     return found if isinstance(found, list) else []
-
-
-def _id_in(path: Path) -> str:
-    """Return the id in a document, which has to belong to the document's name.
-
-    Raises:
-        SessionCorrupt, SessionTooNew: if it does not, or cannot be read.
-    """
-    data = read_regular(path)
-    if data is None:
-        raise corrupt(path, "it does not exist any more")
-    try:
-        session_id: Any = _format.parse(data, path).header.get("id")
-    except SessionCorrupt as error:
-        raise corrupt(path, error.reason, error.line, mends=True) from error
-    try:
-        file_name(session_id)
-    except InvalidSetting as error:
-        raise corrupt(path, str(error), mends=True) from error
-    if not is_file_of(path, session_id):
-        raise another_session(path, session_id, unquote(path.stem))
-    return str(session_id)
 
 
 def _parts(turn: Turn) -> Iterator[_Media]:

@@ -363,13 +363,13 @@ class PostgresSession:
                 self._may_hold = False  # not to wait once more in `release`
             raise self._failed(error, in_doubt=self._doubt is not None) from error
         self._made(then, last)
-        self._blobs.stored()
 
     def _made(self, then: _Seen, last: bytes | None) -> None:
         """Note that a write was carried out."""
         if then.last is None and then.length:
             then = attrs.evolve(then, last=last)
         self._seen, self._is_begun, self._doubt = then, True, None
+        self._blobs.stored()
 
     def _written(self, name: str, parameters: Sequence[Any], then: _Seen) -> bytes | None:
         """Return the last entry after a write, if it can be known."""
@@ -443,7 +443,6 @@ class PostgresSession:
             raise self._failed(error) from error
         if was_written:
             self._made(then, last)
-            self._blobs.stored()
 
     # --- sound, pictures and documents ---------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from conversation._values.data import Data, Kind, NotKept, Stored
 from conversation._values.media import kept_data, with_data
@@ -29,31 +29,24 @@ from conversation.stores import SessionInfo, Store
 log = logging.getLogger("conversation")
 
 
-class Silenced(NamedTuple):
-    """The turns of a session without their sound.
-
-    Attributes:
-        lines: The entries that have lost sound, by position.
-        names: The names of the stored bytes that stay: pictures and files.
-    """
-
-    lines: dict[int, bytes]
-    names: set[str]
-
-
-def silenced(entries: Sequence[Any], fetch: Callable[[str], Stored], place: str) -> Silenced:
+def silenced(
+    entries: Sequence[Any], fetch: Callable[[str], Stored], place: str
+) -> tuple[dict[int, bytes], set[str]]:
     """Return what becomes of the entries of a session without their sound; words stay.
+
+    Returns:
+        New lines by position, and the names of the bytes that stay: pictures and files.
 
     Raises:
         SessionCorrupt: if one of them is no turn.
     """
-    found = Silenced({}, set())
+    lines, names = dict[int, bytes](), set[str]()
     for position, turn in enumerate(read_turns(entries, fetch, place)):
         silent = with_data(turn, _without_sound)
         if silent != turn:
-            found.lines[position] = line_from_turn(silent)
-        found.names.update(data.name for data in kept_data(silent))
-    return found
+            lines[position] = line_from_turn(silent)
+        names.update(data.name for data in kept_data(silent))
+    return lines, names
 
 
 def read_turns(

@@ -95,6 +95,8 @@ def test_verify_reports_damage_and_changes_nothing(damage: Callable[[Path], str]
     status, out, _ = cli("verify", "--json")
     assert status == 1
     assert words in str(json.loads(out))
+    (damaged,) = (each for each in json.loads(out) if each["problems"])
+    assert damaged["id"] == (None if damage is copied else "x")
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
