@@ -75,7 +75,7 @@ def chat(options: argparse.Namespace, store: AnyStore) -> int:
     place = f"in `conversation chat {shlex.quote(options.id)}`"  # once this one has ended
     after = Remedies(f"`/retry` {place}", f"`/undo` {place}")
     name_remedies(after)
-    speaker = loudspeaker() if options.play else _silent
+    speaker = loudspeaker() if options.play else lambda _: contextlib.nullcontext()
     first = sound_from(options.audio) if options.audio else None
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
@@ -84,10 +84,6 @@ def chat(options: argparse.Namespace, store: AnyStore) -> int:
             return _Chat(session, speaker).run(first)
         finally:
             name_remedies(after)
-
-
-def _silent(_: int) -> AbstractContextManager[None]:
-    return contextlib.nullcontext()
 
 
 class _Chat:
@@ -130,7 +126,7 @@ class _Chat:
             write_text(turn.text or "(sound)", "dim", before=f"{turn.role}: ", before_colour="dim")
         if conversation.unanswered:
             note("the last message has no answer: /retry asks for one")
-        elif _is_cut(turns[-1:]):
+        elif turns and getattr(turns[-1], "interrupted", False):
             note("the last answer was cut off: /retry asks again")
 
     def _entered(self) -> Entered | None:
@@ -295,10 +291,6 @@ class _Chat:
             place = path.name if path.parent == self._shown_folder else path
             self._shown_folder = path.parent
             write_line((f"    {audio.duration or 0:.1f} s  {place}", "dim"))
-
-
-def _is_cut(last: tuple[object, ...]) -> bool:
-    return any(isinstance(turn, AssistantTurn) and turn.interrupted for turn in last)
 
 
 def _path(argument: str) -> Path:

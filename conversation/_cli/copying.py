@@ -25,21 +25,16 @@ def copy(options: argparse.Namespace, _: AnyStore) -> int:
     results: Counter[str] = Counter()
     for session_id in progress("copying", ids):
         try:
-            results[copy_session(source.session(session_id), target.session(session_id))] += 1
+            result = copy_session(source.session(session_id), target.session(session_id))
+            results["there already" if result == "equal" else result] += 1
         except (SessionError, OSError) as error:
             show_progress("")
             unknown = error if isinstance(error, SessionNotFound) else None
             why = not_there(source, unknown) if unknown else one_line(error)
             report(f"{session_id}: {why}")
             results["failed"] += 1  # and goes on with the others
-    texts = {
-        "copied": "copied",
-        "continued": "continued",
-        "mended": "mended",
-        "equal": "there already",
-        "failed": "failed",
-    }
-    counts = [f"{results[name]} {text}" for name, text in texts.items() if results[name]]
+    names = ("copied", "continued", "mended", "there already", "failed")
+    counts = [f"{results[name]} {name}" for name in names if results[name]]
     write_line(f"{counted(len(ids), 'session')}: {', '.join(counts) or 'nothing to copy'}")
     return 1 if results["failed"] else status
 

@@ -9,10 +9,10 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from conversation._locking import Polling, check_timeout
 from conversation._values.data import Data, Unsaved, read_data
@@ -42,6 +42,8 @@ from conversation.stores._stored_file import StoredFile, check_name
 from conversation.stores._sweeping import silenced
 
 log = logging.getLogger("conversation")
+
+_T = TypeVar("_T")
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """Errors of file systems without locks, as some of networks and in user space are."""
@@ -91,10 +93,7 @@ class FileSession:
             with self._writing():
                 if not self._try_lock():
                     return None
-                try:
-                    news = self._document.news()
-                except SessionCorrupt as error:
-                    raise self._with_remedy(error) from error
+                news = self._sound(self._document.news)
                 return News(state=self._repaired(news)) if isinstance(news, Snapshot) else news
         except BaseException:
             self.release()
@@ -189,7 +188,7 @@ class FileSession:
             SessionCorrupt, SessionTooNew: if it is no sound session; it is not changed.
             OSError: if it cannot be read.
         """
-        snapshot = self._snapshot()
+        snapshot = self._sound(self._document.read)
         if snapshot is None:
             return None
         self._check(snapshot)
@@ -201,16 +200,13 @@ class FileSession:
         """Return what others added since the last look; None if only `read` can tell."""
         return self._document.look()
 
-    def _snapshot(self) -> Snapshot | None:
+    def _sound(self, read: Callable[[], _T]) -> _T:
+        """Return what is read; the error about damage names `repair` where that helps."""
         try:
-            return self._document.read()
+            return read()
         except SessionCorrupt as error:
-            raise self._with_remedy(error) from error
-
-    def _with_remedy(self, error: SessionCorrupt) -> SessionCorrupt:
-        """Return the error, naming `repair` where that helps."""
-        mends = self.file.is_file() and not self.file.is_symlink()
-        return corrupt(self.file, error.reason, error.line, mends=mends)
+            mends = self.file.is_file() and not self.file.is_symlink()
+            raise corrupt(self.file, error.reason, error.line, mends=mends) from error
 
     def _check(self, snapshot: Snapshot) -> None:
         said = snapshot.header.get("id")
@@ -408,7 +404,7 @@ class FileSession:
             False if there is none.
         """
         with self._writing():
-            snapshot = self._snapshot()
+            snapshot = self._sound(self._document.read)
             if snapshot is None:
                 raise self.not_found()
             self._check(snapshot)
