@@ -83,6 +83,14 @@ class Disk:
         finally:
             os.close(descriptor)
 
+    def make_folder(self, folder: Path) -> None:
+        """Create a private folder where there is none, and those above it."""
+        if not folder.is_dir():
+            self.make_folder(folder.parent)
+            with contextlib.suppress(FileExistsError):  # another one was faster
+                make_folder(folder)
+            self.sync_folder(folder.parent)
+
     def replace(self, source: Path, target: Path) -> None:
         """Rename a file over another one."""
         source.replace(target)

@@ -1,4 +1,4 @@
-"""A queue of processes that wait for a session's lock: first come, first served.
+"""The lock of a session, and the queue of processes that wait for it: first come, first served.
 
 Each waiter holds a numbered file under a lock of its own; the lowest live number is next.
 The files of waiters that died are not locked; whoever comes next removes them.
@@ -11,10 +11,86 @@ import os
 import re
 from pathlib import Path
 
-from conversation.stores._disk import make_folder
+from conversation.errors import SessionChanged
+from conversation.stores._disk import Disk, make_folder
 from conversation.stores._lockfile import LockFile
 
 _NUMBER = re.compile("[0-9]{12,18}")
+
+
+class QueuedLock:
+    """The lock of a session, which waiters get in the order in which they came.
+
+    Args:
+        path: The lock's file; the queue lies beside it.
+        document: The session's document, for errors.
+        disk: The system calls to write with.
+    """
+
+    def __init__(self, path: Path, document: Path, disk: Disk) -> None:
+        self.path = path
+        self._document = document
+        self._disk = disk
+        self._queue = Queue(path.with_suffix(".queue"))
+        self._held: LockFile | None = None
+
+    def try_acquire(self) -> bool:
+        """Take the lock, if it is free and nobody waits for it longer; else wait in the queue."""
+        if self._held is not None:
+            self.release()  # a release was interrupted
+        while self._queue.is_next():
+            self._held = held = self._open()
+            if not held.try_lock():
+                held.close()
+                self._held = None
+                self._queue.enter()
+                return False
+            if held.is_current():
+                self._queue.leave()
+                return True
+            held.close()  # whoever deleted the session has removed this lock
+        return False
+
+    def release(self) -> None:
+        """Give up the lock, and the place in the queue; idempotent."""
+        try:
+            self._queue.leave()
+        finally:
+            held = self._held
+            if held is not None:
+                with contextlib.suppress(OSError):  # what was written is written
+                    held.close()
+                self._held = None
+
+    def check(self) -> None:
+        """Refuse to write without the lock, or where its file was removed: others may hold one.
+
+        Raises:
+            SessionChanged: if so.
+        """
+        if self._held is None:
+            msg = f"{self._document} is not locked by this object; nothing was written"
+            raise SessionChanged(msg, path=self._document)
+        if not self._held.is_current():
+            msg = f"the lock {self.path} was removed while it was held; nothing was written"
+            raise SessionChanged(msg, path=self._document)
+
+    def is_taken(self) -> bool:
+        """Return True if another one holds the lock; makes no file."""
+        with contextlib.suppress(OSError):
+            lock = LockFile(self.path, create=False)
+            try:
+                return not lock.try_lock()
+            finally:
+                lock.close()
+        return False
+
+    def _open(self) -> LockFile:
+        try:
+            return LockFile(self.path)
+        except FileNotFoundError:
+            self._disk.make_folder(self.path.parent)
+            return LockFile(self.path)
 
 
 class Queue:

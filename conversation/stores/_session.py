@@ -23,7 +23,6 @@ from conversation.errors import (
     AudioFileMissing,
     InvalidTurn,
     SaveFailed,
-    SessionChanged,
     SessionCorrupt,
     SessionError,
     SessionNotFound,
@@ -33,11 +32,10 @@ from conversation.errors import (
 )
 from conversation.stores import Kind, News, Recovery, Salvage, State
 from conversation.stores._arguments import is_kept
-from conversation.stores._disk import Disk, make_folder, read_regular, remove_tree
+from conversation.stores._disk import Disk, read_regular, remove_tree
 from conversation.stores._document import Document
 from conversation.stores._format import Snapshot, Torn, id_in
-from conversation.stores._lockfile import LockFile
-from conversation.stores._queue import Queue
+from conversation.stores._queue import QueuedLock
 from conversation.stores._stored_file import StoredFile, check_name
 from conversation.stores._sweeping import silenced
 
@@ -57,6 +55,9 @@ class FileSession:
         session_id: The id that it is opened by.
         disk: The system calls to write with.
         keep_sound: As in `FileStore`.
+
+    Attributes:
+        lock: Its lock.
     """
 
     pauses = (0.0005, 0.01)
@@ -65,12 +66,10 @@ class FileSession:
         self.id = session_id
         self.file = file
         self._folder = file.with_name(f"{file.name.removesuffix('.json')}.audio")
-        self._lock = self._folder.with_suffix(".lock")
+        self.lock = QueuedLock(self._folder.with_suffix(".lock"), file, disk)
         self._disk = disk
         self._keep_sound = keep_sound
         self._document = Document(file, disk, partial(line_from_entry, fetch=self.fetch))
-        self._queue = Queue(self._folder.with_suffix(".queue"))
-        self._held: LockFile | None = None
 
     @property
     def place(self) -> str:
@@ -91,7 +90,7 @@ class FileSession:
         """
         try:
             with self._writing():
-                if not self._try_lock():
+                if not self.lock.try_acquire():
                     return None
                 news = self._sound(self._document.news)
                 return News(state=self._repaired(news)) if isinstance(news, Snapshot) else news
@@ -101,14 +100,7 @@ class FileSession:
 
     def release(self) -> None:
         """Unlock the session and leave the queue; idempotent."""
-        try:
-            self._queue.leave()
-        finally:
-            held = self._held
-            if held is not None:
-                with contextlib.suppress(OSError):  # what was written is written
-                    held.close()
-                self._held = None
+        self.lock.release()
 
     @contextlib.contextmanager
     def locked(self, timeout: float) -> Iterator[None]:
@@ -123,61 +115,14 @@ class FileSession:
         polling = Polling(timeout, self.pauses, self.place, self.file)
         try:
             with self._writing():
-                while not self._try_lock():
+                while not self.lock.try_acquire():
                     time.sleep(polling.pause())
             yield
         finally:
             try:
-                self.release()
+                self.lock.release()
             finally:
-                self.release()  # again, if it was interrupted
-
-    def _try_lock(self) -> bool:
-        """Take the lock, if it is free and nobody waits for it longer."""
-        if self._held is not None:
-            self.release()  # a release was interrupted
-        while self._queue.is_next():
-            self._held = held = self._open_lock()
-            if not held.try_lock():
-                held.close()
-                self._held = None
-                self._queue.enter()
-                return False
-            if held.is_current():
-                self._queue.leave()
-                return True
-            held.close()  # whoever deleted the session has removed this lock
-        return False
-
-    def _open_lock(self) -> LockFile:
-        try:
-            return LockFile(self._lock)
-        except FileNotFoundError:
-            self._make_folder(self._lock.parent)
-            return LockFile(self._lock)
-
-    def _check_lock(self) -> None:
-        """Refuse to write without the lock, or where its file was removed: others may hold one.
-
-        Raises:
-            SessionChanged: if so.
-        """
-        if self._held is None:
-            msg = f"{self.place} is not locked by this object; nothing was written"
-            raise SessionChanged(msg, path=self.file)
-        if not self._held.is_current():
-            msg = f"the lock {self._lock} was removed while it was held; nothing was written"
-            raise SessionChanged(msg, path=self.file)
-
-    def is_being_written(self) -> bool:
-        """Return True if another one holds the lock; makes no lock file."""
-        with contextlib.suppress(OSError):
-            lock = LockFile(self._lock, create=False)
-            try:
-                return not lock.try_lock()
-            finally:
-                lock.close()
-        return False
+                self.lock.release()  # again, if it was interrupted
 
     # --- the document --------------------------------------------------------------------------
 
@@ -192,7 +137,7 @@ class FileSession:
         if snapshot is None:
             return None
         self._check(snapshot)
-        if snapshot.torn is None or self.is_being_written():
+        if snapshot.torn is None or self.lock.is_taken():
             return State(snapshot.header, snapshot.entries)
         return self._recovered(snapshot, snapshot.torn, None)
 
@@ -225,7 +170,7 @@ class FileSession:
                 self._write(put_aside, torn.rest)
             lines = dict(enumerate(torn.lines))
             try:
-                self._check_lock()
+                self.lock.check()
                 self._document.rewrite(snapshot.header, lines, len(lines), modified=modified)
             except BaseException:
                 if put_aside is not None:
@@ -249,14 +194,14 @@ class FileSession:
     def append(self, entries: Sequence[bytes]) -> None:
         """Add turns, durably, or change nothing."""
         with self._writing():
-            self._check_lock()
+            self.lock.check()
             self._document.append(entries)
 
     def rewrite(self, header: Mapping[str, Any], changed: Mapping[int, bytes], length: int) -> None:
         """Replace the content, durably, or change nothing."""
         with self._writing():
-            self._check_lock()
-            self._make_folder(self.file.parent)
+            self.lock.check()
+            self._disk.make_folder(self.file.parent)
             self._document.rewrite(header, changed, length)
 
     # --- sound, pictures and documents ---------------------------------------------------------
@@ -281,7 +226,7 @@ class FileSession:
         with self._writing():
             if self._folder.is_symlink():
                 raise OSError(f"{self._folder} is a link")
-            self._make_folder(self._folder)
+            self._disk.make_folder(self._folder)
             if not (isinstance(data, StoredFile) and self._link(data, kept.path)):
                 self._write(kept.path, read_data(data))
         return kept
@@ -351,7 +296,7 @@ class FileSession:
             raise self.not_found()
         self._refuse_another()
         with self._writing():
-            return salvage(self.file, self.id, self._turn_in, self._disk, self._check_lock)
+            return salvage(self.file, self.id, self._turn_in, self._disk, self.lock.check)
 
     def _turn_in(self, value: object) -> Turn | None:
         with contextlib.suppress(InvalidTurn):
@@ -379,10 +324,10 @@ class FileSession:
     def remove(self) -> None:
         """Delete the session and all its files; needs the lock."""
         if not self.exists():
-            self._lock.unlink(missing_ok=True)
+            self.lock.path.unlink(missing_ok=True)
             raise self.not_found()
         self._refuse_another()
-        self._check_lock()
+        self.lock.check()
         try:
             self.file.unlink(missing_ok=True)
             for path in (self._folder, *self._left_over()):
@@ -390,7 +335,7 @@ class FileSession:
             with contextlib.suppress(OSError):
                 remove_tree(self._folder.with_suffix(".queue"))
             self._disk.sync_folder(self.file.parent)
-            self._lock.unlink(missing_ok=True)
+            self.lock.path.unlink(missing_ok=True)
         except OSError as error:
             # The rest can be deleted by another call.
             raise self._failed(Path(error.filename or self.file), error, "deleted") from error
@@ -418,7 +363,7 @@ class FileSession:
             modified = self.file.stat().st_mtime_ns
             if snapshot.torn is not None:
                 self._repaired(snapshot, modified)
-            self._check_lock()
+            self.lock.check()
             if lines:
                 length = len(snapshot.entries)
                 self._document.rewrite(snapshot.header, lines, length, modified=modified)
@@ -455,13 +400,6 @@ class FileSession:
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
-
-    def _make_folder(self, folder: Path) -> None:
-        if not folder.is_dir():
-            self._make_folder(folder.parent)
-            with contextlib.suppress(FileExistsError):  # another one was faster
-                make_folder(folder)
-            self._disk.sync_folder(folder.parent)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

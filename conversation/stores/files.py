@@ -212,7 +212,7 @@ class FileStore:
 
     def _sweep(self, info: SessionInfo, *, sound_only: bool, dry_run: bool) -> bool:
         session = self.session(info.id)
-        if dry_run and session.is_being_written():
+        if dry_run and session.lock.is_taken():
             return False
         with contextlib.nullcontext() if dry_run else session.locked(0):
             if _info(session.file) != info:
