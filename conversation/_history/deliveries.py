@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
+from conversation._history.reading import ReadTurns
 from conversation._values.turns import Turn, UserTurn
 
 _T = TypeVar("_T", bound=Turn)
-
-
-class Saved(Protocol):
-    """Turns, some of which were not decoded yet; more may be added at the end."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, position: int, /) -> Turn: ...
-    def entry(self, position: int) -> Mapping[str, Any] | None:
-        """Return a turn as it is saved, where it was not decoded yet; else None."""
 
 
 class Deliveries:
@@ -26,7 +18,7 @@ class Deliveries:
         self._found: dict[str, int] = {}
         self._end = 0
 
-    def position(self, turn: Turn, turns: Saved) -> int | None:
+    def position(self, turn: Turn, turns: ReadTurns) -> int | None:
         """Return the position of the turn with the same `message_id`; None if there is none."""
         if not isinstance(turn, UserTurn) or turn.message_id is None:
             return None
@@ -36,7 +28,7 @@ class Deliveries:
         self._end = len(turns)
         return self._found.get(turn.message_id)
 
-    def new(self, added: Sequence[_T], turns: Saved) -> tuple[list[_T], list[int]]:
+    def new(self, added: Sequence[_T], turns: ReadTurns) -> tuple[list[_T], list[int]]:
         """Return the added turns that are not there yet, and the positions that all are to have."""
         new: list[_T] = []
         positions: list[int] = []
@@ -55,7 +47,7 @@ class Deliveries:
         return new, positions
 
 
-def _id_at(position: int, turns: Saved) -> object:
+def _id_at(position: int, turns: ReadTurns) -> object:
     entry = turns.entry(position)
     if entry is not None:
         return entry.get("message_id") if entry["role"] == "user" else None

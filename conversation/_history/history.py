@@ -7,12 +7,10 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
-from itertools import takewhile
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 import attrs
-import orjson
 
 from conversation._history.calls import OpenCalls
 from conversation._history.clock import time_from_clock
@@ -30,28 +28,17 @@ from conversation._history.edits import (
     with_transcript,
     without_summary,
 )
-from conversation._history.journal import Journal
-from conversation._history.reading import ReadTurns
-from conversation._locking import Lock, Polling
+from conversation._history.shared import SharedTurns
 from conversation._values.media import inlined
 from conversation._values.summary import Summary
-from conversation._values.turns import (
-    AssistantTurn,
-    ToolTurn,
-    Turn,
-    Usage,
-    UserTurn,
-)
-from conversation._wire.reading import Fetch, usage_from_entry
-from conversation._wire.writing import line_from_turn, usage_entry
+from conversation._values.turns import AssistantTurn, ToolTurn, Turn, Usage, UserTurn
+from conversation._wire.reading import usage_from_entry
+from conversation._wire.writing import usage_entry
 from conversation.errors import InvalidSetting, SaveFailed
-from conversation.stores import Looking, News, Recovery, State
 
 log = logging.getLogger("conversation")
 
 _T = TypeVar("_T", bound=Turn)
-_R = TypeVar("_R")
-
 
 UNDONE_USAGE = "undone_usage"
 """Label: the usage of turns that were taken back."""
@@ -74,64 +61,17 @@ class _Doubtful:
     begun: object = None
 
 
-class History(ReadTurns):
-    """Turns and labels. Whoever changes them holds `lock`, and the session by `acquire`.
+class History(SharedTurns):
+    """Turns and labels. Whoever changes them holds `lock`, and the session by `acquire`."""
 
-    Args:
-        header: The labels: `id`, `created_at`, `title`, `settings`, `metadata`, and those of other
-            versions.
-        clock: Returns Unix time in seconds.
-        entries: The turns as they are saved.
-        journal: The saving policy; None: in memory only.
-        fetch: Returns the stored bytes that an entry names, without a journal.
-        place: Source of the entries, for errors, without a journal.
-        recovered: The repair that was made when they were read.
-        given: Settings that were given to this object; they overrule those that others save.
-
-    Attributes:
-        lock: Admits one change or exchange at a time.
-    """
-
-    def __init__(
-        self,
-        header: Mapping[str, Any],
-        clock: Callable[[], float],
-        entries: Sequence[Any] = (),
-        *,
-        journal: Journal | None = None,
-        fetch: Fetch | None = None,
-        place: Path | str = "",
-        recovered: Recovery | None = None,
-        given: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.header = dict(header)
-        self.clock = clock
-        self.recovered = recovered
-        self.lock = Lock()
-        self._journal = journal
-        self._given = dict(given or {})
-        super().__init__(
-            entries,
-            fetch=fetch if journal is None else journal.session.fetch,
-            place=place if journal is None else journal.place,
-            mends=self.file is not None,
-        )
-        self._open_calls: OpenCalls | None = None
-        self._deliveries = Deliveries()
-        self._doubtful: _Doubtful | None = None
-        self._last_time: datetime | None = None
+    _doubtful: _Doubtful | None = None
+    _last_time: datetime | None = None
 
     # --- looking -------------------------------------------------------------------------------
 
     def delivered(self, turn: Turn) -> int | None:
         """Return the position of the turn with the same `message_id`; None if there is none."""
         return self._deliveries.position(turn, self)
-
-    @property
-    def id(self) -> str | None:
-        """The id of the session; None in memory."""
-        session_id = self.header.get("id")
-        return session_id if isinstance(session_id, str) else None
 
     @property
     def usage(self) -> Usage:
@@ -164,154 +104,14 @@ class History(ReadTurns):
             log.warning("%s; the turn gets the last time that is known", error)
             return self._last_time
 
-    # --- locking -------------------------------------------------------------------------------
-
-    @property
-    def is_saved(self) -> bool:
-        """True for a session of a store."""
-        return self._journal is not None
-
-    @property
-    def is_begun(self) -> bool:
-        """True for a session of a store that was written before."""
-        return self._journal is not None and self._journal.begun
-
-    @property
-    def file(self) -> Path | None:
-        """The session's document, where it is a file."""
-        return None if self._journal is None else self._journal.file
-
-    @property
-    def timeout(self) -> float:
-        """Seconds to wait for others who hold the session's lock."""
-        return 60.0 if self._journal is None else self._journal.timeout
-
-    def polling(self) -> Polling:
-        """Return the pauses between attempts to acquire the lock."""
-        if self._journal is None:
-            return Polling(None)
-        session = self._journal.session
-        return Polling(self.timeout, place=session.place, file=session.file)
-
-    @property
-    def pauses(self) -> tuple[float, float]:
-        """First and longest pause between attempts to acquire the session's lock, in seconds."""
-        return Polling.PAUSES if self._journal is None else self._journal.session.pauses
-
-    def acquire(self) -> bool:
-        """Lock the session and take in what others wrote; False if another one holds its lock."""
-        if self._journal is None:
-            return True
-        try:
-            news = self._journal.acquire(self.header)
-            if news is None:
-                return False
-            self._take_in(news)
-        except BaseException:
-            self._journal.is_unsure = True
-            self.release()
-            raise
-        self._journal.is_unsure = False
-        return True
-
-    def change(self, job: Callable[[], _R]) -> tuple[_R] | None:
-        """Make a change while the session is locked; None if another one holds its lock."""
-        if not self.acquire():
-            return None
-        try:
-            return (job(),)
-        finally:
-            self.release()
-
-    def release(self) -> None:
-        """Unlock the session; idempotent."""
-        if self._journal is not None:
-            self._journal.session.release()
-
-    def close(self) -> None:
-        """Refuse changes of a saved session from now on."""
-        if self._journal is not None:
-            self._journal.close()
-
-    def refuse_if_closed(self) -> None:
-        """Refuse changes of a saved session that was closed while it was held.
-
-        Raises:
-            SessionReadOnly: if it was.
-        """
-        if self._journal is not None:
-            self._journal.refuse_if_closed()
-
-    def settle(self) -> None:
-        """Read the session anew if a write to it was interrupted; needs its lock."""
-        if self._journal is not None and self._journal.is_unsure:
-            self._take_in(News(state=self._journal.read_anew(self.header)))
-            self._journal.is_unsure = False
-
-    def refresh(self) -> tuple[Turn, ...]:
-        """Take in what a saved session holds, without its lock; return what differs from here on.
-
-        Turns that are known stay the same objects.
-
-        Raises:
-            SessionChanged: if the session was deleted.
-        """
-        if self._journal is None:
-            return ()
-        is_sure, self._journal.is_unsure = not self._journal.is_unsure, True
-        session = self._journal.session
-        news = session.look() if is_sure and isinstance(session, Looking) else None
-        if news is not None:
-            known = len(self)
-            self._take_in(news)
-            self._journal.is_unsure = False
-            return self[known:]
-        state = self._journal.read_anew(self.header)
-        entries = self._checked(state.entries if state else (), 0)
-        pairs = zip(self._slots, entries, strict=False)
-        known = sum(1 for _ in takewhile(lambda pair: _is_saved_as(*pair), pairs))
-        with self.reading:
-            if known < len(self._slots):
-                self.set(self._slots[:known])
-            self._slots += entries[known:]
-            self._has_entries = True
-        if state is not None:
-            self.header = self._header_of(state)
-            self.recovered = state.recovered or self.recovered
-        self._journal.is_unsure = False
-        return self[known:]
-
-    def _take_in(self, news: News) -> None:
-        state = news.state
-        if state is not None:
-            entries = self._checked(state.entries, 0)
-            self.header = self._header_of(state)
-            self.recovered = state.recovered or self.recovered
-            # What did not change stays the same object: callers may have taken it from `turns`.
-            for position, slot in enumerate(self._slots[: len(entries)]):
-                if _is_saved_as(slot, entries[position]):
-                    entries[position] = slot
-            self.set(entries)
-        elif news.added:
-            entries = self._checked(news.added, len(self._slots))
-            with self.reading:
-                self._has_entries = True
-                self._slots += entries
-
-    def _header_of(self, state: State) -> dict[str, Any]:
-        # Others' settings stay saved, but for those that were given to this object.
-        theirs = state.header.get("settings")
-        settings = theirs if isinstance(theirs, dict) else {}
-        return state.header | {"settings": settings | self._given}
+    # --- changing ------------------------------------------------------------------------------
 
     def set(self, slots: Sequence[Any]) -> None:
         """Hold these turns, and nothing else."""
         with self.reading:
             super().set(slots)
-            self._open_calls = None
+            self._open_calls: OpenCalls | None = None
             self._deliveries = Deliveries()
-
-    # --- changing ------------------------------------------------------------------------------
 
     def add(self, turn: _T) -> _T:
         """Add a turn at the end, and return it as it is kept; as `extend`."""
@@ -374,13 +174,9 @@ class History(ReadTurns):
             if self._journal.begun and self._was_filled(turns):
                 return
             self._journal.refuse_if_begun()
-            changed = dict(enumerate(turns))
-            begun = self.header.get("created_at")
-            with self._doubting(_Doubtful(("fill",), begun=begun)):
-                kept = self._journal.rewrite((), self.header, changed, len(turns))
-            turns = [kept[position] for position in range(len(turns))]
-        self.set(turns)
-        self._written()
+        begun = self.header.get("created_at")
+        with self._doubting(_Doubtful(("fill",), begun=begun)):
+            self._write(self.header, turns, dict(enumerate(turns)))
 
     def _was_filled(self, turns: Sequence[Turn]) -> bool:
         """Return True if a doubtful `fill` was stored after all."""
@@ -420,21 +216,39 @@ class History(ReadTurns):
             rewords: True if their words are corrected: a summary of them is dropped.
         """
         self.settle()
-        before = [self[position] for position in changed]
         header = self._with_spent(spent or Usage())
         if rewords:
             header = without_summary(header, min(changed))
+        gone = [self[position] for position in changed]
+        self._write(header, self._slots, changed, gone, must_save=must_save)
+
+    def _write(
+        self,
+        header: dict[str, Any],
+        slots: Sequence[Any] | None = None,
+        changed: Mapping[int, Turn] = MappingProxyType({}),
+        gone: Sequence[Turn] = (),
+        **how: Any,
+    ) -> None:
+        """Write labels and turns, and hold them then.
+
+        Args:
+            header: The new labels.
+            slots: All turns, or their entries, in their new places; None: they stay.
+            changed: The new turns by position.
+            gone: Turns whose stored bytes are of no use any more.
+            how: As `Journal.rewrite`.
+        """
         if self._journal is not None:
-            changed = self._journal.rewrite(self, header, changed, len(self), must_save=must_save)
+            length = len(self) if slots is None else len(slots)
+            changed = self._journal.rewrite(self, header, changed, length, **how)
         self.header = header
-        with self.reading:
-            for position, turn in changed.items():
-                self._slots[position] = turn
-            self.revision += 1
-            self._open_calls = None
+        if slots is not None:
+            with self.reading:
+                self.set([changed.get(position, slot) for position, slot in enumerate(slots)])
         self._written()
         if self._journal is not None:
-            self._journal.discard(before)
+            self._journal.discard(gone)
 
     def undo(self, *, answer_only: bool) -> tuple[Turn, ...]:
         """Take back the last exchange, or only what follows its question."""
@@ -458,10 +272,12 @@ class History(ReadTurns):
 
     def replace_end(self, start: int, turns: Sequence[Turn]) -> None:
         """Put turns in the place of those from a position on, in one write."""
+        self.settle()
         self._drop(range(start, len(self)), (), inline=False, added=turns)
 
     def take_back(self, turn: Turn) -> tuple[Turn, ...]:
         """Take the turn back if it is the last; its sound may have got its words since."""
+        self.settle()
         last = self[-1]
         if not isinstance(last, type(turn)) or last.at != turn.at:
             return ()
@@ -497,7 +313,6 @@ class History(ReadTurns):
         Returns:
             The dropped turns in their order; with the bytes that were stored for them, if `inline`.
         """
-        self.settle()
         if not positions and not added:
             return ()
         own = inherited(self.header)
@@ -507,16 +322,10 @@ class History(ReadTurns):
         header = labels_without(self._with_spent(spent), positions)
         first = min(positions, default=len(self))
         behind = [i for i in range(first, len(self)) if i not in positions]
-        moved, end = dict(enumerate(behind, first)), first + len(behind)
-        new: Mapping[int, Turn] = dict(enumerate(added, end))
-        if self._journal is not None:
-            with self._doubting(_Doubtful(change, dropped, whole)):
-                new = self._journal.rewrite(self, header, new, end + len(new), moved=moved)
-        self.header = header
-        self.set([*self._slots[:first], *(self._slots[i] for i in behind), *new.values()])
-        self._written()
-        if self._journal is not None:
-            self._journal.discard(list(dropped.values()))
+        slots = [*self._slots[:first], *(self._slots[position] for position in behind), *added]
+        new, moved = dict(enumerate(added, first + len(behind))), dict(enumerate(behind, first))
+        with self._doubting(_Doubtful(change, dropped, whole)):
+            self._write(header, slots, new, list(dropped.values()), moved=moved)
         return whole
 
     def truncate(self, seconds: float, turn: Turn | None = None) -> AssistantTurn:
@@ -556,30 +365,13 @@ class History(ReadTurns):
 
     def _save_header(self, header: dict[str, Any], *, must_save: bool = True) -> None:
         self.settle()
-        if self._journal is not None:
-            self._journal.rewrite(self, header, {}, len(self), must_save=must_save)
-        self.header = header
-        self._written()
+        self._write(header, must_save=must_save)
 
     def _with_spent(self, usage: Usage) -> dict[str, Any]:
         if usage == Usage():
             return self.header
         spent = usage + usage_from_entry(self.header.get(UNDONE_USAGE))
         return self.header | {UNDONE_USAGE: usage_entry(spent)}
-
-    # --- stored bytes --------------------------------------------------------------------------
-
-    def fetch_all(self, names: Sequence[str]) -> Mapping[str, bytes]:
-        """Return stored bytes by name, in one round trip; missing ones are left out."""
-        if self._journal is None or not names:
-            return {}
-        return self._journal.session.fetch_all(names)
-
-
-def _is_saved_as(slot: Turn | dict[str, Any], entry: object) -> bool:
-    """Return True if a turn is saved as this entry."""
-    saved = slot if isinstance(slot, dict) else orjson.loads(line_from_turn(slot))
-    return bool(saved == entry)
 
 
 def usage_of(turns: Sequence[Turn]) -> Usage:

@@ -29,18 +29,19 @@ class ReadTurns(Sequence[Turn]):
         revision: Changes when turns are replaced or dropped.
     """
 
+    _has_entries: bool
+
     def __init__(
         self, entries: Sequence[Any], *, fetch: Fetch | None, place: Path | str, mends: bool
     ) -> None:
-        self.revision = 0
         self._fetch = fetch
         self._place = place
         self._mends = mends
         # Turns can be looked at while an exchange goes on in another thread.
         self.reading = ReadLock()
-        # Turns, and entries that nobody has looked at yet.
-        self._slots: list[Any] = self._checked(entries, 0)
-        self._has_entries = True
+        self.revision = 0
+        self.set(())
+        self._add_entries(entries)
 
     @property
     def id(self) -> str | None:
@@ -89,12 +90,10 @@ class ReadTurns(Sequence[Turn]):
 
     def systems(self, start: int = 0) -> list[int]:
         """Return the positions of system turns from one on, without decoding them."""
-        slots = self._slots[start:] if start else self._slots
-        if _are_usual(slots):
-            return []
+        start = max(start, self._usual)
         return [
-            start + offset
-            for offset, slot in enumerate(slots)
+            position
+            for position, slot in enumerate(self._slots[start:], start)
             if (
                 slot["role"] in ("system", "developer")
                 if isinstance(slot, dict)
@@ -116,20 +115,35 @@ class ReadTurns(Sequence[Turn]):
     def set(self, slots: Sequence[Any]) -> None:
         """Take these turns, or their entries, in memory alone."""
         with self.reading:
-            self._slots = list(slots)
+            # Turns, and entries that nobody has looked at yet.
+            self._slots: list[Any] = list(slots)
             self._has_entries = True
+            # Number of turns, the first ones, that are known to be none of the system's.
+            self._usual = 0
             self.revision += 1
 
-    def _checked(self, entries: Sequence[Any], start: int) -> list[Any]:
-        """Return entries, and refuse those of unknown roles."""
-        if _are_usual(entries):
-            return list(entries)
+    def _add_entries(self, entries: Sequence[Any]) -> None:
+        """Take these, too, in memory alone; refuse those of unknown roles."""
+        start = len(self)
+        are_usual = self._check(entries, start)
+        with self.reading:
+            self._has_entries = self._has_entries or bool(entries)
+            self._slots += entries
+            if are_usual and self._usual == start:
+                self._usual = len(self)
+
+    def _check(self, entries: Sequence[Any], start: int) -> bool:
+        """Refuse entries of unknown roles; return True if no system turn is among them."""
+        # At the speed of one look at each.
+        with contextlib.suppress(TypeError, KeyError):  # no entry
+            if set(map(_role, entries)) <= {"user", "assistant", "tool"}:
+                return True
         for position, entry in enumerate(entries, start):
             try:
                 role_of(entry)
             except InvalidTurn as error:
                 raise self._corrupt(position, error) from error
-        return list(entries)
+        return False
 
     def _corrupt(self, position: int, error: InvalidTurn) -> SessionCorrupt:
         reason = f"turn {position + 1}: {error}"
@@ -137,10 +151,3 @@ class ReadTurns(Sequence[Turn]):
 
 
 _role = itemgetter("role")
-
-
-def _are_usual(slots: Sequence[Any]) -> bool:
-    """Return True for entries that are no system turns; at the speed of one look at each."""
-    with contextlib.suppress(TypeError, KeyError):  # a turn, or no entry
-        return set(map(_role, slots)) <= {"user", "assistant", "tool"}
-    return False

@@ -115,3 +115,22 @@ def test_session_that_others_begin_is_found(store: FileStore) -> None:
     assert [turn.text for turn in one.refresh()] == ["one"]
     one.add_user("two")
     assert [turn.text for turn in two.refresh()] == ["two"]
+
+
+def test_system_turns_are_found_whoever_added_them(store: FileStore) -> None:
+    """In entries that were read when it was opened, or later, among turns, and after an undo."""
+    writer = Conversation.open("s", store=store)
+    writer.add_user("one")
+    reader = Conversation.open("s", store=store)
+    assert reader._history.systems() == []
+    writer.add_system("two")
+    reader.refresh()
+    assert reader._history.systems() == [1]
+    reader.add_user("three")
+    writer.add_system("four")
+    reader.refresh()
+    assert reader._history.systems() == [1, 3]
+    assert reader._history.systems(2) == [3]
+    reader.undo()
+    opened = Conversation.open("s", store=store)
+    assert opened._history.systems() == reader._history.systems() == [1]
