@@ -360,11 +360,16 @@ def _documented(doc: str) -> tuple[str, dict[str, str]]:
 
 
 def _untitled(schema: Any, *, names: bool = False) -> Any:
-    """Return a JSON schema without pydantic's titles; `names` if its keys are names."""
+    """Return a JSON schema without pydantic's titles; `names` if its keys are names.
+
+    Arrays without `items`, as of tuples, get some: the API refuses them (CONTRACT §3).
+    """
     if isinstance(schema, list):
         return [_untitled(inner) for inner in schema]
     if not isinstance(schema, dict):
         return schema
+    if schema.get("type") == "array" and "items" not in schema and not names:
+        schema = {**schema, "items": {}}
     return {
         key: value
         if key in {"default", "examples"} and not names

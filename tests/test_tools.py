@@ -244,6 +244,31 @@ def test_parameter_of_a_tool_may_have_any_name() -> None:
     assert _given(odd, **arguments) == arguments
 
 
+def test_arrays_of_a_tool_are_such_as_the_api_takes(server: StandIn) -> None:
+    """Tuples and lists of anything are sent with `items`, also inside; a name is no keyword."""
+
+    def plan(
+        a: tuple[int, str],
+        b: list[tuple[float, float]],
+        c: list[Any],
+        d: tuple[()] = (),
+        e: dict[str, tuple[int, int]] | None = None,
+        type: str = "array",  # noqa: A002
+    ) -> str:
+        """Plan."""
+        return f"{a} {b} {c} {d} {e} {type}"
+
+    chat = Conversation(client=server.client(), tools=[plan])
+    server.will_answer(
+        tool_calls=[("plan", {"a": [1, "x"], "b": [[1, 2]], "c": [], "e": {"f": [3, 4]}})]
+    )
+    chat.say("Go")
+    result = next(turn for turn in chat.turns if isinstance(turn, ToolTurn))
+    assert result.content == "(1, 'x') [(1.0, 2.0)] [] () {'f': (3, 4)} array"
+    properties = chat.request()["tools"][0]["function"]["parameters"]["properties"]
+    assert properties["type"] == {"default": "array", "type": "string"}
+
+
 def test_titles_given_by_the_user_stay_in_the_schema() -> None:
     """Only pydantic's own titles are removed, not properties and values of that name."""
 

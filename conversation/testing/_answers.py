@@ -27,7 +27,7 @@ class Answer:
     Attributes:
         text: Text; None for the default one.
         spoken: False to answer in text although audio was requested.
-        tool_calls: Pairs of a tool's name and its arguments.
+        tool_calls: Pairs of a tool's name and its arguments, of a custom tool its text.
         refusal: Text of the refusal.
         finish_reason: None for the one that fits.
         order: Order of the parts of the stream.
@@ -37,7 +37,7 @@ class Answer:
 
     text: str | None = None
     spoken: bool = True
-    tool_calls: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    tool_calls: tuple[tuple[str, Mapping[str, Any] | str], ...] = ()
     refusal: str | None = None
     finish_reason: str | None = None
     order: _streams.Order = "recorded"
@@ -64,7 +64,7 @@ def scripted_answer(
     *,
     text: str | None = None,
     spoken: bool = True,
-    tool_calls: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    tool_calls: Sequence[tuple[str, Mapping[str, Any] | str]] = (),
     refusal: str | None = None,
     finish_reason: str | None = None,
     order: _streams.Order = "recorded",
@@ -90,10 +90,15 @@ def scripted_answer(
     _require(isinstance(tool_calls, list | tuple), "tool_calls must be a list", tool_calls)
     for call in tool_calls:
         match call:
-            case [str(), Mapping()]:
+            case [str(), Mapping() | str()] if not isinstance(call, str):
                 continue
-        _require(False, "a tool call must be a pair ('name', {arguments})", call)
-    calls = tuple((name, dict(arguments)) for name, arguments in tool_calls)
+        rule = (
+            "a tool call must be a pair ('name', {arguments}), or ('name', 'text') of a custom tool"
+        )
+        _require(False, rule, call)
+    calls = tuple(
+        (name, body if isinstance(body, str) else dict(body)) for name, body in tool_calls
+    )
     check_json("the answer", [text, refusal, finish_reason, calls])
     interruptions = _streams.Interruptions(**counts)
     return Answer(text, spoken, calls, refusal, finish_reason, order, chunk_bytes, interruptions)
@@ -211,8 +216,10 @@ def message_and_reason(
         "annotations": [],
     }
     calls = [
-        ("function", name, orjson.dumps(arguments).decode())
-        for name, arguments in answer.tool_calls
+        ("custom", name, body)
+        if isinstance(body, str)
+        else ("function", name, orjson.dumps(body).decode())
+        for name, body in answer.tool_calls
     ]
     is_default = answer.text is None and not calls and answer.refusal is None
     forced = _forced.forced_call(request) if is_default else None

@@ -27,6 +27,8 @@ from conversation.testing._refusals import Refused, missing_model, server_error,
 
 KEPT_REQUESTS = 2000
 
+_POSTED = ("/v1/chat/completions", "/v1/audio/speech", "/v1/audio/transcriptions")
+
 _TIERS = {"fast": "priority", "flex": "flex", "priority": "priority", "scale": "scale"}
 
 
@@ -186,8 +188,14 @@ class Api:
                 return self._speak
             case "POST", "/v1/audio/transcriptions":
                 return self._transcribe
-            case "GET", path if f"{path}/".startswith("/v1/models/"):
+            case "GET" | "HEAD", path if f"{path}/".startswith("/v1/models/"):
                 return _answer_models
+        if request.path in _POSTED or f"{request.path}/".startswith("/v1/models/"):
+            message = (
+                f"Not allowed to {request.method} on {request.path}. (HINT: Perhaps you meant to use "
+                "a different HTTP method?)"
+            )
+            raise Refused(message, None, None, 405)
         message = f"Invalid URL ({request.method} {request.path})"
         raise Refused(message, None, None, 404)
 
@@ -273,10 +281,23 @@ def _answer_models(request: _http.Request, _: Any) -> _http.Reply:
 
 
 def _body_of(request: _http.Request) -> Any:
-    if request.method == "GET":
+    if request.method in ("GET", "HEAD"):
         return {}
+    if coding := request.headers.get("content-encoding", "").replace("identity", ""):
+        raise Refused(f"This is a stand-in: it does not read bodies of the encoding '{coding}'.")
     if request.path == "/v1/audio/transcriptions":
         return _forms.parse_form(request.headers.get("content-type", ""), request.data)
+    given = request.headers.get("content-type", "")
+    match given.partition(";")[0].strip().lower():
+        case "application/x-www-form-urlencoded":  # as of curl and urllib, unless told
+            raise missing_model()
+        case kind if kind not in ("", "application/json"):
+            message = (
+                f"Unsupported content type: '{given}'. This API method only accepts "
+                "'application/json' requests, but you specified the header 'Content-Type: "
+                f"{given}'. Please try again with a supported content type."
+            )
+            raise Refused(message, None, "unsupported_content_type")
     try:
         return orjson.loads(request.data)
     except orjson.JSONDecodeError as error:

@@ -79,6 +79,10 @@ def _check_combinations(body: Mapping[str, Any]) -> None:
     for name, other in (("top_logprobs", "logprobs"), ("stream_options", "stream")):
         if body.get(name) is not None and not body.get(other):
             raise not_enabled(name, other)
+    both = ("max_tokens", "max_completion_tokens")
+    if all(body.get(name) is not None for name in both):
+        message = f"Setting '{both[0]}' and '{both[1]}' at the same time is not supported."
+        raise Refused(message, None, "invalid_parameter_combination")
     if (body.get("top_logprobs") or 0) > 20:
         message = "Invalid value for 'top_logprobs': must be less than or equal to 20."
         raise Refused(message, "top_logprobs")

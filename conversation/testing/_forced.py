@@ -42,7 +42,7 @@ def forced_call(request: Mapping[str, Any]) -> tuple[str, str, str] | None:
         return None
     kind = tools[0]["type"]
     if kind == "custom":
-        return kind, name_of(tools[0]), "text"
+        return kind, name_of(tools[0]), _input(tools[0]["custom"].get("format") or {})
     position = request["tools"].index(tools[0])
     path = f"tools[{position}].function.parameters"
     return kind, name_of(tools[0]), _made(tools[0]["function"].get("parameters"), path)
@@ -56,6 +56,13 @@ def formatted(text: str, request: Mapping[str, Any]) -> str:
     if response_format.get("type") == "json_schema":
         return _made(response_format["json_schema"].get("schema"), "response_format")
     return text
+
+
+def _input(form: Mapping[str, Any]) -> str:
+    """Return text for a custom tool: one that fits its regular expression, if that is simple."""
+    grammar = form.get("grammar") or {}
+    pattern = f"^(?:{grammar.get('definition')})$" if grammar.get("syntax") == "regex" else ".*"
+    return str(example({"type": "string", "pattern": pattern}))
 
 
 def _made(schema: Mapping[str, Any] | None, path: str) -> str:

@@ -22,7 +22,7 @@ from conversation.testing._shapes import (
     tagged,
     text,
 )
-from conversation.testing._strict import fault_in
+from conversation.testing._strict import bare_array_in, fault_in
 
 _NAME = text(64, "^[a-zA-Z0-9_-]+$")
 _BOOLEAN = of_type(bool, "a boolean")
@@ -118,7 +118,8 @@ def _function(value: Any, path: str) -> None:
             f"'type: \"object\"', got 'type: \"{schema.get('type')}\"'."
         )
         raise Refused(message, f"{path}.parameters", "invalid_function_parameters")
-    if schema and value.get("strict") and (fault := fault_in(schema)):
+    fault = bare_array_in(schema) or (value.get("strict") and schema and fault_in(schema))
+    if fault:
         message = f"Invalid schema for function '{value['name']}': {fault}"
         raise Refused(message, f"{path}.parameters", "invalid_function_parameters")
 
@@ -204,7 +205,9 @@ _JSON_SCHEMA_FIELDS = record(
 
 def _json_schema(value: Any, path: str) -> None:
     _JSON_SCHEMA_FIELDS(value, path)
-    if value.get("strict") and (fault := fault_in(value.get("schema"))):
+    schema = value.get("schema")
+    fault = bare_array_in(schema) or (value.get("strict") and fault_in(schema))
+    if fault:
         message = f"Invalid schema for response_format '{value['name']}': {fault}"
         raise Refused(message, "response_format")
 

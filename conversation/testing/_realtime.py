@@ -450,7 +450,8 @@ class Session:
         if text is not None:
             yield from self._message(response, answer, text)
         for name, arguments in answer.tool_calls:
-            yield from self._call(response, name, orjson.dumps(arguments).decode())
+            text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+            yield from self._call(response, name, text)
         details = {"reason": "max_output_tokens"} if answer.finish_reason == "length" else None
         yield self._done(response, "incomplete" if details else "completed", details)
 

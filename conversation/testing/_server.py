@@ -172,7 +172,7 @@ class StandIn:
         text: str | None = None,
         *,
         spoken: bool = True,
-        tool_calls: Sequence[tuple[str, Mapping[str, Any]]] = (),
+        tool_calls: Sequence[tuple[str, Mapping[str, Any] | str]] = (),
         refusal: str | None = None,
         finish_reason: str | None = None,
         order: Order = "recorded",
@@ -196,7 +196,7 @@ class StandIn:
             text: Text of the answer. None for the default text, or for none if there are tool calls
                 or a refusal.
             spoken: False to answer in text although audio was requested.
-            tool_calls: Pairs of a tool's name and its arguments.
+            tool_calls: Pairs of a tool's name and its arguments; of a custom tool, its text.
             refusal: Text of the refusal.
             finish_reason: A reason other than the one that fits, such as `"length"`.
             order: Order of the parts of the stream.

@@ -1,4 +1,4 @@
-"""Schemas of `strict`: closed objects, all of whose properties are required (CONTRACT §3)."""
+"""Faults of schemas: arrays of nothing, and what `strict` does not take (CONTRACT §3)."""
 
 from __future__ import annotations
 
@@ -29,11 +29,25 @@ def _faults(schema: Any, path: tuple[str, ...]) -> Iterator[str]:
                 f"In context={path}, 'required' is required to be supplied and to be an array "
                 f"including every key in properties. Missing '{missing[0]}'."
             )
+    for part, place in _parts(schema, path):
+        yield from _faults(part, place)
+
+
+def bare_array_in(schema: Any, path: tuple[str, ...] = ()) -> str | None:
+    """Return what the API says of an array without `items`, strict or not; None if all have."""
+    if not isinstance(schema, dict):
+        return None
+    if schema.get("type") == "array" and "items" not in schema:
+        return f"In context={path}, array schema missing items."
+    return next(filter(None, (bare_array_in(*found) for found in _parts(schema, path))), None)
+
+
+def _parts(schema: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[Any, tuple[str, ...]]]:
     for word in ("properties", "$defs", "definitions"):
         inner = schema.get(word)
         for name, part in inner.items() if isinstance(inner, dict) else ():
-            yield from _faults(part, (*path, word, name))
-    yield from _faults(schema.get("items"), (*path, "items"))
+            yield part, (*path, word, name)
+    yield schema.get("items"), (*path, "items")
     options = schema.get("anyOf")
     for number, part in enumerate(options if isinstance(options, list) else ()):
-        yield from _faults(part, (*path, "anyOf", str(number)))
+        yield part, (*path, "anyOf", str(number))

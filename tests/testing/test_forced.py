@@ -90,6 +90,27 @@ def test_a_forced_custom_tool_gets_text(server: StandIn) -> None:
     assert "".join(piece["custom"]["input"] for piece in pieces) == "text"
 
 
+@pytest.mark.parametrize(
+    ("pattern", "syntax", "text"),
+    [
+        ("[0-9]+", "regex", "0"),
+        ("A|B", "regex", "A"),
+        ("text|x", "regex", "text"),
+        ("start: WORD", "lark", "text"),
+    ],
+)
+def test_a_forced_custom_tool_gets_text_of_its_grammar(
+    server: StandIn, pattern: str, syntax: str, text: str
+) -> None:
+    """A simple regular expression is obeyed, as a whole; Lark's grammars are not."""
+    grammar = {"type": "grammar", "grammar": {"definition": pattern, "syntax": syntax}}
+    custom = {"type": "custom", "custom": {"name": "code", "format": grammar}}
+    [call] = message_of(answered(server, writing(tools=[custom], tool_choice="required")))[
+        "tool_calls"
+    ]
+    assert call["custom"] == {"name": "code", "input": text}
+
+
 FUNCTIONS = [each["function"] for each in TOOLS]
 
 

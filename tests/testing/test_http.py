@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import re
@@ -106,14 +107,53 @@ def test_a_preflight_of_a_wrong_size_is_refused(server: StandIn) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE", "BREW"])
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/nowhere", "/"])
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/v1/models", "/v1/models/gpt-5", "/nowhere", "/"]
+)
 def test_all_methods_and_paths_are_answered_in_json(
     server: StandIn, method: str, path: str
 ) -> None:
-    """An unknown method or path is a 404 in JSON that names both."""
+    """An unknown path is a 404 in JSON, a method that a path has not a 405; both are named."""
     status, headers, data = requested(server, method, path)
-    assert (status, headers["Content-Type"]) == (404, "application/json")
-    assert json.loads(data)["error"]["message"] == f"Invalid URL ({method} {path})"
+    is_known = path.startswith("/v1/")
+    assert (status, headers["Content-Type"]) == (405 if is_known else 404, "application/json")
+    told = f"Not allowed to {method} on {path}." if is_known else f"Invalid URL ({method} {path})"
+    assert json.loads(data)["error"]["message"].startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("text/plain;charset=UTF-8", "Unsupported content type: 'text/plain;charset=UTF-8'. This"),
+        ("multipart/form-data", "Unsupported content type: 'multipart/form-data'. This API"),
+        ("application/x-www-form-urlencoded", "you must provide a model parameter"),
+        ("application/json; charset=utf-8", None),
+        ("Application/JSON", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("path", ["chat/completions", "audio/speech"])
+def test_other_content_types_than_json_are_refused(
+    server: StandIn, path: str, kind: str, message: str | None
+) -> None:
+    """A program that forgets the header learns it from the stand-in, as from the API."""
+    body = asking() if path.startswith("chat") else {"model": "tts-1", "voice": "ash", "input": "a"}
+    data = json.dumps(body).encode()
+    status, _, answer = requested(server, "POST", f"/v1/{path}", data, Content_Type=kind)
+    assert status == (400 if message else 200)
+    assert not message or json.loads(answer)["error"]["message"].startswith(message)
+
+
+def test_a_compressed_body_is_refused_by_its_encoding(server: StandIn) -> None:
+    """The error names the encoding; one that changes nothing is accepted."""
+    for coding, found in (("gzip", 400), ("identity", 200)):
+        data = json.dumps(asking()).encode()
+        body = gzip.compress(data) if coding == "gzip" else data
+        status, _, answer = requested(
+            server, "POST", "/v1/chat/completions", body, Content_Encoding=coding
+        )
+        assert status == found
+        assert status == 200 or "encoding 'gzip'" in json.loads(answer)["error"]["message"]
 
 
 def test_the_answer_to_head_has_no_body(server: StandIn) -> None:

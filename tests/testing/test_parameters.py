@@ -516,6 +516,45 @@ OPEN: dict[str, tuple[Json, str]] = {
 }
 
 
+BARE: dict[str, tuple[Json, str]] = {
+    "a list": ({"a": {"type": "array"}}, "('properties', 'a')"),
+    "a tuple": ({"a": {"type": "array", "prefixItems": [{}]}}, "('properties', 'a')"),
+    "a list of lists": (
+        {"a": {"type": "array", "items": {"type": "array"}}},
+        "('properties', 'a', 'items')",
+    ),
+    "a list or nothing": (
+        {"a": {"anyOf": [{"type": "null"}, {"type": "array"}]}},
+        "('properties', 'a', 'anyOf', '1')",
+    ),
+}
+
+
+@pytest.mark.parametrize(("properties", "path"), BARE.values(), ids=BARE)
+@pytest.mark.parametrize("strict", [False, None])
+def test_an_array_needs_items(
+    server: StandIn, properties: Json, path: str, strict: bool | None
+) -> None:
+    """Arrays of anything have to say so, in tools and formats alike, strict or not."""
+    schema = {"type": "object", "properties": properties}
+    fault = f"In context={path}, array schema missing items."
+    tool = named(name="f", parameters=schema, strict=strict)
+    error = ask(server, asking(tools=[tool]))[1]["error"]
+    assert error["message"] == f"Invalid schema for function 'f': {fault}"
+    assert error["param"] == "tools[0].function.parameters"
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    error = ask(server, writing(response_format=wanted))[1]["error"]
+    assert error["message"] == f"Invalid schema for response_format 'x': {fault}"
+
+
+def test_there_is_one_limit_of_an_answer(server: StandIn) -> None:
+    """The older limit beside the newer one is refused."""
+    error = ask(server, asking(max_tokens=9, max_completion_tokens=9))[1]["error"]
+    assert error["code"] == "invalid_parameter_combination"
+    assert "'max_tokens' and 'max_completion_tokens' at the same time" in error["message"]
+    assert ask(server, asking(max_tokens=9, max_completion_tokens=None))[0] == 200
+
+
 @pytest.mark.parametrize(("schema", "fault"), OPEN.values(), ids=OPEN)
 def test_a_strict_schema_has_to_be_closed(server: StandIn, schema: Json, fault: str) -> None:
     """Objects forbid other properties and require all of theirs, in tools and formats alike."""
@@ -582,7 +621,6 @@ ACCEPTED: dict[str, Json] = {
         logprobs=True,
         top_logprobs=20,
         max_completion_tokens=16_384,
-        max_tokens=1,
         seed=-1,
         logit_bias={"1": -100},
         stop=["a", "b", "c", "d"],

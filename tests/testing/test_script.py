@@ -58,6 +58,16 @@ def test_a_posted_script_is_followed_line_by_line(server: StandIn) -> None:
     assert posted(server.url, b"") == (200, {"scripted": 0})
 
 
+def test_a_script_calls_custom_tools(server: StandIn) -> None:
+    """Text in the place of arguments is the input of a custom tool, beside other calls."""
+    script = b'{"tool_calls": [["code", "print(1)"], ["weather", {}], ["code", ""]]}'
+    assert posted(server.url, script)[0] == 200
+    calls = message_of(answered(server, asking()))["tool_calls"]
+    assert [call["type"] for call in calls] == ["custom", "function", "custom"]
+    assert calls[0]["custom"] == {"name": "code", "input": "print(1)"}
+    assert calls[2]["custom"] == {"name": "code", "input": ""}
+
+
 def test_a_posted_script_follows_what_is_scripted_already(server: StandIn) -> None:
     """Lines queue up after earlier answers, also while an error waits for any request."""
     server.will_fail(503)
@@ -77,7 +87,7 @@ BAD = {
     "spoken of a word": (b'{"spoken": "no"}', "spoken must be true or false"),
     "calls of an object": (b'{"tool_calls": {"weather": {}}}', "tool_calls must be a list"),
     "a call without arguments": (b'{"tool_calls": [["weather"]]}', "must be a pair"),
-    "a call of two names": (b'{"tool_calls": [["a", "b"]]}', "must be a pair"),
+    "a call of a number": (b'{"tool_calls": [["a", 1]]}', "must be a pair"),
     "a call of two letters": (b'{"tool_calls": ["ab"]}', "must be a pair"),
     "an unknown order": (b'{"order": "random"}', "order must be one of"),
     "no chunks": (b'{"chunk_bytes": 0}', "chunk_bytes must be >= 1"),

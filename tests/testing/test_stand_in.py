@@ -418,13 +418,12 @@ def test_chat_without_an_api_key_is_unauthorized(server: StandIn, headers: Json)
         ("/responses", asking(), "POST /v1/responses"),
         ("/chat/completions/", asking(), "POST /v1/chat/completions/"),
         ("/files", None, "GET /v1/files"),
-        ("/chat/completions", None, "GET /v1/chat/completions"),
     ],
 )
 def test_an_unknown_path_is_not_found(
     server: StandIn, path: str, body: Json | None, called: str
 ) -> None:
-    """Unknown paths and methods answer 404 and name the method and the path."""
+    """Unknown paths answer 404 and name the method and the path."""
     status, _, data = sent(server.url + path, body)
     expected = 404, refusal(f"Invalid URL ({called})", None, None)
     assert (status, json.loads(data)) == expected
