@@ -192,8 +192,8 @@ class Api:
                 return _answer_models
         if request.path in _POSTED or f"{request.path}/".startswith("/v1/models/"):
             message = (
-                f"Not allowed to {request.method} on {request.path}. (HINT: Perhaps you meant to use "
-                "a different HTTP method?)"
+                f"Not allowed to {request.method} on {request.path}. (HINT: Perhaps you meant to "
+                "use a different HTTP method?)"
             )
             raise Refused(message, None, None, 405)
         message = f"Invalid URL ({request.method} {request.path})"

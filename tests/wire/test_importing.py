@@ -379,7 +379,7 @@ BROKEN_PARTS: dict[str, Any] = {
     "nothing": None,
     "text that is none": {"type": "text", "text": 5},
     "sound without data": {"type": "input_audio", "input_audio": {"data": None, "format": "wav"}},
-    "sound that is not an object": {"type": "input_audio", "input_audio": encoded(SOUND)},
+    "sound that is not an object": {"type": "input_audio", "input_audio": [encoded(SOUND)]},
     "not base64": sound_part("!!!"),
     "cut base64": sound_part("UklGR"),
     "not the sound it says": sound_part(encoded(SOUND), "mp3") | {"type": "input_video"},

@@ -95,7 +95,7 @@ def is_role(item: object) -> bool:
     )
 
 
-_SAID = ("content", "function_call")
+_SAID = ("content", "function_call", "tool_calls")
 
 _CALLS = ("tool_use", "tool_call", "function_call", "input_json_delta", "tool_call_chunk")
 """Parts that LangChain repeats as `tool_calls`."""
@@ -135,10 +135,14 @@ class _Reader:
         if usual == "function" and self._open:
             name = text_in(item, "name")
             return self._result(item.get("content")) | ({"name": name} if name else {})
+        if usual == "tool":
+            return self._answered(item)
         if usual in (None, "chat", "function"):
             return item
         if usual != "assistant":
             self._open.clear()
+        elif _is_list(calls := item.get("tool_calls")):
+            item = {**item, "tool_calls": self._named(calls)}
         elif name := text_in(call := item.get("function_call"), "name"):
             rest = {key: value for key, value in item.items() if key != "function_call"}
             calls = [self._called(name, field(call, "arguments"))]
@@ -203,6 +207,26 @@ class _Reader:
         self._calls += 1
         self._open.append(f"call_{self._calls}")
         return _call(self._open[-1], re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64], arguments)
+
+    def _named(self, calls: Sequence[Any]) -> list[Any]:
+        """Return calls with ids, by which a result is found that has none."""
+        self._open = [text_in(call, "id") or "" for call in calls]
+        while "" in self._open:
+            self._calls += 1
+            if (made := f"call_{self._calls}") not in self._open:
+                self._open[self._open.index("")] = made
+        return [
+            {**call, "id": call_id} if isinstance(call, Mapping) else call
+            for call, call_id in zip(calls, self._open, strict=True)
+        ]
+
+    def _answered(self, item: Mapping[str, Any]) -> Any:
+        """Return a result with the id of the first call without one, if it names none."""
+        given = item.get("tool_call_id")
+        if given in self._open:
+            self._open.remove(given)
+        found = self._open.pop(0) if not given and self._open else given
+        return {**item, "role": "tool", "tool_call_id": found}
 
     def _result(self, content: object) -> Any:
         if not self._open:

@@ -44,6 +44,8 @@ def part_from(part: object) -> Any:  # a case a kind
             return text_part(content)
         case "input_audio" | "audio" | "output_audio" if field(part, "input_audio") is None:
             return _sound(part)
+        case "input_audio" | "audio_url" if sound := _sent_sound(part):
+            return {"type": "input_audio", "input_audio": {"data": sound, "format": "wav"}}
         case "input_image" | "image_url" if url := text_in(part, "image_url"):
             detail = text_in(part, "detail")
             return _image(url) if detail is None else _image(url, detail=detail)
@@ -71,6 +73,12 @@ def _sound(part: object) -> Any:
         sound = {"data": wav_text(given), "format": "wav"}
         return {"type": "input_audio", "input_audio": sound | _given(transcript=transcript)}
     return part if transcript is None else text_part(transcript)
+
+
+def _sent_sound(part: object) -> str | None:
+    """Return the base64 or data URL in a part of Mistral's or vLLM's; None if it has neither."""
+    url = text_in(field(part, "audio_url"), "url") or text_in(part, "audio_url") or ""
+    return text_in(part, "input_audio") or (url if url.startswith("data:") else None)
 
 
 def _media(part: object, kind: str) -> Any:

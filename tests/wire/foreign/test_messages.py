@@ -515,6 +515,67 @@ def test_roles_of_other_models_and_older_calls_are_known(server: StandIn, client
     assert "11.8 to a euro." in str(sent[3]["content"])
 
 
+def test_results_without_ids_answer_the_calls_in_their_order(
+    server: StandIn, client: OpenAI, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Calls and results of servers that give no ids, as Ollama's and Gemini's, stay together."""
+
+    def calling(*ids: str | None) -> dict[str, Any]:
+        calls = [{"function": {"name": "rates", "arguments": {"of": "NOK"}}} for _ in ids]
+        named = [
+            call if i is None else {**call, "id": i} for i, call in zip(ids, calls, strict=True)
+        ]
+        return {"role": "assistant", "content": "", "tool_calls": named}
+
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "How is the crown?"},
+        calling(None, "call_1", ""),
+        {"role": "tool", "tool_name": "rates", "content": "first"},
+        {"role": "tool", "tool_call_id": None, "content": "second"},
+        {"role": "tool", "tool_call_id": "", "content": "third"},
+        {"role": "assistant", "content": "And now:"},
+        {**calling("", "c"), "content": None},
+        {"role": "tool", "tool_call_id": "c", "content": "fifth"},
+        {"role": "tool", "content": "fourth"},
+    ]
+    chat = Conversation.from_messages(messages, client=client, **SEEING)
+    assert chat.reply().text
+    sent = server.requests[-1]["messages"]
+    results = {m["tool_call_id"]: m["content"] for m in sent if m["role"] == "tool"}
+    ids = [call["id"] for m in sent for call in m.get("tool_calls", ())]
+    assert [results[i] for i in ids] == ["first", "second", "third", "fourth", "fifth"]
+    assert not caplog.records
+    orphan = {"role": "tool", "content": "nobody asked"}
+    assert len(imported({"role": "user", "content": "Hi"}, orphan).turns) == 1
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "input_audio", "input_audio": encoded(MP3)},
+        {"type": "input_audio", "input_audio": f"data:audio/mpeg;base64,{encoded(MP3)}"},
+        {"type": "audio_url", "audio_url": {"url": f"data:audio/mpeg;base64,{encoded(MP3)}"}},
+        {"type": "audio_url", "audio_url": f"data:audio/mpeg;base64,{encoded(MP3)}"},
+    ],
+)
+def test_sound_of_other_servers_is_kept(part: dict[str, Any]) -> None:
+    """Mistral's base64 and vLLM's data URLs become sound of the format that the bytes tell."""
+    chat = imported({"role": "user", "content": [part]})
+    [turn] = chat.turns
+    assert isinstance(turn, UserTurn)
+    [sound] = turn.content
+    assert isinstance(sound, AudioInput)
+    assert (sound.format, sound.data) == ("mp3", MP3)
+
+
+def test_sound_on_other_machines_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is fetched: the part is left out, with its kind."""
+    part = {"type": "audio_url", "audio_url": {"url": "https://example.com/a.wav"}}
+    chat = imported({"role": "user", "content": [part, {"type": "text", "text": "Hear?"}]})
+    assert chat.messages() == [{"role": "user", "content": "Hear?"}]
+    assert "got 'audio_url'" in caplog.text
+
+
 def test_result_of_a_function_that_nobody_called_is_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
