@@ -37,7 +37,7 @@ from conversation._cli.terminal import (
     show_progress,
 )
 from conversation._cli.verification import repair, verify
-from conversation._cli.wording import ELSEWHERE
+from conversation._cli.wording import ELSEWHERE, without_password
 from conversation._export.formats import FORMATS
 from conversation._version import __version__
 from conversation.errors import InvalidSetting, SessionNotFound
@@ -60,7 +60,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_in_order([*(sys.argv[1:] if arguments is None else arguments)]))
     log = logging.getLogger("conversation")
     handler, level = LogHandler(), log.level
     log.addHandler(handler)
@@ -94,6 +94,13 @@ def _run(arguments: Sequence[str] | None) -> int:
     return status
 
 
+def _in_order(given: list[str]) -> list[str]:
+    """Return the arguments with a store that stands before the command behind it."""
+    first = given[0] if given else ""
+    count = 2 if first == "--store" else int(first.startswith("--store="))
+    return [*given[count : count + 1], *given[:count], *given[count + 1 :]] if count else given
+
+
 def _done(options: argparse.Namespace) -> int:
     """Run the command on its store, and return the exit status."""
     store = places.store_at(options.store)
@@ -121,7 +128,7 @@ def _file(text: str) -> str:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        super().error(plain_line(message))
+        super().error(plain_line(without_password(message)))
 
 
 class _Command(_Parser):

@@ -39,9 +39,9 @@ def store_at(place: str | None) -> AnyStore:
 
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
     schema = "public"
-    if found := re.search(r"[?&]schema=([^&]*)", place):  # libpq does not know it
-        place = place[: found.start()] + place[found.end() :].replace("&", found[0][0], 1)
-        schema = unquote(found[1])
+    if found := re.search(r"(\?.*?&|\?)schema=([^&]*)&?", place):  # libpq does not know it
+        place = (place[: found.end(1)] + place[found.end() :]).rstrip("?&")
+        schema = unquote(found[2])
     try:
         return PostgresStore(place, schema=schema)
     except ImportError as error:

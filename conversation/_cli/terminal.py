@@ -20,7 +20,15 @@ from typing import Any, TextIO, TypeVar
 import attrs
 import orjson
 
-from conversation._cli.wording import ELSEWHERE, IN_CHAT, Remedies, in_words, said, sentences
+from conversation._cli.wording import (
+    ELSEWHERE,
+    IN_CHAT,
+    Remedies,
+    in_words,
+    said,
+    sentences,
+    without_password,
+)
 from conversation._export.formats import escaped_json
 from conversation._values.text import CONTROLS_BEYOND
 
@@ -289,7 +297,7 @@ def _print_aside(mark: str, colour: str, message: str, text_colour: str | None) 
     if text:
         text.pause()
     shown = Text("  ", f"{mark} ", colour, colour=text_colour, on=sys.stderr)
-    shown.end(plain_line(sentences(message)))
+    shown.end(plain_line(sentences(without_password(message))))
     if text:
         text.resume()
 

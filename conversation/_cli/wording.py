@@ -171,6 +171,12 @@ def sentences(text: str) -> str:
     return " ".join([*ended, others[-1] if _PATH.search(others[-1]) else last])
 
 
+def without_password(text: str) -> str:
+    """Return a text without the passwords of URLs in it: somebody may have put one elsewhere."""
+    text = re.sub(r"(?i)([?&]\w*password=)[^&\s'\"]*", r"\1…", text)
+    return re.sub(r"(://[^\s:@/]*):(?!password@)\S*@", r"\1:…@", text)
+
+
 def in_words(text: str, remedies: Remedies = ELSEWHERE) -> str:
     """Return a message or note of the library in the command line's words."""
     for pattern, words in _WORDS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shlex
 import time
 import weakref
 import zlib
@@ -213,7 +214,7 @@ class Database:
             raise InvalidSetting(self._how(f"the tables cannot be created ({error.why})")) from None
 
     def _how(self, what: str) -> str:
-        option = "" if self.schema == "public" else f" --schema {self.schema}"
+        option = "" if self.schema == "public" else f" --schema {shlex.quote(self.schema)}"
         return (
             f"{self.place}, schema {self.schema!r}: {what}; as a role that may, run: "
             f"conversation sql{option} | psql …"

@@ -11,7 +11,6 @@ from conversation.stores import _postgres_driver as driver
 
 _DEFAULTS = {
     "connect_timeout": "8",
-    "client_encoding": "utf8",
     "application_name": "conversation",
     "keepalives_idle": "15",
     "keepalives_interval": "5",
@@ -44,8 +43,8 @@ def settings_of(conninfo: str) -> dict[str, Any]:
 
 
 def conninfo_of(settings: dict[str, Any]) -> str:
-    """Return key=value pairs for libpq, with our defaults."""
-    return driver.conninfo.make_conninfo("", **{**_DEFAULTS, **settings})
+    """Return key=value pairs for libpq, with our defaults, and always in UTF-8."""
+    return driver.conninfo.make_conninfo("", **_DEFAULTS | settings | {"client_encoding": "utf8"})
 
 
 def place_of(settings: dict[str, Any], schema: str) -> str:

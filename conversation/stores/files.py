@@ -37,8 +37,11 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE
 _MOST_BYTES = 512
 """Bytes of an id: those of Teams have 258."""
 
-_NO_FOLDER = r"(?i)\s*([a-z][a-z0-9+.-]+:/|(host|hostaddr|port|dbname|user|password|service)\s*=)"
-"""The beginning of a URL, or of libpq's key=value pairs."""
+_NO_FOLDER = (
+    r"""(?i)[\s"'<]*([a-z][a-z0-9+.-]+:([a-z]+:)*/|postgres(ql)?(:|//?[^/]*@)|"""
+    r"(host|hostaddr|port|dbname|user|password|service)\s*=)"
+)
+"""The beginning of a URL, also of one that is quoted or mistyped, or of libpq's key=value pairs."""
 
 _LONGEST = 150
 _EARLIEST, _LATEST = -6e10, 2.5e11

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -107,6 +108,36 @@ def test_options_stand_anywhere(
             chat.add_user("Hello")
     assert cli("export", *arguments)[::2] == (0, "")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"x.md", "y.md"}
+
+
+def test_store_may_stand_before_the_command(cli: Run, tmp_path: Path) -> None:
+    """`--store` is taken where many write it first, in both of its forms."""
+    with Conversation.open("x", store=tmp_path / "talks") as chat:
+        chat.add_user("Hello")
+    for store in (("--store", f"{tmp_path}/talks"), (f"--store={tmp_path}/talks",)):
+        assert cli(*store, "show", "x", "--json")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("lst", "--store", "postgresql://ann:secret@host/talks"),
+        ("postgresql://ann:se/cr:et@host/talks", "list"),
+        ("list", "postgresql://ann:secret@host/talks"),
+        ("show", "postgresql://ann:se@cret@host/talks"),
+        ("show", "postgresql://host/talks?user=ann&password=secret"),
+        ("list", "--store", "postgresql://ann:secret&schema=a@127.0.0.1:1/talks"),
+    ],
+)
+def test_passwords_that_stand_elsewhere_are_not_repeated(
+    arguments: tuple[str, ...], cli: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An error names a URL that was taken for something else without its password."""
+    with contextlib.suppress(SystemExit):
+        status, *said = cli(*arguments)
+        assert status
+        assert "cret" not in "".join(said)
+    assert "cret" not in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -148,6 +149,9 @@ def test_schema_may_have_any_name(postgres: Postgres) -> None:
     name = f'a "b". %s {{x}} {os.urandom(4).hex()}'
     quoted = name.replace('"', '""')
     postgres.execute(f'CREATE SCHEMA "{quoted}"')
+    with pytest.raises(InvalidSetting) as refused:
+        PostgresStore(postgres.url, schema=name, create=False).list()
+    assert f"conversation sql --schema {shlex.quote(name)} | psql" in str(refused.value)
     store = PostgresStore(postgres.url, schema=name)
     with Conversation.open("s", store=store) as chat:
         chat.add_user("Hello", AudioInput(SOUND))
@@ -227,10 +231,30 @@ def test_place_has_no_password() -> None:
 
 
 def test_folder_store_refuses_a_url() -> None:
-    """A URL is not taken for a folder; the error names the store to use."""
+    """A URL is not taken for a folder, also a mistyped one; the error names the store to use."""
     for call in (FileStore, lambda url: Conversation.open("s", store=url)):
-        with pytest.raises(InvalidSetting, match=r"PostgresStore\("):
-            call("postgresql://ann:secret@localhost/talks")
+        for url in (
+            "postgresql://ann:secret@localhost/talks",
+            "jdbc:postgresql://localhost/talks?password=secret",
+            "'postgresql://ann:secret@localhost/talks'",
+            "postgresql//ann:secret@localhost/talks",
+            "postgres:ann:secret@localhost/talks",
+        ):
+            with pytest.raises(InvalidSetting, match=r"PostgresStore\(") as refused:
+                call(url)
+            assert "secret" not in str(refused.value)
+    assert FileStore("postgres/sessions").root.name == "sessions"
+
+
+@pytest.mark.parametrize("setting", ["client_encoding=latin1", "client_encoding=auto"])
+def test_encoding_in_a_url_spoils_no_words(postgres: Postgres, schema: str, setting: str) -> None:
+    """Entries are sent as UTF-8, whatever the URL says: others read the same words."""
+    with Conversation.open(
+        "é", store=PostgresStore(f"{postgres.url}?{setting}", schema=schema)
+    ) as chat:
+        chat.add_user("Grüße 🎉")
+    there = Conversation.open("é", store=PostgresStore(postgres.url, schema=schema), create=False)
+    assert there.turns == chat.turns
 
 
 def test_making_a_store_without_the_extra_names_it() -> None:
