@@ -63,6 +63,10 @@ const status = document.querySelector("[role=status]");
 window.states = [status.textContent];
 const look = () => status.textContent === states.at(-1) || states.push(status.textContent);
 new MutationObserver(look).observe(status, {childList: true, characterData: true, subtree: true});
+const meter = document.querySelector("[role=meter]");
+window.loudest = 0;
+const hear = () => { loudest = Math.max(loudest, meter.getAttribute("aria-valuenow")); };
+new MutationObserver(hear).observe(meter, {attributes: true});
 """
 
 
@@ -155,12 +159,13 @@ def test_hands_free_hears_what_is_said(
     """Speech begins and ends by itself, arrives as it was said, and the answer is played."""
     chat = Chat(start, site, recording(tmp_path / "voice.wav", pause=600))
     screenshot(chat.browser, "chat-empty")
-    switch, meter = chat.named("switch", "Hands-free"), chat.named("meter", "Microphone level")
+    switch = chat.named("switch", "Hands-free")
+    assert chat.named("meter", "Microphone level")
     assert switch.get_attribute("aria-checked") == "false"
     switch.click()
     assert switch.get_attribute("aria-checked") == "true"
     chat.is_in("Listening")
-    until(chat.browser, partial(meter.get_attribute, "aria-valuenow"), lambda n: int(n or 0) > 30)
+    until(chat.browser, partial(chat.run, "loudest"), lambda level: level > 30)
     screenshot(chat.browser, "chat-listening")
     chat.is_in("Speaking")
     screenshot(chat.browser, "chat-speaking")
@@ -214,19 +219,21 @@ def test_holding_the_button_talks(
 def test_typing_stops_an_answer(start: Start, site: Site, server: StandIn) -> None:
     """Typing ends an answer: what was heard is kept, on the page and in the session."""
     chat = Chat(start, site)
-    server.will_answer(LONG)
+    long = " ".join(f"word-{number}" for number in range(200))  # 80 s, however slow this machine is
+    server.will_answer(long)
     chat.say("Count")
     until(chat.browser, lambda: chat.run("played"), lambda frames: frames > 24_000)
     chat.named("textbox", "Message").send_keys("W")
     chat.is_in("Ready")
-    until(chat.browser, chat.texts, lambda texts: len(texts) == 2 and texts[1] != LONG)
+    until(chat.browser, chat.texts, lambda texts: len(texts) == 2 and texts[1] != long)
     kept = chat.texts()[1]
-    assert LONG.startswith(kept)
-    assert "twelve" not in kept
+    assert long.startswith(kept)
+    assert kept != long
     turns = site.latest()
     assert isinstance(turns[1], AssistantTurn)
     assert turns[1].audio
-    assert 0.5 < (turns[1].audio.duration or 0) < 4
+    assert (turns[1].audio.duration or 0) > 0.5
+    assert len(kept.split()) == pytest.approx((turns[1].audio.duration or 0) / 0.4, abs=1.5)
     assert turns[1].text == kept
     chat.say("hy?")
     chat.is_in("Speaking")
@@ -240,6 +247,7 @@ def test_talking_over_an_answer_stops_it(
 ) -> None:
     """Hands-free, a voice ends the answer while it still streams, and is then answered itself."""
     chat = Chat(start, site, recording(tmp_path / "voice.wav", pause=4))
+    asked = len(server.requests)
     server.will_answer(LONG, order="mixed", hold_after=12)
     chat.say("Count")
     chat.is_in("Speaking")
@@ -247,12 +255,12 @@ def test_talking_over_an_answer_stops_it(
     chat.is_in("Listening")
     chat.named("switch", "Hands-free").click()
     until(chat.browser, lambda: len(site.latest()), lambda count: count >= 4)
-    turns = site.latest()
+    turns = site.latest()[:4]  # on a slow machine the voice may have come again
     assert [turn.role for turn in turns] == ["user", "assistant"] * 2
     assert isinstance(turns[1], AssistantTurn)
     assert turns[1].interrupted
     assert len(turns[1].text) < len(LONG)
-    assert server.requests[-1]["messages"][-2]["content"] == turns[1].text
+    assert server.requests[asked + 1]["messages"][-2]["content"] == turns[1].text
 
 
 def test_reload_shows_the_history_and_a_kill_does_not_end_it(

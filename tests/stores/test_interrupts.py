@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dis
+import gc
 import os
 import shutil
 import sys
@@ -65,7 +66,11 @@ def delegates(frame: FrameType) -> bool:
 
 @contextlib.contextmanager
 def injected(step: int) -> Iterator[list[int]]:
-    """Raise at the step-th moment: the start of a function of ours, or the return of a C call."""
+    """Raise at the step-th moment: the start of a function of ours, or the return of a C call.
+
+    Meanwhile nothing is collected: what is left of earlier changes would have moments, too, which
+    come at any time, and in which Python raises nothing.
+    """
     moments = [0]
 
     def profile(frame: FrameType, event: str, _: object) -> None:
@@ -80,11 +85,13 @@ def injected(step: int) -> Iterator[list[int]]:
             sys.setprofile(None)
             raise Injected(f"{event} in {code.co_name}, line {frame.f_lineno}")
 
+    gc.disable()
     sys.setprofile(profile)
     try:
         yield moments
     finally:
         sys.setprofile(None)
+        gc.enable()
 
 
 def consume(chat: Conversation) -> None:

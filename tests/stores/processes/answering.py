@@ -10,6 +10,7 @@ from typing import Any
 from openai import DefaultHttpxClient, OpenAI, resources
 
 from conversation import Conversation, FileStore, PostgresStore
+from conversation.errors import SessionChanged
 from conversation.stores import Store
 
 COMPLETIONS = resources.chat.completions.Completions
@@ -34,10 +35,19 @@ def opened(place: Path | tuple[str, str], session: str, url: str) -> Conversatio
 def deliver(
     place: Path | tuple[str, str], session: str, url: str, told: Connection[Any, Any]
 ) -> None:
-    """Say the messages whose numbers are told, and tell each answer."""
+    """Say the messages whose numbers are told, and tell each answer.
+
+    One that was refused, because a slow machine let the lease end, is told, and said again.
+    """
     with opened(place, session, url) as chat:
         while (number := told.recv()) is not None:
-            answer = chat.say(f"{session} {number}", message_id=f"{session}:{number}")
+            while True:
+                try:
+                    answer = chat.say(f"{session} {number}", message_id=f"{session}:{number}")
+                except SessionChanged:
+                    told.send((number, None))
+                else:
+                    break
             told.send((number, answer.text))
 
 
