@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Self
 
 from conversation import Conversation, PostgresStore
+from conversation.errors import ConversationError
 from conversation.testing import StandIn
 
 USERS = ("ann", "bob", "eve")
@@ -81,6 +82,8 @@ def model() -> Iterator[None]:
 
 def main(url: str) -> None:
     """Ask all questions, each another process than the one before."""
+    store = PostgresStore(url)
+    store.list(limit=1)  # else a database that is not there would cost all workers their lives
     with contextlib.ExitStack() as stack:
         stack.enter_context(model())
         workers = [stack.enter_context(Worker(number, url)) for number in (1, 2, 3)]
@@ -88,13 +91,16 @@ def main(url: str) -> None:
         for number, (question, user) in enumerate(itertools.product(QUESTIONS, USERS)):
             worker = next(turn)
             told = worker.answer(user, question, dies=number == KILLED)
+            asked = 1
             while told is None:
+                if asked == len(workers):
+                    sys.exit("all workers are dead")
+                asked += 1
                 print(f"{worker.name} is dead; {user}'s question goes to the next one")
                 worker = next(turn)
                 told = worker.answer(user, question, dies=False)
             turns, _, answer = told.partition("\t")
             print(f"{user} asks {worker.name}, who knows {turns} turns: {answer}")
-    store = PostgresStore(url)
     for user in USERS:
         with Conversation.open(f"fleet:{user}", store=store, read_only=True) as chat:
             questions = [turn.text for turn in chat.turns if turn.role == "user"]
@@ -104,7 +110,11 @@ def main(url: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--work"]:
         work(sys.argv[2])
-    elif place := (sys.argv[1:] or [os.environ.get("CONVERSATION_STORE", "")])[0]:
-        main(place)
     else:
-        sys.exit("name a database: fleet.py postgresql://user:password@host/database")
+        place = (sys.argv[1:] or [os.environ.get("CONVERSATION_STORE", "")])[0]
+        if "://" not in place:
+            sys.exit("name a database: fleet.py postgresql://user:password@host/database")
+        try:
+            main(place)
+        except ConversationError as error:
+            sys.exit(str(error))

@@ -112,3 +112,17 @@ def test_fleet_example_survives_the_death_of_a_worker(postgres: Postgres, tmp_pa
         with Conversation.open(f"fleet:{user}", store=store, read_only=True) as chat:
             assert [turn.role for turn in chat.turns] == ["user", "assistant"] * 4
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [("--help", "name a database"), ("postgresql://nobody@127.0.0.1:1/x", "could not be listed")],
+)
+def test_fleet_example_says_that_it_needs_a_database(place: str, told: str, tmp_path: Path) -> None:
+    """Without a database that can be reached it ends with a sentence, before a worker starts."""
+    pytest.importorskip("psycopg", reason="needs the extra `postgres`")
+    example = str(ROOT / "examples" / "fleet.py")
+    done = ran(example, place, folder=tmp_path, environment=os.environ, timeout=300)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr

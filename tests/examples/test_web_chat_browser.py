@@ -382,11 +382,15 @@ def test_on_paper_all_turns_are_shown(start: Start, site: Site) -> None:
     """A printed page is as long as its turns, dark on white, and without controls."""
     chat = Chat(start, site)
     chat.run("show(Array.from({length: 60}, () => ({role: 'user', text: 'Is a dog a friend?'})))")
-    chat.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    chat.browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]},
+    )
     assert chat.run("document.querySelector('footer').checkVisibility()") is False
     assert chat.run("document.documentElement.scrollHeight") > 60 * 24
     words = "getComputedStyle(document.querySelector('#turns p')).color"
     assert chat.run(words) == "rgb(0, 0, 0)"
+    assert chat.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
 @needs_axe
