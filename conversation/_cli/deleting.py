@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from datetime import timedelta
+from functools import partial
 
 from conversation._cli.listing import size_in, sound_of
 from conversation._cli.places import AnyStore
@@ -29,18 +30,25 @@ def delete(options: argparse.Namespace, store: AnyStore) -> int:
     if not options.yes:
         if not sys.stdin.isatty():
             raise InvalidSetting("cannot ask for confirmation without a terminal; pass --yes")
-        try:
-            answer = ask(f"permanently delete {'; '.join(found)}? [y/N]")
-        except KeyboardInterrupt:
-            write_line("nothing was deleted")
-            raise
-        if answer.strip().lower() not in ("y", "yes"):
-            write_line("nothing was deleted")
+        if not _is_confirmed("; ".join(found)):
             return 1
     for session_id in ids:
         store.delete(session_id)
         write_line(f"deleted {session_id}")
     return 0
+
+
+def _is_confirmed(what: str) -> bool:
+    """Ask whether to delete it; say that nothing was deleted if not."""
+    try:
+        answer = ask(f"permanently delete {what}? [y/N]")
+    except KeyboardInterrupt:
+        write_line("nothing was deleted")
+        raise
+    is_yes = answer.strip().lower() in ("y", "yes")
+    if not is_yes:
+        write_line("nothing was deleted")
+    return is_yes
 
 
 def _about(store: AnyStore, session_id: str) -> str:
@@ -69,14 +77,20 @@ def _about(store: AnyStore, session_id: str) -> str:
 
 
 def sweep(options: argparse.Namespace, store: AnyStore) -> int:
-    """Delete old sessions, or their sound; does not ask, as it is for timers."""
-    older_than = _age(options.older_than)
-    swept = store.sweep(older_than=older_than, sound_only=options.sound, dry_run=options.dry_run)
+    """Delete old sessions, or their sound, after asking in a terminal: timers have none."""
+    run = partial(store.sweep, older_than=_age(options.older_than), sound_only=options.sound)
     what = "the sound of " if options.sound else ""
-    for info in swept:
-        write_line(f"{'would delete' if options.dry_run else 'deleted'} {what}{info.id}")
-    if not swept:
+    looks = options.dry_run or (sys.stdin.isatty() and not options.yes)
+    found = run(dry_run=looks)
+    for info in found:
+        write_line(f"{'would delete' if looks else 'deleted'} {what}{info.id}")
+    if not found:
         write_line(f"nothing to delete is older than {options.older_than}")
+    elif looks and not options.dry_run:
+        if not _is_confirmed(f"{what}{counted(len(found), 'session')}"):
+            return 1
+        for info in run():
+            write_line(f"deleted {what}{info.id}")
     return 0
 
 

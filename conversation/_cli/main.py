@@ -330,6 +330,9 @@ def _add_keeping(to: _Commands) -> None:
         help="delete the sound alone; words and pictures stay (default: whole sessions)",
     )
     sweeping.add_argument("--dry-run", action="store_true", help="only print what would be deleted")
+    sweeping.add_argument(
+        "--yes", action="store_true", help="do not ask (default: ask if there is a terminal)"
+    )
 
     verifying = to.add("verify", verify, "Check sessions and their files; changes nothing.")
     verifying.add_argument("id", metavar="ID", nargs="*", help="the sessions (default: all)")

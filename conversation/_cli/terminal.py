@@ -261,8 +261,12 @@ def write_json(value: Any) -> None:
 
 def ask(question: str) -> str:
     """Ask a question, and return the answer; empty at the end of input."""
+    shown = f"{plain_line(question)} "
+    if not sys.stdout.isatty():  # it must be seen
+        print(shown, end="", file=sys.stderr, flush=True)
+        shown = ""
     try:
-        return input(f"{plain_line(question)} ")
+        return input(shown)
     except EOFError:
         print()
         return ""

@@ -1,4 +1,4 @@
-"""`conversation delete`: what is looked at, asked and deleted."""
+"""`conversation delete` and `sweep`: what is looked at, asked and deleted."""
 
 from __future__ import annotations
 
@@ -77,3 +77,40 @@ def test_delete_asks_for_confirmation_in_a_terminal(session: str, tmp_path: Path
             terminal.until("[y/N] ")
             assert ("nothing was deleted" in terminal.leave(answer, status)) == bool(status)
         assert bool(FileStore().list()) == bool(status)
+
+
+@pytest.mark.slow
+def test_sweep_asks_in_a_terminal(session: str, tmp_path: Path) -> None:
+    """It says which sessions it would delete, and deletes them after a yes, or with `--yes`."""
+    sweep = (*PROGRAM, "sweep", "--older-than", "0h")
+    with Terminal(tmp_path, None, *sweep) as terminal:
+        shown = terminal.until("[y/N] ")
+        assert shown == f"would delete {session}\npermanently delete 1 session? [y/N] "
+        assert "nothing was deleted" in terminal.leave("\n", 1)
+    with Terminal(tmp_path, None, *sweep, "--sound") as terminal:
+        assert "delete the sound of 1 session?" in terminal.until("[y/N] ")
+        terminal.press("y\n")
+        assert f"deleted the sound of {session}" in terminal.end()
+    assert FileStore().list()
+    with Terminal(tmp_path, None, *sweep, "--dry-run") as terminal:
+        assert terminal.end() == f"would delete {session}\n"
+    with Terminal(tmp_path, None, *sweep, "--yes") as terminal:
+        assert terminal.end() == f"deleted {session}\n"
+    with Terminal(tmp_path, None, *sweep) as terminal:
+        assert terminal.end() == "nothing to delete is older than 0h\n"
+
+
+def test_sweep_does_not_ask_without_a_terminal(cli: Run, session: str) -> None:
+    """Timers have none: it deletes."""
+    assert cli("sweep", "--older-than", "0h")[:2] == (0, f"deleted {session}\n")
+
+
+@pytest.mark.slow
+def test_a_question_is_seen_where_the_output_goes_into_a_file(session: str, tmp_path: Path) -> None:
+    """The question is shown in the terminal; the file gets what was done."""
+    code = "import sys, conversation._cli.main as it; sys.stdout = open('log', 'w'); it.main()"
+    with Terminal(tmp_path, None, "-c", code, "delete", session) as terminal:
+        terminal.until("[y/N] ")
+        terminal.press("y\n")
+        terminal.end()
+    assert (tmp_path / "log").read_text() == f"deleted {session}\n"
