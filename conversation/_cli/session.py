@@ -76,7 +76,10 @@ def _client() -> Iterator[tuple[OpenAI, bool]]:
     from conversation.testing import StandIn
 
     show_progress("")
-    if os.environ.get("OPENAI_API_KEY"):
+    if key := os.environ.get("OPENAI_API_KEY"):
+        if not key.isascii():
+            msg = "OPENAI_API_KEY holds characters that no key has; copy it anew, without quotes"
+            raise InvalidSetting(msg)
         with OpenAI() as client:
             yield client, True
         return

@@ -337,3 +337,15 @@ def test_an_answer_that_cannot_be_saved_is_printed(cli: Run) -> None:
     assert (status, out[:16]) == (1, "You wrote: Hello")
     assert "The answer was not saved: `conversation say ann --retry` asks again." in err
     assert [turn.text for turn in turns_of("ann")] == ["Hello"]
+
+
+@pytest.mark.parametrize("key", ["\u201csk-abc\u201d", "schl\u00fcssel"])
+def test_a_key_with_odd_characters_is_named(
+    key: str, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that was pasted with its quotes is refused by the name of its variable."""
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    status, _, err = cli("say", "dogs", "Hello")
+    assert status == 2
+    assert "OPENAI_API_KEY holds characters" in err
+    assert not FileStore().list()
