@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from conversation import Conversation, FileInput, Form, ImageInput, ToolTurn
 from conversation._rendering.explanation import explained
-from conversation._rendering.forms import Moment, prepare, unseen
+from conversation._rendering.forms import Moment
 from conversation._rendering.messages import arranged, messages
+from conversation._rendering.preparing import prepare
+from conversation._rendering.unseen import unseen
 from conversation._values.turns import Turn
 from conversation.testing import _contract
 from tests.conftest import Clock

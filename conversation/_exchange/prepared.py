@@ -7,17 +7,10 @@ from itertools import zip_longest
 from typing import cast
 
 from conversation._history.history import History
-from conversation._rendering.forms import (
-    NO_VOICE,
-    Moment,
-    Prepared,
-    cut,
-    media_in,
-    prepare,
-    prepare_entries,
-    text_tokens,
-)
+from conversation._rendering.forms import NO_VOICE, Moment, Prepared
 from conversation._rendering.messages import NO_RESULT
+from conversation._rendering.preparing import cut, prepare, prepare_entries, text_tokens
+from conversation._rendering.unseen import media_in
 from conversation._rendering.window import Context, Limits
 from conversation._values.turns import AssistantTurn
 

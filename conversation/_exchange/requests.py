@@ -18,19 +18,11 @@ from conversation._exchange.untaken import Untaken
 from conversation._history.answers import end_of_answers
 from conversation._history.history import History
 from conversation._rendering.explanation import Rendering, explained, reasons
-from conversation._rendering.forms import (
-    NEVER,
-    NO_VOICE,
-    Form,
-    MediaKinds,
-    Moment,
-    Prepared,
-    unseen,
-    unusual_keys,
-)
+from conversation._rendering.forms import NEVER, NO_VOICE, Form, Moment, Prepared, unusual_keys
 from conversation._rendering.messages import arranged, messages, voices
 from conversation._rendering.settings import Settings, ToolGiven, asks_for_sound, given_options
 from conversation._rendering.settings import tools as checked_tools
+from conversation._rendering.unseen import MediaKinds, unseen
 from conversation._rendering.window import (
     Context,
     Limits,

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import attrs
 import orjson
 
-from conversation._rendering.forms import NEVER, Moment, Prepared, text_tokens
+from conversation._rendering.forms import NEVER, Moment, Prepared
+from conversation._rendering.preparing import text_tokens
 from conversation._rendering.settings import ToolGiven
 from conversation._rendering.window import size_of
 from conversation._tools import Tool

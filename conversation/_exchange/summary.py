@@ -12,7 +12,8 @@ from conversation._exchange.requests import Requests
 from conversation._exchange.sent import SentRequest
 from conversation._exchange.speech import Transcripts
 from conversation._exchange.steps import Call, Send, Steps, Work
-from conversation._rendering.forms import PLACEHOLDER, text_tokens
+from conversation._rendering.forms import PLACEHOLDER
+from conversation._rendering.preparing import text_tokens
 from conversation._rendering.window import Limits
 from conversation._tools import Tool, is_async
 from conversation._values.parts import AudioInput, FileInput, Part

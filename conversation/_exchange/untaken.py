@@ -8,8 +8,9 @@ from typing import Any
 from conversation._exchange.sent import SentRequest
 from conversation._history.answers import end_of_answers
 from conversation._history.history import History
-from conversation._rendering.forms import Form, MediaKinds, media_in, untaken_by
+from conversation._rendering.forms import Form
 from conversation._rendering.messages import voices
+from conversation._rendering.unseen import MediaKinds, media_in, untaken_by
 from conversation._rendering.window import Context
 from conversation._values.parts import AudioInput
 from conversation._values.turns import Turn

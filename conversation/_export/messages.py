@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import orjson
 
 from conversation._export.outline import Exported
-from conversation._rendering.forms import Form, Moment, Prepared, prepare
+from conversation._rendering.forms import Form, Moment, Prepared
 from conversation._rendering.messages import arranged, message_at
+from conversation._rendering.preparing import prepare
 from conversation._wire.messages import Message
 
 _ALL_EXPIRED = Moment(math.inf, 0.0)

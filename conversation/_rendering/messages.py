@@ -14,8 +14,8 @@ from conversation._rendering.forms import (
     Prepared,
     assistant_message,
     form_at,
-    text_tokens,
 )
+from conversation._rendering.preparing import text_tokens
 from conversation._values.data import read_data
 from conversation._values.summary import Summary
 from conversation._values.turns import AssistantTurn, ToolTurn, UserTurn, answers_by_call

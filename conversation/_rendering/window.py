@@ -16,14 +16,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 
-from conversation._rendering.forms import (
-    NO_VOICE,
-    Form,
-    Moment,
-    Prepared,
-    is_voice_model,
-)
+from conversation._rendering.forms import NO_VOICE, Form, Moment, Prepared
 from conversation._rendering.messages import instructions_item, no_result_item, summary_item
+from conversation._rendering.unseen import is_voice_model
 from conversation._values.parts import AudioInput
 from conversation._values.summary import Summary
 from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, Turn, UserTurn

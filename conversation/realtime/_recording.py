@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
-import orjson
 
 from conversation._history.history import History
 from conversation._values.parts import NO_WORDS_YET, AudioInput, ImageInput, Part
 from conversation._values.turns import SystemTurn, ToolTurn, Turn, Usage, UserTurn
-from conversation.errors import InvalidTurn, SaveFailed, UnknownToolCall
+from conversation.errors import InvalidTurn
 from conversation.realtime._appended import PCM, AppendedSound
+from conversation.realtime._changes import Changes
 from conversation.realtime._fields import (
     Json,
     bytes_of,
@@ -29,8 +29,8 @@ from conversation.realtime._fields import (
     text_of,
     usage_of,
 )
-from conversation.realtime._items import ITEM_ID, Item, Response, heard, with_words
-from conversation.realtime._seeding import SEED, short_call_id
+from conversation.realtime._items import Item, Response, heard, with_words
+from conversation.realtime._seeding import SEED
 
 log = logging.getLogger("conversation")
 
@@ -59,12 +59,11 @@ class Recording:
 
     def __init__(self) -> None:
         self._sound = AppendedSound()
-        self._queue: dict[str, Item] = {}  # in the server's order
+        self._changes = Changes()
+        self._queue, self._edits = self._changes.queue, self._changes.edits
         self._has_session = False
         # A format that was sent, until the session confirms one.
         self._is_format_sent = False
-        self._edits: deque[tuple[str, Callable[[Turn], Turn | None]]] = deque()
-        self._spent = Usage()
         self._told: dict[str, int] = {}  # marks of events, by their ids
         self._begin_session()
 
@@ -80,7 +79,7 @@ class Recording:
         self._sounds: dict[str, AudioInput | None] = {}
         self._created: deque[tuple[str | None, AudioInput]] = deque(maxlen=16)
         self._responses: dict[str, Response] = {}
-        self._start: int | None = None  # position of the first turn that may be its own
+        self._changes.start = None
 
     # --- what the client sends -----------------------------------------------------------------
 
@@ -116,8 +115,7 @@ class Recording:
         note = _NOTES.get(_BETA.get(kind, kind)) if isinstance(kind, str) else None
         if note is not None:
             self._once(event, note)
-        first = next(iter(self._queue.values()), None)
-        return bool((first and first.is_ready) or self._edits or self._spent != Usage())
+        return self._changes.are_due
 
     def _once(self, event: Json, note: Callable[[Recording, Json], None]) -> None:
         """Note an event, unless it comes again, as over a second connection."""
@@ -128,6 +126,10 @@ class Recording:
             if event_id:  # not before: a note may be interrupted, and repeated by the caller
                 _remember(self._told, event_id, mark)
 
+    def settle(self, history: History) -> list[Turn]:
+        """Make the changes that are due; as `Changes.settle`."""
+        return self._changes.settle(history)
+
     def finish(self, history: History) -> list[Turn]:
         """Same as `settle`, with what has begun: as nothing more will come of it, interrupted."""
         self._break_off()
@@ -137,7 +139,7 @@ class Recording:
     def is_idle(self) -> bool:
         """True if nothing has begun and nothing is due."""
         has_begun = self._queue or self._sounds or self._partial or self._sound.begun
-        return not (has_begun or self._edits) and self._spent == Usage()
+        return not (has_begun or self._changes.are_due)
 
     def _break_off(self) -> None:
         for item_id in self._partial.copy():
@@ -317,7 +319,7 @@ class Recording:
         self._sounds.pop(item_id, None)
         self._seen.add(item_id)
         if item := self._queue.pop(item_id, None):
-            self._spent += item.fields.get("usage") or Usage()
+            self._changes.spent += item.fields.get("usage") or Usage()
         if item is None or item.turn is not None:
             self._edits.append((item_id, lambda _: None))
 
@@ -433,7 +435,7 @@ class Recording:
             if item.said is None and not item.is_ready and item.response in (response_id, "")
         ]
         if is_outside or not items:
-            self._spent += usage
+            self._changes.spent += usage
         status = text_of(made, "status")
         reason = text_of(object_of(made, "status_details"), "reason") or ""
         for item in items:
@@ -451,82 +453,6 @@ class Recording:
             items[-1].fields["usage"] = usage
         if response_id:
             self._seen.add(response_id)
-
-    # --- changes -------------------------------------------------------------------------------
-
-    def settle(self, history: History) -> list[Turn]:
-        """Make the changes that are due, and return the turns that were added or changed.
-
-        What cannot be saved stays due. The caller holds the history's lock.
-        """
-        changed: list[Turn] = []
-        while (item := next(iter(self._queue.values()), None)) and item.is_ready:
-            turn = self._kept(item, history)
-            if turn is not None:
-                changed.append(turn)
-            elif usage := item.fields.get("usage"):
-                self._spent += usage
-            del self._queue[item.id]
-        while self._edits:
-            changed += _edited(history, *self._edits[0])
-            self._edits.popleft()
-        spent, self._spent = self._spent, Usage()
-        history.spend(spent)
-        return changed
-
-    def _kept(self, item: Item, history: History) -> Turn | None:
-        """Add the turn of an item; None if it is none."""
-        if self._start is None:
-            self._start = len(history)
-        try:
-            item.turn = item.turn or item.made()
-            if item.turn is None:
-                return None
-            # An exception may have come right behind the write.
-            position = _position(history, item.id, self._start)
-            return _add(item.turn, history) if position is None else history[position]
-        except SaveFailed as error:
-            item.turn = error.turn or item.turn  # if it was saved after all, it is found again
-            raise
-        except (InvalidTurn, UnknownToolCall) as error:
-            log.warning("leaving out an item of the session: %s", error)
-            return None
-
-
-def _add(turn: Turn, history: History) -> Turn:
-    try:
-        return history.add(turn)
-    except UnknownToolCall as error:
-        given = error.tool_call_id
-        same = [call for call in error.open_calls if short_call_id(call) == given]
-        if not same or not isinstance(turn, ToolTurn):
-            raise
-        return history.add(attrs.evolve(turn, tool_call_id=same[-1]))
-
-
-def _edited(history: History, item_id: str, edit: Callable[[Turn], Turn | None]) -> list[Turn]:
-    """Change the turn of an item, if it is there: return it as it is now; nothing if it is gone."""
-    position = _position(history, item_id)
-    if position is None:
-        log.debug("no turn is known of the item %r", item_id)
-        return []
-    turn = history[position]
-    new = edit(turn)
-    if new is None:
-        history.remove((turn,))
-    elif new != turn:
-        history.replace({position: new})
-        return [history[position]]
-    return []
-
-
-def _position(history: History, item_id: str, start: int = 0) -> int | None:
-    """Return the position of the last turn of an item, from one on; None if there is none."""
-    for position in range(len(history) - 1, start - 1, -1):
-        turn = history[position]
-        if ITEM_ID in turn.extra and orjson.loads(turn.extra).get(ITEM_ID) == item_id:
-            return position
-    return None
 
 
 _NOTES: Mapping[str, Callable[[Recording, Json], None]] = {

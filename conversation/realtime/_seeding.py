@@ -13,15 +13,9 @@ from typing import TYPE_CHECKING, Any, overload
 import attrs
 import orjson
 
-from conversation._rendering.forms import (
-    PLACEHOLDER,
-    Form,
-    Moment,
-    Prepared,
-    cut,
-    prepare,
-    unseen,
-)
+from conversation._rendering.forms import PLACEHOLDER, Form, Moment, Prepared
+from conversation._rendering.preparing import cut, prepare
+from conversation._rendering.unseen import unseen
 from conversation._rendering.window import Limits, window
 from conversation._values.parts import AudioInput, ImageInput, Part
 from conversation._values.samples import as_mono, as_s16, resampled

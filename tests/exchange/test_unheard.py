@@ -10,7 +10,7 @@ import pytest
 from openai import OpenAI
 
 from conversation import AudioInput, Context, Conversation, FileStore, Form, ImageInput
-from conversation._rendering.forms import untaken_by
+from conversation._rendering.unseen import untaken_by
 from conversation.errors import InvalidTurn
 from conversation.testing import StandIn
 from tests.conftest import Clock

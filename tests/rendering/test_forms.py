@@ -25,8 +25,9 @@ from conversation import (
     UserTurn,
 )
 from conversation._rendering.explanation import explained
-from conversation._rendering.forms import PLACEHOLDER, Moment, prepare, prepare_entries
+from conversation._rendering.forms import PLACEHOLDER, Moment
 from conversation._rendering.messages import arranged, messages
+from conversation._rendering.preparing import prepare, prepare_entries
 from conversation._values.turns import Turn
 from conversation._wire.reading import turn_from_entry
 from conversation._wire.writing import line_from_turn

@@ -14,8 +14,9 @@ from conversation import (
     UserTurn,
 )
 from conversation._rendering.explanation import explained
-from conversation._rendering.forms import Moment, prepare
+from conversation._rendering.forms import Moment
 from conversation._rendering.messages import NO_RESULT, arranged, messages
+from conversation._rendering.preparing import prepare
 from conversation._values.turns import Turn
 from tests.conftest import Clock
 from tests.samples import SOUND, START, spoken

@@ -34,8 +34,10 @@ from conversation import (
     UserTurn,
 )
 from conversation._history.answers import end_of_answers
-from conversation._rendering.forms import NO_VOICE, media_in, prepare
+from conversation._rendering.forms import NO_VOICE
 from conversation._rendering.messages import NO_RESULT
+from conversation._rendering.preparing import prepare
+from conversation._rendering.unseen import media_in
 from conversation._rendering.window import Limits, size_of
 from conversation._values.parts import Part
 from conversation._values.sound import duration_of
