@@ -26,14 +26,10 @@ from conversation._values.naming import Naming
 from conversation._values.parts import Part
 from conversation._values.text import clean_text, counted
 from conversation._values.turns import AssistantTurn, Turn, Usage, UserTurn
-from conversation._wire.reading import time_from
+from conversation._wire.fields import time_from
 from conversation._wire.strict_json import json_bytes
 from conversation._wire.writing import line_from_turn
-from conversation.errors import (
-    ContextTooSmall,
-    InvalidSetting,
-    InvalidTurn,
-)
+from conversation.errors import ContextTooSmall, InvalidSetting, InvalidTurn
 from conversation.stores import Recovery
 
 if TYPE_CHECKING:

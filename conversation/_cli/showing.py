@@ -17,7 +17,8 @@ from conversation._conversation import Conversation
 from conversation._export.outline import Exported, about_line, counts, text_of, time_and_notes
 from conversation._rendering.forms import Form
 from conversation._values.turns import Turn
-from conversation._wire.writing import line_from_turn, usage_entry
+from conversation._wire.usage import usage_entry
+from conversation._wire.writing import line_from_turn
 
 
 def show(options: argparse.Namespace, store: AnyStore) -> int:

@@ -47,7 +47,7 @@ from conversation._values.turns import AssistantTurn, ToolCall, ToolTurn, UserTu
 from conversation._wire.chunks import StreamedCompletion
 from conversation._wire.completions import completion_object
 from conversation._wire.failures import add_remedy, is_refused
-from conversation._wire.reading import usage_from_entry
+from conversation._wire.usage import usage_from_entry
 from conversation.errors import (
     InvalidCompletion,
     InvalidTurn,

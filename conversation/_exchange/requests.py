@@ -23,14 +23,7 @@ from conversation._rendering.messages import arranged, messages, voices
 from conversation._rendering.settings import Settings, ToolGiven, asks_for_sound, given_options
 from conversation._rendering.settings import tools as checked_tools
 from conversation._rendering.unseen import MediaKinds, unseen
-from conversation._rendering.window import (
-    Context,
-    Limits,
-    Window,
-    marked,
-    portions,
-    window,
-)
+from conversation._rendering.window import Context, Limits, Window, marked, portions, window
 from conversation._tools import Tool, is_async
 from conversation._values.data import Data, read_data
 from conversation._values.media import kept_data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeGuard, cast
 
@@ -24,7 +24,7 @@ from conversation._exchange.steps import (
 )
 from conversation._rendering.settings import TRANSCRIPTION_MODEL
 from conversation._values.events import AudioDelta
-from conversation._values.parts import AudioInput
+from conversation._values.parts import AudioInput, Part
 from conversation._values.sound import format_of
 from conversation._values.streamed import StreamedSound
 from conversation._values.text import counted
@@ -32,7 +32,7 @@ from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, Usag
 from conversation._wire.chunks import StreamedCompletion
 from conversation._wire.completions import Asked, completion_object, turn_from_completion
 from conversation._wire.failures import is_refused_sound
-from conversation._wire.reading import usage_from_entry
+from conversation._wire.usage import usage_from_entry
 from conversation.errors import AudioFileMissing, ContextTooSmall
 
 log = logging.getLogger("conversation")
@@ -99,7 +99,7 @@ class Transcripts:
         # Sound that became words may make room for older turns.
         while positions := (yield Work(partial(self._wordless, before), writes=False)):
             # What failed before comes last, so that it keeps no other from its words.
-            for position in sorted(positions, key=lambda at: self._holds(at, tried)):
+            for position in sorted(positions, key=lambda at: not tried.isdisjoint(self._parts(at))):
                 is_found = yield from self._transcribe(position, failures, old=old)
                 found += (self._history[position],) if is_found else ()
         if failures and not old:
@@ -182,22 +182,18 @@ class Transcripts:
             if kept is None:
                 return []
             # As words it may fit.
-            newest = [i for i in range(len(self._history)) if self._has_sound(i)]
+            parts = map(self._parts, range(len(self._history)))
+            newest = [i for i, of in enumerate(parts) if any(isinstance(p, AudioInput) for p in of)]
             positions = [i for i in newest[: max(0, len(newest) - kept)] if self._lacks_words(i)]
             return positions[-1:]
         return sorted(i for i in {*positions} if self._lacks_words(i))
 
-    def _has_sound(self, position: int) -> bool:
+    def _parts(self, position: int) -> Sequence[Part]:
         turn = self._history[position]
-        return isinstance(turn, UserTurn) and any(isinstance(p, AudioInput) for p in turn.content)
-
-    def _holds(self, position: int, sounds: set[AudioInput]) -> bool:
-        turn = self._history[position]
-        return isinstance(turn, UserTurn) and not sounds.isdisjoint(turn.content)
+        return turn.content if isinstance(turn, UserTurn) else ()
 
     def _lacks_words(self, position: int) -> bool:
-        turn = self._history[position]
-        return isinstance(turn, UserTurn) and any(map(self._is_asked_for, turn.content))
+        return any(map(self._is_asked_for, self._parts(position)))
 
 
 def speaking(

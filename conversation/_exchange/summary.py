@@ -20,7 +20,7 @@ from conversation._values.parts import AudioInput, FileInput, Part
 from conversation._values.text import clean_text
 from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, Usage, UserTurn
 from conversation._wire.completions import Asked, completion_object, turn_from_completion
-from conversation._wire.reading import usage_from_entry
+from conversation._wire.usage import usage_from_entry
 
 log = logging.getLogger("conversation")
 

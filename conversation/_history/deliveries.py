@@ -22,10 +22,13 @@ class Deliveries:
         """Return the position of the turn with the same `message_id`; None if there is none."""
         if not isinstance(turn, UserTurn) or turn.message_id is None:
             return None
-        for position in range(self._end, len(turns)):
-            if isinstance(found := _id_at(position, turns), str):
+        slots = turns.slots(self._end, len(turns))
+        for position, slot in enumerate(slots, self._end):
+            saved = slot if isinstance(slot, dict) and slot["role"] == "user" else {}
+            found = getattr(slot, "message_id", saved.get("message_id"))
+            if isinstance(found, str):
                 self._found[found] = position
-        self._end = len(turns)
+        self._end += len(slots)
         return self._found.get(turn.message_id)
 
     def new(self, added: Sequence[_T], turns: ReadTurns) -> tuple[list[_T], list[int]]:
@@ -45,11 +48,3 @@ class Deliveries:
                 among[message_id] = position
             positions.append(position)
         return new, positions
-
-
-def _id_at(position: int, turns: ReadTurns) -> object:
-    entry = turns.entry(position)
-    if entry is not None:
-        return entry.get("message_id") if entry["role"] == "user" else None
-    turn = turns[position]
-    return turn.message_id if isinstance(turn, UserTurn) else None

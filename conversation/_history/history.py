@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -32,8 +31,7 @@ from conversation._history.shared import SharedTurns
 from conversation._values.media import inlined
 from conversation._values.summary import Summary
 from conversation._values.turns import AssistantTurn, ToolTurn, Turn, Usage, UserTurn
-from conversation._wire.reading import usage_from_entry
-from conversation._wire.writing import usage_entry
+from conversation._wire.usage import usage_entry, usage_from_entry
 from conversation.errors import InvalidSetting, SaveFailed
 
 log = logging.getLogger("conversation")
@@ -175,8 +173,8 @@ class History(SharedTurns):
                 return
             self._journal.refuse_if_begun()
         begun = self.header.get("created_at")
-        with self._doubting(_Doubtful(("fill",), begun=begun)):
-            self._write(self.header, turns, dict(enumerate(turns)))
+        doubtful = _Doubtful(("fill",), begun=begun)
+        self._write(self.header, turns, dict(enumerate(turns)), doubtful=doubtful)
 
     def _was_filled(self, turns: Sequence[Turn]) -> bool:
         """Return True if a doubtful `fill` was stored after all."""
@@ -187,16 +185,6 @@ class History(SharedTurns):
             and self.header.get("created_at") == doubtful.begun
             and all(mine.at == turn.at for mine, turn in zip(self, turns, strict=False))
         )
-
-    @contextlib.contextmanager
-    def _doubting(self, doubtful: _Doubtful) -> Iterator[None]:
-        """Remember a change that a lost server may have made."""
-        try:
-            yield
-        except SaveFailed as error:
-            if error.in_doubt:
-                self._doubtful = doubtful
-            raise
 
     def replace(
         self,
@@ -228,6 +216,7 @@ class History(SharedTurns):
         slots: Sequence[Any] | None = None,
         changed: Mapping[int, Turn] = MappingProxyType({}),
         gone: Sequence[Turn] = (),
+        doubtful: _Doubtful | None = None,
         **how: Any,
     ) -> None:
         """Write labels and turns, and hold them then.
@@ -237,11 +226,16 @@ class History(SharedTurns):
             slots: All turns, or their entries, in their new places; None: they stay.
             changed: The new turns by position.
             gone: Turns whose stored bytes are of no use any more.
+            doubtful: The change, to be remembered where a lost server may have made it.
             how: As `Journal.rewrite`.
         """
         if self._journal is not None:
             length = len(self) if slots is None else len(slots)
-            changed = self._journal.rewrite(self, header, changed, length, **how)
+            try:
+                changed = self._journal.rewrite(self, header, changed, length, **how)
+            except SaveFailed as error:
+                self._doubtful = doubtful if doubtful and error.in_doubt else self._doubtful
+                raise
         self.header = header
         if slots is not None:
             with self.reading:
@@ -324,8 +318,8 @@ class History(SharedTurns):
         behind = [i for i in range(first, len(self)) if i not in positions]
         slots = [*self._slots[:first], *(self._slots[position] for position in behind), *added]
         new, moved = dict(enumerate(added, first + len(behind))), dict(enumerate(behind, first))
-        with self._doubting(_Doubtful(change, dropped, whole)):
-            self._write(header, slots, new, list(dropped.values()), moved=moved)
+        doubtful, gone = _Doubtful(change, dropped, whole), list(dropped.values())
+        self._write(header, slots, new, gone, doubtful=doubtful, moved=moved)
         return whole
 
     def truncate(self, seconds: float, turn: Turn | None = None) -> AssistantTurn:

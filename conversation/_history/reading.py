@@ -79,11 +79,6 @@ class ReadTurns(Sequence[Turn]):
                 self._slots[position] = slot
             return slot
 
-    def entry(self, position: int) -> dict[str, Any] | None:
-        """Return a turn as it was read from the session; None once it is decoded."""
-        slot = self._slots[position]
-        return slot if isinstance(slot, dict) else None
-
     def slots(self, start: int, stop: int) -> list[Any]:
         """Return turns, those as they were read from the session that nobody has decoded."""
         return self._slots[start:stop]

@@ -19,13 +19,7 @@ from conversation._rendering.preparing import text_tokens
 from conversation._values.data import read_data
 from conversation._values.summary import Summary
 from conversation._values.turns import AssistantTurn, ToolTurn, UserTurn, answers_by_call
-from conversation._wire.messages import (
-    Message,
-    ReadData,
-    tool_message,
-    user_message,
-    with_wire_id,
-)
+from conversation._wire.messages import Message, ReadData, tool_message, user_message, with_wire_id
 from conversation._wire.servers import OPENAI, Server
 
 log = logging.getLogger("conversation")

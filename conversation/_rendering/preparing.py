@@ -28,10 +28,10 @@ from conversation._wire.messages import (
     user_message,
     wire_name,
 )
+from conversation._wire.reading import TOKENS_PER_SECOND
 
 USER_TOKENS_PER_SECOND = 10
-ASSISTANT_TOKENS_PER_SECOND = 20
-"""Tokens of sound, as OpenAI counts them."""
+"""Tokens of the user's sound, as OpenAI counts them."""
 
 MEDIA_TOKENS = 1000
 """Tokens of a picture or a file: a guess, until the next answer's usage corrects it."""
@@ -195,7 +195,7 @@ def _spoken_tokens(seconds: float | None, transcript: str) -> int:
     # Where only an id came, some eight tokens a word.
     if seconds is None:
         return 8 * len(transcript.split())
-    return int(ASSISTANT_TOKENS_PER_SECOND * seconds)
+    return int(TOKENS_PER_SECOND * seconds)
 
 
 def text_tokens(text: str) -> int:

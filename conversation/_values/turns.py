@@ -13,13 +13,7 @@ import orjson
 
 from conversation._values.data import Data, as_optional_data, path_of, size_of
 from conversation._values.parts import PARTS, AudioInput, Part
-from conversation._values.sound import (
-    MEDIA_TYPES,
-    identified,
-    measured,
-    mended,
-    wav_from_pcm,
-)
+from conversation._values.sound import MEDIA_TYPES, identified, measured, mended, wav_from_pcm
 from conversation._values.text import (
     as_optional_text,
     as_text,

@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 
 from conversation._values.sound import FORMATS
 from conversation._values.turns import AssistantTurn, Turn, UserTurn, is_message_id
+from conversation._wire.fields import joined_text, time_from
 from conversation._wire.messages import bytes_from_base64
-from conversation._wire.reading import joined_text, time_from, token_count
+from conversation._wire.usage import token_count
 
 Meanings: TypeAlias = "Mapping[str, Meanings | Callable[[Any], object]]"
 """By key: the meanings inside of its object or of its list's objects, or the values that count."""
@@ -44,28 +45,16 @@ def meanings_of(turn: Turn) -> Meanings:
     return {**_ANSWER, **{key: inner or _is_object for key, inner in objects.items()}}
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float)
+def _is_a(*kinds: type) -> Callable[[Any], object]:
+    return lambda value: type(value) in kinds
 
 
 def _is_true(value: object) -> bool:
     return value is True
 
 
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
-
-
 def _is_there(_: object) -> bool:
     return True
-
-
-def _is_format(value: object) -> bool:
-    return isinstance(value, str) and value in FORMATS
 
 
 def _is_sound(value: object) -> bool:
@@ -74,6 +63,8 @@ def _is_sound(value: object) -> bool:
     except ValueError:
         return False
 
+
+_is_text, _is_number, _is_object = _is_a(str), _is_a(int, float), _is_a(dict)
 
 _AT: Meanings = {"at": lambda value: time_from(value) is not None}
 
@@ -116,7 +107,7 @@ _AUDIO: Meanings = {
     "transcript": _is_text,
     "data": _is_sound,
     "file": _is_text,
-    "format": _is_format,
+    "format": FORMATS.__contains__,
     "duration": _is_number,
     "lost": _is_true,
 }

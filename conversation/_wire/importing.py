@@ -9,9 +9,10 @@ from typing import Any
 from conversation._values.text import kind_of
 from conversation._values.turns import AssistantTurn, SystemTurn, Turn, UserTurn
 from conversation._wire.chunks import json_object, json_value
+from conversation._wire.fields import TEXTS
 from conversation._wire.foreign.conversations import messages_of, refuse_unknown
 from conversation._wire.foreign.messages import Left, Unread, chat_messages
-from conversation._wire.reading import TEXTS, turn_from_entry, without_own
+from conversation._wire.reading import turn_from_entry, without_own
 from conversation._wire.strict_json import json_text
 from conversation.errors import InvalidCompletion, InvalidTurn
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -17,22 +16,34 @@ import attrs
 from conversation._values.data import Data, NotKept, Stored
 from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
 from conversation._values.sound import FORMATS
-from conversation._values.text import clean_text, kind_of
+from conversation._values.text import kind_of
 from conversation._values.turns import (
-    MOST_TOKENS,
     AssistantAudio,
     AssistantTurn,
     SystemTurn,
     ToolCall,
     ToolTurn,
     Turn,
-    Usage,
     UserTurn,
     is_message_id,
 )
 from conversation._values.unchecked import unchecked
+from conversation._wire.fields import (
+    MOST_SECONDS,
+    OBJECT,
+    copied,
+    joined_text,
+    leave,
+    required_object,
+    take_number,
+    take_required,
+    take_text,
+    take_time,
+    take_true,
+)
 from conversation._wire.messages import bytes_from_base64
 from conversation._wire.strict_json import json_text
+from conversation._wire.usage import take_usage
 from conversation.errors import InvalidTurn
 
 log = logging.getLogger("conversation")
@@ -42,9 +53,6 @@ TOKENS_PER_SECOND = 20
 
 Fetch = Callable[[str], Stored]
 """Maps the name in an entry to the data that is kept under it."""
-
-TEXTS = ("text", "output_text", "input_text")
-"""Types of parts with the words of a message."""
 
 _OWN = (
     "at",
@@ -57,15 +65,9 @@ _OWN = (
     "voice_dropped",
 )
 
-_MOST = 1e15
-"""A time or duration in seconds that is beyond all sense."""
-
-_OBJECT = (dict, Mapping)  # `dict` is tried first: checking an abstract class takes far longer
-
 _user_turn = unchecked(UserTurn)
 _assistant_turn = unchecked(AssistantTurn)
 _assistant_audio = unchecked(AssistantAudio)
-_usage = unchecked(Usage)
 
 
 def turn_from_entry(entry: object, *, fetch: Fetch | None = None) -> Turn:
@@ -81,23 +83,23 @@ def turn_from_entry(entry: object, *, fetch: Fetch | None = None) -> Turn:
         InvalidTurn: if it is not a message of a known kind.
     """
     role = role_of(entry)
-    assert isinstance(entry, _OBJECT)  # noqa: S101  # `role_of` raises otherwise
+    assert isinstance(entry, OBJECT)  # noqa: S101  # `role_of` raises otherwise
     if role == "assistant":
         return assistant_turn(entry, fetch=fetch)
     rest = dict(entry)
     del rest["role"]
-    at = _take_time(rest)
+    at = take_time(rest)
     _drop_own(rest, fetch)
     if role == "user":
-        text = _take_text(rest, "content")
+        text = take_text(rest, "content")
         content = _take_parts(rest, fetch) if text is None else (text,)
-        name, message_id = _take_text(rest, "name"), _take_message_id(rest)
+        name, message_id = take_text(rest, "name"), _take_message_id(rest)
         return _user_turn(
             content=content, name=name, message_id=message_id, at=at, extra=_extra(rest)
         )
     text = joined_text(rest.pop("content", None)) or ""
     if role == "tool":
-        call_id = _take_required(rest, "tool_call_id")
+        call_id = take_required(rest, "tool_call_id")
         return ToolTurn(call_id, text, at=at, extra=_extra(rest))
     return SystemTurn(text, role, at=at, extra=_extra(rest))
 
@@ -105,12 +107,12 @@ def turn_from_entry(entry: object, *, fetch: Fetch | None = None) -> Turn:
 def without_own(message: Mapping[str, Any]) -> dict[str, Any]:
     """Return a message from outside without the keys by which only saved entries say something."""
     left = _others(message)
-    if isinstance(audio := left.get("audio"), _OBJECT):
+    if isinstance(audio := left.get("audio"), OBJECT):
         left["audio"] = _others(audio)
     if isinstance(content := left.get("content"), list | tuple):
         left["content"] = [
-            {key: _others(v) if isinstance(v, _OBJECT) else v for key, v in part.items()}
-            if isinstance(part, _OBJECT)
+            {key: _others(v) if isinstance(v, OBJECT) else v for key, v in part.items()}
+            if isinstance(part, OBJECT)
             else part
             for part in content
         ]
@@ -127,7 +129,7 @@ def role_of(entry: object) -> str:
     Raises:
         InvalidTurn: if it is not a known role, or the entry is not an object.
     """
-    if not isinstance(entry, _OBJECT):
+    if not isinstance(entry, OBJECT):
         msg = f"a turn must be a JSON object, got {type(entry).__name__}"
         raise InvalidTurn(msg)
     role = entry.get("role")
@@ -140,7 +142,7 @@ def role_of(entry: object) -> str:
 def names_in(entry: Mapping[str, Any]) -> Iterator[str]:
     """Yield the names of stored data in a saved entry, which is not decoded."""
     content = entry.get("content")
-    parts = filter(None, map(_copied, content if isinstance(content, list) else ()))
+    parts = filter(None, map(copied, content if isinstance(content, list) else ()))
     for body in (entry.get("audio"), *(part.get(str(part.get("type"))) for part in parts)):
         if isinstance(body, dict) and isinstance(name := body.get("file"), str):
             yield name
@@ -168,25 +170,25 @@ def assistant_turn(
     content = joined_text(given)
     if content is None and given is not None:
         rest["content"] = given
-    usage = _take_usage(rest)
+    usage = take_usage(rest)
     is_new = asked_to_speak is not None
     seconds = usage.completion_audio_tokens / TOKENS_PER_SECOND if usage and is_new else 0
     audio = _take_audio(rest, sound_format, fetch, seconds)
     calls = _take_calls(rest)
-    voice_dropped = _take_true(rest, "voice_dropped")
+    voice_dropped = take_true(rest, "voice_dropped")
     if is_new:
         voice_dropped = bool(asked_to_speak and content) and audio is None and not calls
-    interrupted = _take_true(rest, "interrupted")
-    at = _take_time(rest)
+    interrupted = take_true(rest, "interrupted")
+    at = take_time(rest)
     _drop_own(rest, fetch)
     return _assistant_turn(
         content=content,
         audio=audio,
         tool_calls=calls,
-        refusal=_take_text(rest, "refusal"),
+        refusal=take_text(rest, "refusal"),
         usage=usage,
-        model=_take_text(rest, "model"),
-        finish_reason=_take_text(rest, "finish_reason"),
+        model=take_text(rest, "model"),
+        finish_reason=take_text(rest, "finish_reason"),
         interrupted=interrupted,
         voice_dropped=voice_dropped,
         at=at,
@@ -194,46 +196,8 @@ def assistant_turn(
     )
 
 
-# --- taking fields out -------------------------------------------------------------------------
-
-
-def _take_text(rest: dict[str, Any], key: str) -> str | None:
-    value = rest.get(key)
-    if not isinstance(value, str):
-        return None
-    del rest[key]
-    return value if value.isascii() else clean_text(value)
-
-
-def _take_required(rest: dict[str, Any], key: str) -> str:
-    text = _take_text(rest, key)
-    if text is None:
-        msg = f"{key} must be text, got {type(rest.get(key)).__name__}"
-        raise InvalidTurn(msg)
-    return text
-
-
 def _take_message_id(rest: dict[str, Any]) -> str | None:
-    return _take_text(rest, "message_id") if is_message_id(rest.get("message_id")) else None
-
-
-def _take_number(rest: dict[str, Any], key: str, least: float = -_MOST) -> float | None:
-    value: Any = rest.get(key)
-    if type(value) not in (int, float) or not least <= value < _MOST:
-        return None
-    number: float = rest.pop(key)
-    return number
-
-
-def _take_true(rest: dict[str, Any], key: str) -> bool:
-    return rest.get(key) is True and rest.pop(key)
-
-
-def _take_time(rest: dict[str, Any]) -> datetime | None:
-    time = time_from(rest.get("at"))
-    if time is not None:
-        del rest["at"]
-    return time
+    return take_text(rest, "message_id") if is_message_id(rest.get("message_id")) else None
 
 
 def _take_stored(rest: dict[str, Any], fetch: Fetch | None) -> Stored | None:
@@ -254,7 +218,7 @@ def _take_data(body: dict[str, Any], key: str, fetch: Fetch | None) -> Stored | 
     if stored is None and body.get(key, "" if fetch is None else None) is None:
         body.pop(key, None)
         return NotKept()
-    return stored or _take_required(body, key)
+    return stored or take_required(body, key)
 
 
 def _drop_own(rest: dict[str, Any], fetch: Fetch | None) -> None:
@@ -262,18 +226,6 @@ def _drop_own(rest: dict[str, Any], fetch: Fetch | None) -> None:
     if fetch is None:
         for key in _OWN:
             rest.pop(key, None)
-
-
-def _leave(rest: dict[str, Any], key: str, left: object) -> None:
-    """Replace the value under `key` by what is left of it."""
-    if left:
-        rest[key] = left
-    else:
-        del rest[key]
-
-
-def _copied(value: object) -> dict[str, Any]:
-    return dict(value) if isinstance(value, _OBJECT) else {}
 
 
 def _extra(rest: dict[str, Any]) -> str:
@@ -288,7 +240,7 @@ def _take_parts(rest: dict[str, Any], fetch: Fetch | None) -> tuple[Part, ...]:
     if not isinstance(content, list | tuple):
         msg = f"content must be text or a list of parts, got {type(content).__name__}"
         raise InvalidTurn(msg)
-    left = [_copied(part) for part in content]
+    left = [copied(part) for part in content]
     parts = tuple(_take_part(part, fetch) for part in left)
     # A single text is written as a string, which has no keys.
     if any(left) and not (len(parts) == 1 and isinstance(parts[0], str)):
@@ -299,20 +251,20 @@ def _take_parts(rest: dict[str, Any], fetch: Fetch | None) -> tuple[Part, ...]:
 def _take_part(rest: dict[str, Any], fetch: Fetch | None) -> Part:
     kind = rest.pop("type", None)
     if kind == "text":
-        return _take_required(rest, "text")
+        return take_required(rest, "text")
     if kind not in ("input_audio", "image_url", "file"):
         msg = f"a part's type must be text, input_audio, image_url or file, got {kind_of(kind)}"
         raise InvalidTurn(msg)
-    body = _required_object(rest, kind)
+    body = required_object(rest, kind)
     part: Part
     if kind == "input_audio":
         part = _audio_input(body, fetch)
     elif kind == "image_url":
-        part = ImageInput(_take_data(body, "url", fetch), _take_text(body, "detail"))
+        part = ImageInput(_take_data(body, "url", fetch), take_text(body, "detail"))
     else:
         part = _file_input(body, fetch)
     _drop_own(body, fetch)
-    _leave(rest, kind, body)
+    leave(rest, kind, body)
     return part
 
 
@@ -322,11 +274,11 @@ def _audio_input(body: dict[str, Any], fetch: Fetch | None) -> AudioInput:
     if data is None and "data" not in body and audio_format in ("wav", "mp3"):
         data = NotKept()
     audio = AudioInput(
-        data or _decoded(_without_url(_take_required(body, "data"))),
+        data or _decoded(_without_url(take_required(body, "data"))),
         str(audio_format) if data else None,
-        _take_text(body, "transcript"),
-        duration=_take_number(body, "duration", 0),
-        refused_by=_take_text(body, "refused_by"),
+        take_text(body, "transcript"),
+        duration=take_number(body, "duration", 0),
+        refused_by=take_text(body, "refused_by"),
     )
     if audio.duration is not None:
         body.pop("duration", None)
@@ -334,21 +286,13 @@ def _audio_input(body: dict[str, Any], fetch: Fetch | None) -> AudioInput:
 
 
 def _file_input(body: dict[str, Any], fetch: Fetch | None) -> FileInput:
-    filename = _take_text(body, "filename") or None
+    filename = take_text(body, "filename") or None
     if "file_id" in body:
-        return FileInput(filename=filename, file_id=_take_required(body, "file_id"))
+        return FileInput(filename=filename, file_id=take_required(body, "file_id"))
     body.pop("filename", None)
     given = _take_data(body, "file_data", fetch)
     data = _decoded(_without_url(given)) if isinstance(given, str) else given
     return FileInput(data, filename or "file")
-
-
-def _required_object(rest: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = rest.get(key)
-    if not isinstance(value, _OBJECT):
-        msg = f"{key} must be an object, got {type(value).__name__}"
-        raise InvalidTurn(msg)
-    return dict(value)
 
 
 # --- answers -----------------------------------------------------------------------------------
@@ -359,7 +303,7 @@ def _take_audio(
 ) -> AssistantAudio | None:
     """Take the audio out; `seconds` is its duration if the bytes do not tell, 0 if unknown."""
     given = rest.get("audio")
-    if not isinstance(given, _OBJECT):
+    if not isinstance(given, OBJECT):
         return None
     body = dict(given)
     data = _take_stored(body, fetch) or _sound_bytes(body.get("data"))
@@ -370,17 +314,17 @@ def _take_audio(
         audio_format = None
     construct = AssistantAudio if isinstance(data, bytes) else _assistant_audio
     audio = construct(
-        id=_once(_take_text(body, "id")),
-        expires_at=_take_number(body, "expires_at") if body.get("expires_at") else None,
-        transcript=_take_text(body, "transcript"),
+        id=_once(take_text(body, "id")),
+        expires_at=take_number(body, "expires_at") if body.get("expires_at") else None,
+        transcript=take_text(body, "transcript"),
         data=data,
         format=audio_format if data is not None else None,
-        duration=_take_number(body, "duration", 0),
-        lost=_take_true(body, "lost"),
+        duration=take_number(body, "duration", 0),
+        lost=take_true(body, "lost"),
     )
     _drop_own(body, fetch)
     if isinstance(data, bytes):
-        if seconds and audio.duration is None and seconds < _MOST:
+        if seconds and audio.duration is None and seconds < MOST_SECONDS:
             audio = attrs.evolve(audio, duration=seconds)
         del body["data"]
     if body:
@@ -390,7 +334,7 @@ def _take_audio(
         for key in ("id", "expires_at", "transcript"):  # null is written in any case
             if body.get(key, key) is None:
                 del body[key]
-    _leave(rest, "audio", body)
+    leave(rest, "audio", body)
     return audio
 
 
@@ -420,107 +364,25 @@ def _take_calls(rest: dict[str, Any]) -> tuple[ToolCall, ...]:
     if not given or not isinstance(given, list | tuple):
         return ()
     calls: dict[str, ToolCall] = {}
-    left = [_copied(call) for call in given]
+    left = [copied(call) for call in given]
     for position, call in enumerate(left):
         is_custom = call.pop("type", None) == "custom"
         kind, key = ("custom", "input") if is_custom else ("function", "arguments")
-        body = _required_object(call, kind)
+        body = required_object(call, kind)
         arguments = body.pop(key, None)
         if not isinstance(arguments, str):
             arguments = "{}" if arguments is None else json_text(arguments)
         # Results refer to calls by id, so ids must differ, whatever the server sent.
-        call_id = _take_text(call, "id") or f"call_{position}"
+        call_id = take_text(call, "id") or f"call_{position}"
         if call_id in calls:
             call_id += f"_{position}"  # counts: an underscore more for each takes cubic time
         while call_id in calls:
             call_id += "_"
-        calls[call_id] = ToolCall(call_id, _take_required(body, "name"), arguments, kind)
+        calls[call_id] = ToolCall(call_id, take_required(body, "name"), arguments, kind)
         call.pop("id", None)
-        _leave(call, kind, body)
-    _leave(rest, "tool_calls", left if any(left) else None)
+        leave(call, kind, body)
+    leave(rest, "tool_calls", left if any(left) else None)
     return tuple(calls.values())
-
-
-def usage_from_entry(usage: object) -> Usage:
-    """Return tokens from the form in which the API sends them; invalid counts are 0."""
-    return _take_usage({"usage": usage}) or Usage()
-
-
-def has_prompt_details(usage: Usage) -> bool:
-    """Return True if any tokens of a request are broken down."""
-    return bool(
-        usage.prompt_text_tokens
-        or usage.prompt_audio_tokens
-        or usage.cached_tokens
-        or usage.prompt_image_tokens
-        or usage.cache_write_tokens
-    )
-
-
-def _take_count(rest: dict[str, Any], key: str) -> int:
-    """Take a count out that is written only if there is one."""
-    return token_count(rest.pop(key)) if token_count(rest.get(key)) else 0
-
-
-def _take_usage(rest: dict[str, Any]) -> Usage | None:
-    given = rest.get("usage")
-    if not isinstance(given, _OBJECT):
-        return None
-    body = dict(given)
-    prompt = _copied(body.get("prompt_tokens_details"))
-    completion = _copied(body.get("completion_tokens_details"))
-    body.pop("total_tokens", None)
-    usage = _usage(
-        prompt_tokens=token_count(body.pop("prompt_tokens", 0)),
-        completion_tokens=token_count(body.pop("completion_tokens", 0)),
-        prompt_text_tokens=token_count(prompt.pop("text_tokens", 0)),
-        prompt_audio_tokens=token_count(prompt.pop("audio_tokens", 0)),
-        cached_tokens=token_count(prompt.pop("cached_tokens", 0)),
-        completion_text_tokens=token_count(completion.pop("text_tokens", 0)),
-        completion_audio_tokens=token_count(completion.pop("audio_tokens", 0)),
-        prompt_image_tokens=_take_count(prompt, "image_tokens"),
-        cache_write_tokens=_take_count(prompt, "cache_write_tokens"),
-    )
-    # Details that are all 0 are not written, so they stay in the rest.
-    if has_prompt_details(usage):
-        _leave(body, "prompt_tokens_details", prompt)
-    if usage.completion_text_tokens or usage.completion_audio_tokens:
-        _leave(body, "completion_tokens_details", completion)
-    _leave(rest, "usage", body)
-    return usage
-
-
-# --- single values -----------------------------------------------------------------------------
-
-
-def joined_text(content: object) -> str | None:
-    """Return text content: a string, or a list of text parts, which some servers answer with.
-
-    Parts of other types, such as reasoning, are no words of the answer.
-    """
-    if isinstance(content, list | tuple):
-        parts = (part for part in content if isinstance(part, _OBJECT))
-        texts = (part.get("text") for part in parts if part.get("type", "text") in TEXTS)
-        content = "".join(text for text in texts if isinstance(text, str)) or None
-    return clean_text(content) if isinstance(content, str) else None
-
-
-def token_count(value: Any) -> int:
-    """Return a number of tokens; 0 for what is none."""
-    return int(value) if type(value) in (int, float) and 0 <= value <= MOST_TOKENS else 0
-
-
-def time_from(value: object) -> datetime | None:
-    """Return a saved time, in UTC; None if it is not a time with a zone."""
-    if not isinstance(value, str):
-        return None
-    try:
-        time = datetime.fromisoformat(value)
-        if time.tzinfo is UTC:  # the usual case
-            return time
-        return time.astimezone(UTC) if time.tzinfo else None
-    except (ValueError, OverflowError):
-        return None
 
 
 def _without_url(text: str) -> str:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import orjson
 
 from conversation._values.data import Data, Stored
 from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
-from conversation._values.turns import (
-    MOST_TOKENS,
-    AssistantAudio,
-    AssistantTurn,
-    ToolTurn,
-    Turn,
-    Usage,
-    UserTurn,
-)
+from conversation._values.turns import AssistantAudio, AssistantTurn, ToolTurn, Turn, UserTurn
 from conversation._wire.extra import meanings_of, merged
 from conversation._wire.messages import base64_text, part_message, tool_call_entry
-from conversation._wire.reading import Fetch, has_prompt_details, turn_from_entry
+from conversation._wire.reading import Fetch, turn_from_entry
+from conversation._wire.usage import usage_entry
 
 
 def line_from_turn(turn: Turn) -> bytes:
@@ -101,34 +93,6 @@ def _data_entry(data: Data) -> dict[str, str | None]:
     if isinstance(data, bytes):
         return {"data": base64_text(data)}
     return {"file": data.name} if data.name else {}
-
-
-def usage_entry(usage: Usage) -> dict[str, Any]:
-    """Return tokens as the API writes them; details only where there are any."""
-    entry: dict[str, Any] = {
-        "prompt_tokens": _held(usage.prompt_tokens),
-        "completion_tokens": _held(usage.completion_tokens),
-        "total_tokens": _held(usage.total_tokens),
-    }
-    if has_prompt_details(usage):
-        entry["prompt_tokens_details"] = {
-            "text_tokens": _held(usage.prompt_text_tokens),
-            "audio_tokens": _held(usage.prompt_audio_tokens),
-            "cached_tokens": _held(usage.cached_tokens),
-            **_given(
-                image_tokens=_held(usage.prompt_image_tokens) or None,
-                cache_write_tokens=_held(usage.cache_write_tokens) or None,
-            ),
-        }
-    if usage.completion_text_tokens or usage.completion_audio_tokens:
-        entry["completion_tokens_details"] = {
-            "text_tokens": _held(usage.completion_text_tokens),
-            "audio_tokens": _held(usage.completion_audio_tokens),
-        }
-    return entry
-
-
-_held = partial(min, MOST_TOKENS)
 
 
 def _given(**fields: Any) -> dict[str, Any]:

@@ -405,17 +405,19 @@ class Recording:
         if (item := self._generated(event)) and (text := text_of(event, "text")):
             item.written[index_of(event)] = [text]
 
-    def _arguments_delta(self, event: Json) -> None:
-        if item := self._generated(event):
-            item.kind = "call"
-            item.call_id = text_of(event, "call_id") or item.call_id
-            item.arguments.append(piece_of(event))
-
-    def _arguments_done(self, event: Json) -> None:
+    def _called(self, event: Json) -> Item | None:
         if item := self._generated(event):
             item.kind = "call"
             item.call_id = text_of(event, "call_id") or item.call_id
             item.name = text_of(event, "name") or item.name
+        return item
+
+    def _arguments_delta(self, event: Json) -> None:
+        if item := self._called(event):
+            item.arguments.append(piece_of(event))
+
+    def _arguments_done(self, event: Json) -> None:
+        if item := self._called(event):
             item.arguments = [text_of(event, "arguments") or "".join(item.arguments)]
 
     def _response_done(self, event: Json) -> None:

@@ -17,7 +17,7 @@ import attrs
 import orjson
 
 from conversation._values.data import Data, Kind
-from conversation._wire.reading import time_from
+from conversation._wire.fields import time_from
 from conversation.errors import InvalidSetting, SaveFailed, SessionChanged, SessionError, corrupt
 from conversation.stores import News, State
 from conversation.stores._postgres_answers import NO_RIGHT, Failed, Lost, Refused

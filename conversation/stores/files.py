@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
-from conversation._wire.reading import time_from
+from conversation._wire.fields import time_from
 from conversation.errors import InvalidSetting, SessionError, another_session, corrupt
 from conversation.stores import Salvage, SessionInfo
 from conversation.stores._arguments import check_keep_sound, check_list

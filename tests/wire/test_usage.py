@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conversation import AssistantTurn, Conversation, FileStore, Usage
-from conversation._wire.writing import usage_entry
+from conversation._wire.usage import usage_entry
 from tests.samples import answer
 
 DETAILS = {
