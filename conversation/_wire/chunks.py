@@ -17,6 +17,7 @@ from conversation._values.streamed import Samples, StreamedSound
 from conversation._values.text import clean_text
 from conversation._wire.messages import bytes_from_base64, plain_base64
 from conversation._wire.pieces import StreamedCalls, joined
+from conversation._wire.reading import joined_text
 from conversation.errors import InvalidCompletion
 
 log = logging.getLogger("conversation")
@@ -255,9 +256,12 @@ class _Choice:
                 # vLLM-Omni sends base64 as content, and says so in the chunk.
                 self._add_data(value, deltas)
             elif key != "role":
-                self._message[key] = joined(self._message.get(key), json_value(value))
-                if key in ("content", "refusal") and isinstance(value, str) and value:
-                    deltas.append(TextDelta(clean_text(value)))
+                given = json_value(value)
+                if key == "content" and isinstance(given, list):
+                    given = joined_text(given)
+                self._message[key] = joined(self._message.get(key), given)
+                if key in ("content", "refusal") and isinstance(given, str) and given:
+                    deltas.append(TextDelta(clean_text(given)))
 
     def _add_audio(self, audio: object, deltas: list[Delta]) -> None:
         for key, value in (_fields(audio, as_given=True) or {}).items():

@@ -257,6 +257,20 @@ def test_words_of_a_wrong_type_do_not_replace_earlier_words(strange: Any, kind: 
     assert turn_of([words("Hello"), words(strange), words(" there")]).text == "Hello there"
 
 
+def test_words_may_come_in_parts() -> None:
+    """Parts of text, as Mistral streams them beside reasoning, are words; other parts are none."""
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+    chunks = [
+        chunk({"role": "assistant", "content": [thinking]}),
+        chunk({"content": [{"type": "text", "text": "A"}, {"type": "text", "text": " golden"}]}),
+        chunk({"content": [{"type": "reference", "reference_ids": [1]}]}),
+        chunk({"content": " dog."}, finish_reason="stop"),
+    ]
+    for given in (chunks, [ChatCompletionChunk.model_construct(**each) for each in chunks]):
+        turn = turn_of(given)
+        assert (turn.text, turn.finish_reason) == ("A golden dog.", "stop")
+
+
 def test_empty_fields_of_a_chunk_do_not_replace_earlier_ones() -> None:
     """An empty id and an expiry of 0, as from gateways, are ignored."""
     turn = turn_of(
