@@ -169,6 +169,21 @@ def amr_seconds(data: bytes, most: float) -> float:
     return packets / 50
 
 
+def ogg_links(data: bytes) -> Iterator[bytes]:
+    """Yield the links of an Ogg file, which may follow one another in any coding and rate."""
+    begin = at = 0
+    was_first = True
+    while data.startswith(b"OggS", at) and len(data) > at + 26:
+        is_first = bool(data[at + 5] & 2)  # page of a stream
+        if is_first and not was_first:
+            yield data[begin:at]
+            begin = at
+        was_first = is_first
+        body = at + 27 + data[at + 26]
+        at = body + sum(data[at + 27 : body])
+    yield data[begin:]
+
+
 class _Source(io.BytesIO):
     """The bytes of a file, which may be read a bounded number of times."""
 
@@ -209,9 +224,15 @@ class _Decoding:
     def pieces(self) -> Iterator[bytes]:
         """Yield mono s16le samples of 24 kHz."""
         demuxer = _DEMUXERS[self._name]
+        links = ogg_links(self._data) if demuxer == "ogg" else (self._data,)
+        for link in links:
+            self._count(0)
+            yield from self._pieces_of(link, demuxer)
+
+    def _pieces_of(self, data: bytes, demuxer: str) -> Iterator[bytes]:
         replaces_bad_tags = int(self._av.__version__.partition(".")[0]) >= 19  # whatever one says
         with self._av.open(
-            _Source(self._data, self._about),
+            _Source(data, self._about),
             format=demuxer,
             **({} if replaces_bad_tags else {"metadata_errors": "replace"}),
             container_options={
@@ -291,6 +312,7 @@ class _Decoding:
             if resampler is not None:
                 yield from map(_samples, resampler.resample(None))
             if frame is None:
+                self._resampler = (None, None)
                 return
             resampler = self._av.AudioResampler(format="s16", layout="mono", rate=PCM_RATE)
             self._resampler = (now, resampler)

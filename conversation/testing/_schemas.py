@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import re
@@ -11,6 +12,8 @@ from datetime import date, timedelta
 from typing import Any
 
 import orjson
+
+from conversation.testing._patterns import text_of
 
 _STRINGS = {
     "date-time": "2026-01-31T12:00:00Z",
@@ -70,7 +73,8 @@ _EMPTY: Mapping[str, Any] = {}
 def example(schema: Any, name: str = "text") -> Any:
     """Return a value that fits a schema: the simplest one, with required properties only.
 
-    Patterns are tried with a few common strings; one that fits none of them is not kept.
+    Patterns are tried with a few common strings, and one made of them; one that fits none of these,
+    as where it looks ahead, is not kept.
 
     Args:
         schema: The schema; references point into it.
@@ -150,7 +154,9 @@ class _Examples:
             parts.append(self._target(reference))
         for part in parts:
             other, above = self._resolved(part, above)
-            properties = {**other.get("properties", {}), **merged.get("properties", {})}
+            first, second = other.get("properties", {}), merged.get("properties", {})
+            both = {key: {"allOf": [first[key], second[key]]} for key in first if key in second}
+            properties = {**first, **second, **both}
             required = [*other.get("required", ()), *merged.get("required", ())]
             merged = {**other, **merged}
             if properties:
@@ -261,8 +267,15 @@ def _string(schema: Mapping[str, Any], name: str) -> str:
     pattern = schema.get("pattern")
     known = _STRINGS.get(schema.get("format", ""))
     candidates = (known,) if known else (name or "text", *_MORE_STRINGS, *_STRINGS.values())
+    if isinstance(pattern, str) and not known:
+        with contextlib.suppress(ValueError, re.error):
+            candidates += (text_of(pattern),)
     for text in candidates:
-        longer = text if known else (text * (least // len(text) + 1))[: max(least, len(text))]
+        longer = (
+            text
+            if known or not text
+            else (text * (least // len(text) + 1))[: max(least, len(text))]
+        )
         for candidate in (longer, longer[: int(min(most, len(longer)))]):
             if least <= len(candidate) <= most and _matches(pattern, candidate):
                 return candidate

@@ -96,6 +96,7 @@ def test_a_forced_custom_tool_gets_text(server: StandIn) -> None:
         ("[0-9]+", "regex", "0"),
         ("A|B", "regex", "A"),
         ("text|x", "regex", "text"),
+        (r"SELECT \w+ FROM [a-z]{3};", "regex", "SELECT a FROM aaa;"),
         ("start: WORD", "lark", "text"),
     ],
 )

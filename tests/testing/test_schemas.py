@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from datetime import date, datetime, time, timedelta
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
@@ -140,11 +141,51 @@ def test_a_value_fits_its_schema(kind: Any) -> None:
         ({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"type": "boolean"}}}, True),
         ({"type": "string", "pattern": "("}, "text"),
         ({"minimum": 3, "exclusiveMinimum": True}, 4),
+        ({"type": "string", "pattern": "^$"}, ""),
+        ({"type": "string", "pattern": r"^(?=.*\d)[a-z]+!$"}, "text"),
+        (
+            {
+                "allOf": [
+                    {"properties": {"a": {"type": "integer"}}, "required": ["a"]},
+                    {"properties": {"a": {"minimum": 10}}},
+                ]
+            },
+            {"a": 10},
+        ),
     ],
 )
 def test_rare_schemas_have_values_too(schema: Any, value: Any) -> None:
     """Schemas without a type, lists of types, merged ones, old ones and broken patterns."""
     assert example(schema) == value
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^\d{3}-\d{3}-\d{4}$",
+        "^#[0-9a-fA-F]{6}$",
+        "^(yes|no)$",
+        r"^\d{1,2}:\d{2}$",
+        r"^v\d+\.\d+\.\d+$",
+        "^[^a-z]{2}[^b]$",
+        r"^\W\S\s\D?.[é-ü]{0,3}$",
+        "^(?P<a>x{2,}?)(?:[_-]|[.])(?i:END)$",
+        "^[\u4e00-\u9fff]{2}$",
+    ],
+)
+def test_a_simple_pattern_is_fitted(pattern: str) -> None:
+    """Repeats, sets, groups and choices give a short text, found without luck."""
+    made = example({"type": "string", "pattern": pattern})
+    assert re.search(pattern, made)
+    assert len(made) < 20
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a{5000}", "(a{99}){99}", r"(a)\1b", "(?!a)", "^(?=b)a$", "^[^ -~]$"]
+)
+def test_a_pattern_that_is_not_fitted_does_no_harm(pattern: str) -> None:
+    """What is too long, or looks around, gives a usual text."""
+    assert isinstance(example({"type": "string", "pattern": pattern}), str)
 
 
 def array(least: int, items: Any, **more: Any) -> dict[str, Any]:

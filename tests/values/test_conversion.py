@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from conversation import AudioInput
-from conversation._values.conversion import amr_seconds, encoded
+from conversation._values.conversion import amr_seconds, encoded, ogg_links
 from conversation._values.sound import samples_of
 from conversation.errors import InvalidTurn, UnsupportedAudio
 from tests import speech
@@ -86,6 +86,46 @@ def test_a_stream_that_changes_its_rate_is_converted_whole() -> None:
     ).stdout
     seconds = AudioInput.convert(data + stereo).duration
     assert seconds == pytest.approx(2 * (AudioInput(sound).duration or 0), abs=0.15)
+
+
+@speech.needs_speech
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("Ogg/Vorbis", "-c:a libvorbis -ar 16000"),
+        ("Ogg/Vorbis", "-c:a libopus -ac 2"),
+        ("Ogg/Opus", "-c:a libvorbis -ar 48000"),
+    ],
+)
+def test_ogg_goes_on_in_another_rate_or_coding(form: str, options: str) -> None:
+    """Chained files, as of recorded radio streams, are as long as their links, and sound alike."""
+    first = speech.in_form(form)
+    sound = AudioInput.convert(first).read()
+    other = subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", "-", *options.split(), "-f", "ogg", "-"],
+        input=sound,
+        capture_output=True,
+        check=True,
+    ).stdout
+    both = AudioInput.convert(first + other + first)
+    once = AudioInput(sound).duration or 0
+    assert both.duration == pytest.approx(3 * once, abs=0.15)
+    length = len(sound) - 44
+    for link in range(3):
+        part = both.read()[44 + link * length : 44 + (link + 1) * length]
+        assert speech.likeness(sound, AudioInput.from_pcm(part, rate=24_000).read()) > 0.9
+    with pytest.raises(UnsupportedAudio, match="longer than max_seconds"):
+        AudioInput.convert(first + other, max_seconds=1.5 * once)
+
+
+def test_an_ogg_file_of_nothing_but_beginnings_is_refused() -> None:
+    """Links without sound are no endless work, and a page that is cut off ends the last."""
+    head = b"OggS\0\2" + bytes(20) + b"\1\x13OpusHead\1\1" + bytes(9)
+    page = b"OggS\0\0" + bytes(20) + b"\0"
+    links = list(ogg_links((head + page) * 3 + b"OggS"))
+    assert [len(link) for link in links] == [len(head + page)] * 2 + [len(head + page) + 4]
+    with pytest.raises(UnsupportedAudio):
+        AudioInput.convert((head + page) * 200)
 
 
 @pytest.mark.parametrize("audio_format", ["opus", "aac", "flac", "mp3"])
