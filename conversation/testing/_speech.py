@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
@@ -9,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from conversation._values.sound import duration_of, format_of, samples_of
+from conversation._values import conversion
+from conversation._values.sound import duration_of, format_of, name_of, samples_of
 from conversation.testing import _forms, _models, _voice
 from conversation.testing._refusals import (
     Refused,
@@ -32,6 +34,7 @@ SPEECH_FORMATS = {
 
 _INPUT_CHARACTERS = 4096
 _UPLOAD_BYTES = 25 * 1024 * 1024
+_LONGEST = 7200.0  # seconds of sound in another format than WAV and MP3
 _EXTENSIONS = ("flac", "m4a", "mp3", "mp4", "mpeg", "mpga", "oga", "ogg", "wav", "webm")
 _MEASURED = ("mp3", "mpeg", "mpga", "wav")
 _OUTPUTS = ("json", "text", "srt", "verbose_json", "vtt")
@@ -136,13 +139,14 @@ def check_upload(body: Mapping[str, Any], size: int) -> tuple[bytes, float]:
         raise Refused(str([error]))
     _check_output(model, body)
     extension = PurePath(upload.filename).suffix.removeprefix(".").lower()
-    found = format_of(upload.data)
-    seconds = duration_of(upload.data, found) if found in ("wav", "mp3") else None
+    data = _measurable(upload.data)
+    found = format_of(data)
+    seconds = duration_of(data, found) if found in ("wav", "mp3") else None
     if extension in _EXTENSIONS and seconds is not None:
         if seconds < 0.1:
             message = "Audio file is too short. Minimum audio length is 0.1 seconds."
             raise Refused(message, "file", "audio_too_short")
-        return upload.data, seconds
+        return data, seconds
     if extension in _EXTENSIONS and (found is not None or extension not in _MEASURED):
         raise unsupported_here(f"'{found or extension}'", "file", "hear")
     if model == "whisper-1":
@@ -152,6 +156,14 @@ def check_upload(body: Mapping[str, Any], size: int) -> tuple[bytes, float]:
         raise Refused(message, "file", "unsupported_value")
     message = "Audio file might be corrupted or unsupported"
     raise Refused(message, "file", "invalid_value")
+
+
+def _measurable(data: bytes) -> bytes:
+    """Return sound of another format as WAV where the extra `formats` can make it."""
+    if format_of(data) not in ("wav", "mp3") and conversion.can_convert(name_of(data)):
+        with contextlib.suppress(ValueError, ImportError):
+            return conversion.converted(data, "wav", _LONGEST)
+    return data
 
 
 def _check_output(model: str, body: Mapping[str, Any]) -> None:

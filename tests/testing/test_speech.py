@@ -16,6 +16,7 @@ import pytest
 from openai import OpenAI
 
 from conversation import AudioInput
+from conversation._values.conversion import encoded
 from conversation.testing import StandIn
 from conversation.testing._voice import OLD_VOICES, VOICES
 from tests.samples import MP3, SOUND
@@ -377,6 +378,17 @@ def test_transcriptions_that_only_the_api_can_make_are_refused(
     assert (status, error["param"], error["code"]) == (400, param, "not_made_by_the_stand_in")
     assert error["message"].startswith("This is a stand-in: ")
     assert named in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("audio_format", "name"), [("opus", "note.ogg"), ("aac", "note.m4a"), ("flac", "note.flac")]
+)
+def test_voice_notes_are_transcribed(client: OpenAI, audio_format: str, name: str) -> None:
+    """Sound of other formats is heard, as long as it is, where it can be converted."""
+    data = encoded([bytes(96_000)], audio_format)
+    assert transcribe(client, data, name) in ("2.0 seconds of sound.", "2.1 seconds of sound.")
+    with pytest.raises(openai.BadRequestError, match=r"short|hear|corrupted"):
+        transcribe(client, data[: len(data) // 50], name)
 
 
 def test_an_upload_of_more_than_25_mib_is_too_large(server: StandIn) -> None:
