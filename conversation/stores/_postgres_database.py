@@ -9,7 +9,7 @@ import shlex
 import time
 import weakref
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -40,6 +40,9 @@ from conversation.stores._postgres_sql import (
     statements,
 )
 
+_NAMING = ("host", "hostaddr", "port", "user", "dbname", "service")
+"""Settings that tell which database it is."""
+
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
@@ -66,6 +69,11 @@ class Database:
         is_text = isinstance(conninfo_or_pool, str)
         conninfo = conninfo_or_pool if is_text else conninfo_or_pool.conninfo
         given = settings_of(conninfo if isinstance(conninfo, str) else "")  # else a function
+        kwargs = (
+            None if is_text else getattr(conninfo_or_pool, "kwargs", None)
+        )  # of a caller's pool
+        if isinstance(kwargs, Mapping):
+            given |= {name: kwargs[name] for name in _NAMING if name in kwargs}
         self.place = place_of(given, schema)
         self.schema = schema
         self.pauses: tuple[float, ...] = (0.05, 0.2, 1.0)

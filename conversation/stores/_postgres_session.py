@@ -279,7 +279,7 @@ class PostgresSession:
         self._key = self._blobs.key = number(key)
         self._is_begun, self._doubt = True, None
         self._seen = _Seen(number(revision), number(length), last)
-        return State(labels, entries)
+        return State(labels | {"id": self.id}, entries)  # it may have been renamed by an UPDATE
 
     def _entries(self, text: bytes) -> list[Any]:
         try:

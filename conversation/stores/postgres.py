@@ -85,7 +85,8 @@ class PostgresStore:
     - Backups: `pg_dump`, or the server's own; sound is in `conversation_blobs`. A restore ends the
       objects that are open (`SessionChanged`).
     - Queries: `SELECT id, length, updated_at FROM conversation_sessions`; turns are JSON,
-      `SELECT entry::jsonb->>'role' FROM conversation_turns`. Write to none of them.
+      `SELECT entry::jsonb->>'role' FROM conversation_turns`, with `WHERE pg_input_is_valid(entry,
+      'jsonb')` if users send NUL characters, which jsonb refuses. Write to none of them.
     - Moving: `conversation copy --from FOLDER --to postgresql://…`, and back. Once more, it goes
       on, and mends titles, notes and missing sound.
 

@@ -1184,6 +1184,11 @@ def test_pool_of_the_caller_is_used_and_left_open(postgres: Postgres, schema: st
         pytest.raises(InvalidSetting, match='"client_encoding": "utf8"'),
     ):
         PostgresStore(pool, schema=schema).list()
+    apart = {"host": "127.0.0.1", "port": postgres.port, "user": "postgres", "dbname": "postgres"}
+    with ConnectionPool("", kwargs=POOLED | apart, **options) as pool:
+        store = PostgresStore(pool, schema=schema)
+        assert store.place == f"{postgres.url}?schema={schema}"
+        assert [info.id for info in store.list()] == ["s"]
 
 
 def test_prepared_statements_give_the_same(postgres: Postgres, schema: str) -> None:
@@ -1377,6 +1382,19 @@ def test_database_is_seen_as_rows(store: PostgresStore, postgres: Postgres, sche
     assert store.list()[0].title == "T\0"
     sizes = postgres.execute(f"SELECT length(data) FROM {schema}.conversation_blobs ORDER BY 1")
     assert [size for (size,) in sizes] == sorted([len(SOUND), len(MP3)])
+
+
+def test_session_may_be_renamed_by_sql(
+    store: PostgresStore, postgres: Postgres, schema: str
+) -> None:
+    """A session has the id of its row: so it is opened, logged and copied."""
+    with Conversation.open("old", store=store) as chat:
+        chat.add_user("Hello")
+    postgres.execute(f"UPDATE {schema}.conversation_sessions SET id = 'new'")
+    with Conversation.open("new", store=store, create=False) as renamed:
+        renamed.add_user("And more")
+        assert renamed.id == "new"
+        assert len(renamed.turns) == 2
 
 
 def test_picture_sizes_come_in_one_round_trip(proxy: Proxy, remote: PostgresStore) -> None:
