@@ -530,13 +530,16 @@ class PostgresSession:
             if dry_run:
                 rows = self._database.query("touched", self.id).rows
                 return bool(rows) and time_of(rows[0][0]) == touched and rows[0][1] == b"\0"
+        except Failed as error:
+            raise unavailable(self.id, self._database, error) from error
+        try:
             if sound_only:
                 return self._silence(touched, state, lines, unnamed)
             result = self._database.query("sweep", self.id, touched.isoformat())
-            self._blobs.forget_all()
-            return bool(result.count) or (result.was_repeated and self.read() is None)
         except Failed as error:
-            raise unavailable(self.id, self._database, error) from error
+            raise self._failed(error, in_doubt=error.may_be_done) from error
+        self._blobs.forget_all()
+        return bool(result.count) or (result.was_repeated and self.read() is None)
 
     def _silence(
         self, touched: datetime, state: State, lines: Mapping[int, bytes], unnamed: Sequence[bytes]

@@ -75,8 +75,8 @@ class PostgresStore:
       talks` does (`--schema` for another schema), and `create=False` only uses them. Later versions
       only add columns.
     - Rights: `GRANT SELECT, INSERT, UPDATE, DELETE ON conversation_sessions, conversation_turns,
-      conversation_blobs, conversation_format TO bot`. Without `DELETE`, only `undo` and `delete`
-      fail.
+      conversation_blobs, conversation_format TO bot`. Without `DELETE`, only `undo` and its
+      like, `delete` and `sweep` fail.
     - Connections: three in each process are enough for most, used for some milliseconds each.
     - pgbouncer works as it is, in transaction mode too, without `prepare=True`: no statement sets,
       listens or locks anything beyond its own transaction.

@@ -18,6 +18,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -342,7 +344,10 @@ def test_role_without_delete(store: PostgresStore, postgres: Postgres, schema: s
         chat.set_title("T")
         chat.set_transcript(chat.turns[1], "zwei")
         chat.truncate(0.05)
-        for change in (chat.undo, lambda: poor.delete("s")):
+        sweep = partial(poor.sweep, older_than=timedelta(0))
+        changes: list[Callable[[], object]] = [chat.undo, lambda: poor.delete("s"), sweep]
+        changes.append(partial(sweep, sound_only=True))
+        for change in changes:
             with pytest.raises(SaveFailed, match=r"permission denied.* needs .*DELETE"):
                 change()
         chat.add_user("three")
