@@ -48,12 +48,12 @@ def test_greedy_process_starves_nobody(server: StandIn, tmp_path: Path) -> None:
     served: list[str] = []
     queued: dict[str, int] = {}
     for line in log.read_text().splitlines():
-        what, name, *number = line.split()
+        what, who, *number = line.split()
         if what == "waits":
-            queued[name] = len(served)
+            queued[who] = len(served)
         else:
-            assert len(served) - queued.pop(name, len(served)) < PROCESSES
-            served.append(f"{name} {number[0]}")
+            assert len(served) - queued.pop(who, len(served)) < PROCESSES
+            served.append(f"{who} {number[0]}")
     assert len(served) == 30 + 3 * (PROCESSES - 1)
     with Conversation.open("s", store=FileStore(arguments[0]), read_only=True) as chat:
         assert [turn.text for turn in chat.turns[::2]] == served
