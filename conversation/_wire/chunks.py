@@ -15,9 +15,9 @@ from typing import Any
 from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
 from conversation._values.streamed import Samples, StreamedSound
 from conversation._values.text import clean_text
+from conversation._wire.fields import joined_text
 from conversation._wire.messages import bytes_from_base64, plain_base64
 from conversation._wire.pieces import StreamedCalls, joined
-from conversation._wire.fields import joined_text
 from conversation.errors import InvalidCompletion
 
 log = logging.getLogger("conversation")
