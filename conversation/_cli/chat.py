@@ -36,7 +36,7 @@ from conversation._values.events import AudioDelta, TextDelta, TranscriptDelta
 from conversation._values.parts import AudioInput
 from conversation._values.sound import PCM_RATE
 from conversation._values.text import counted
-from conversation._values.turns import AssistantTurn, UserTurn
+from conversation._values.turns import AssistantTurn, Turn, UserTurn
 from conversation.errors import InvalidSetting
 from conversation.stores._stored_file import StoredFile
 
@@ -184,8 +184,9 @@ class _Chat:
 
     def _undo(self) -> None:
         undone = self._conversation.undo()
-        count = counted(len(undone), "turn")
-        write_line(f"removed {count}" if undone else "there is nothing to remove")
+        said = [_beginning(turn) or "(sound)" for turn in undone if isinstance(turn, UserTurn)]
+        about = " · ".join([f"removed {counted(len(undone), 'turn')}", *said[:1]])
+        write_text(about if undone else "there is nothing to remove", before="")
 
     def _audio(self, name: str = "") -> None:
         self._answer(sound_from(_path(name)))
@@ -193,19 +194,20 @@ class _Chat:
     def _title(self, text: str = "") -> None:
         if text:
             self._conversation.set_title(text)
+        self._conversation.refresh()  # others may talk here, too
         title = self._conversation.title or "it has no title. /title TEXT gives it one."
         write_text(title, before="", indent="")
 
     def _why(self) -> None:
+        self._conversation.refresh()
         numbers = {id(turn): number for number, turn in enumerate(self._conversation.turns, 1)}
         items = self._conversation.render().items
         if not items:
             write_text("nothing yet", before="")
         for item in items:
             number = f"{numbers[id(item.turn)]} " if id(item.turn) in numbers else ""
-            words = " ".join((item.turn.text if item.turn else "").split())
-            begins = f" · {words[:_SHOWN_WORDS]}{'…' * (len(words) > _SHOWN_WORDS)}"
-            write_text(item.why + begins * bool(words), before=f"{number}{item.role}: ")
+            words = _beginning(item.turn) if item.turn else ""
+            write_text(" · ".join(filter(None, (item.why, words))), before=f"{number}{item.role}: ")
 
     def _help(self) -> None:
         for name, (takes, about) in _COMMANDS.items():
@@ -291,6 +293,12 @@ class _Chat:
             place = path.name if path.parent == self._shown_folder else path
             self._shown_folder = path.parent
             write_line((f"    {audio.duration or 0:.1f} s  {place}", "dim"))
+
+
+def _beginning(turn: Turn) -> str:
+    """Return the words by which a turn is recognised; empty if it has none."""
+    words = " ".join(turn.text.split())
+    return f"{words[:_SHOWN_WORDS]}{'…' * (len(words) > _SHOWN_WORDS)}"
 
 
 def _path(argument: str) -> Path:

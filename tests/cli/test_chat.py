@@ -381,6 +381,22 @@ def test_commands(server: StandIn, tmp_path: Path) -> None:
         assert chat.title == "Dogs and cats"
 
 
+def test_two_chats_in_one_session_see_each_other(server: StandIn, tmp_path: Path) -> None:
+    """`/why` and `/title` look at what the other one wrote; `/undo` says what it removes."""
+    arguments = (*PROGRAM, "chat", "x")
+    with Terminal(tmp_path, server, *arguments) as one, Terminal(tmp_path, server, *arguments) as b:
+        one.until("user> ")
+        b.until("user> ")
+        one.say("Hello from one")
+        b.say("/title Dogs")
+        b.say("Hello from the other")
+        assert "3 user: as it is · Hello from the other" in one.say("/why")
+        assert one.say("/title") == "Dogs"
+        assert one.say("/undo") == "removed 2 turns · Hello from the other"
+        assert "Hello from the other" not in b.say("/why")
+    assert [turn.text for turn in turns_of("x")][::2] == ["Hello from one"]
+
+
 def test_recording(server: StandIn, tmp_path: Path) -> None:
     """`/record` sends what the microphone hears until Ctrl-C, Enter or so many seconds."""
     (tmp_path / "sounddevice.py").write_text(SOUNDDEVICE)
