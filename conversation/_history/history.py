@@ -65,8 +65,6 @@ class History(SharedTurns):
     _doubtful: _Doubtful | None = None
     _last_time: datetime | None = None
 
-    # --- looking -------------------------------------------------------------------------------
-
     def delivered(self, turn: Turn) -> int | None:
         """Return the position of the turn with the same `message_id`; None if there is none."""
         return self._deliveries.position(turn, self)
@@ -101,8 +99,6 @@ class History(SharedTurns):
                 raise
             log.warning("%s; the turn gets the last time that is known", error)
             return self._last_time
-
-    # --- changing ------------------------------------------------------------------------------
 
     def set(self, slots: Sequence[Any]) -> None:
         """Hold these turns, and nothing else."""

@@ -25,10 +25,12 @@ class ReadTurns(Sequence[Turn]):
         mends: True if damage can be repaired there.
 
     Attributes:
+        header: The labels of the session.
         reading: Guards the turns against other threads.
         revision: Changes when turns are replaced or dropped.
     """
 
+    header: dict[str, Any]
     _has_entries: bool
 
     def __init__(
@@ -46,7 +48,8 @@ class ReadTurns(Sequence[Turn]):
     @property
     def id(self) -> str | None:
         """The id of the session; None in memory."""
-        raise NotImplementedError
+        session_id = self.header.get("id")
+        return session_id if isinstance(session_id, str) else None
 
     def __len__(self) -> int:
         return len(self._slots)

@@ -63,12 +63,6 @@ class SharedTurns(ReadTurns):
         )
 
     @property
-    def id(self) -> str | None:
-        """The id of the session; None in memory."""
-        session_id = self.header.get("id")
-        return session_id if isinstance(session_id, str) else None
-
-    @property
     def is_saved(self) -> bool:
         """True for a session of a store."""
         return self._journal is not None
@@ -136,11 +130,7 @@ class SharedTurns(ReadTurns):
             self._journal.close()
 
     def refuse_if_closed(self) -> None:
-        """Refuse changes of a saved session that was closed while it was held.
-
-        Raises:
-            SessionReadOnly: if it was.
-        """
+        """Raise `SessionReadOnly` if a saved session was closed while it was held."""
         if self._journal is not None:
             self._journal.refuse_if_closed()
 

@@ -93,7 +93,8 @@ def turn_from_entry(entry: object, *, fetch: Fetch | None = None) -> Turn:
     if role == "user":
         text = take_text(rest, "content")
         content = _take_parts(rest, fetch) if text is None else (text,)
-        name, message_id = take_text(rest, "name"), _take_message_id(rest)
+        name, is_delivered = take_text(rest, "name"), is_message_id(rest.get("message_id"))
+        message_id = take_text(rest, "message_id") if is_delivered else None
         return _user_turn(
             content=content, name=name, message_id=message_id, at=at, extra=_extra(rest)
         )
@@ -196,10 +197,6 @@ def assistant_turn(
     )
 
 
-def _take_message_id(rest: dict[str, Any]) -> str | None:
-    return take_text(rest, "message_id") if is_message_id(rest.get("message_id")) else None
-
-
 def _take_stored(rest: dict[str, Any], fetch: Fetch | None) -> Stored | None:
     name = rest.get("file")
     # Without `fetch`, the name would mean another file.
@@ -230,9 +227,6 @@ def _drop_own(rest: dict[str, Any], fetch: Fetch | None) -> None:
 
 def _extra(rest: dict[str, Any]) -> str:
     return json_text(rest) if rest else "{}"
-
-
-# --- user content ------------------------------------------------------------------------------
 
 
 def _take_parts(rest: dict[str, Any], fetch: Fetch | None) -> tuple[Part, ...]:
@@ -274,7 +268,7 @@ def _audio_input(body: dict[str, Any], fetch: Fetch | None) -> AudioInput:
     if data is None and "data" not in body and audio_format in ("wav", "mp3"):
         data = NotKept()
     audio = AudioInput(
-        data or _decoded(_without_url(take_required(body, "data"))),
+        data or _decoded(take_required(body, "data")),
         str(audio_format) if data else None,
         take_text(body, "transcript"),
         duration=take_number(body, "duration", 0),
@@ -291,11 +285,8 @@ def _file_input(body: dict[str, Any], fetch: Fetch | None) -> FileInput:
         return FileInput(filename=filename, file_id=take_required(body, "file_id"))
     body.pop("filename", None)
     given = _take_data(body, "file_data", fetch)
-    data = _decoded(_without_url(given)) if isinstance(given, str) else given
+    data = _decoded(given) if isinstance(given, str) else given
     return FileInput(data, filename or "file")
-
-
-# --- answers -----------------------------------------------------------------------------------
 
 
 def _take_audio(
@@ -383,12 +374,6 @@ def _take_calls(rest: dict[str, Any]) -> tuple[ToolCall, ...]:
         leave(call, kind, body)
     leave(rest, "tool_calls", left if any(left) else None)
     return tuple(calls.values())
-
-
-def _without_url(text: str) -> str:
-    """Return the base64 in a data URL; other text as it is."""
-    head, _, body = text.partition(",")
-    return body if head.startswith("data:") and head.endswith(";base64") else text
 
 
 def _decoded(text: str) -> bytes:
