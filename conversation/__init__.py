@@ -27,9 +27,9 @@ from conversation._values.turns import (
     SystemTurn,
     ToolCall,
     ToolTurn,
-    Usage,
     UserTurn,
 )
+from conversation._values.usage import Usage
 from conversation._version import __version__ as __version__
 from conversation.stores import Recovery, Salvage, SessionInfo
 

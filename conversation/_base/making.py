@@ -33,7 +33,8 @@ from conversation._rendering.settings import Settings, SettingsGiven, check_name
 from conversation._rendering.window import Context
 from conversation._values.media import inlined
 from conversation._values.naming import Naming
-from conversation._values.turns import Turn, Usage
+from conversation._values.turns import Turn
+from conversation._values.usage import Usage
 from conversation._wire.servers import server_of
 from conversation._wire.usage import usage_from_entry
 from conversation.errors import (

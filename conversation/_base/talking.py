@@ -25,7 +25,8 @@ from conversation._values.media import inlined
 from conversation._values.naming import Naming
 from conversation._values.parts import Part
 from conversation._values.text import clean_text, counted
-from conversation._values.turns import AssistantTurn, Turn, Usage, UserTurn
+from conversation._values.turns import AssistantTurn, Turn, UserTurn
+from conversation._values.usage import Usage
 from conversation._wire.fields import time_from
 from conversation._wire.strict_json import json_bytes
 from conversation._wire.writing import line_from_turn

@@ -10,7 +10,7 @@ import orjson
 from conversation._rendering.forms import NEVER, Moment, Prepared
 from conversation._rendering.preparing import text_tokens
 from conversation._rendering.settings import ToolGiven
-from conversation._rendering.window import size_of
+from conversation._rendering.window import tokens_at
 from conversation._tools import Tool
 from conversation._wire.completions import Asked
 
@@ -42,4 +42,4 @@ class SentRequest:
     @property
     def estimate(self) -> int:
         """Estimated tokens of all of it."""
-        return size_of(self.items, self.at).tokens + self.tool_tokens
+        return tokens_at(self.items, self.at) + self.tool_tokens

@@ -28,7 +28,8 @@ from conversation._values.parts import AudioInput, Part
 from conversation._values.sound import format_of
 from conversation._values.streamed import StreamedSound
 from conversation._values.text import counted
-from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, Usage, UserTurn
+from conversation._values.turns import AssistantAudio, AssistantTurn, Turn, UserTurn
+from conversation._values.usage import Usage
 from conversation._wire.chunks import StreamedCompletion
 from conversation._wire.completions import Asked, completion_object, turn_from_completion
 from conversation._wire.failures import is_refused_sound

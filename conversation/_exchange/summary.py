@@ -18,7 +18,8 @@ from conversation._rendering.window import Limits
 from conversation._tools import Tool, is_async
 from conversation._values.parts import AudioInput, FileInput, Part
 from conversation._values.text import clean_text
-from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, Usage, UserTurn
+from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
+from conversation._values.usage import Usage
 from conversation._wire.completions import Asked, completion_object, turn_from_completion
 from conversation._wire.usage import usage_from_entry
 

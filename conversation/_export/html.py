@@ -34,11 +34,11 @@ from conversation._values.turns import (
     ToolCall,
     ToolTurn,
     Turn,
-    Usage,
     UserTurn,
     answers_by_call,
     own_text,
 )
+from conversation._values.usage import Usage
 from conversation._wire.messages import base64_text
 from conversation.errors import AudioFileMissing, UnsupportedAudio
 

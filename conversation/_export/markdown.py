@@ -17,7 +17,8 @@ from conversation._export.outline import (
     unanswered,
     without_controls,
 )
-from conversation._values.turns import AssistantTurn, Usage
+from conversation._values.turns import AssistantTurn
+from conversation._values.usage import Usage
 
 # Of Markdown and its common extensions: emphasis, code, links, tables, math, marks, mentions and
 # emoji; addresses, which some viewers link; HTML.

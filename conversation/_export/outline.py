@@ -12,7 +12,8 @@ import attrs
 from conversation._rendering.forms import Form
 from conversation._tools import Tool
 from conversation._values.parts import AudioInput, FileInput, ImageInput, Part
-from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, Usage, UserTurn
+from conversation._values.turns import AssistantTurn, SystemTurn, ToolTurn, Turn, UserTurn
+from conversation._values.usage import Usage
 
 _CUT_OFF = {
     "length": "cut off at the largest length of an answer",

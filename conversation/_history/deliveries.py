@@ -35,10 +35,10 @@ class Deliveries:
         """Return the added turns that are not there yet, and the positions that all are to have."""
         new: list[_T] = []
         positions: list[int] = []
-        among: dict[str, int] = {}
+        among: dict[str | None, int] = {}
         for turn in added:
             message_id = turn.message_id if isinstance(turn, UserTurn) else None
-            position = among.get(message_id) if message_id is not None else None
+            position = among.get(message_id)
             if position is None:
                 position = self.position(turn, turns)
             if position is None:

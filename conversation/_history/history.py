@@ -30,7 +30,8 @@ from conversation._history.edits import (
 from conversation._history.shared import SharedTurns
 from conversation._values.media import inlined
 from conversation._values.summary import Summary
-from conversation._values.turns import AssistantTurn, ToolTurn, Turn, Usage, UserTurn
+from conversation._values.turns import AssistantTurn, ToolTurn, Turn, UserTurn
+from conversation._values.usage import Usage
 from conversation._wire.usage import usage_entry, usage_from_entry
 from conversation.errors import InvalidSetting, SaveFailed
 

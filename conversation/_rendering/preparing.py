@@ -161,17 +161,12 @@ def prepare_entries(slots: Iterable[Any]) -> list[Prepared | None]:
                     end = NO_VOICE if begin or is_lost else end
                     item = _speech(None, audio_id, end, words, seconds)
             elif type(content) is str and content.strip() and entry.get("audio") is None:
-                item = _text(content)
+                message, tokens = {"role": "assistant", "content": content}, text_tokens(content)
+                item = Prepared(None, NO_VOICE, Form.TEXT, message, None, False, tokens, tokens)
         except (KeyError, TypeError, AttributeError):  # a field is missing, or of another type
             pass
         found.append(item)
     return found
-
-
-def _text(text: str) -> Prepared:
-    """Prepare an answer that is nothing but written words."""
-    message, tokens = {"role": "assistant", "content": text}, text_tokens(text)
-    return Prepared(None, NO_VOICE, Form.TEXT, message, tokens=tokens, voice_tokens=tokens)
 
 
 def _speech(

@@ -110,18 +110,6 @@ class Context:
         return self.user_audio_turns is not None or self.assistant_audio_turns is not None
 
 
-class Size(NamedTuple):
-    """The size of a part of a request.
-
-    Attributes:
-        tokens: Estimated tokens.
-        upload: Bytes of base64.
-    """
-
-    tokens: int = 0
-    upload: int = 0
-
-
 @attrs.frozen
 class Limits:
     """Limits of a request, and how the estimate is corrected.
@@ -252,13 +240,13 @@ def window(
         if item.begins or position == start:
             if (tokens > safe or upload > limits.upload) and not limits.hold(tokens, upload):
                 if first == count:
-                    raise _too_small(Size(tokens, upload), limits)
+                    raise _too_small(tokens, upload, limits)
                 break
             first, whole = position, len(looked_at)
             if room is None or roomy == count or room.hold(tokens, upload):
                 roomy = first
     if first == count and not limits.hold(tokens, upload):
-        raise _too_small(Size(tokens, upload), limits)
+        raise _too_small(tokens, upload, limits)
     before = [item for position, item in systems if position < first]
     wordless = [position for position in aging.wordless if position >= first]
     return Window(first, [*head, *before, *looked_at[:whole][::-1]], wordless, roomy, memory)
@@ -352,28 +340,24 @@ def marked(
     return marked
 
 
-def size_of(items: Iterable[Prepared], at: Moment) -> Size:
-    """Return the size of the items at that moment."""
-    tokens = upload = 0
-    for item in items:
-        tokens += item.voice_tokens if at.limit < item.voice_end else item.tokens
-        upload += item.upload
-    return Size(tokens, upload)
+def tokens_at(items: Iterable[Prepared], at: Moment) -> int:
+    """Return the estimated tokens of the items at that moment."""
+    return sum(item.voice_tokens if at.limit < item.voice_end else item.tokens for item in items)
 
 
-def _too_small(size: Size, limits: Limits) -> ContextTooSmall:
-    tokens = math.ceil(limits.corrected(size.tokens))
+def _too_small(estimate: int, upload: int, limits: Limits) -> ContextTooSmall:
+    tokens = math.ceil(limits.corrected(estimate))
     convert = "AudioInput.convert(data, to='mp3') makes sound smaller; or "
     msg = (
         f"the newest exchange alone, with instructions and system turns, has some {tokens} tokens "
-        f"(limit: {limits.tokens}) and {size.upload} bytes of sound, pictures and files (limit: "
-        f"{limits.upload}); {convert if size.upload > limits.upload else ''}shorten it, raise the "
+        f"(limit: {limits.tokens}) and {upload} bytes of sound, pictures and files (limit: "
+        f"{limits.upload}); {convert if upload > limits.upload else ''}shorten it, raise the "
         "limits of Context, or cut long tool results by its max_tool_result_tokens"
     )
     return ContextTooSmall(
         msg,
         tokens=tokens,
         max_prompt_tokens=limits.tokens,
-        upload_bytes=size.upload,
+        upload_bytes=upload,
         max_upload_bytes=limits.upload,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from conversation._values.turns import MOST_TOKENS, Usage
 from conversation._values.unchecked import unchecked
+from conversation._values.usage import MOST_TOKENS, Usage
 from conversation._wire.fields import OBJECT, copied, leave
 
 _usage = unchecked(Usage)

@@ -10,7 +10,8 @@ import attrs
 import orjson
 
 from conversation._history.history import History
-from conversation._values.turns import ToolTurn, Turn, Usage
+from conversation._values.turns import ToolTurn, Turn
+from conversation._values.usage import Usage
 from conversation.errors import InvalidTurn, SaveFailed, UnknownToolCall
 from conversation.realtime._items import ITEM_ID, Item
 from conversation.realtime._seeding import short_call_id

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from conversation._values.text import clean_text
-from conversation._values.turns import Usage
+from conversation._values.usage import Usage
 from conversation._wire.messages import bytes_from_base64
 from conversation._wire.usage import usage_from_entry
 from conversation.realtime._appended import PCM, Format

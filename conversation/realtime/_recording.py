@@ -12,7 +12,8 @@ import attrs
 
 from conversation._history.history import History
 from conversation._values.parts import NO_WORDS_YET, AudioInput, ImageInput, Part
-from conversation._values.turns import SystemTurn, ToolTurn, Turn, Usage, UserTurn
+from conversation._values.turns import SystemTurn, ToolTurn, Turn, UserTurn
+from conversation._values.usage import Usage
 from conversation.errors import InvalidTurn
 from conversation.realtime._appended import PCM, AppendedSound
 from conversation.realtime._changes import Changes

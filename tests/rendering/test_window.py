@@ -38,7 +38,7 @@ from conversation._rendering.forms import NO_VOICE
 from conversation._rendering.messages import NO_RESULT
 from conversation._rendering.preparing import prepare
 from conversation._rendering.unseen import media_in
-from conversation._rendering.window import Limits, size_of
+from conversation._rendering.window import Limits, tokens_at
 from conversation._values.parts import Part
 from conversation._values.sound import duration_of
 from conversation._values.turns import Turn
@@ -878,7 +878,7 @@ def test_estimate_of_spoken_exchanges_is_within_a_tenth_of_usage(chat: Conversat
     items, at = chat._requests.sent.items, chat._requests.sent.at
     usage = chat.turns[-1].usage  # type: ignore[union-attr]
     assert usage
-    assert size_of(items, at).tokens == pytest.approx(usage.prompt_tokens, rel=0.1)
+    assert tokens_at(items, at) == pytest.approx(usage.prompt_tokens, rel=0.1)
 
 
 def test_base64_is_never_counted_as_tokens() -> None:
