@@ -13,6 +13,12 @@ _NAMED_ID = r"audio_[A-Za-z0-9]+"
 _RESULTED_IN = r"resulted in (\d{1,12}) tokens"
 _NAMED_MESSAGE = r"messages\.?\[(\d+)\]"
 
+# Servers and gateways that drop `audio` from answers, or refuse it: Ollama, vLLM, Mistral.
+_NO_VOICE = (
+    r"(?i)expected a string, got null|content type: <nil>|assistant\W+audio\W[^{}]*extra inputs"
+    r"|extra inputs[^{}]*assistant\W+audio\b"
+)
+
 # "This model does not support image_url content", "image input is not supported", "No endpoints
 # found that support image input", "image_url is only supported by certain models", …
 _KIND = r"\b(?:input[_ ])?(image|file|audio)"
@@ -119,6 +125,8 @@ def dead_ids(
 ) -> set[str]:
     """Return the audio ids that an `audio_not_found` reports as dead; none for other errors.
 
+    All that were sent are, too, where a server sees an answer of nothing in one that is an id.
+
     Args:
         error: The error that came instead of a completion.
         sent: The audio id in each message that was sent.
@@ -129,15 +137,16 @@ def dead_ids(
     """
     text = _answer_text(error)
     named = {audio_id for audio_id in re.findall(_NAMED_ID, text) if audio_id in known}
-    if "audio_not_found" not in text and not (named and "not found" in text):
-        return set()
     everything = {audio_id for audio_id in sent if audio_id is not None and audio_id in known}
+    position = re.search(_NAMED_MESSAGE, str(getattr(error, "param", None) or text))
+    blamed = sent[int(position[1])] if position and int(position[1]) < len(sent) else None
+    if "audio_not_found" not in text and not (named and re.search("not found|expired", text)):
+        takes_none = (blamed or not position) and re.search(_NO_VOICE, text)
+        return everything if takes_none else set()
     if heals:
         return set(known) if everything else set()
     if named:
         return named
-    position = re.search(_NAMED_MESSAGE, str(getattr(error, "param", None) or text))
-    blamed = sent[int(position[1])] if position and int(position[1]) < len(sent) else None
     return {blamed} if blamed is not None and blamed in known else everything
 
 

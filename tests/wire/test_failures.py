@@ -140,6 +140,43 @@ def test_wrapped_errors_carry_the_remedy(
     assert len(server.requests) == 1
 
 
+NO_VOICE = {
+    "Ollama": "invalid message content type: <nil>",
+    "a gateway that drops audio": "Invalid value for 'content': expected a string, got null.",
+    "Mistral": "[{'type': 'extra_forbidden', 'loc': ['body', 'messages', 0, 'assistant', 'audio'], "
+    "'msg': 'Extra inputs are not permitted', 'input': {'id': 'a'}}]",
+    "an id in other words": f"The audio audio_{'6' * 32} has expired.",
+}
+
+
+@pytest.mark.parametrize("message", NO_VOICE.values(), ids=NO_VOICE)
+def test_a_server_that_takes_no_voice_gets_transcripts(
+    server: StandIn, chat: Conversation, message: str
+) -> None:
+    """A chat that moves to another server goes on there, although it knows none of the ids."""
+    chat.add_completion(spoken(audio_id="audio_" + "6" * 32))
+    chat.add_user("Hi")
+    chat.add_completion(spoken(audio_id="audio_" + "7" * 32))
+    server.will_fail(400, message)
+    if "audio_" in message:  # the stand-in knows none of the others
+        server.will_fail(400, message.replace("6", "7"))
+    chat.say("Hello")
+    assert "audio" not in str(server.requests[-1]["messages"])
+    assert len(server.requests) == (3 if "audio_" in message else 2)
+
+
+@pytest.mark.parametrize("param", ["messages.[1].content", "messages[1].content"])
+def test_an_error_about_another_message_gives_up_no_voice(
+    server: StandIn, chat: Conversation, param: str
+) -> None:
+    """An empty message of the user is no reason to forget how an answer sounded."""
+    chat.add_completion(spoken(audio_id="audio_" + "6" * 32))
+    server.will_fail(400, NO_VOICE["a gateway that drops audio"], param=param)
+    with pytest.raises(openai.BadRequestError):
+        chat.say("Hello")
+    assert len(server.requests) == 1
+
+
 @ways
 def test_wrapped_loss_of_an_id_is_healed(server: StandIn, chat: Conversation, way: str) -> None:
     """`audio_not_found` is healed in whatever form a gateway passes it on."""
