@@ -17,6 +17,7 @@ from conversation._cli.terminal import one_line, progress, report, show_progress
 from conversation._client import run
 from conversation._conversation import Conversation
 from conversation._rendering.window import Context
+from conversation._values.conversion import can_convert
 from conversation._values.sound import name_of
 from conversation._values.text import counted
 from conversation._wire.foreign.conversations import Found, conversations, is_own
@@ -92,10 +93,15 @@ def _kind(path: Path, data: bytes) -> str | None:
     """Return what a file is that is no JSON, and what to do with it; None if that is unknown."""
     if not data.strip():
         return "is empty"
-    if name := name_of(data):
+    name = name_of(data)
+    if name == "gzip":
+        return "is compressed (gzip); unpack it, and import the JSON in it"
+    if can_convert(name):
         return f"is sound ({name}), not JSON; `conversation say ID --audio FILE` says it"
     if data.lstrip()[:1] == b"<" or path.suffix.lower() in (".md", ".markdown", ".html", ".htm"):
         return "is a page, not JSON, and cannot be imported; export the session as .json"
+    if name:
+        return f"is {name}, not JSON, and cannot be imported"
     return "is not JSON, but no text at all" if b"\0" in data[:4096] else None
 
 

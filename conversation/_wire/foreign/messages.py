@@ -13,7 +13,16 @@ from typing import Any, TypeGuard
 
 import orjson
 
-from conversation._wire.foreign.parts import SPOKEN, Json, field, part_from, text_in, wav_text
+from conversation._wire.foreign.parts import (
+    SPOKEN,
+    Json,
+    field,
+    image_part,
+    part_from,
+    text_in,
+    text_part,
+    wav_text,
+)
 from conversation._wire.strict_json import json_text
 
 
@@ -141,6 +150,8 @@ class _Reader:
             return item
         if usual != "assistant":
             self._open.clear()
+            if _is_list(pictures := item.get("images")) and usual == "user":
+                item = _with_pictures(item, pictures)
         elif _is_list(calls := item.get("tool_calls")):
             item = {**item, "tool_calls": self._named(calls)}
         elif name := text_in(call := item.get("function_call"), "name"):
@@ -355,6 +366,15 @@ def _spoken(parts: list[Any]) -> Json:
     audio: Json = {"id": None, "transcript": " ".join(words) or None}
     # Joined sound would need one format.
     return audio | ({"data": wav_text(sounds[0])} if len(sounds) == 1 else {})
+
+
+def _with_pictures(item: Mapping[str, Any], pictures: Sequence[Any]) -> Json:
+    """Return a message of Ollama's with the base64 of its pictures as parts."""
+    said = item.get("content") or ""
+    parts: list[Any] = list(said) if _is_list(said) else [text_part(said)] if said else []
+    given = (each for each in pictures if isinstance(each, str))
+    parts += [image_part(f"data:image/png;base64,{each}") for each in given]
+    return {key: v for key, v in item.items() if key != "images"} | {"content": parts}
 
 
 # --- small things --------------------------------------------------------------------------------

@@ -48,20 +48,21 @@ def part_from(part: object) -> Any:  # a case a kind
             return {"type": "input_audio", "input_audio": {"data": sound, "format": "wav"}}
         case "input_image" | "image_url" if url := text_in(part, "image_url"):
             detail = text_in(part, "detail")
-            return _image(url) if detail is None else _image(url, detail=detail)
+            return image_part(url) if detail is None else image_part(url, detail=detail)
         case "input_file" if field(part, "file_data") or field(part, "file_id"):
             names = ("file_id", "file_data", "filename")
             given = {name: found for name in names if (found := text_in(part, name))}
             return {"type": "file", "file": given}
         case "image-url" if url := text_in(part, "url"):
-            return _image(url)
+            return image_part(url)
         case "image" | "file" | "media" | "binary" if field(part, "file") is None:
             return _media(part, kind)
     is_json = hasattr(part, "model_dump") or (isinstance(part, Mapping) and "type" in part)
     return part if is_json or kind is None else {"type": kind}
 
 
-def _image(url: str, **detail: str) -> Json:
+def image_part(url: str, **detail: str) -> Json:
+    """Return a part of a picture, by its URL."""
     return {"type": "image_url", "image_url": {"url": url, **detail}}
 
 
@@ -94,13 +95,13 @@ def _media(part: object, kind: str) -> Any:
     group = (mime or kind).partition("/")[0]
     url = text_in(body, "url")
     if data is None:
-        return _image(url) if url and group == "image" else {"type": kind}
+        return image_part(url) if url and group == "image" else {"type": kind}
     data = _standard(data)
     if group == "audio":
         return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
     data_url = f"data:{mime or 'application/octet-stream'};base64,{data}"
     if group == "image":
-        return _image(data_url)
+        return image_part(data_url)
     filename = text_in(part, "filename") or text_in(field(part, "metadata"), "filename") or "file"
     return {"type": "file", "file": {"filename": filename, "file_data": data_url}}
 

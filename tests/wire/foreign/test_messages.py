@@ -568,6 +568,19 @@ def test_sound_of_other_servers_is_kept(part: dict[str, Any]) -> None:
     assert (sound.format, sound.data) == ("mp3", MP3)
 
 
+def test_pictures_beside_the_words_are_kept() -> None:
+    """Ollama's messages have the base64 of pictures in a list of their own."""
+    picture = encoded(PNG)
+    chat = imported(
+        {"role": "user", "content": "Look!", "images": [picture, None]},
+        {"role": "user", "content": "", "images": [picture]},
+        {"role": "user", "content": "Well?", "images": []},
+    )
+    part = {"type": "image_url", "image_url": {"url": PICTURE}}
+    contents = [message["content"] for message in chat.messages()]
+    assert contents == [[{"type": "text", "text": "Look!"}, part], [part], "Well?"]
+
+
 def test_sound_on_other_machines_is_named(caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is fetched: the part is left out, with its kind."""
     part = {"type": "audio_url", "audio_url": {"url": "https://example.com/a.wav"}}
