@@ -67,6 +67,8 @@ class Journal:
         self.is_unsure = False
         # Turns, their lines and first position, that a lost server may have stored.
         self._doubtful: tuple[tuple[Turn, ...], list[bytes], int] | None = None
+        # Until the next write, those that come without their times are taken for them, too.
+        self._is_repeat = False
 
     @property
     def file(self) -> Path | None:
@@ -154,14 +156,16 @@ class Journal:
                 error.turn = turns[0] if len(turns) == 1 else None
                 self.is_unsure = isinstance(error, SaveFailed) and error.in_doubt
                 if self.is_unsure:
-                    self._doubtful = (tuple(turns), lines, start)
+                    self._doubtful, self._is_repeat = (tuple(turns), lines, start), True
             self.session.discard(files)
             raise
+        self._is_repeat = False
         return kept
 
     def position_of(self, added: Sequence[Turn], turns: Sequence[Turn]) -> int | None:
         """Return the position of turns whose write was in doubt, if they were stored after all."""
-        if self._doubtful is None or not _are_same(added, self._doubtful[0]):
+        is_repeat = self._is_repeat
+        if self._doubtful is None or not _are_same(added, self._doubtful[0], untimed=is_repeat):
             return None
         (_, lines, position), self._doubtful = self._doubtful, None
         stored = turns[position : position + len(lines)]
@@ -241,7 +245,7 @@ class Journal:
     def _rewrite(self, header: Mapping[str, Any], lines: Mapping[int, bytes], length: int) -> None:
         self.session.rewrite(header, lines, length)
         self.begun = True
-        self._stale_header = self._stale_turns = False
+        self._stale_header = self._stale_turns = self._is_repeat = False
 
     def _kept(self, turn: _T, position: int, files: list[str]) -> _T:
         """Return the turn with its bytes stored; their names are added to `files`."""
@@ -261,10 +265,10 @@ class Journal:
         return with_data(turn, keep)
 
 
-def _are_same(added: Sequence[Turn], doubtful: Sequence[Turn]) -> bool:
-    """Return True for the same turns, also where they have not got their times yet."""
+def _are_same(added: Sequence[Turn], doubtful: Sequence[Turn], *, untimed: bool) -> bool:
+    """Return True for the same turns; if `untimed`, also where they have no times yet."""
     return len(added) == len(doubtful) and all(
-        one == other or (one.at is None and attrs.evolve(one, at=other.at) == other)
+        one == other or (untimed and one.at is None and attrs.evolve(one, at=other.at) == other)
         for one, other in zip(added, doubtful, strict=True)
     )
 

@@ -35,6 +35,7 @@ from conversation import (
     Conversation,
     FileStore,
     PostgresStore,
+    SystemTurn,
     UserTurn,
 )
 from conversation._values.media import kept_data
@@ -886,6 +887,25 @@ def test_tool_result_in_doubt_is_added_once(proxy: Proxy, remote: PostgresStore)
         proxy.is_away = False
         chat.add(caught.value.turn)
         assert [turn.role for turn in chat.turns] == ["user", "assistant", "tool"]
+
+
+def test_equal_turn_after_a_doubt_and_another_change_is_new(
+    proxy: Proxy, remote: PostgresStore
+) -> None:
+    """A turn without a time of its own is taken for a repeat only as the next change."""
+    remote._database.pauses = (0.01, 0.01)
+    with Conversation.open("s", store=remote) as chat:
+        chat.add_user("one")
+        proxy.cut_next("after", APPEND, for_good=True)
+        with pytest.raises(SaveFailed) as caught:
+            chat.add(SystemTurn("Be brief."))
+        proxy.is_away = False
+        chat.add_user("two")
+        assert chat.add(SystemTurn("Be brief.")) is chat.turns[3]
+        assert chat.add(caught.value.turn) is chat.turns[1]
+    said = ["one", "Be brief.", "two", "Be brief."]
+    with Conversation.open("s", store=remote, read_only=True) as again:
+        assert [turn.text for turn in again.turns] == said
 
 
 def test_first_turn_in_doubt_is_added_once(proxy: Proxy, remote: PostgresStore) -> None:
