@@ -180,6 +180,7 @@ class History(SharedTurns):
             doubtful is not None
             and doubtful.change == ("fill",)
             and self.header.get("created_at") == doubtful.begun
+            and len(self) >= len(turns)
             and all(mine.at == turn.at for mine, turn in zip(self, turns, strict=False))
         )
 

@@ -46,6 +46,7 @@ from conversation.errors import (
     SaveFailed,
     SessionChanged,
     SessionCorrupt,
+    SessionExists,
     SessionLocked,
     SessionNotFound,
     SessionTooNew,
@@ -948,6 +949,21 @@ def heard(chat: Conversation) -> Turn:
     if not _heard:
         _heard.append(chat.turns[1])
     return _heard[0]
+
+
+def test_fork_in_doubt_of_a_chat_that_went_on(proxy: Proxy, remote: PostgresStore) -> None:
+    """A fork that was stored without the newest turns is not taken for one that has them."""
+    remote._database.pauses = (0.0,)
+    with Conversation.open("s", store=remote) as chat:
+        chat.add_user("one")
+        proxy.cut_next("after", REWRITE, for_good=True)
+        with pytest.raises(SaveFailed):
+            chat.fork("t")
+        proxy.is_away = False
+        chat.add_user("two")
+        with pytest.raises(SessionExists):
+            chat.fork("t")
+    assert texts(remote.session("t")) == ["one"]
 
 
 @pytest.mark.parametrize("is_stored", [True, False])
