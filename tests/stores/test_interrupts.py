@@ -204,6 +204,7 @@ def test_exception_at_any_moment_loses_nothing(
             with Conversation.open("fork", store=store) as fork:
                 assert [turn.text for turn in fork.turns] == before
                 check_sound(fork)
+        shutil.rmtree(store.root)
         step += STRIDE
     assert step > STRIDE
 
@@ -245,6 +246,7 @@ def test_exception_at_any_moment_of_a_stream_keeps_what_was_delivered(
                 assert "".join(seen) in chat.turns[-2].text
                 with Conversation.open("s", store=store, read_only=True) as again:
                     assert again.turns == chat.turns
+        shutil.rmtree(store.root)
         if is_over:
             break
         step += STRIDE
@@ -284,6 +286,7 @@ def test_answer_that_arrived_is_kept_whatever_comes(
             assert [turn.role for turn in chat.turns[before:]] == ["user", "assistant"]
             with Conversation.open("s", store=store, read_only=True) as again:
                 assert again.turns == chat.turns
+        shutil.rmtree(store.root)
         if not first:
             step, first, last = watched.arrived, watched.arrived, watched.moments[0]
         step += 1 if ALL else 23
