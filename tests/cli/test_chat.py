@@ -391,8 +391,8 @@ def test_two_chats_in_one_session_see_each_other(server: StandIn, tmp_path: Path
         b.say("/title Dogs")
         b.say("Hello from the other")
         assert "3 user: as it is · Hello from the other" in one.say("/why")
-        assert one.say("/title") == "Dogs"
-        assert one.say("/undo") == "removed 2 turns · Hello from the other"
+        assert "Dogs" in one.say("/title")
+        assert "removed 2 turns · Hello from the other" in one.say("/undo")
         assert "Hello from the other" not in b.say("/why")
     assert [turn.text for turn in turns_of("x")][::2] == ["Hello from one"]
 
