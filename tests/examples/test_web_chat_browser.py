@@ -407,6 +407,18 @@ def test_the_page_is_accessible(start: Start, site: Site, server: StandIn) -> No
     assert not violations_everywhere(chat.browser, "chat")
 
 
+def test_screen_readers_read_written_answers(start: Start, site: Site, server: StandIn) -> None:
+    """An answer that is not spoken is announced when it is whole; one that is spoken is not."""
+    chat = Chat(start, site)
+    announced = "document.querySelector('[aria-live=polite]').textContent"
+    server.will_answer("It is written.", spoken=False)
+    chat.say("Write")
+    until(chat.browser, lambda: chat.run(announced), lambda text: text == "Answer: It is written.")
+    chat.say("Speak")
+    chat.is_in("Speaking")
+    until(chat.browser, lambda: chat.run(announced), lambda text: text == "")
+
+
 def test_keys_reach_every_control(start: Start, site: Site) -> None:
     """Tab visits all controls, each has a name, and the focus can be seen."""
     chat = Chat(start, site)
