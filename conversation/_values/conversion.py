@@ -69,6 +69,7 @@ _ENCODERS = {
 
 _RATES = range(1_000, 768_001)
 _CHANNELS = 8
+_LINKS = 500
 _WORK = 60.0
 """Seconds of processor time that a file may take; half an hour of speech takes some three."""
 
@@ -225,7 +226,9 @@ class _Decoding:
         """Yield mono s16le samples of 24 kHz."""
         demuxer = _DEMUXERS[self._name]
         links = ogg_links(self._data) if demuxer == "ogg" else (self._data,)
-        for link in links:
+        for number, link in enumerate(links):
+            if number == _LINKS:
+                raise UnsupportedAudio(f"{self._about} is a chain of more than {_LINKS} files")
             self._count(0)
             yield from self._pieces_of(link, demuxer)
 

@@ -128,6 +128,13 @@ def test_an_ogg_file_of_nothing_but_beginnings_is_refused() -> None:
         AudioInput.convert((head + page) * 200)
 
 
+def test_an_ogg_file_of_very_many_links_is_refused() -> None:
+    """Each link of a chain is opened anew, so that their number is bounded."""
+    link = encoded([bytes(960)], "opus")
+    with pytest.raises(UnsupportedAudio, match="is a chain of more than 500 files"):
+        AudioInput.convert(link * 501)
+
+
 @pytest.mark.parametrize("audio_format", ["opus", "aac", "flac", "mp3"])
 def test_what_is_encoded_can_be_converted(audio_format: str) -> None:
     """Samples survive each encoder; FLAC keeps them all."""
