@@ -92,10 +92,7 @@ def scripted_answer(
         match call:
             case [str(), Mapping() | str()] if not isinstance(call, str):
                 continue
-        rule = (
-            "a tool call must be a pair ('name', {arguments}), or ('name', 'text') of a custom tool"
-        )
-        _require(False, rule, call)
+        _require(False, "a tool call must be a pair ('name', {arguments})", call)
     calls = tuple(
         (name, body if isinstance(body, str) else dict(body)) for name, body in tool_calls
     )
