@@ -51,7 +51,7 @@ def test_busy_thread_does_not_starve_another(
     for thread in threads:
         thread.join()
     questions = [turn.text for turn in chat.turns if turn.role == "user"]
-    assert not before or questions.index("other") <= before[0]
+    assert questions.index("other") <= min(before, default=20 * ROUNDS - 1)
     chat.close()
 
 
